@@ -1,0 +1,51 @@
+import type { FamilyConfig, NetworkConfig } from "../config/network_config.ts";
+import type { Json, Lease, LeaseAttributes } from "../lease/lease.ts";
+import type { Address } from "../net/mod.ts";
+import type { DesiredState } from "../state/mod.ts";
+
+/** The external interface and the addresses that peers use. */
+export interface Host {
+  readonly link: string;
+  readonly mtuBytes: number;
+  /** Interface addresses that traffic leaves from. */
+  readonly address?: Address;
+  readonly addressV6?: Address;
+  /** Advertised addresses; they differ from the interface's behind NAT. */
+  readonly publicIp?: Address;
+  readonly publicIpv6?: Address;
+}
+
+/**
+ * A backend: pure functions from config and leases to what should be true. No clock, randomness,
+ * log or I/O; facts that need I/O are gathered before and come in `Facts`.
+ */
+export interface Backend<Config = unknown, Facts = undefined> {
+  /** `Backend.Type` in lower case. */
+  readonly type: string;
+  /** Families it can carry. */
+  readonly families: readonly (4 | 6)[];
+  /**
+   * Reads the `Backend` object of the network config; keys match without case.
+   *
+   * @throws {ConfigError} With every fault.
+   */
+  parseConfig(options: Readonly<Record<string, unknown>>): {
+    config: Config;
+    warnings: readonly string[];
+  };
+  /** Bytes that encapsulation takes from the external MTU. */
+  overheadBytes(config: Config): number;
+  /** What this host publishes. */
+  announce(config: Config, host: Host, facts: Facts): LeaseAttributes;
+  /** The whole desired state, each time anew. `peers` excludes the own lease. */
+  plan(context: {
+    readonly config: Config;
+    readonly network: NetworkConfig;
+    readonly host: Host;
+    readonly facts: Facts;
+    readonly own: Lease;
+    readonly peers: readonly Lease[];
+  }): DesiredState;
+}
+
+export type { FamilyConfig, Json };

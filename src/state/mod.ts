@@ -1,0 +1,90 @@
+/**
+ * The vocabulary of desired state: plain data that a backend's `plan()` returns and that Tables
+ * report as actual state. Specs name links instead of interface indexes, since a link may not
+ * exist yet. Each spec holds only what flanneld owns about the object, and all of it is compared.
+ *
+ * @module
+ */
+import type { Address, InterfaceAddress, MacAddress, Prefix } from "../net/mod.ts";
+
+/** `rtm_protocol` of every route that flanneld installs; stale ones are recognised by it. */
+export const ROUTE_PROTOCOL = 0x66; // 102: unassigned in rtnetlink.h and iproute2's rt_protos
+
+/** An IP route of table main. */
+export interface RouteSpec {
+  readonly destination: Prefix;
+  readonly type: "unicast" | "blackhole";
+  /** Next hop; absent for on-link and blackhole routes. */
+  readonly gateway?: Address;
+  /** Outgoing link; absent for blackhole routes, and where the kernel is to choose it. */
+  readonly link?: string;
+  /** RTNH_F_ONLINK: the gateway counts as on-link without a route to it. */
+  readonly onlink?: boolean;
+  readonly scope?: "universe" | "link";
+  /** Preferred source address. */
+  readonly source?: Address;
+  /** `rtm_protocol`; {@linkcode ROUTE_PROTOCOL} in every desired route. */
+  readonly protocol: number;
+}
+
+/** A permanent neighbour (ARP or NDP) entry. */
+export interface NeighborSpec {
+  readonly link: string;
+  readonly address: Address;
+  readonly mac: MacAddress;
+}
+
+/** A permanent forwarding-database entry of a VXLAN device: frames for `mac` go to `remote`. */
+export interface FdbSpec {
+  readonly link: string;
+  readonly mac: MacAddress;
+  readonly remote: Address;
+}
+
+/** An address on a link that flanneld owns. */
+export interface AddressSpec {
+  readonly link: string;
+  readonly address: InterfaceAddress;
+}
+
+/** A virtual link that flanneld owns. */
+export interface LinkSpec {
+  readonly name: string;
+  readonly kind: "vxlan" | "ipip" | "tun" | "wireguard";
+  readonly mtuBytes: number;
+  readonly mac?: MacAddress;
+  readonly vxlan?: {
+    readonly vni: number;
+    /** UDP destination port. */
+    readonly port: number;
+    /** Underlay link. */
+    readonly underlay: string;
+    readonly local: Address;
+    readonly learning: boolean;
+    readonly gbp: boolean;
+  };
+}
+
+/** A route entry of a cloud's route table: `destination` leads to `instanceId`. */
+export interface CloudRouteSpec {
+  readonly routeTableId: string;
+  readonly destination: Prefix;
+  readonly instanceId: string;
+}
+
+/** Whether the cloud drops packets of an interface whose source is not its own address. */
+export interface SourceDestCheckSpec {
+  readonly networkInterfaceId: string;
+  readonly enabled: boolean;
+}
+
+/** Everything a backend wants to hold. Absent lists are empty. */
+export interface DesiredState {
+  readonly links?: readonly LinkSpec[];
+  readonly addresses?: readonly AddressSpec[];
+  readonly neighbors?: readonly NeighborSpec[];
+  readonly fdb?: readonly FdbSpec[];
+  readonly routes?: readonly RouteSpec[];
+  readonly cloudRoutes?: readonly CloudRouteSpec[];
+  readonly sourceDestChecks?: readonly SourceDestCheckSpec[];
+}

@@ -1,0 +1,113 @@
+/**
+ * The seam between lease logic and the stores: keys, values and revisions, nothing about flannel
+ * beyond the two places it uses, `<prefix>/config` and `<prefix>/subnets/<key>`. Implemented over
+ * etcd v3, the etcd v2 keys API and, for tests, memory; one contract suite runs on all.
+ *
+ * @module
+ */
+
+/** A key under `<prefix>/subnets`, as the store holds it. Nothing about it is trusted yet. */
+export interface Entry {
+  /** The part after `<prefix>/subnets/`. */
+  readonly key: string;
+  readonly value: string;
+  /** mod_revision (v3) or modifiedIndex (v2), in decimal. */
+  readonly revision: string;
+  /** Whether the key ends by itself (it has an etcd lease or TTL). False for a reservation. */
+  readonly expires: boolean;
+}
+
+/** A change seen by {@linkcode Registry.watch}. A deletion is also how an expiry shows. */
+export type WatchEvent =
+  | { readonly type: "put"; readonly entry: Entry }
+  | { readonly type: "delete"; readonly key: string };
+
+/**
+ * What a watch yields: first a snapshot, then events in order. A further snapshot replaces all
+ * that came before (after compaction, reconnection to a member that lags, …). `disconnected` says
+ * that nothing newer is known until the next `snapshot` or `events`; it is yielded once per
+ * outage, with the reason.
+ */
+export type WatchUpdate =
+  | { readonly type: "snapshot"; readonly entries: readonly Entry[] }
+  | { readonly type: "events"; readonly events: readonly WatchEvent[] }
+  | { readonly type: "disconnected"; readonly error: Error };
+
+/** How a store failed. */
+export class StoreError extends Error {
+  override name = "StoreError";
+  /**
+   * `unavailable`: may pass by itself (no connection, no leader, time-out); `denied`: credentials
+   * or rights are wrong; `invalid`: the store refused the request itself.
+   */
+  readonly reason: "unavailable" | "denied" | "invalid";
+
+  constructor(reason: StoreError["reason"], message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.reason = reason;
+  }
+}
+
+/** Options of every call. A call ends with `signal.reason` on abort and has its own deadline. */
+export interface CallOptions {
+  readonly signal: AbortSignal;
+}
+
+/**
+ * A store of network config and leases.
+ *
+ * Calls fail with {@linkcode StoreError}; they fail over between endpoints within one call but do
+ * not otherwise retry. Reads are linearizable. Compare-and-set calls answer `undefined` when the
+ * comparison failed, and never write then. A write whose outcome is unknown (connection lost after
+ * sending) throws `unavailable`: the caller lists again.
+ */
+export interface Registry extends AsyncDisposable {
+  /** For messages: `etcd v3 at http://10.0.0.5:2379`. */
+  readonly description: string;
+  /** The value of `<prefix>/config`, or `undefined` if the key is absent. */
+  readConfig(options: CallOptions): Promise<string | undefined>;
+  /** Yields the config whenever it changes, `undefined` when it is removed. Ends on abort only. */
+  watchConfig(options: CallOptions): AsyncIterable<string | undefined>;
+  /** Every key under `<prefix>/subnets/`. */
+  list(options: CallOptions): Promise<readonly Entry[]>;
+  /** One key, or `undefined`. */
+  get(key: string, options: CallOptions): Promise<Entry | undefined>;
+  /** Creates the key if it is absent, expiring after `ttlSeconds` (never, if undefined). */
+  create(
+    key: string,
+    value: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined>;
+  /**
+   * Writes `value` if the key is still at `revision`. With `ttlSeconds` the key expires that long
+   * from now; without, a reservation stays one.
+   */
+  update(
+    key: string,
+    value: string,
+    revision: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined>;
+  /**
+   * Prolongs the key to `ttlSeconds` from now if it is still at `revision`, without an event for
+   * watchers and without a change of revision where the store can do that. Answers the entry as
+   * it now stands, `undefined` if the key is gone or changed.
+   */
+  renew(
+    key: string,
+    revision: string,
+    ttlSeconds: number,
+    options: CallOptions,
+  ): Promise<Entry | undefined>;
+  /** Seconds until the key expires; `undefined` for a reservation or an absent key. */
+  timeToLive(key: string, options: CallOptions): Promise<number | undefined>;
+  /** Deletes the key if it is still at `revision`; `false` if it was not. */
+  remove(key: string, revision: string, options: CallOptions): Promise<boolean>;
+  /**
+   * Follows `<prefix>/subnets/`. Never throws for trouble of the store: it reports
+   * `disconnected`, and goes on, with jittered back-off, until `signal` aborts (then it ends).
+   */
+  watch(options: CallOptions): AsyncIterable<WatchUpdate>;
+}
