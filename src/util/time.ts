@@ -1,0 +1,97 @@
+/**
+ * Waiting: abortable delays and jittered back-off.
+ *
+ * @module
+ */
+
+/** Resolves after `milliseconds`; rejects with `signal.reason` as soon as `signal` aborts. */
+export function delay(milliseconds: number, options: { signal: AbortSignal }): Promise<void> {
+  const { signal } = options;
+  if (signal.aborted) return Promise.reject(signal.reason);
+  return new Promise((resolve, reject) => {
+    const onAbort = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", onAbort);
+      resolve();
+    }, milliseconds);
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+/** Options of {@linkcode Backoff}. */
+export interface BackoffOptions {
+  /** Upper bound of the first wait. */
+  readonly initialMs: number;
+  /** Upper bound of any wait. */
+  readonly maxMs: number;
+  /** Growth per failure. @default {2} */
+  readonly factor?: number;
+  /** A number in [0, 1). @default {Math.random} */
+  readonly random?: () => number;
+}
+
+/**
+ * Exponential back-off with jitter: the n-th wait is drawn evenly from the upper half of
+ * `min(maxMs, initialMs * factor^n)`, so that many hosts that failed together do not return
+ * together, and none returns at once.
+ */
+export class Backoff {
+  readonly #options: Required<BackoffOptions>;
+  #failures = 0;
+
+  constructor(options: BackoffOptions) {
+    this.#options = { factor: 2, random: Math.random, ...options };
+  }
+
+  /** Number of waits handed out since the last {@linkcode Backoff.reset}. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  /** The next wait in milliseconds. */
+  next(): number {
+    const { initialMs, maxMs, factor, random } = this.#options;
+    const bound = Math.min(maxMs, initialMs * factor ** Math.min(this.#failures, 50));
+    this.#failures++;
+    return bound / 2 + random() * bound / 2;
+  }
+
+  /** Waits {@linkcode Backoff.next} milliseconds. */
+  wait(options: { signal: AbortSignal }): Promise<void> {
+    return delay(this.next(), options);
+  }
+
+  /** To be called on success: the next wait is a first one again. */
+  reset(): void {
+    this.#failures = 0;
+  }
+}
+
+/**
+ * A signal that aborts with `signal`, or with a `TimeoutError` after `milliseconds`. Disposing it
+ * stops the timer.
+ */
+export function deadline(
+  milliseconds: number,
+  options: { signal: AbortSignal },
+): { readonly signal: AbortSignal } & Disposable {
+  const controller = new AbortController();
+  const { signal } = options;
+  const onAbort = () => controller.abort(signal.reason);
+  if (signal.aborted) onAbort();
+  else signal.addEventListener("abort", onAbort, { once: true });
+  const timer = setTimeout(
+    () => controller.abort(new DOMException(`No answer within ${milliseconds} ms`, "TimeoutError")),
+    milliseconds,
+  );
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", onAbort);
+    },
+  };
+}
