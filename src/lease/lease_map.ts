@@ -1,0 +1,193 @@
+import type { NetworkConfig } from "../config/network_config.ts";
+import type { Prefix } from "../net/mod.ts";
+import { parseLeaseKey, parseLeaseValue } from "./codec.ts";
+import type { Lease } from "./lease.ts";
+
+/** What the map needs of a store's entry. */
+export interface LeaseEntry {
+  readonly key: string;
+  readonly value: string;
+  /** Decimal; orders entries by age where two claim one subnet. */
+  readonly revision: string;
+}
+
+/** Options of {@linkcode LeaseMap}. */
+export interface LeaseMapOptions {
+  readonly network: Pick<NetworkConfig, "ipv4" | "ipv6">;
+}
+
+/**
+ * Snapshots and events of a store folded into one map of leases, keyed by lease. An entry that is
+ * no lease of this network (junk key or value, outside the network, overlapping another's subnet)
+ * is kept apart with the reason and disturbs no other; it is looked at again when it changes, or
+ * when the lease it overlaps goes. Of two overlapping leases the one that was there first stays;
+ * in a snapshot that is the one with the lower revision.
+ */
+export class LeaseMap {
+  readonly #network: LeaseMapOptions["network"];
+  readonly #leases = new Map<string, Lease>();
+  readonly #values = new Map<string, string>();
+  readonly #skipped = new Map<string, { reason: string; entry: LeaseEntry; overlaps: boolean }>();
+  readonly #index = { 4: new PrefixIndex(), 6: new PrefixIndex() };
+  #snapshot = false;
+
+  constructor(options: LeaseMapOptions) {
+    this.#network = options.network;
+  }
+
+  /** Whether a complete snapshot has been folded in. */
+  get complete(): boolean {
+    return this.#snapshot;
+  }
+
+  get size(): number {
+    return this.#leases.size;
+  }
+
+  get(key: string): Lease | undefined {
+    return this.#leases.get(key);
+  }
+
+  /** Every lease, the own one included. An unchanged lease is the same object each time. */
+  leases(): IterableIterator<Lease> {
+    return this.#leases.values();
+  }
+
+  /** Skipped entries: key to reason. */
+  skipped(): ReadonlyMap<string, string> {
+    return new Map([...this.#skipped].map(([key, { reason }]) => [key, reason]));
+  }
+
+  get skippedCount(): number {
+    return this.#skipped.size;
+  }
+
+  /** Replaces everything by a snapshot; answers whether any lease changed. */
+  replace(entries: readonly LeaseEntry[]): boolean {
+    const present = new Set(entries.map((entry) => entry.key));
+    let changed = false;
+    for (const key of [...this.#values.keys()]) {
+      if (!present.has(key)) changed = this.#remove(key) || changed;
+    }
+    const byAge = [...entries].sort((a, b) => compareRevisions(a.revision, b.revision));
+    for (const entry of byAge) changed = this.#set(entry) || changed;
+    this.#snapshot = true;
+    return this.#admitSkipped() || changed;
+  }
+
+  /** Folds a put in; answers whether any lease changed. */
+  put(entry: LeaseEntry): boolean {
+    const changed = this.#set(entry);
+    return this.#admitSkipped() || changed;
+  }
+
+  /** Folds a deletion or expiry in; answers whether any lease changed. */
+  delete(key: string): boolean {
+    const changed = this.#remove(key);
+    return this.#admitSkipped() || changed;
+  }
+
+  #remove(key: string): boolean {
+    this.#values.delete(key);
+    this.#skipped.delete(key);
+    const lease = this.#leases.get(key);
+    if (!lease) return false;
+    this.#leases.delete(key);
+    for (const prefix of subnets(lease)) this.#index[prefix.family].delete(prefix);
+    return true;
+  }
+
+  #set(entry: LeaseEntry): boolean {
+    if (this.#values.get(entry.key) === entry.value) return false;
+    const before = this.#leases.get(entry.key);
+    let lease: Lease;
+    try {
+      const subnet = before?.subnet ?? parseLeaseKey(entry.key);
+      lease = { key: entry.key, subnet, attributes: parseLeaseValue(entry.value) };
+    } catch (error) {
+      return this.#skip(entry, (error as Error).message);
+    }
+    const outside = subnets(lease).find((prefix) =>
+      !this.#network[prefix.family === 4 ? "ipv4" : "ipv6"]?.network.contains(prefix)
+    );
+    if (outside) return this.#skip(entry, `Subnet ${outside} is not inside the network`);
+    if (!before) {
+      for (const prefix of subnets(lease)) {
+        const other = this.#index[prefix.family].findOverlap(prefix);
+        if (other !== undefined) {
+          return this.#skip(entry, `Subnet ${prefix} overlaps the lease ${other}`, true);
+        }
+      }
+    }
+    this.#skipped.delete(entry.key);
+    this.#values.set(entry.key, entry.value);
+    this.#leases.set(entry.key, lease);
+    if (!before) {
+      for (const prefix of subnets(lease)) this.#index[prefix.family].add(prefix, lease.key);
+    }
+    return true;
+  }
+
+  /** Keeps the entry out; a lease that stood under its key is gone. */
+  #skip(entry: LeaseEntry, reason: string, overlaps = false): boolean {
+    const changed = this.#remove(entry.key);
+    this.#values.set(entry.key, entry.value);
+    this.#skipped.set(entry.key, { reason, entry, overlaps });
+    return changed;
+  }
+
+  /** Looks again at entries that were kept out because they overlapped another. */
+  #admitSkipped(): boolean {
+    let changed = false;
+    for (const [key, { entry, overlaps }] of [...this.#skipped]) {
+      if (!overlaps) continue;
+      this.#values.delete(key);
+      changed = this.#set(entry) || changed;
+    }
+    return changed;
+  }
+}
+
+function subnets(lease: Lease): Prefix[] {
+  return [lease.subnet.ipv4, lease.subnet.ipv6].filter((prefix) => prefix !== undefined);
+}
+
+/** Orders decimal revisions of any size. */
+function compareRevisions(a: string, b: string): number {
+  return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
+}
+
+/**
+ * Disjoint prefixes of one family, found by overlap: one map for each length in use, so that a
+ * look-up costs a handful of map accesses however many prefixes there are.
+ */
+class PrefixIndex {
+  readonly #byLength = new Map<number, Map<bigint, string>>();
+
+  add(prefix: Prefix, key: string): void {
+    const sameLength = this.#byLength.get(prefix.length) ?? new Map();
+    this.#byLength.set(prefix.length, sameLength.set(prefix.address.value, key));
+  }
+
+  delete(prefix: Prefix): void {
+    const sameLength = this.#byLength.get(prefix.length);
+    sameLength?.delete(prefix.address.value);
+    if (sameLength?.size === 0) this.#byLength.delete(prefix.length);
+  }
+
+  findOverlap(prefix: Prefix): string | undefined {
+    const bits = prefix.family === 4 ? 32 : 128;
+    for (const [length, prefixes] of this.#byLength) {
+      if (length <= prefix.length) {
+        const hostBits = BigInt(bits - length);
+        const found = prefixes.get((prefix.address.value >> hostBits) << hostBits);
+        if (found !== undefined) return found;
+      } else {
+        const hostBits = BigInt(bits - prefix.length);
+        const network = prefix.address.value >> hostBits;
+        for (const [value, key] of prefixes) if (value >> hostBits === network) return key;
+      }
+    }
+    return undefined;
+  }
+}

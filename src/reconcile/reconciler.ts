@@ -1,0 +1,185 @@
+import { describeError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { Backoff, delay } from "../util/time.ts";
+import { diff, formatChange } from "./diff.ts";
+import type { Change, Table } from "./table.ts";
+
+/** Changes logged one by one in a round; beyond that, one line gives the number. */
+const LOGGED_CHANGES = 20;
+
+/** One Table with what should be in it. */
+export interface Stage<Spec> {
+  readonly table: Table<Spec>;
+  /** Read anew each round. `undefined`: not known yet, so nothing is changed. */
+  desired(): readonly Spec[] | undefined;
+}
+
+/** A stage of any spec. Only the reconciler looks inside, and it never mixes two stages' specs. */
+// deno-lint-ignore no-explicit-any
+export type AnyStage = Stage<any>;
+
+/** The outcome of a round. */
+export interface RoundReport {
+  /** Every stage was known, nothing was left to change, nothing failed, nothing is in the way. */
+  readonly inSync: boolean;
+  /** Objects written or removed in this round. */
+  readonly changed: number;
+  /** One sentence per failure and conflict, naming the object. */
+  readonly problems: readonly string[];
+}
+
+/** Options of {@linkcode Reconciler}. */
+export interface ReconcilerOptions {
+  /** For logs and status: `kernel`, `firewall`, `cloud`. */
+  readonly name: string;
+  /**
+   * In the order of creation (links before addresses before routes); removals run in reverse.
+   */
+  readonly stages: readonly AnyStage[];
+  /** Time between rounds when nobody asks for one. */
+  readonly resyncMs: number;
+  /**
+   * Pause before a requested round, in which further requests fold into it. @default {20}
+   */
+  readonly settleMs?: number;
+  readonly log: Logger;
+  readonly onReport?: (report: RoundReport) => void;
+}
+
+/**
+ * Brings Tables to their desired state, again and again: a round lists each Table, compares, and
+ * changes what differs and is ours. It runs at once, when asked ({@linkcode Reconciler.request}),
+ * on every resync, and, after a failure, with jittered back-off. A failed object does not keep
+ * the others from being set right. A round with nothing to do writes and logs nothing.
+ */
+export class Reconciler {
+  readonly #options: ReconcilerOptions;
+  #requested = true;
+  #wake: () => void = () => {};
+  #report: RoundReport = { inSync: false, changed: 0, problems: [] };
+  #problems = new Set<string>();
+
+  constructor(options: ReconcilerOptions) {
+    this.#options = options;
+  }
+
+  get name(): string {
+    return this.#options.name;
+  }
+
+  /** The last round's outcome. */
+  get report(): RoundReport {
+    return this.#report;
+  }
+
+  /** Asks for a round soon. Requests made meanwhile fold into one. */
+  request(): void {
+    this.#requested = true;
+    this.#wake();
+  }
+
+  /** Runs rounds until `signal` aborts; rejects with its reason then. */
+  async run({ signal }: { signal: AbortSignal }): Promise<never> {
+    const retry = new Backoff({ initialMs: 1_000, maxMs: 30_000 });
+    while (true) {
+      this.#requested = false;
+      const report = await this.round({ signal });
+      if (report.inSync) retry.reset();
+      const pauseMs = report.inSync
+        ? jitter(this.#options.resyncMs)
+        : Math.min(retry.next(), this.#options.resyncMs);
+      await this.#sleep(pauseMs, signal);
+      await delay(this.#options.settleMs ?? 20, { signal });
+    }
+  }
+
+  /** One round. Rejects on abort only; trouble is in the report. */
+  async round({ signal }: { signal: AbortSignal }): Promise<RoundReport> {
+    const problems: string[] = [];
+    let changed = 0;
+    let known = true;
+    const removals: { stage: AnyStage; changes: readonly Change<unknown>[] }[] = [];
+    const attempt = async (stage: AnyStage, changes: readonly Change<unknown>[]) => {
+      if (changes.length === 0) return;
+      const { kind } = stage.table;
+      const failed = await stage.table.apply(changes, { signal });
+      const failures = new Set(failed.map(({ change }) => change));
+      for (const { change, error } of failed) {
+        problems.push(`Cannot ${formatChange(kind, change)}: ${describeError(error)}`);
+      }
+      this.#logChanges(kind, changes.filter((change) => !failures.has(change)));
+      changed += changes.length - failed.length;
+    };
+    for (const stage of this.#options.stages) {
+      try {
+        const desired = stage.desired();
+        if (desired === undefined) {
+          known = false;
+          continue;
+        }
+        const { kind } = stage.table;
+        const difference = diff(kind, desired, await stage.table.list({ signal }));
+        for (const conflict of difference.conflicts) {
+          problems.push(
+            `Cannot set ${kind.name} ${kind.format(conflict.desired)}: ` +
+              `${kind.format(conflict.actual)} stands in its place and is not ours`,
+          );
+        }
+        removals.unshift({ stage, changes: difference.removals });
+        await attempt(stage, difference.writes);
+      } catch (error) {
+        signal.throwIfAborted();
+        problems.push(describeError(error));
+      }
+    }
+    for (const { stage, changes } of removals) {
+      try {
+        await attempt(stage, changes);
+      } catch (error) {
+        signal.throwIfAborted();
+        problems.push(describeError(error));
+      }
+    }
+    this.#logProblems(problems);
+    this.#report = { inSync: known && problems.length === 0, changed, problems };
+    this.#options.onReport?.(this.#report);
+    return this.#report;
+  }
+
+  #logChanges(kind: Table<unknown>["kind"], changes: readonly Change<unknown>[]): void {
+    const { log } = this.#options;
+    for (const change of changes.slice(0, LOGGED_CHANGES)) {
+      log.info(formatChange(kind, change));
+    }
+    if (changes.length > LOGGED_CHANGES) {
+      log.info(`and ${changes.length - LOGGED_CHANGES} more changes of this kind`, {
+        kind: kind.name,
+      });
+    }
+  }
+
+  /** One line when a problem appears and one when all are gone; nothing while they last. */
+  #logProblems(problems: readonly string[]): void {
+    const { log, name } = this.#options;
+    const before = this.#problems;
+    this.#problems = new Set(problems);
+    for (const problem of [...this.#problems].filter((each) => !before.has(each)).slice(0, 5)) {
+      log.warn(problem);
+    }
+    if (problems.length === 0 && before.size > 0) log.info(`All of ${name} is in order again`);
+  }
+
+  async #sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
+    if (this.#requested) return;
+    const woken = new AbortController();
+    this.#wake = () => woken.abort();
+    await delay(milliseconds, { signal: AbortSignal.any([signal, woken.signal]) })
+      .catch(() => signal.throwIfAborted());
+    this.#wake = () => {};
+  }
+}
+
+/** 90–110 % of `milliseconds`, so that the resyncs of many hosts spread. */
+function jitter(milliseconds: number): number {
+  return milliseconds * (0.9 + Math.random() * 0.2);
+}

@@ -1,0 +1,103 @@
+import type { NetworkConfig } from "../config/network_config.ts";
+import { chooseSubnet, fitsConfig, rangeUse } from "../lease/allocate.ts";
+import { parseLeaseKey, parseLeaseValue } from "../lease/codec.ts";
+import {
+  formatSubnet,
+  type Lease,
+  type LeaseAttributes,
+  type LeaseSubnet,
+} from "../lease/lease.ts";
+import type { Address, Prefix } from "../net/mod.ts";
+import type { Entry } from "./registry.ts";
+
+/** The addresses by which a host recognises its own lease, as upstream does. */
+export interface LeaseOwner {
+  readonly publicIp?: Address;
+  readonly publicIpv6?: Address;
+}
+
+/** What to do next to hold a lease, given the store's present content. */
+export type AcquireStep =
+  /** The host has this lease already. */
+  | { readonly action: "reuse"; readonly entry: Entry; readonly lease: Lease }
+  /** Its lease does not fit the network config any more; delete it and look again. */
+  | { readonly action: "remove"; readonly entry: Entry; readonly reason: string }
+  | { readonly action: "create"; readonly subnet: LeaseSubnet; readonly reason: string }
+  /** No free subnet; leases must end, or the network must grow. */
+  | { readonly action: "wait"; readonly reason: string };
+
+/** Whether a lease with these attributes is `owner`'s: same IPv4 address, or IPv6 without IPv4. */
+export function isOwnedBy(attributes: LeaseAttributes, owner: LeaseOwner): boolean {
+  const [mine, theirs] = owner.publicIp
+    ? [owner.publicIp, attributes.publicIp]
+    : [owner.publicIpv6, attributes.publicIpv6];
+  return mine !== undefined && theirs !== undefined && mine.equals(theirs);
+}
+
+/**
+ * Decides how to come by a lease (upstream's order: the lease of our public address, then the
+ * subnet of before, then a free one). Entries that are no leases are looked past, but their
+ * subnets, where the key names one, are not handed out.
+ */
+export function planAcquire(context: {
+  readonly network: Pick<NetworkConfig, "ipv4" | "ipv6">;
+  readonly owner: LeaseOwner;
+  readonly entries: readonly Entry[];
+  /** From subnet.env. */
+  readonly previous: LeaseSubnet | undefined;
+  readonly random: () => number;
+}): AcquireStep {
+  const { network, owner, entries, previous, random } = context;
+  const taken: LeaseSubnet[] = [];
+  const own: { entry: Entry; lease: Lease }[] = [];
+  for (const entry of entries) {
+    try {
+      const subnet = parseLeaseKey(entry.key);
+      taken.push(subnet);
+      const attributes = parseLeaseValue(entry.value);
+      if (isOwnedBy(attributes, owner)) {
+        own.push({ entry, lease: { key: entry.key, subnet, attributes } });
+      }
+    } catch { /* junk; the watch counts and names it */ }
+  }
+  const fitting = own.filter(({ lease }) => fitsConfig(network, lease.subnet));
+  const preferred = fitting.find(({ lease }) => previous && sameSubnet(lease.subnet, previous)) ??
+    fitting.find(({ entry }) => !entry.expires) ?? fitting[0];
+  if (preferred) return { action: "reuse", ...preferred };
+  // A reservation is the operator's word; it is never deleted, even where it cannot be used.
+  const misfit = own.find(({ entry }) => entry.expires);
+  if (misfit) {
+    const reason = `${formatSubnet(misfit.lease.subnet)} does not fit the network config any more`;
+    return { action: "remove", entry: misfit.entry, reason };
+  }
+  if (
+    previous && fitsConfig(network, previous) &&
+    !taken.some((other) =>
+      overlaps(other.ipv4, previous.ipv4) || overlaps(other.ipv6, previous.ipv6)
+    )
+  ) {
+    return { action: "create", subnet: previous, reason: "the subnet of the last run is free" };
+  }
+  const subnet = chooseSubnet(network, taken, random);
+  if (subnet) return { action: "create", subnet, reason: "it is free" };
+  const use = (["ipv4", "ipv6"] as const).flatMap((name) => {
+    const family = network[name];
+    if (!family) return [];
+    const prefixes = taken.map((lease) => lease[name]).filter((prefix) => prefix !== undefined);
+    const { used, total } = rangeUse(family, prefixes);
+    return [`${used} of ${total} subnets of ${family.network} are leased`];
+  });
+  return {
+    action: "wait",
+    reason: `Cannot lease a subnet: ${use.join(", ")}; enlarge the network, or remove the leases ` +
+      "of hosts that are gone",
+  };
+}
+
+function overlaps(a: Prefix | undefined, b: Prefix | undefined): boolean {
+  return a !== undefined && b !== undefined && a.overlaps(b);
+}
+
+function sameSubnet(a: LeaseSubnet, b: LeaseSubnet): boolean {
+  return String(a.ipv4) === String(b.ipv4) && String(a.ipv6) === String(b.ipv6);
+}
