@@ -1,6 +1,7 @@
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { Backoff, delay } from "../util/time.ts";
+import { Wakeup } from "../util/wakeup.ts";
 import { diff, formatChange } from "./diff.ts";
 import type { Change, Table } from "./table.ts";
 
@@ -54,8 +55,7 @@ export interface ReconcilerOptions {
  */
 export class Reconciler {
   readonly #options: ReconcilerOptions;
-  #requested = true;
-  #wake: () => void = () => {};
+  readonly #wakeup = new Wakeup();
   #report: RoundReport = { inSync: false, changed: 0, problems: [] };
   #problems = new Set<string>();
 
@@ -74,21 +74,19 @@ export class Reconciler {
 
   /** Asks for a round soon. Requests made meanwhile fold into one. */
   request(): void {
-    this.#requested = true;
-    this.#wake();
+    this.#wakeup.wake();
   }
 
   /** Runs rounds until `signal` aborts; rejects with its reason then. */
   async run({ signal }: { signal: AbortSignal }): Promise<never> {
     const retry = new Backoff({ initialMs: 1_000, maxMs: 30_000 });
     while (true) {
-      this.#requested = false;
       const report = await this.round({ signal });
       if (report.inSync) retry.reset();
       const pauseMs = report.inSync
         ? jitter(this.#options.resyncMs)
         : Math.min(retry.next(), this.#options.resyncMs);
-      await this.#sleep(pauseMs, signal);
+      await this.#wakeup.sleep(pauseMs, { signal });
       await delay(this.#options.settleMs ?? 20, { signal });
     }
   }
@@ -167,15 +165,6 @@ export class Reconciler {
       log.warn(problem);
     }
     if (problems.length === 0 && before.size > 0) log.info(`All of ${name} is in order again`);
-  }
-
-  async #sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
-    if (this.#requested) return;
-    const woken = new AbortController();
-    this.#wake = () => woken.abort();
-    await delay(milliseconds, { signal: AbortSignal.any([signal, woken.signal]) })
-      .catch(() => signal.throwIfAborted());
-    this.#wake = () => {};
   }
 }
 

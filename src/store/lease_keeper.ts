@@ -8,7 +8,8 @@ import {
   type LeaseSubnet,
 } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
-import { Backoff, delay } from "../util/time.ts";
+import { Backoff } from "../util/time.ts";
+import { Wakeup } from "../util/wakeup.ts";
 import { isOwnedBy, planAcquire } from "./acquire.ts";
 import { type Entry, type Registry, StoreError, type WatchUpdate } from "./registry.ts";
 
@@ -17,6 +18,9 @@ export const LEASE_TTL_SECONDS = 24 * 3600;
 
 /** Longest sleep in one piece, so that a clock that jumps (a suspended VM) is noticed. */
 const MAX_SLEEP_MS = 5 * 60_000;
+
+/** How often a lost subnet is looked at besides the watch. */
+const LOST_POLL_MS = 30_000;
 
 /** A foreign write over our own value is answered at most this often, lest two writers race. */
 const REWRITE_INTERVAL_MS = 60_000;
@@ -76,7 +80,7 @@ export class LeaseKeeper {
   /** The store may hold something else than `#entry` under our key. */
   #suspect = false;
   #lastRewrite = -Infinity;
-  #wake: () => void = () => {};
+  readonly #wakeup = new Wakeup();
 
   private constructor(options: LeaseKeeperOptions, lease: Lease, entry: Entry) {
     this.#options = options;
@@ -133,7 +137,7 @@ export class LeaseKeeper {
     }
     if (suspect && !this.#suspect) {
       this.#suspect = true;
-      this.#wake();
+      this.#wakeup.wake();
     }
   }
 
@@ -176,13 +180,8 @@ export class LeaseKeeper {
     const due = this.#expiresAt === undefined
       ? Infinity
       : this.#expiresAt - this.#options.renewMarginSeconds * 1_000 - this.#now();
-    const lostPoll = this.#lost === undefined ? Infinity : 30_000;
-    const woken = new AbortController();
-    this.#wake = () => woken.abort();
-    await delay(Math.max(0, Math.min(due, lostPoll, MAX_SLEEP_MS)), {
-      signal: AbortSignal.any([signal, woken.signal]),
-    }).catch(() => signal.throwIfAborted());
-    this.#wake = () => {};
+    const lostPoll = this.#lost === undefined ? Infinity : LOST_POLL_MS;
+    await this.#wakeup.sleep(Math.min(due, lostPoll, MAX_SLEEP_MS), { signal });
   }
 
   async #renew(signal: AbortSignal): Promise<void> {
