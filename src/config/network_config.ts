@@ -1,4 +1,7 @@
-import type { Address, Prefix } from "../net/mod.ts";
+import { ConfigError, describeError } from "../errors.ts";
+import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
+import { FieldReader, kindOf } from "./fields.ts";
+import { parseJson } from "./json.ts";
 
 /** One family's share of the network config. */
 export interface FamilyConfig {
@@ -22,4 +25,193 @@ export interface NetworkConfig {
     /** The raw `Backend` object, with `Type`. Holds secrets: never log it. */
     readonly options: Readonly<Record<string, unknown>>;
   };
+}
+
+/** What {@linkcode parseNetworkConfig} found. */
+export interface ParsedNetworkConfig {
+  readonly config: NetworkConfig;
+  /** What has no effect or is likely meant otherwise, one sentence each. */
+  readonly warnings: readonly string[];
+}
+
+/** Options of {@linkcode parseNetworkConfig}. */
+export interface ParseNetworkConfigOptions {
+  /**
+   * Reads the backend's own keys, so that their faults are reported together with the others:
+   * returns warnings, throws {@linkcode ConfigError}.
+   */
+  readonly readBackend?: (backend: NetworkConfig["backend"]) => readonly string[];
+}
+
+const SUBJECT = "network config";
+
+/**
+ * The network config in the JSON `text` of `<prefix>/config` or `net-conf.json`. Names match
+ * without case and the last of several counts, as in upstream flannel; its checks and messages are
+ * kept, and more is checked than there (families, types, first subnet not after the last).
+ *
+ * @throws {ConfigError} With every fault. No fault quotes a text of the backend's options.
+ */
+export function parseNetworkConfig(
+  text: string,
+  options: ParseNetworkConfigOptions = {},
+): ParsedNetworkConfig {
+  const { value, duplicates } = parseObject(text);
+  const fields = new FieldReader(value, { subject: SUBJECT, path: "" });
+  for (const name of duplicates) {
+    fields.warn(`${JSON.stringify(name)} is given more than once; the last one counts`);
+  }
+  const ipv4 = readFamily(fields, 4, fields.boolean("EnableIPv4") ?? true);
+  const ipv6 = readFamily(fields, 6, fields.boolean("EnableIPv6") ?? false);
+  if (fields.boolean("EnableIPv4") === false && fields.boolean("EnableIPv6") !== true) {
+    fields.fault("EnableIPv4 and EnableIPv6 are both false; enable one of them at least");
+  }
+  const enableNFTables = fields.boolean("EnableNFTables") ?? false;
+  const backend = readBackend(fields);
+  if (backend !== undefined) {
+    try {
+      options.readBackend?.(backend).forEach((warning) => fields.warn(warning));
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      error.faults.forEach((fault) => fields.fault(fault));
+    }
+  }
+  const warnings = fields.finish();
+  return {
+    config: {
+      ...(ipv4 ? { ipv4 } : {}),
+      ...(ipv6 ? { ipv6 } : {}),
+      enableNFTables,
+      backend: backend!, // it is only missing beside a fault
+    },
+    warnings,
+  };
+}
+
+function parseObject(text: string) {
+  if (text.trim() === "") throw new ConfigError(SUBJECT, ["it is empty"]);
+  let parsed;
+  try {
+    parsed = parseJson(text);
+  } catch (cause) {
+    throw new ConfigError(SUBJECT, [describeError(cause)], { cause });
+  }
+  const { value, duplicates } = parsed;
+  if (!isObject(value)) {
+    throw new ConfigError(SUBJECT, [`it must be a JSON object, not ${kindOf(value)}`]);
+  }
+  return { value, duplicates };
+}
+
+/** Upstream's limits: at least four subnets per network, at least two hosts' addresses in each. */
+const LIMITS = {
+  4: { prefix: "", longestSubnet: 30, longestNetwork: 28, usualSubnet: 24, tooSmall: "network" },
+  6: {
+    prefix: "IPv6",
+    longestSubnet: 126,
+    longestNetwork: 124,
+    usualSubnet: 64,
+    tooSmall: "IPv6Network",
+  },
+} as const;
+
+/** One family's keys; `undefined` if it is off, or beside a fault. */
+function readFamily(
+  fields: FieldReader,
+  family: Family,
+  enabled: boolean,
+): FamilyConfig | undefined {
+  const { prefix, longestSubnet, longestNetwork, usualSubnet, tooSmall } = LIMITS[family];
+  const name = (suffix: string) => prefix + suffix;
+  const faultsBefore = fields.faults.length;
+  const network = fields.prefix(name("Network"), { family });
+  const givenLength = readSubnetLength(fields, name("SubnetLen"), longestSubnet);
+  const givenMin = fields.address(name("SubnetMin"), { family });
+  const givenMax = fields.address(name("SubnetMax"), { family });
+  if (!enabled) {
+    if (network !== undefined) {
+      fields.warn(`${name("Network")} has no effect while EnableIPv${family} is false`);
+    }
+    return undefined;
+  }
+  if (fields.faults.length > faultsBefore) return undefined;
+  if (network === undefined || network.length === 0) {
+    fields.fault(`please define a correct ${name("Network")} parameter in the flannel config`);
+    return undefined;
+  }
+  if (givenLength === undefined && network.length > longestNetwork) {
+    fields.fault(
+      `${tooSmall} is too small. Minimum useful network prefix is /${longestNetwork}: ` +
+        `${name("Network")} is ${network}`,
+    );
+    return undefined;
+  }
+  if (givenLength !== undefined && givenLength < network.length + 2) {
+    fields.fault(
+      `network must be able to accommodate at least four subnets: ${name("SubnetLen")} ` +
+        `${givenLength} in ${name("Network")} ${network} gives fewer`,
+    );
+    return undefined;
+  }
+  const subnetLength = givenLength ?? Math.max(usualSubnet, network.length + 2);
+  const subnetSize = 1n << BigInt(addressBits(family) - subnetLength);
+
+  // Upstream leaves the first subnet out, and takes the unspecified address for "not given".
+  const subnetMin = isGiven(givenMin) ? givenMin : network.address.add(subnetSize);
+  const subnetMax = isGiven(givenMax) ? givenMax : new Prefix(network.last, subnetLength).address;
+  for (const [suffix, bound] of [["SubnetMin", subnetMin], ["SubnetMax", subnetMax]] as const) {
+    if (!network.contains(bound)) {
+      fields.fault(
+        `${name(suffix)} is not in the range of the ${name("Network")}: ` +
+          `${bound} is outside ${network}`,
+      );
+    } else if (!new Prefix(bound, subnetLength).address.equals(bound)) {
+      fields.fault(`${name(suffix)} is not on a SubnetLen boundary: ${bound}/${subnetLength}`);
+    }
+  }
+  if (fields.faults.length === faultsBefore && subnetMin.value > subnetMax.value) {
+    fields.fault(
+      `${name("SubnetMin")} ${subnetMin} is after ${name("SubnetMax")} ${subnetMax}, ` +
+        `so there is no subnet to lease`,
+    );
+  }
+  return { network, subnetLength, subnetMin, subnetMax };
+}
+
+function isGiven(address: Address | undefined): address is Address {
+  return address !== undefined && !address.isUnspecified();
+}
+
+/** A subnet's length; 0 means "not given", as upstream takes it. */
+function readSubnetLength(fields: FieldReader, name: string, longest: number): number | undefined {
+  const value = fields.raw(name);
+  if (Number.isInteger(value) && Number(value) > longest) {
+    fields.faultOf(name, `must be less than /${longest + 1}`);
+    return undefined;
+  }
+  return fields.integer(name, { min: 0, max: longest }) || undefined;
+}
+
+/** The backend's type and options; `undefined` beside a fault. */
+function readBackend(fields: FieldReader): NetworkConfig["backend"] | undefined {
+  if (!fields.has("Backend")) {
+    fields.warn("Backend is not given, which means type udp, as in upstream flannel");
+    return { type: "udp", options: { Type: "udp" } };
+  }
+  const options = fields.raw("Backend") ?? {}; // null: an object without Type, as upstream has it
+  if (!isObject(options)) {
+    fields.faultOf("Backend", `must be an object such as {"Type":"vxlan"}, not ${kindOf(options)}`);
+    return undefined;
+  }
+  const backendFields = new FieldReader(options, { subject: "Backend" });
+  const type = backendFields.string("Type");
+  if (type === undefined && backendFields.faults.length === 0) {
+    backendFields.faultOf("Type", 'is missing; give one such as "vxlan" or "ali-vpc"');
+  }
+  backendFields.faults.forEach((fault) => fields.fault(fault));
+  return type === undefined ? undefined : { type: type.toLowerCase(), options };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
