@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { Address, Prefix } from "../net/mod.ts";
+import { type LeaseEntry, LeaseMap } from "./lease_map.ts";
+
+const network = {
+  ipv4: {
+    network: Prefix.parse("10.3.0.0/16"),
+    subnetLength: 24,
+    subnetMin: Address.parse("10.3.1.0"),
+    subnetMax: Address.parse("10.3.255.0"),
+  },
+};
+
+function entry(key: string, ip = "192.0.2.1", revision = "1"): LeaseEntry {
+  return { key, value: `{"PublicIP":"${ip}","PublicIPv6":null}`, revision };
+}
+
+function keys(map: LeaseMap): string[] {
+  return [...map.leases()].map((lease) => lease.key).sort();
+}
+
+Deno.test("LeaseMap folds a snapshot and events, and tells whether anything changed", () => {
+  const map = new LeaseMap({ network });
+  assert.equal(map.complete, false);
+  assert.equal(map.replace([entry("10.3.1.0-24"), entry("10.3.2.0-24")]), true);
+  assert.equal(map.complete, true);
+  assert.equal(map.put(entry("10.3.2.0-24", "192.0.2.1", "9")), false, "only renewed");
+  const kept = map.get("10.3.1.0-24");
+  assert.equal(map.put(entry("10.3.2.0-24", "192.0.2.7")), true);
+  assert.equal(map.delete("10.3.9.0-24"), false);
+  assert.equal(map.replace([entry("10.3.1.0-24")]), true);
+  assert.deepEqual(keys(map), ["10.3.1.0-24"]);
+  assert.equal(map.get("10.3.1.0-24"), kept, "an unchanged lease stays the same object");
+});
+
+Deno.test("LeaseMap keeps junk apart, counted and named, without disturbing others", () => {
+  const map = new LeaseMap({ network });
+  map.replace([
+    entry("10.3.1.0-24"),
+    entry("junk"),
+    { key: "10.3.2.0-24", value: "not json", revision: "1" },
+    entry("10.9.1.0-24"),
+    entry("10.3.3.0-24&fd00::-64"),
+  ]);
+  assert.deepEqual(keys(map), ["10.3.1.0-24"]);
+  assert.equal(map.skippedCount, 4);
+  assert.match(map.skipped().get("10.9.1.0-24")!, /not inside the network/);
+  assert.equal(
+    map.put({ key: "10.3.1.0-24", value: "{", revision: "2" }),
+    true,
+    "it is no lease now",
+  );
+  assert.deepEqual(keys(map), []);
+  map.put(entry("10.3.1.0-24"));
+  map.delete("junk");
+  assert.deepEqual(keys(map), ["10.3.1.0-24"]);
+  assert.equal(map.skippedCount, 3);
+});
+
+Deno.test("LeaseMap lets the older of two overlapping leases stand until it goes", () => {
+  const map = new LeaseMap({ network });
+  map.replace([entry("10.3.4.0-25", "192.0.2.2", "100"), entry("10.3.4.0-24", "192.0.2.1", "99")]);
+  assert.deepEqual(keys(map), ["10.3.4.0-24"]);
+  assert.match(map.skipped().get("10.3.4.0-25")!, /overlaps the lease 10\.3\.4\.0-24/);
+  assert.equal(map.delete("10.3.4.0-24"), true);
+  assert.deepEqual(keys(map), ["10.3.4.0-25"]);
+  map.put(entry("10.3.4.0-24"));
+  assert.deepEqual(keys(map), ["10.3.4.0-25"], "the incumbent never flaps");
+});
+
+Deno.test("LeaseMap ends where a snapshot of the same content would, however it got there", () => {
+  const key = fc.constantFrom("10.3.1.0-24", "10.3.2.0-24", "10.3.3.0-24", "junk", "10.4.0.0-24");
+  const value = fc.constantFrom("192.0.2.1", "192.0.2.2", "bad");
+  const step = fc.record({ key, value: fc.option(value), snapshot: fc.boolean() });
+  fc.assert(fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+    const map = new LeaseMap({ network });
+    const content = new Map<string, LeaseEntry>();
+    for (const { key, value, snapshot } of steps) {
+      if (value === null) content.delete(key);
+      else content.set(key, entry(key, value));
+      if (snapshot) map.replace([...content.values()]);
+      else if (value === null) map.delete(key);
+      else map.put(entry(key, value));
+    }
+    const fresh = new LeaseMap({ network });
+    fresh.replace([...content.values()]);
+    assert.deepEqual(
+      [...map.leases()].map((l) => JSON.stringify(l)).sort(),
+      [...fresh.leases()].map((l) => JSON.stringify(l)).sort(),
+    );
+    assert.deepEqual([...map.skipped()].sort(), [...fresh.skipped()].sort());
+  }));
+});

@@ -1,0 +1,177 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import type { Logger } from "../log.ts";
+import { diff } from "./diff.ts";
+import { Reconciler } from "./reconciler.ts";
+import type { Change, FailedChange, Kind, Table } from "./table.ts";
+
+interface Thing {
+  readonly name: string;
+  readonly value: number;
+  readonly owner: string;
+}
+
+const kind: Kind<Thing> = {
+  name: "thing",
+  key: ({ name }) => name,
+  equal: (a, b) => a.value === b.value && a.owner === b.owner,
+  owns: ({ owner }) => owner === "us",
+  format: ({ name, value }) => `${name}=${value}`,
+};
+
+/** A Table in memory that can be told to fail. */
+class MemoryTable implements Table<Thing> {
+  readonly kind = kind;
+  readonly things = new Map<string, Thing>();
+  readonly broken = new Set<string>();
+  readonly operations: string[] = [];
+  lists = 0;
+  listError: Error | undefined;
+
+  constructor(things: readonly Thing[] = []) {
+    for (const thing of things) this.things.set(thing.name, thing);
+  }
+
+  list(): Promise<Thing[]> {
+    this.lists++;
+    return this.listError
+      ? Promise.reject(this.listError)
+      : Promise.resolve([...this.things.values()]);
+  }
+
+  apply(changes: readonly Change<Thing>[]): Promise<FailedChange<Thing>[]> {
+    return Promise.resolve(changes.flatMap((change) => {
+      const thing = change.op === "remove" ? change.actual : change.desired;
+      if (this.broken.has(thing.name)) return [{ change, error: new Error("it is broken") }];
+      this.operations.push(`${change.op} ${thing.name}`);
+      if (change.op === "remove") this.things.delete(thing.name);
+      else this.things.set(thing.name, thing);
+      return [];
+    }));
+  }
+}
+
+function recorder(): Logger & { lines: string[] } {
+  const lines: string[] = [];
+  const write = (level: string) => (message: string) => void lines.push(`${level} ${message}`);
+  const log = {
+    lines,
+    trace: write("trace"),
+    debug: write("debug"),
+    info: write("info"),
+    warn: write("warn"),
+    error: write("error"),
+    child: () => log,
+  };
+  return log;
+}
+
+function ours(name: string, value = 1): Thing {
+  return { name, value, owner: "us" };
+}
+
+function reconciler(tables: MemoryTable[], desired: (readonly Thing[] | undefined)[]) {
+  const log = recorder();
+  const stages = tables.map((table, i) => ({ table, desired: () => desired[i] }));
+  return { log, it: new Reconciler({ name: "things", stages, resyncMs: 50, settleMs: 1, log }) };
+}
+
+const { signal } = new AbortController();
+
+Deno.test("diff() applied makes own things equal to the desired ones and leaves foreign ones", async () => {
+  const thing = fc.record({
+    name: fc.constantFrom("a", "b", "c", "d"),
+    value: fc.nat(2),
+    owner: fc.constantFrom("us", "them"),
+  }, { noNullPrototype: true });
+  const set = fc.uniqueArray(thing, { selector: ({ name }) => name });
+  await fc.assert(fc.asyncProperty(set, set, async (desired, actual) => {
+    const wanted = desired.map((each) => ({ ...each, owner: "us" }));
+    const table = new MemoryTable(actual);
+    const { writes, removals, conflicts } = diff(kind, wanted, actual);
+    await table.apply([...writes, ...removals]);
+    const foreign = actual.filter(({ owner }) => owner === "them");
+    for (const each of foreign) assert.deepEqual(table.things.get(each.name), each);
+    for (const each of wanted) {
+      const blocked = foreign.some(({ name }) => name === each.name);
+      assert.equal(conflicts.some((c) => c.desired.name === each.name), blocked);
+      if (!blocked) assert.deepEqual(table.things.get(each.name), each);
+    }
+    const left = [...table.things.values()].filter(({ owner }) => owner === "us");
+    assert.ok(left.every(({ name }) => wanted.some((each) => each.name === name)));
+    const again = diff(kind, wanted, [...table.things.values()]);
+    assert.equal(again.writes.length + again.removals.length, 0, "a second time nothing is left");
+  }));
+});
+
+Deno.test("diff() removes own duplicates and refuses a plan that contradicts itself", () => {
+  const { removals } = diff(kind, [ours("a")], [ours("a"), ours("a", 2)]);
+  assert.deepEqual(removals, [{ op: "remove", actual: ours("a", 2) }]);
+  assert.throws(() => diff(kind, [ours("a"), ours("a", 2)], []), /desired twice/);
+});
+
+Deno.test("Reconciler creates in order, removes in reverse, and is silent when all is right", async () => {
+  const [links, routes] = [new MemoryTable([ours("old")]), new MemoryTable([ours("stale")])];
+  const operations: string[] = [];
+  for (const table of [links, routes]) {
+    table.operations.push = (...items) => operations.push(...items);
+  }
+  const { it, log } = reconciler([links, routes], [[ours("link")], [ours("route")]]);
+  const report = await it.round({ signal });
+  assert.deepEqual(operations, ["add link", "add route", "remove stale", "remove old"]);
+  assert.deepEqual(report, { inSync: true, changed: 4, problems: [] });
+  const lines = log.lines.length;
+  assert.deepEqual(await it.round({ signal }), { inSync: true, changed: 0, problems: [] });
+  assert.equal(operations.length, 4);
+  assert.equal(log.lines.length, lines);
+});
+
+Deno.test("Reconciler goes on past failures and says each once", async () => {
+  const table = new MemoryTable([{ name: "c", value: 9, owner: "them" }]);
+  table.broken.add("a");
+  const { it, log } = reconciler([table], [[ours("a"), ours("b"), ours("c")]]);
+  const report = await it.round({ signal });
+  assert.equal(report.inSync, false);
+  assert.deepEqual(report.problems, [
+    "Cannot set thing c=1: c=9 stands in its place and is not ours",
+    "Cannot add thing a=1: it is broken",
+  ]);
+  assert.ok(table.things.has("b"));
+  const lines = log.lines.length;
+  await it.round({ signal });
+  assert.equal(log.lines.length, lines, "a lasting problem is not repeated");
+  table.broken.clear();
+  table.things.delete("c");
+  assert.equal((await it.round({ signal })).inSync, true);
+  assert.equal(log.lines.at(-1), "info All of things is in order again");
+});
+
+Deno.test("Reconciler changes nothing while the desired state is unknown or the list fails", async () => {
+  const [a, b] = [new MemoryTable([ours("x")]), new MemoryTable([ours("y")])];
+  b.listError = new Error("dump was interrupted");
+  const { it } = reconciler([a, b], [undefined, []]);
+  const report = await it.round({ signal });
+  assert.equal(report.inSync, false);
+  assert.deepEqual(report.problems, ["dump was interrupted"]);
+  assert.equal(a.things.size + b.things.size, 2);
+});
+
+Deno.test("Reconciler.run() folds requests, repairs drift on resync and ends on abort", async () => {
+  const table = new MemoryTable();
+  const { it } = reconciler([table], [[ours("a")]]);
+  const controller = new AbortController();
+  const running = it.run({ signal: controller.signal });
+  const until = async (condition: () => boolean) => {
+    while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+  };
+  await until(() => table.things.has("a"));
+  table.things.delete("a");
+  await until(() => table.things.has("a"));
+  const lists = table.lists;
+  for (let i = 0; i < 100; i++) it.request();
+  await until(() => table.lists > lists);
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.ok(table.lists <= lists + 3, `${table.lists - lists} rounds for 100 requests`);
+  controller.abort(new Error("stop"));
+  await assert.rejects(running, /stop/);
+});
