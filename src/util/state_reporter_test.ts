@@ -1,0 +1,56 @@
+import assert from "node:assert/strict";
+import { createLogger } from "../log.ts";
+import { formatDuration, StateReporter } from "./state_reporter.ts";
+
+function setUp() {
+  const lines: string[] = [];
+  const log = createLogger({
+    format: "human",
+    verbosity: 0,
+    write: (line) => lines.push(line.slice("2026-11-22T04:34:00.123Z ".length)),
+  });
+  let milliseconds = 0;
+  const reporter = new StateReporter(log, {
+    failed: "Etcd is unreachable",
+    recovered: "Etcd is reachable again",
+    now: () => milliseconds,
+  });
+  return { lines, reporter, sleep: (ms: number) => milliseconds += ms };
+}
+
+Deno.test("StateReporter logs one line per change of state", () => {
+  const { lines, reporter, sleep } = setUp();
+  reporter.working();
+  for (let i = 0; i < 31; i++) {
+    reporter.failing(new Error("connection refused"));
+    sleep(2000);
+  }
+  assert.equal(reporter.isFailing, true);
+  reporter.working();
+  reporter.working();
+  assert.equal(reporter.isFailing, false);
+  reporter.failing(new Error("connection refused"));
+  assert.deepEqual(lines, [
+    "WARN  Etcd is unreachable: connection refused",
+    "INFO  Etcd is reachable again after 62 s failures=31",
+    "WARN  Etcd is unreachable: connection refused",
+  ]);
+});
+
+Deno.test("StateReporter logs each reason of an outage once, and not without bound", () => {
+  const { lines, reporter } = setUp();
+  for (let i = 0; i < 10; i++) {
+    reporter.failing(new Error("connection refused"));
+    reporter.failing(new Error("no leader"));
+  }
+  assert.equal(lines.length, 2);
+  for (let port = 0; port < 100; port++) reporter.failing(new Error(`reset on port ${port}`));
+  assert.equal(lines.length, 5);
+});
+
+Deno.test("formatDuration() uses the unit that reads best", () => {
+  assert.deepEqual(
+    [0, 400, 9_940, 9_960, 62_000, 720_000, 18_000_000].map(formatDuration),
+    ["0.0 s", "0.4 s", "9.9 s", "10 s", "62 s", "12 min", "5 h"],
+  );
+});
