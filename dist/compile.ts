@@ -1,0 +1,139 @@
+/**
+ * `deno task compile [--output=FILE]`: type-checks the sources and compiles them with libnl inside
+ * to one executable, `dist/flanneld`, then reports its size and start-up time.
+ *
+ * `deno compile` downloads the runtime `denort` of its own version. Where that cannot be, the
+ * variable DENORT_BIN names one; as compiler and runtime must be of one version, the Deno of that
+ * version then does the compiling.
+ *
+ * @module
+ */
+import { basename, dirname, fromFileUrl, join } from "node:path";
+import { parseArgs } from "node:util";
+import { LIBNL_SONAMES, LIBRARY_DIRECTORY } from "../src/app/carried_libraries.ts";
+
+/** The least that works: the daemon's own needs, nothing for npm packages beyond them. */
+const PERMISSIONS = [
+  "--allow-net", // the store, the cloud's APIs, health; TLS tunnel sockets
+  "--allow-ffi", // netlink
+  "--allow-read", // subnet.env, certificates, /proc, the libraries carried inside
+  "--allow-write", // --subnet-file may name any place
+  "--allow-env", // pop-core's `debug` enumerates the environment
+  "--allow-sys=hostname,osRelease,uid,networkInterfaces",
+  "--allow-run=iptables,iptables-save,iptables-restore,ip6tables,ip6tables-save," +
+  "ip6tables-restore,iptables-legacy-save,iptables-nft-save,ip6tables-legacy-save," +
+  "ip6tables-nft-save,nft",
+];
+
+/** Smaller young generation: an idle daemon makes little garbage, and 1,000 nodes run it. */
+const V8_FLAGS = "--max-semi-space-size=1";
+
+const root = join(import.meta.dirname!, "..");
+
+if (import.meta.main) Deno.exit(await main());
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    args: Deno.args,
+    options: { output: { type: "string", default: join(root, "dist", "flanneld") } },
+  });
+  carryLibraries();
+  const compiler = await findCompiler();
+  const check = await run(Deno.execPath(), ["check", "--quiet", join(root, "main.ts")]);
+  if (check !== 0) return check;
+  const code = await run(compiler[0]!, [
+    ...compiler.slice(1),
+    "compile",
+    "--quiet",
+    "--cached-only",
+    "--no-check", // done above, by the pinned version
+    ...PERMISSIONS,
+    `--v8-flags=${V8_FLAGS}`,
+    `--config=${join(root, "deno.json")}`,
+    ...LIBNL_SONAMES.flatMap((soname) => ["--include", libraryCopy(soname)]),
+    `--output=${values.output}`,
+    join(root, "main.ts"),
+  ]);
+  if (code !== 0) return code;
+  await report(values.output);
+  return 0;
+}
+
+/** Copies the system's libnl to where `--include` and the program's own URL find it. */
+function carryLibraries(): void {
+  for (const soname of LIBNL_SONAMES) {
+    const found = ["/usr/lib", "/lib", "/usr/lib64", "/lib64"].flatMap((directory) => [
+      join(directory, `${Deno.build.arch}-linux-gnu`, soname),
+      join(directory, soname),
+    ]).find((path) => {
+      try {
+        return Deno.statSync(path).isFile;
+      } catch {
+        return false;
+      }
+    });
+    if (!found) {
+      throw new Error(
+        `Cannot carry ${soname}: it is not installed; install libnl-3-200 and libnl-route-3-200`,
+      );
+    }
+    Deno.mkdirSync(dirname(libraryCopy(soname)), { recursive: true });
+    Deno.copyFileSync(found, libraryCopy(soname));
+  }
+}
+
+function libraryCopy(soname: string): string {
+  return join(fromFileUrl(LIBRARY_DIRECTORY), soname);
+}
+
+/** The program and first arguments of the Deno that fits the denort in use. */
+async function findCompiler(): Promise<string[]> {
+  const denort = Deno.env.get("DENORT_BIN");
+  if (!denort) return [Deno.execPath()];
+  const version = denortVersion(denort);
+  if (version === Deno.version.deno) return [Deno.execPath()];
+  console.error(`Compiling with Deno ${version}, the version of ${basename(denort)}`);
+  // Ask npx where that version lies, so that what follows runs without npm around it.
+  const { stdout, success, stderr } = await new Deno.Command("npx", {
+    args: ["--yes", `deno@${version}`, "eval", "console.log(Deno.execPath())"],
+    stderr: "piped",
+  }).output();
+  if (!success) {
+    throw new Error(`Cannot get Deno ${version}: ${new TextDecoder().decode(stderr).trim()}`);
+  }
+  return [new TextDecoder().decode(stdout).trim()];
+}
+
+/** The version that a denort names in its user agent. */
+function denortVersion(path: string): string {
+  const text = new TextDecoder("latin1").decode(Deno.readFileSync(path));
+  const version = /Deno\/(\d+\.\d+\.\d+)/.exec(text)?.[1];
+  if (!version) throw new Error(`Cannot tell the version of ${path}: it is no denort`);
+  return version;
+}
+
+async function run(program: string, args: readonly string[]): Promise<number> {
+  const { code } = await new Deno.Command(program, {
+    args: [...args],
+    env: { DENO_NO_UPDATE_CHECK: "1" },
+    stdout: "inherit",
+    stderr: "inherit",
+  }).output();
+  return code;
+}
+
+async function report(binary: string): Promise<void> {
+  const { size } = Deno.statSync(binary);
+  const times: number[] = [];
+  for (let i = 0; i < 5; i++) {
+    const started = performance.now();
+    const { success } = await new Deno.Command(binary, { args: ["--version"] }).output();
+    if (!success) throw new Error(`Cannot use ${binary}: --version failed`);
+    times.push(performance.now() - started);
+  }
+  times.sort((a, b) => a - b);
+  console.log(
+    `${binary}: ${(size / 2 ** 20).toFixed(0)} MiB, --version in ${times[2]!.toFixed(0)} ms ` +
+      "(median of 5)",
+  );
+}

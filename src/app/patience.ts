@@ -1,0 +1,58 @@
+import { describeError, OperatorError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { Backoff } from "../util/time.ts";
+
+/** Options of {@linkcode patiently}. */
+export interface PatienceOptions {
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  /** Told the present obstacle, for the service manager. */
+  readonly onStatus?: (text: string) => void;
+  /** @default {1_000} */
+  readonly initialMs?: number;
+  /** @default {30_000} */
+  readonly maxMs?: number;
+}
+
+/**
+ * Repeats `attempt` with jittered back-off until it succeeds; for whatever time can mend. One
+ * line says what is waited for, one more whenever the reason changes, and one when it is over.
+ *
+ * @param what What is attempted, as in `Cannot … yet`: `lease a subnet`.
+ * @throws {OperatorError} As soon as an attempt does: that only a person can mend.
+ * @throws `signal.reason` on abort.
+ */
+export async function patiently<T>(
+  what: string,
+  attempt: () => Promise<T>,
+  options: PatienceOptions,
+): Promise<T> {
+  const { log, signal, onStatus } = options;
+  const backoff = new Backoff({
+    initialMs: options.initialMs ?? 1_000,
+    maxMs: options.maxMs ?? 30_000,
+  });
+  const started = Date.now();
+  let reason: string | undefined;
+  while (true) {
+    signal.throwIfAborted();
+    try {
+      const result = await attempt();
+      if (reason !== undefined) {
+        const seconds = Math.round((Date.now() - started) / 1_000);
+        log.info(`Could ${what} after ${seconds} s`);
+      }
+      return result;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof OperatorError) throw error;
+      const text = describeError(error);
+      if (text !== reason) {
+        log.warn(`Cannot ${what} yet: ${text}; trying again`);
+        onStatus?.(`Waiting to ${what}: ${text}`);
+      }
+      reason = text;
+      await backoff.wait({ signal });
+    }
+  }
+}
