@@ -1,0 +1,183 @@
+import { eventually } from "../support/eventually.ts";
+import { type LoggedProcess, startLogged } from "../support/logged_process.ts";
+import type { NetworkNamespace } from "../support/namespace.ts";
+import type { Port } from "./vpc_router.ts";
+
+/** How a cluster is run. */
+export interface EtcdOptions {
+  /** @default {1} */
+  readonly members?: number;
+  /** Serves the v2 keys API as well. @default {false} */
+  readonly v2?: boolean;
+  /** Further flags of etcd(1), for each member. */
+  readonly flags?: readonly string[];
+}
+
+/** One etcd server in a namespace of its own. */
+export class EtcdMember {
+  readonly label: string;
+  readonly port: Port;
+  readonly namespace: NetworkNamespace;
+  readonly #directory: string;
+  readonly #flags: readonly string[];
+  #process: LoggedProcess | undefined;
+
+  constructor(
+    label: string,
+    port: Port,
+    namespace: NetworkNamespace,
+    directory: string,
+    flags: readonly string[],
+  ) {
+    this.label = label;
+    this.port = port;
+    this.namespace = namespace;
+    this.#directory = directory;
+    this.#flags = flags;
+  }
+
+  get endpoint(): string {
+    return `http://${this.port.address}:2379`;
+  }
+
+  get running(): boolean {
+    return this.#process !== undefined && this.#process.ended === undefined;
+  }
+
+  /** Starts the server with the data it had; does not wait for it to serve. */
+  start(): void {
+    if (this.running) throw new Error(`Cannot start ${this.label}: it is running`);
+    this.#process = startLogged(this.namespace.command("etcd", [...this.#flags]), {
+      title: this.label,
+      logFile: `${this.#directory}/${this.label}.log`,
+      env: {
+        PATH: Deno.env.get("PATH") ?? "/usr/sbin:/usr/bin:/sbin:/bin",
+        // etcd 3.4 refuses to run on arm64 without being told that this is meant.
+        ...(Deno.build.arch === "aarch64" ? { ETCD_UNSUPPORTED_ARCH: "arm64" } : {}),
+      },
+    });
+  }
+
+  /** Ends the server in order. */
+  async stop(): Promise<void> {
+    await this.#process?.stop();
+  }
+
+  /** Ends the server as a power failure would. */
+  async kill(): Promise<void> {
+    await this.#process?.kill();
+  }
+
+  /** The end of its log, for a message to a person. */
+  tail(): string {
+    return this.#process?.tail() ?? `  ${this.label} was never started`;
+  }
+
+  /** Runs etcdctl against this server, from inside its namespace. */
+  ctl(
+    args: readonly string[],
+    options: { signal: AbortSignal; api?: 2 | 3 },
+  ): Promise<string> {
+    const { signal, api = 3 } = options;
+    return this.namespace.run("etcdctl", ["--endpoints", this.endpoint, ...args], {
+      signal,
+      env: { ETCDCTL_API: String(api) },
+    });
+  }
+}
+
+/** A cluster of one or three members, by {@linkcode EtcdOptions}. */
+export class EtcdCluster implements AsyncDisposable {
+  readonly members: readonly EtcdMember[];
+
+  constructor(
+    machines: readonly { readonly port: Port; readonly namespace: NetworkNamespace }[],
+    directory: string,
+    options: EtcdOptions,
+  ) {
+    const names = machines.map((_, index) => `etcd${index + 1}`);
+    const peer = (index: number) => `http://${machines[index]!.port.address}:2380`;
+    const cluster = names.map((name, index) => `${name}=${peer(index)}`).join(",");
+    this.members = machines.map(({ port, namespace }, index) =>
+      new EtcdMember(names[index]!, port, namespace, directory, [
+        ...["--name", names[index]!, "--data-dir", `${directory}/${names[index]}.data`],
+        ...["--listen-client-urls", `http://${port.address}:2379`],
+        ...["--advertise-client-urls", `http://${port.address}:2379`],
+        ...["--listen-peer-urls", peer(index), "--initial-advertise-peer-urls", peer(index)],
+        ...["--initial-cluster", cluster, "--initial-cluster-token", "lab"],
+        `--enable-v2=${options.v2 ?? false}`,
+        ...(options.flags ?? []),
+      ])
+    );
+  }
+
+  /** Client URLs, in the order of the members. */
+  get endpoints(): string[] {
+    return this.members.map(({ endpoint }) => endpoint);
+  }
+
+  /** Starts the members that do not run and waits until each of them serves. */
+  async start(options: { signal: AbortSignal }): Promise<void> {
+    for (const member of this.members) if (!member.running) member.start();
+    await this.healthy(options);
+  }
+
+  /** Waits until each running member serves. */
+  async healthy(options: { signal: AbortSignal }): Promise<void> {
+    const running = this.members.filter((member) => member.running);
+    await Promise.all(running.map((member) =>
+      eventually(async () => {
+        if (!member.running) throw new Error(`${member.label} ended:\n${member.tail()}`);
+        await member.ctl(["endpoint", "health"], options);
+        return true;
+      }, { ...options, title: `${member.label} to serve`, intervalMs: 50 })
+    ));
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.members.map((member) => member.stop()));
+  }
+
+  async kill(): Promise<void> {
+    await Promise.all(this.members.map((member) => member.kill()));
+  }
+
+  /** Runs etcdctl against the first member that runs. */
+  ctl(args: readonly string[], options: { signal: AbortSignal; api?: 2 | 3 }): Promise<string> {
+    const member = this.members.find((each) => each.running);
+    if (!member) throw new Error("Cannot run etcdctl: no member of the cluster is running");
+    return member.ctl(args, options);
+  }
+
+  /** Writes `value` to `key` through the v3 or the v2 API. */
+  async put(
+    key: string,
+    value: string,
+    options: { signal: AbortSignal; api?: 2 | 3 },
+  ): Promise<void> {
+    await this.ctl([options.api === 2 ? "set" : "put", key, value], options);
+  }
+
+  /** The v3 keys that begin with `prefix`, with their values. */
+  async list(prefix: string, options: { signal: AbortSignal }): Promise<Map<string, string>> {
+    const text = await this.ctl(["get", "--prefix", "-w", "json", prefix], options);
+    const { kvs = [] } = JSON.parse(text) as { kvs?: { key: string; value?: string }[] };
+    return new Map(kvs.map(({ key, value }) => [fromBase64(key), fromBase64(value ?? "")]));
+  }
+
+  /** Forgets all history before the present revision; returns that revision. */
+  async compact(options: { signal: AbortSignal }): Promise<number> {
+    const text = await this.ctl(["get", "/", "-w", "json"], options);
+    const { header } = JSON.parse(text) as { header: { revision: number } };
+    await this.ctl(["compaction", "--physical", String(header.revision)], options);
+    return header.revision;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+  }
+}
+
+function fromBase64(text: string): string {
+  return new TextDecoder().decode(Uint8Array.fromBase64(text));
+}

@@ -1,0 +1,189 @@
+import { InterfaceAddress } from "../../src/net/mod.ts";
+import type { NamespaceSet, NetworkNamespace } from "../support/namespace.ts";
+import { Daemon, startDaemon } from "./daemon.ts";
+import type { Endpoint } from "./ping.ts";
+import type { DaemonProgram } from "./program.ts";
+import { parseSubnetEnv, type SubnetEnv } from "./subnet_env.ts";
+import type { Port } from "./vpc_router.ts";
+
+/** A machine of the cloud that a {@linkcode Host} is. */
+export interface HostIdentity {
+  /** `host1`, `host2`, … */
+  readonly label: string;
+  readonly instanceId: string;
+  readonly networkInterfaceId: string;
+  readonly vSwitchId: string;
+  readonly port: Port;
+}
+
+/** What a daemon is started with unless told otherwise. */
+export interface DaemonDefaults {
+  readonly program: DaemonProgram;
+  readonly flags: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** Options of {@linkcode Host.startDaemon}. */
+export interface HostDaemonOptions {
+  /** Flags after the lab's own, so that they win. */
+  readonly flags?: readonly string[];
+  /** Variables beside, or in place of, the lab's own. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** In place of the lab's own flags. */
+  readonly defaultFlags?: readonly string[];
+  readonly program?: DaemonProgram;
+}
+
+/** A pod: a namespace on the host's bridge. */
+export interface Pod extends Endpoint {
+  readonly host: Host;
+}
+
+/** An ECS instance: a namespace with one interface, `eth0`, towards the VPC. */
+export class Host {
+  readonly identity: HostIdentity;
+  readonly namespace: NetworkNamespace;
+  /** Where its subnet.env and its log are. */
+  readonly directory: string;
+  readonly #set: NamespaceSet;
+  readonly #defaults: DaemonDefaults;
+  #daemon: Daemon | undefined;
+  #pods: Pod[] = [];
+  #podSubnet: InterfaceAddress | undefined;
+
+  constructor(
+    identity: HostIdentity,
+    namespace: NetworkNamespace,
+    set: NamespaceSet,
+    defaults: DaemonDefaults,
+  ) {
+    this.identity = identity;
+    this.namespace = namespace;
+    this.directory = `${set.directory}/${identity.label}`;
+    this.#set = set;
+    this.#defaults = defaults;
+  }
+
+  get label(): string {
+    return this.identity.label;
+  }
+
+  /** Address of `eth0`. */
+  get address(): string {
+    return this.identity.port.address;
+  }
+
+  get subnetFile(): string {
+    return `${this.directory}/subnet.env`;
+  }
+
+  /** What all daemons of this host have written, oldest first. */
+  get logFile(): string {
+    return `${this.directory}/flanneld.log`;
+  }
+
+  /** The daemon started last. @throws {Error} If there was none. */
+  get daemon(): Daemon {
+    if (!this.#daemon) throw new Error(`Cannot use the daemon of ${this.label}: none was started`);
+    return this.#daemon;
+  }
+
+  get pods(): readonly Pod[] {
+    return this.#pods;
+  }
+
+  /** Prepares an instance that forwards packets, as the guide tells its owner to. */
+  async open(options: { signal: AbortSignal }): Promise<void> {
+    await Deno.mkdir(this.directory, { recursive: true, mode: 0o700 });
+    await this.namespace.sysctl({ "net/ipv4/ip_forward": "1" }, options);
+  }
+
+  /** Starts the daemon, whose flags are the lab's followed by the given ones. */
+  async startDaemon(options: HostDaemonOptions = {}): Promise<Daemon> {
+    if (this.#daemon && this.#daemon.process.ended === undefined) {
+      throw new Error(`Cannot start a daemon on ${this.label}: one is running`);
+    }
+    await this.#daemon?.stop();
+    this.#daemon = startDaemon({
+      title: this.label,
+      program: options.program ?? this.#defaults.program,
+      namespace: this.namespace,
+      directory: this.directory,
+      logFile: this.logFile,
+      flags: [
+        `--subnet-file=${this.subnetFile}`,
+        ...(options.defaultFlags ?? this.#defaults.flags),
+        ...(options.flags ?? []),
+      ],
+      env: { ...this.#defaults.env, ...options.env },
+    });
+    return this.#daemon;
+  }
+
+  /** Ends the daemon, if one runs. */
+  async stopDaemon(): Promise<void> {
+    await this.#daemon?.stop();
+  }
+
+  /** The values in subnet.env. */
+  async readSubnetEnv(): Promise<SubnetEnv> {
+    return parseSubnetEnv(await Deno.readTextFile(this.subnetFile));
+  }
+
+  /**
+   * Brings the host to have `count` pods, on a bridge `cni0` with the address and MTU that
+   * subnet.env gives; a bridge and pods of an earlier subnet are removed first.
+   */
+  async ensurePods(count: number, options: { signal: AbortSignal }): Promise<readonly Pod[]> {
+    const { subnet, mtuBytes } = await this.readSubnetEnv();
+    if (this.#podSubnet && !this.#podSubnet.equals(subnet)) await this.removePods(options);
+    if (!this.#podSubnet) {
+      await this.namespace.ip([
+        `link add cni0 mtu ${mtuBytes} type bridge`,
+        `address add ${subnet} dev cni0`,
+        "link set cni0 up",
+      ], options);
+      this.#podSubnet = subnet;
+    }
+    const added = Array.from(
+      { length: Math.max(0, count - this.#pods.length) },
+      (_, index) => this.#pods.length + index + 1,
+    );
+    if (added.length === 0) return this.#pods;
+    const labels = added.map((number) => `${this.label}-pod${number}`);
+    const namespaces = await this.#set.add(labels, options);
+    const pods = namespaces.map((namespace, index): Pod => ({
+      label: labels[index]!,
+      address: subnet.prefix.address.add(1n + BigInt(added[index]!)).toString(),
+      namespace,
+      host: this,
+    }));
+    await this.namespace.ip(
+      pods.flatMap(({ namespace }, index) => [
+        `link add pod${added[index]} mtu ${mtuBytes} type veth ` +
+        `peer name eth0 mtu ${mtuBytes} netns ${namespace.name}`,
+        `link set pod${added[index]} master cni0 up`,
+      ]),
+      options,
+    );
+    await Promise.all(pods.map(({ namespace, address }) =>
+      namespace.ip([
+        "link set lo up",
+        `address add ${address}/${subnet.prefix.length} dev eth0`,
+        "link set eth0 up",
+        `route add default via ${subnet.address}`,
+      ], options)
+    ));
+    this.#pods.push(...pods);
+    return this.#pods;
+  }
+
+  /** Removes the pods and their bridge. */
+  async removePods(options: { signal: AbortSignal }): Promise<void> {
+    const pods = this.#pods;
+    this.#pods = [];
+    for (const pod of pods) await this.#set.remove(pod.namespace);
+    if (this.#podSubnet) await this.namespace.ip(["link del cni0"], options);
+    this.#podSubnet = undefined;
+  }
+}

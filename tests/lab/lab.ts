@@ -1,0 +1,162 @@
+import { OperatorError } from "../../src/errors.ts";
+import { type NamespaceSet, openNamespaces } from "../support/namespace.ts";
+import { EtcdCluster, type EtcdOptions } from "./etcd.ts";
+import { Host } from "./host.ts";
+import { pingMatrix, type PingOptions, type PingResult } from "./ping.ts";
+import { API_ADDRESS, type LabPlan, METADATA_ADDRESS, planLab } from "./plan.ts";
+import { type DaemonProgram, daemonProgram } from "./program.ts";
+import { VpcRouter } from "./vpc_router.ts";
+
+/** Where flannel's keys are unless told otherwise. */
+export const ETCD_PREFIX = "/coreos.com/network";
+
+/** The network config of flannel's guide for Alibaba Cloud. */
+export const GUIDE_CONFIG = { Network: "10.24.0.0/16", Backend: { Type: "ali-vpc" } };
+
+/** Options of {@linkcode openLab}. */
+export interface LabOptions {
+  readonly signal: AbortSignal;
+  /** @default {3} */
+  readonly hosts?: number;
+  /** Hosts are spread over these in turn. @default {2} */
+  readonly vSwitches?: number;
+  /** `own`: each vSwitch is bound to a custom route table of its own. @default {"system"} */
+  readonly routeTables?: "system" | "own";
+  /** `false`: no etcd. @default {{ members: 1 }} */
+  readonly etcd?: EtcdOptions | false;
+  /** The daemon that the hosts run. @default the binary in `LAB_BINARY`, else the sources */
+  readonly program?: DaemonProgram;
+}
+
+/**
+ * Builds a cluster in network namespaces: hosts in vSwitches that share no layer 2, the VPC as a
+ * router between them, etcd. Disposing it leaves nothing behind; nor does being killed, see
+ * `openNamespaces()`. Nothing outside the namespaces is touched.
+ *
+ * @throws {OperatorError} Without root.
+ */
+export async function openLab(options: LabOptions): Promise<Lab> {
+  if (Deno.uid() !== 0) {
+    throw new OperatorError(
+      "Cannot make network namespaces: this needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN), " +
+        "so run it with sudo -E or in a privileged container",
+    );
+  }
+  const { signal, etcd = {} } = options;
+  const plan = planLab({
+    hosts: options.hosts ?? 3,
+    vSwitches: options.vSwitches ?? 2,
+    etcdMembers: etcd === false ? 0 : etcd.members ?? 1,
+    routeTables: options.routeTables ?? "system",
+  });
+  await using stack = new AsyncDisposableStack();
+  const set = stack.use(await openNamespaces({ signal }));
+  const [routerNamespace, ...rest] = await set.add([
+    "router",
+    ...plan.hosts.map(({ label }) => label),
+    ...plan.etcdPorts.map((_, index) => `etcd${index + 1}`),
+  ], { signal });
+  const hostNamespaces = rest.slice(0, plan.hosts.length);
+  const etcdMachines = plan.etcdPorts.map((port, index) => ({
+    port,
+    namespace: rest[plan.hosts.length + index]!,
+  }));
+
+  const router = new VpcRouter(routerNamespace!);
+  await router.open([METADATA_ADDRESS, API_ADDRESS], { signal });
+  await router.connect([
+    ...plan.hosts.map(({ port }, index) => ({ port, namespace: hostNamespaces[index]! })),
+    ...etcdMachines,
+  ], { signal });
+
+  const cluster = stack.use(new EtcdCluster(etcdMachines, set.directory, etcd || {}));
+  const hosts = plan.hosts.map((identity, index) =>
+    new Host(identity, hostNamespaces[index]!, set, {
+      program: options.program ?? daemonProgram(),
+      flags: [
+        `--etcd-endpoints=${cluster.endpoints.join(",")}`,
+        `--ali-vpc-endpoint=http://${API_ADDRESS}`,
+        `--ali-ecs-endpoint=http://${API_ADDRESS}`,
+      ],
+      env: {},
+    })
+  );
+  await Promise.all([
+    ...hosts.map((host) => host.open({ signal })),
+    cluster.start({ signal }),
+  ]);
+  return new Lab(plan, set, router, hosts, cluster, stack.move());
+}
+
+/** A cluster that {@linkcode openLab} has built. */
+export class Lab implements AsyncDisposable {
+  readonly plan: LabPlan;
+  readonly router: VpcRouter;
+  readonly hosts: readonly Host[];
+  readonly etcd: EtcdCluster;
+  readonly #set: NamespaceSet;
+  readonly #stack: AsyncDisposableStack;
+
+  constructor(
+    plan: LabPlan,
+    set: NamespaceSet,
+    router: VpcRouter,
+    hosts: readonly Host[],
+    etcd: EtcdCluster,
+    stack: AsyncDisposableStack,
+  ) {
+    this.plan = plan;
+    this.#set = set;
+    this.router = router;
+    this.hosts = hosts;
+    this.etcd = etcd;
+    this.#stack = stack;
+  }
+
+  /** What the names of the lab's namespaces begin with. */
+  get name(): string {
+    return this.#set.name;
+  }
+
+  /** Where logs, sockets and state are; removed with the lab. */
+  get directory(): string {
+    return this.#set.directory;
+  }
+
+  /** The host called `label`, such as `host1`. */
+  host(label: string): Host {
+    const host = this.hosts.find((each) => each.label === label);
+    if (!host) throw new RangeError(`Cannot find ${label}: the lab has ${this.hosts.length} hosts`);
+    return host;
+  }
+
+  /** Writes the network config where daemons look for it. */
+  async writeConfig(
+    config: unknown,
+    options: { signal: AbortSignal; api?: 2 | 3 },
+  ): Promise<void> {
+    await this.etcd.put(`${ETCD_PREFIX}/config`, JSON.stringify(config), options);
+  }
+
+  /** The leases in the v3 store: key below the prefix's `subnets/`, and value. */
+  async leases(options: { signal: AbortSignal }): Promise<Map<string, string>> {
+    const prefix = `${ETCD_PREFIX}/subnets/`;
+    const entries = await this.etcd.list(prefix, options);
+    return new Map([...entries].map(([key, value]) => [key.slice(prefix.length), value]));
+  }
+
+  /** Brings each host to have `count` pods, by its subnet.env. */
+  async ensurePods(count: number, options: { signal: AbortSignal }): Promise<void> {
+    await Promise.all(this.hosts.map((host) => host.ensurePods(count, options)));
+  }
+
+  /** Pings from each pod to each other pod. */
+  pingPods(options: PingOptions): Promise<PingResult[]> {
+    return pingMatrix(this.hosts.flatMap((host) => [...host.pods]), options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.hosts.map((host) => host.stopDaemon()));
+    await this.#stack[Symbol.asyncDispose]();
+  }
+}

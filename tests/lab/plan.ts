@@ -1,0 +1,125 @@
+import { Address, MacAddress, Prefix } from "../../src/net/mod.ts";
+import type { HostIdentity } from "./host.ts";
+import type { Port } from "./vpc_router.ts";
+
+/** Where instances find the metadata service, as on ECS. */
+export const METADATA_ADDRESS = "100.100.100.200";
+/** Where they find the APIs. */
+export const API_ADDRESS = "100.100.0.10";
+
+export const REGION_ID = "cn-hangzhou";
+export const VPC_ID = "vpc-bp1lab";
+export const VPC_CIDR = "10.0.0.0/16";
+export const ROUTER_ID = "vrt-bp1lab";
+export const SYSTEM_TABLE_ID = "vtb-bp1lab";
+/** The vSwitch that etcd is in. */
+export const SERVICE_VSWITCH_ID = "vsw-bp1lab-service";
+
+/** The machine addresses of an ECS instance begin with Xen's prefix. */
+const MAC_BASE = 0x00163e000000n;
+/** First address of a vSwitch that a host gets; the guide's etcd has number 5. */
+const FIRST_HOST = 10n;
+const FIRST_ETCD = 5n;
+
+/** A vSwitch of the lab. */
+export interface VSwitchPlan {
+  readonly id: string;
+  readonly zoneId: string;
+  readonly prefix: Prefix;
+  /** The gateway is the third address from the end, as in a real vSwitch. */
+  readonly gateway: Address;
+  readonly routeTableId: string;
+}
+
+/** Names and addresses of a lab; nothing of it exists yet. */
+export interface LabPlan {
+  readonly vSwitches: readonly VSwitchPlan[];
+  readonly serviceVSwitch: VSwitchPlan;
+  readonly hosts: readonly HostIdentity[];
+  readonly etcdPorts: readonly Port[];
+}
+
+/** Options of {@linkcode planLab}. */
+export interface PlanOptions {
+  readonly hosts: number;
+  readonly vSwitches: number;
+  readonly etcdMembers: number;
+  /** `own`: each vSwitch is bound to a custom table; `system`: all to the system table. */
+  readonly routeTables: "system" | "own";
+}
+
+/**
+ * Spreads hosts over vSwitches in turn.
+ *
+ * @throws {RangeError} If the numbers do not fit a VPC of 10.0.0.0/16 with /24 vSwitches.
+ */
+export function planLab(options: PlanOptions): LabPlan {
+  const { hosts, vSwitches, etcdMembers, routeTables } = options;
+  for (
+    const [what, value, max] of [
+      ["vSwitches", vSwitches, 200],
+      ["hosts", hosts, vSwitches * 200],
+      ["etcd members", etcdMembers, 7],
+    ] as const
+  ) {
+    const least = what === "vSwitches" ? 1 : 0;
+    if (!Number.isInteger(value) || value < least || value > max) {
+      throw new RangeError(
+        `Cannot make a lab with ${value} ${what}: it is not in ${least}..${max}`,
+      );
+    }
+  }
+  const switches = Array.from({ length: vSwitches }, (_, index) => {
+    const number = index + 1;
+    const tableId = routeTables === "own" ? `${SYSTEM_TABLE_ID}-${number}` : SYSTEM_TABLE_ID;
+    return planVSwitch(
+      `vsw-bp1lab-${number}`,
+      `${REGION_ID}-${"hijk"[index % 4]}`,
+      number,
+      tableId,
+    );
+  });
+  const serviceVSwitch = planVSwitch(SERVICE_VSWITCH_ID, `${REGION_ID}-h`, 0, SYSTEM_TABLE_ID);
+  return {
+    vSwitches: switches,
+    serviceVSwitch,
+    hosts: Array.from({ length: hosts }, (_, index) => {
+      const vSwitch = switches[index % vSwitches]!;
+      const number = String(index + 1);
+      return {
+        label: `host${number}`,
+        instanceId: `i-bp1lab${number.padStart(3, "0")}`,
+        networkInterfaceId: `eni-bp1lab${number.padStart(3, "0")}`,
+        vSwitchId: vSwitch.id,
+        port: planPort(`h${number}`, vSwitch, FIRST_HOST + BigInt(Math.floor(index / vSwitches))),
+      };
+    }),
+    etcdPorts: Array.from(
+      { length: etcdMembers },
+      (_, index) => planPort(`e${index + 1}`, serviceVSwitch, FIRST_ETCD + BigInt(index)),
+    ),
+  };
+}
+
+function planVSwitch(
+  id: string,
+  zoneId: string,
+  number: number,
+  routeTableId: string,
+): VSwitchPlan {
+  const prefix = new Prefix(Prefix.parse(VPC_CIDR).address.add(BigInt(number) << 8n), 24);
+  return { id, zoneId, prefix, gateway: prefix.last.add(-2n), routeTableId };
+}
+
+function planPort(name: string, vSwitch: VSwitchPlan, number: bigint): Port {
+  const address = vSwitch.prefix.address.add(number);
+  const mac = new Uint8Array(8);
+  new DataView(mac.buffer).setBigUint64(0, MAC_BASE + (address.value & 0xffffffn));
+  return {
+    name,
+    address: address.toString(),
+    mac: MacAddress.fromBytes(mac.subarray(2)).toString(),
+    gateway: vSwitch.gateway.toString(),
+    prefixLength: vSwitch.prefix.length,
+  };
+}

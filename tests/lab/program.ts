@@ -1,0 +1,37 @@
+/** How the daemon under test is run. */
+export type DaemonProgram =
+  | { readonly kind: "source" }
+  | { readonly kind: "binary"; readonly path: string };
+
+/** Names a compiled daemon that the lab runs instead of the sources. */
+const BINARY_VARIABLE = "LAB_BINARY";
+
+/** Root of the repository, with a slash at the end. */
+export const REPOSITORY = new URL("../../", import.meta.url).pathname;
+
+/** The daemon to test: the binary that `LAB_BINARY` names, else the sources. */
+export function daemonProgram(path = Deno.env.get(BINARY_VARIABLE)): DaemonProgram {
+  return path ? { kind: "binary", path } : { kind: "source" };
+}
+
+/** The command line that runs the daemon with `flags`. */
+export function daemonCommand(
+  program: DaemonProgram,
+  flags: readonly string[],
+): { program: string; args: string[] } {
+  if (program.kind === "binary") return { program: program.path, args: [...flags] };
+  return {
+    program: Deno.execPath(),
+    args: ["run", "--cached-only", "--no-prompt", "-A", `${REPOSITORY}main.ts`, ...flags],
+  };
+}
+
+/** The variables without which Deno finds neither itself nor its cache. */
+export function denoEnvironment(): Record<string, string> {
+  const names = ["HOME", "PATH", "DENO_DIR", "XDG_CACHE_HOME"];
+  const entries = names.map((name) => [name, Deno.env.get(name)] as const);
+  return {
+    DENO_NO_UPDATE_CHECK: "1",
+    ...Object.fromEntries(entries.filter(([, value]) => value !== undefined)),
+  };
+}

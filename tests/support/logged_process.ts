@@ -1,0 +1,172 @@
+import { residentBytes, sendSignal } from "./process_table.ts";
+
+/** Options of {@linkcode startLogged}. */
+export interface StartLoggedOptions {
+  /** What the process is called in errors. */
+  readonly title: string;
+  /** Its output, both streams, is appended to this file. */
+  readonly logFile: string;
+  /** The whole environment; nothing is inherited. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** Starts a program whose output is logged to a file and can be asked for. */
+export function startLogged(
+  command: { readonly program: string; readonly args: readonly string[] },
+  options: StartLoggedOptions,
+): LoggedProcess {
+  const child = new Deno.Command(command.program, {
+    args: [...command.args],
+    env: { ...options.env },
+    clearEnv: true,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  return new LoggedProcess(child, options);
+}
+
+/** A running program and what it has written. Disposing kills it and waits for its end. */
+export class LoggedProcess implements AsyncDisposable {
+  readonly title: string;
+  readonly pid: number;
+  readonly logFile: string;
+  /** Milliseconds on the clock of `performance.now()` at which it was started. */
+  readonly startedAt = performance.now();
+  /** How it ended, once all its output has been read. */
+  readonly status: Promise<Deno.CommandStatus>;
+  readonly #child: Deno.ChildProcess;
+  readonly #lines: string[] = [];
+  readonly #waiters = new Set<() => void>();
+  #ended: Deno.CommandStatus | undefined;
+
+  constructor(child: Deno.ChildProcess, options: StartLoggedOptions) {
+    this.title = options.title;
+    this.pid = child.pid;
+    this.logFile = options.logFile;
+    this.#child = child;
+    this.status = this.#collect();
+  }
+
+  /** How it ended; `undefined` while it runs. */
+  get ended(): Deno.CommandStatus | undefined {
+    return this.#ended;
+  }
+
+  /** Lines written so far, oldest first, of both streams. */
+  get lines(): readonly string[] {
+    return this.#lines;
+  }
+
+  /** The last lines written, for a message to a person. */
+  tail(count = 15): string {
+    return this.#lines.slice(-count).map((line) => `  ${this.title}: ${line}`).join("\n");
+  }
+
+  /** VmRSS in bytes. */
+  residentBytes(): number {
+    return residentBytes(this.pid);
+  }
+
+  /** Sends a signal; no error if the process has ended. */
+  signal(signal: Deno.Signal): void {
+    if (this.#ended === undefined) sendSignal(this.pid, signal);
+  }
+
+  /** Asks it to end, waits, and kills it if it has not ended within `graceMs`. */
+  async stop(options: { graceMs?: number } = {}): Promise<Deno.CommandStatus> {
+    this.signal("SIGTERM");
+    const timer = setTimeout(() => this.signal("SIGKILL"), options.graceMs ?? 10_000);
+    try {
+      return await this.status;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Kills it outright, as `kill -9` does. */
+  kill(): Promise<Deno.CommandStatus> {
+    this.signal("SIGKILL");
+    return this.status;
+  }
+
+  /**
+   * The first line, among those from `from` on, that matches; waits for it to be written.
+   *
+   * @throws {Error} If the process ends or `signal` aborts before such a line.
+   */
+  async waitForLine(
+    pattern: RegExp,
+    options: { signal: AbortSignal; from?: number },
+  ): Promise<string> {
+    for (let next = options.from ?? 0;;) {
+      for (; next < this.#lines.length; next++) {
+        if (pattern.test(this.#lines[next]!)) return this.#lines[next]!;
+      }
+      if (this.#ended) {
+        throw new Error(
+          `Cannot find ${pattern} in the log of ${this.title}, which exited with ` +
+            `${this.#ended.code}; its last lines:\n${this.tail()}`,
+        );
+      }
+      await this.#moreOutput(options);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+  }
+
+  async #collect(): Promise<Deno.CommandStatus> {
+    using file = await Deno.open(this.logFile, { append: true, create: true });
+    const read = async (stream: ReadableStream<Uint8Array>) => {
+      const decoder = new TextDecoder();
+      let rest = "";
+      for await (const chunk of stream) {
+        file.writeSync(chunk);
+        const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+        rest = lines.pop()!;
+        this.#append(lines);
+      }
+      if (rest !== "") this.#append([rest]);
+    };
+    const [status] = await Promise.all([
+      this.#child.status,
+      read(this.#child.stdout),
+      read(this.#child.stderr),
+    ]);
+    this.#ended = status;
+    this.#wake();
+    return status;
+  }
+
+  #append(lines: readonly string[]): void {
+    this.#lines.push(...lines);
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const wake of [...this.#waiters]) wake();
+  }
+
+  #moreOutput(options: { signal: AbortSignal }): Promise<void> {
+    const { signal } = options;
+    if (signal.aborted) return Promise.reject(signal.reason);
+    return new Promise((resolve, reject) => {
+      const finish = (settle: () => void) => {
+        this.#waiters.delete(wake);
+        signal.removeEventListener("abort", onAbort);
+        settle();
+      };
+      const wake = () => finish(resolve);
+      const onAbort = () =>
+        finish(() =>
+          reject(
+            new Error(`${signal.reason}; last lines:\n${this.tail()}`, { cause: signal.reason }),
+          )
+        );
+      this.#waiters.add(wake);
+      signal.addEventListener("abort", onAbort, { once: true });
+    });
+  }
+}
