@@ -1,0 +1,60 @@
+/**
+ * Overwrites the values of the flags `names` in this process's own argument memory, which is what
+ * `ps` and /proc/<pid>/cmdline show. Both `--name=value` and `--name value` are found. `Deno.args`
+ * is not changed.
+ *
+ * Answers why it failed, or `undefined`. It is a mitigation only: until it ran, and in the
+ * command line of a wrapper that started this process, the values can be seen.
+ */
+export function hideArguments(names: readonly string[]): string | undefined {
+  try {
+    const { start, length } = argumentMemory();
+    const pointer = Deno.UnsafePointer.create(start);
+    if (pointer === null) return "Cannot hide secret arguments: their address is unknown";
+    const memory = new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(pointer, length));
+    for (const [from, to] of secretRanges(memory, names)) memory.fill(MASK, from, to);
+    return undefined;
+  } catch (error) {
+    return `Cannot hide secret arguments: ${error instanceof Error ? error.message : error}`;
+  }
+}
+
+const MASK = "*".charCodeAt(0);
+
+/** Fields 48 and 49 of /proc/self/stat, arg_start and arg_end (proc(5)). */
+function argumentMemory(): { start: bigint; length: number } {
+  const stat = Deno.readTextFileSync("/proc/self/stat");
+  // Field 2 is the program's name in parentheses, which may itself hold spaces and parentheses.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const [start, end] = [BigInt(fields[48 - 3] ?? 0), BigInt(fields[49 - 3] ?? 0)];
+  const length = Number(end - start);
+  const MAX_ARGUMENT_BYTES = 8 << 20;
+  if (start <= 0n || length <= 0 || length > MAX_ARGUMENT_BYTES) {
+    throw new Error("/proc/self/stat does not tell where they are");
+  }
+  return { start, length };
+}
+
+/** Where the values of the flags `names` stand in NUL-terminated arguments: [from, to). */
+function* secretRanges(
+  memory: Uint8Array,
+  names: readonly string[],
+): Generator<readonly [number, number]> {
+  const decoder = new TextDecoder();
+  let wholeNext = false;
+  for (let from = 0; from < memory.length;) {
+    const nul = memory.indexOf(0, from);
+    const to = nul === -1 ? memory.length : nul;
+    if (wholeNext) {
+      yield [from, to];
+      wholeNext = false;
+    } else {
+      const match = /^--?([^=]*)(=?)/.exec(decoder.decode(memory.subarray(from, to)));
+      if (match && names.includes(match[1]!)) {
+        if (match[2] === "=") yield [from + match[0].length, to];
+        else wholeNext = true;
+      }
+    }
+    from = to + 1;
+  }
+}
