@@ -8,7 +8,8 @@
  *
  * @module
  */
-import { basename, dirname, fromFileUrl, join } from "node:path";
+import { basename, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { LIBNL_SONAMES, LIBRARY_DIRECTORY } from "../src/app/carried_libraries.ts";
 
@@ -83,7 +84,7 @@ function carryLibraries(): void {
 }
 
 function libraryCopy(soname: string): string {
-  return join(fromFileUrl(LIBRARY_DIRECTORY), soname);
+  return join(fileURLToPath(LIBRARY_DIRECTORY), soname);
 }
 
 /** The program and first arguments of the Deno that fits the denort in use. */

@@ -38,13 +38,14 @@ export class Secret {
 }
 
 /**
- * Makes {@linkcode redact} remove `text`, also in its percent-encoded and base64 form. Texts of
+ * Makes {@linkcode redact} remove `text`, also in its percent-encoded, JSON and base64 form. Texts of
  * fewer than four characters are ignored, as removing them would garble unrelated output.
  */
 export function rememberSecret(text: string): void {
   if (text.length < 4) return;
   known.add(text);
   known.add(encodeURIComponent(text));
+  known.add(JSON.stringify(text).slice(1, -1));
   known.add(btoa(String.fromCharCode(...new TextEncoder().encode(text))));
 }
 
