@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import { OperatorError } from "../errors.ts";
+import { createLogger } from "../log.ts";
+import { patiently } from "./patience.ts";
+
+function setUp() {
+  const lines: string[] = [];
+  const log = createLogger({
+    format: "human",
+    verbosity: 0,
+    write: (line) => void lines.push(line.replace(/^\S+ /, "")),
+  });
+  const controller = new AbortController();
+  const statuses: string[] = [];
+  const options = {
+    log,
+    signal: controller.signal,
+    onStatus: (text: string) => void statuses.push(text),
+    initialMs: 2,
+    maxMs: 4,
+  };
+  return { lines, statuses, controller, options };
+}
+
+Deno.test("patiently() tries until it succeeds, with one line per reason", async () => {
+  const { lines, statuses, options } = setUp();
+  const outcomes = ["refused", "refused", "refused", "no leader", "no leader"];
+  const result = await patiently("reach etcd", () => {
+    const outcome = outcomes.shift();
+    return outcome ? Promise.reject(new Error(outcome)) : Promise.resolve("there");
+  }, options);
+  assert.equal(result, "there");
+  assert.deepEqual(lines, [
+    "WARN  Cannot reach etcd yet: refused; trying again",
+    "WARN  Cannot reach etcd yet: no leader; trying again",
+    "INFO  Could reach etcd after 0 s",
+  ]);
+  assert.deepEqual(statuses, [
+    "Waiting to reach etcd: refused",
+    "Waiting to reach etcd: no leader",
+  ]);
+});
+
+Deno.test("patiently() leaves to the operator what only a person can mend, and ends on abort", async () => {
+  const { controller, options, lines } = setUp();
+  const denied = () => Promise.reject(new OperatorError("Cannot use key: it is disabled"));
+  await assert.rejects(patiently("check credentials", denied, options), OperatorError);
+  assert.deepEqual(lines, []);
+  setTimeout(() => controller.abort(new Error("stopping")), 5);
+  const failing = () => Promise.reject(new Error("down"));
+  await assert.rejects(patiently("reach etcd", failing, options), /stopping/);
+});
