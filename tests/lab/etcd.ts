@@ -122,16 +122,24 @@ export class EtcdCluster implements AsyncDisposable {
     await this.healthy(options);
   }
 
-  /** Waits until each running member serves. */
+  /**
+   * Waits until each member serves.
+   *
+   * @throws {Error} With the end of its log, if a member does not run.
+   */
   async healthy(options: { signal: AbortSignal }): Promise<void> {
-    const running = this.members.filter((member) => member.running);
-    await Promise.all(running.map((member) =>
-      eventually(async () => {
-        if (!member.running) throw new Error(`${member.label} ended:\n${member.tail()}`);
-        await member.ctl(["endpoint", "health"], options);
-        return true;
-      }, { ...options, title: `${member.label} to serve`, intervalMs: 50 })
-    ));
+    await Promise.all(this.members.map(async (member) => {
+      const state = await eventually(async () => {
+        if (!member.running) return "ended";
+        // Short limits, as a client that was refused once waits a second before its next try.
+        await member.ctl(
+          ["--dial-timeout=300ms", "--command-timeout=300ms", "endpoint", "health"],
+          options,
+        );
+        return "serves";
+      }, { ...options, title: `${member.label} to serve`, intervalMs: 50 });
+      if (state === "ended") throw new Error(`${member.label} has ended:\n${member.tail()}`);
+    }));
   }
 
   async stop(): Promise<void> {

@@ -120,9 +120,9 @@ export class Host {
     return this.#daemon;
   }
 
-  /** Ends the daemon, if one runs. */
-  async stopDaemon(): Promise<void> {
-    await this.#daemon?.stop();
+  /** Kills the daemon, if one runs. */
+  async killDaemon(): Promise<void> {
+    await this.#daemon?.kill();
   }
 
   /** The values in subnet.env. */

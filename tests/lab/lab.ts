@@ -156,7 +156,7 @@ export class Lab implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.hosts.map((host) => host.stopDaemon()));
+    await Promise.all(this.hosts.map((host) => host.killDaemon()));
     await this.#stack[Symbol.asyncDispose]();
   }
 }
