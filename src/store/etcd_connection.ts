@@ -1,0 +1,391 @@
+import type {
+  IAuthenticateRequest,
+  IAuthenticateResponse,
+  ILeaseGrantRequest,
+  ILeaseGrantResponse,
+  ILeaseKeepAliveResponse,
+  ILeaseRevokeRequest,
+  ILeaseRevokeResponse,
+  ILeaseTimeToLiveRequest,
+  ILeaseTimeToLiveResponse,
+  IRangeRequest,
+  IRangeResponse,
+  ITxnRequest,
+  ITxnResponse,
+  IWatchCreateRequest,
+  IWatchResponse,
+} from "etcd3";
+import { Buffer } from "node:buffer";
+import { OperatorError } from "../errors.ts";
+import { EtcdError, fromGrpcError } from "./etcd_error.ts";
+import { configKey, type Endpoint, type EtcdSettings } from "./etcd_options.ts";
+import { describeTlsError, readTlsFiles } from "./tls_files.ts";
+import { openTlsTunnel } from "./tls_tunnel.ts";
+
+/** The unary calls in use: service, request, response. */
+export interface Methods {
+  range: { service: "KV"; request: IRangeRequest; response: IRangeResponse };
+  txn: { service: "KV"; request: ITxnRequest; response: ITxnResponse };
+  leaseGrant: { service: "Lease"; request: ILeaseGrantRequest; response: ILeaseGrantResponse };
+  leaseRevoke: { service: "Lease"; request: ILeaseRevokeRequest; response: ILeaseRevokeResponse };
+  leaseTimeToLive: {
+    service: "Lease";
+    request: ILeaseTimeToLiveRequest;
+    response: ILeaseTimeToLiveResponse;
+  };
+  authenticate: { service: "Auth"; request: IAuthenticateRequest; response: IAuthenticateResponse };
+}
+
+const SERVICES: { readonly [M in keyof Methods]: Methods[M]["service"] } = {
+  range: "KV",
+  txn: "KV",
+  leaseGrant: "Lease",
+  leaseRevoke: "Lease",
+  leaseTimeToLive: "Lease",
+  authenticate: "Auth",
+};
+
+/** Options of one request. */
+export interface RequestOptions {
+  readonly signal: AbortSignal;
+  /** After this the request fails with kind `timeout`. */
+  readonly timeoutMs: number;
+}
+
+/** Where a cluster stands: its identity and the revision of a linearizable read. */
+export interface StorePosition {
+  readonly clusterId: string;
+  readonly revision: bigint;
+}
+
+/** The parts of grpc-js that are used here; etcd3 hands its objects out without exporting them. */
+interface GrpcCall {
+  cancel(): void;
+}
+interface GrpcDuplex extends GrpcCall, AsyncIterable<unknown> {
+  write(message: unknown): void;
+  on(event: "error", listener: (error: Error) => void): void;
+}
+interface GrpcMetadata {
+  set(name: string, value: string): void;
+  clone(): GrpcMetadata;
+}
+interface GrpcClient {
+  getChannel(): { close(): void };
+  [method: string]: unknown;
+}
+interface GrpcHost {
+  getServiceClient(name: "KV" | "Lease" | "Auth" | "Watch"): GrpcClient;
+}
+
+/** A response may hold this much: a page of large foreign values must not fail for its size. */
+const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+
+/**
+ * A connection to one member of etcd: one HTTP/2 session for all calls and watches, so that a call
+ * which is answered shows that the watches beside it are alive. It does not retry, fail over or
+ * reconnect; a connection that failed is disposed and another one opened.
+ */
+export class EtcdConnection implements Disposable {
+  readonly endpoint: Endpoint;
+  readonly #settings: EtcdSettings;
+  readonly #stack: DisposableStack;
+  readonly #host: GrpcHost;
+  readonly #emptyMetadata: GrpcMetadata;
+  readonly #calls = new Set<GrpcCall>();
+  #token: string | undefined;
+  #authenticating: Promise<void> | undefined;
+  #heardAt = performance.now();
+
+  private constructor(
+    endpoint: Endpoint,
+    settings: EtcdSettings,
+    stack: DisposableStack,
+    host: GrpcHost,
+    metadata: GrpcMetadata,
+  ) {
+    this.endpoint = endpoint;
+    this.#settings = settings;
+    this.#stack = stack;
+    this.#host = host;
+    this.#emptyMetadata = metadata;
+  }
+
+  /**
+   * Connects, authenticates, and makes sure by a linearizable read that the member serves.
+   *
+   * @throws {EtcdError} If it does not within `timeoutMs`, or refuses us.
+   * @throws {OperatorError} If this build cannot use the endpoint at all.
+   */
+  static async open(
+    endpoint: Endpoint,
+    settings: EtcdSettings,
+    options: RequestOptions,
+  ): Promise<EtcdConnection> {
+    const until = performance.now() + options.timeoutMs;
+    using stack = new DisposableStack();
+    const target = await openTarget(endpoint, settings, stack, options);
+    const { host, metadata } = await openHost(endpoint, target, stack);
+    const connection = new EtcdConnection(endpoint, settings, stack.move(), host, metadata);
+    try {
+      const timeoutMs = Math.max(1, until - performance.now());
+      await connection.#authenticate({ ...options, timeoutMs });
+      await connection.probe({ ...options, timeoutMs: Math.max(1, until - performance.now()) });
+      return connection;
+    } catch (error) {
+      connection[Symbol.dispose]();
+      throw error instanceof EtcdError && (error.kind === "timeout" || error.kind === "lost")
+        ? new EtcdError("unreachable", endpoint.url, error.detail, { cause: error })
+        : error;
+    }
+  }
+
+  get disposed(): boolean {
+    return this.#stack.disposed;
+  }
+
+  /** Milliseconds since the member was last heard of. */
+  get silentMs(): number {
+    return performance.now() - this.#heardAt;
+  }
+
+  /**
+   * One request. Every request says `hasleader`: a member cut off from the others then refuses at
+   * once instead of letting us wait. A token that etcd no longer knows is replaced once.
+   */
+  async call<M extends keyof Methods>(
+    method: M,
+    request: Methods[M]["request"],
+    options: RequestOptions,
+  ): Promise<Methods[M]["response"]> {
+    const until = performance.now() + options.timeoutMs;
+    const token = this.#token;
+    try {
+      return await this.#unary(method, request, options);
+    } catch (error) {
+      if (!(error instanceof EtcdError) || error.kind !== "token") throw error;
+      const rest = () => ({ ...options, timeoutMs: Math.max(1, until - performance.now()) });
+      await this.#reauthenticate(token, rest());
+      return await this.#unary(method, request, rest());
+    }
+  }
+
+  /** A cheap linearizable read. */
+  async probe(options: RequestOptions): Promise<StorePosition> {
+    const request = { key: Buffer.from(configKey(this.#settings.prefix)), keys_only: true };
+    const { header } = await this.call("range", request, options);
+    return { clusterId: header.cluster_id, revision: BigInt(header.revision) };
+  }
+
+  /** Prolongs an etcd lease once. Answers the seconds it has now, 0 if it does not exist. */
+  async keepAlive(leaseId: string, options: RequestOptions): Promise<number> {
+    const stream = this.#duplex("Lease", "leaseKeepAlive", options);
+    try {
+      stream.write({ ID: leaseId });
+      for await (const response of this.#read<ILeaseKeepAliveResponse>(stream, options)) {
+        return Number(response.TTL);
+      }
+      throw new EtcdError("lost", this.endpoint.url, "the server ended the call");
+    } finally {
+      this.#end(stream);
+    }
+  }
+
+  /** Follows a key range; the caller ends it by leaving the loop. */
+  async *watch(
+    request: IWatchCreateRequest,
+    options: { signal: AbortSignal },
+  ): AsyncGenerator<IWatchResponse> {
+    const stream = this.#duplex("Watch", "watch", options);
+    try {
+      stream.write({ create_request: request });
+      yield* this.#read<IWatchResponse>(stream, options);
+      throw new EtcdError("lost", this.endpoint.url, "the server ended the watch");
+    } finally {
+      this.#end(stream);
+    }
+  }
+
+  /** Ends all calls and the session. */
+  [Symbol.dispose](): void {
+    for (const call of this.#calls) call.cancel();
+    this.#calls.clear();
+    this.#stack.dispose();
+  }
+
+  #metadata(): GrpcMetadata {
+    const metadata = this.#emptyMetadata.clone();
+    metadata.set("hasleader", "true");
+    if (this.#token !== undefined) metadata.set("token", this.#token);
+    return metadata;
+  }
+
+  #unary<M extends keyof Methods>(
+    method: M,
+    request: Methods[M]["request"],
+    options: RequestOptions,
+  ): Promise<Methods[M]["response"]> {
+    const { signal, timeoutMs } = options;
+    if (signal.aborted) return Promise.reject(signal.reason);
+    if (this.disposed) return Promise.reject(this.#closed());
+    const client = this.#host.getServiceClient(SERVICES[method]);
+    return new Promise((resolve, reject) => {
+      const onAbort = () => {
+        call.cancel();
+        reject(signal.reason);
+      };
+      const deadline = Date.now() + timeoutMs;
+      const invoke = client[method] as (...args: unknown[]) => GrpcCall;
+      const call = invoke.call(
+        client,
+        request,
+        this.#metadata(),
+        { deadline },
+        (error: Error | null, response: Methods[M]["response"]) => {
+          signal.removeEventListener("abort", onAbort);
+          this.#calls.delete(call);
+          if (error) return reject(fromGrpcError(error, this.endpoint.url));
+          this.#heardAt = performance.now();
+          resolve(response);
+        },
+      );
+      this.#calls.add(call);
+      signal.addEventListener("abort", onAbort, { once: true });
+    });
+  }
+
+  #duplex(
+    service: "Lease" | "Watch",
+    method: string,
+    options: { signal: AbortSignal; timeoutMs?: number },
+  ): GrpcDuplex {
+    options.signal.throwIfAborted();
+    if (this.disposed) throw this.#closed();
+    const client = this.#host.getServiceClient(service);
+    const deadline = options.timeoutMs === undefined ? {} : {
+      deadline: Date.now() + options.timeoutMs,
+    };
+    const invoke = client[method] as (...args: unknown[]) => GrpcDuplex;
+    const stream = invoke.call(client, this.#metadata(), deadline);
+    // The reader meets the error; this keeps one that nobody reads any more from being uncaught.
+    stream.on("error", () => {});
+    this.#calls.add(stream);
+    return stream;
+  }
+
+  async *#read<T>(stream: GrpcDuplex, options: { signal: AbortSignal }): AsyncGenerator<T> {
+    const { signal } = options;
+    const onAbort = () => stream.cancel();
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      for await (const message of stream) {
+        this.#heardAt = performance.now();
+        yield message as T;
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      throw fromGrpcError(error, this.endpoint.url);
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  #end(stream: GrpcDuplex): void {
+    this.#calls.delete(stream);
+    stream.cancel();
+  }
+
+  #closed(): EtcdError {
+    return new EtcdError("unreachable", this.endpoint.url, "the connection was closed");
+  }
+
+  /** Gets a token. Without credentials, or where authentication is off, none is needed. */
+  async #authenticate(options: RequestOptions): Promise<void> {
+    const { credentials } = this.#settings;
+    if (credentials === undefined) return;
+    this.#token = undefined;
+    try {
+      const request = { name: credentials.username, password: credentials.password.reveal() };
+      this.#token = (await this.#unary("authenticate", request, options)).token;
+    } catch (error) {
+      if (error instanceof EtcdError && /authentication is not enabled/.test(error.detail)) return;
+      if (error instanceof EtcdError && error.kind === "denied") {
+        const detail = `${error.detail} (user "${credentials.username}")`;
+        throw new EtcdError("denied", this.endpoint.url, detail, { cause: error });
+      }
+      throw error;
+    }
+  }
+
+  /** Replaces `staleToken`, once for all calls that met it. */
+  async #reauthenticate(staleToken: string | undefined, options: RequestOptions): Promise<void> {
+    if (this.#settings.credentials === undefined) {
+      throw new EtcdError("denied", this.endpoint.url, "it demands a user name and password");
+    }
+    if (this.#authenticating === undefined && this.#token !== staleToken) return;
+    this.#authenticating ??= this.#authenticate(options).finally(() => {
+      this.#authenticating = undefined;
+    });
+    await this.#authenticating;
+  }
+}
+
+/** What grpc-js is to connect to: the endpoint, or the way into a TLS tunnel to it. */
+async function openTarget(
+  endpoint: Endpoint,
+  settings: EtcdSettings,
+  stack: DisposableStack,
+  options: RequestOptions,
+): Promise<string> {
+  if (!endpoint.secure) return endpoint.url.slice("http://".length);
+  const timeout = AbortSignal.timeout(options.timeoutMs);
+  try {
+    const material = await readTlsFiles(settings.tls);
+    const signal = AbortSignal.any([options.signal, timeout]);
+    const tunnel = stack.use(await openTlsTunnel(endpoint, material, { signal }));
+    return `unix:${tunnel.socketPath}`;
+  } catch (cause) {
+    options.signal.throwIfAborted();
+    if (cause instanceof OperatorError) throw cause;
+    const detail = timeout.aborted ? "no answer" : describeTlsError(cause, endpoint.hostname);
+    throw new EtcdError("unreachable", endpoint.url, detail, { cause });
+  }
+}
+
+/**
+ * Makes etcd3's objects for one member. etcd3's own layers above them are not used: its retries,
+ * circuit breaker and token cache would hide from us what was sent and what became of it.
+ */
+async function openHost(
+  endpoint: Endpoint,
+  target: string,
+  stack: DisposableStack,
+): Promise<{ host: GrpcHost; metadata: GrpcMetadata }> {
+  // Only here, as it takes 100 ms and 40 MB that a daemon with another store need not pay.
+  const { Etcd3 } = await import("etcd3");
+  class Member extends Etcd3 {
+    parts(): Promise<{ host: GrpcHost; metadata: GrpcMetadata }> {
+      return this.pool.withConnection("KV", ({ resource, metadata }) => ({
+        host: resource as unknown as GrpcHost,
+        metadata,
+      }));
+    }
+  }
+  const grpcOptions: Record<string, unknown> = {
+    "grpc.default_authority": endpoint.url.replace(/^https?:\/\//, ""),
+    // etcd lies inside the network, where a proxy for the Internet does not lead; upstream's
+    // client does not use one either. Without this, http_proxy would divert us.
+    "grpc.enable_http_proxy": 0,
+    "grpc.enable_retries": 0,
+    "grpc.service_config_disable_resolution": 1,
+    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    // A session of our own: the global pool would hand a new connection the old, silent one.
+    "grpc.use_local_subchannel_pool": 1,
+  };
+  const member = new Member({ hosts: target, grpcOptions });
+  const parts = await member.parts();
+  const channel = parts.host.getServiceClient("KV").getChannel();
+  grpcOptions["channelOverride"] = channel; // one channel, hence one session, for all services
+  stack.defer(() => channel.close());
+  return parts;
+}

@@ -1,0 +1,120 @@
+import { describeError } from "../errors.ts";
+import { StoreError } from "./registry.ts";
+import { describeConnectError } from "./tls_files.ts";
+
+/**
+ * What an answer of etcd v3 means for the next step:
+ *
+ * | kind | next step |
+ * | --- | --- |
+ * | `unreachable`, `lost`, `timeout` | another connection, another endpoint |
+ * | `unready` | another endpoint: this member has no leader, is starting or is overloaded |
+ * | `token` | authenticate again on the same connection |
+ * | `compacted` | a fresh snapshot |
+ * | `too-large` | ask for less at a time |
+ * | `not-served` | the v2 API, perhaps |
+ * | `denied`, `refused` | none: the caller decides |
+ */
+export type EtcdErrorKind =
+  | "unreachable"
+  | "lost"
+  | "timeout"
+  | "unready"
+  | "token"
+  | "compacted"
+  | "too-large"
+  | "not-served"
+  | "denied"
+  | "refused";
+
+/** A {@linkcode StoreError} that knows what etcd v3 said. */
+export class EtcdError extends StoreError {
+  override name = "EtcdError";
+  readonly kind: EtcdErrorKind;
+  /** The member's URL. */
+  readonly endpoint: string;
+  /** The reason alone, to follow the URL in a list of failures. */
+  readonly detail: string;
+
+  constructor(kind: EtcdErrorKind, endpoint: string, detail: string, options?: ErrorOptions) {
+    const reason = kind === "denied" ? "denied" : kind === "refused" ? "invalid" : "unavailable";
+    const object = kind === "unreachable" ? "reach etcd" : "use etcd";
+    super(reason, `Cannot ${object} at ${endpoint}: ${detail}`, options);
+    this.kind = kind;
+    this.endpoint = endpoint;
+    this.detail = detail;
+  }
+
+  /**
+   * Whether the request may have been carried out all the same: the answer was lost, not the
+   * request. A write is not repeated then.
+   */
+  get mayHaveRun(): boolean {
+    return this.kind === "lost" || this.kind === "timeout";
+  }
+}
+
+// https://grpc.github.io/grpc/core/md_doc_statuscodes.html
+const CANCELLED = 1;
+const INVALID_ARGUMENT = 3;
+const DEADLINE_EXCEEDED = 4;
+const NOT_FOUND = 5;
+const PERMISSION_DENIED = 7;
+const RESOURCE_EXHAUSTED = 8;
+const FAILED_PRECONDITION = 9;
+const OUT_OF_RANGE = 11;
+const UNIMPLEMENTED = 12;
+const UNAVAILABLE = 14;
+const UNAUTHENTICATED = 16;
+
+/**
+ * The error of a gRPC call (`code` and `details`), sorted out. The texts are those of etcd's
+ * `api/v3rpc/rpctypes/error.go`.
+ */
+export function fromGrpcError(error: unknown, endpoint: string): EtcdError {
+  if (error instanceof EtcdError) return error;
+  const { code, details } = error as { code?: unknown; details?: unknown };
+  const text = typeof details === "string" && details !== "" ? details : describeError(error);
+  const detail = text.replace(/^etcdserver: (mvcc: )?/, "");
+  const make = (kind: EtcdErrorKind, what = detail) =>
+    new EtcdError(kind, endpoint, what, { cause: error });
+  switch (code) {
+    case DEADLINE_EXCEEDED:
+      return make("timeout", "no answer in time");
+    case UNAUTHENTICATED:
+      return make("token");
+    case PERMISSION_DENIED:
+      return make("denied", "the user lacks the permission for this key range");
+    case INVALID_ARGUMENT:
+      if (/authentication failed/.test(text)) return make("denied", "wrong user name or password");
+      // Authentication was switched on, or the roles changed, since the token was issued.
+      if (/user name is empty|revision of auth store is old/.test(text)) return make("token");
+      return make("refused");
+    case RESOURCE_EXHAUSTED:
+      if (/message larger than max/i.test(text)) return make("too-large");
+      if (/database space exceeded/.test(text)) {
+        return make("unready", "its database is full: compact, defragment and disarm the alarm");
+      }
+      return make("unready");
+    case OUT_OF_RANGE:
+      return /compacted/.test(text) ? make("compacted") : make("unready");
+    case UNIMPLEMENTED:
+      return make("not-served", "the v3 API is not served there");
+    case NOT_FOUND:
+    case FAILED_PRECONDITION:
+      return make("refused");
+    case UNAVAILABLE:
+      if (/no leader|not capable|server stopped|too many requests/.test(text)) {
+        return make("unready");
+      }
+      if (/No connection established|Name resolution failed/.test(text)) {
+        return make("unreachable", describeConnectError(text));
+      }
+      if (/leader changed|timed out/.test(text)) return make("timeout");
+      return make("lost", describeConnectError(text));
+    case CANCELLED:
+      return make("lost", "the call was cancelled");
+    default:
+      return make("lost", describeConnectError(text));
+  }
+}

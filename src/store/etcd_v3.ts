@@ -1,0 +1,213 @@
+import type { ICompare, IRequestOp, ITxnResponse } from "etcd3";
+import { Buffer } from "node:buffer";
+import { EtcdClient } from "./etcd_client.ts";
+import { EtcdError } from "./etcd_error.ts";
+import { configKey, type EtcdSettings, subnetsPrefix } from "./etcd_options.ts";
+import { type KeyRange, prefixRange, readRange, singleKey, toEntry } from "./etcd_range.ts";
+import { followRange, type WatchTiming } from "./etcd_watch.ts";
+import type { CallOptions, Entry, Registry, WatchUpdate } from "./registry.ts";
+import { StoreError } from "./registry.ts";
+
+/** Options of {@linkcode EtcdV3Registry}. */
+export interface EtcdV3Options {
+  readonly timing?: WatchTiming;
+}
+
+/** The registry over etcd's v3 API (gRPC). Connects when first asked. */
+export class EtcdV3Registry implements Registry {
+  readonly description: string;
+  readonly #client: EtcdClient;
+  readonly #config: KeyRange;
+  readonly #subnets: KeyRange;
+  readonly #timing: WatchTiming | undefined;
+
+  constructor(settings: EtcdSettings, options: EtcdV3Options = {}) {
+    this.description = `etcd v3 at ${settings.endpoints.map(({ url }) => url).join(", ")}`;
+    this.#client = new EtcdClient(settings);
+    this.#config = singleKey(configKey(settings.prefix));
+    this.#subnets = prefixRange(subnetsPrefix(settings.prefix));
+    this.#timing = options.timing;
+  }
+
+  async readConfig(options: CallOptions): Promise<string | undefined> {
+    return (await this.#read(this.#config, options))?.value;
+  }
+
+  async *watchConfig(options: CallOptions): AsyncGenerator<string | undefined> {
+    let known: { readonly value: string | undefined } | undefined;
+    for await (const update of followRange(this.#client, this.#config, this.#follow(options))) {
+      const values: (string | undefined)[] = update.type === "snapshot"
+        ? [update.entries[0]?.value]
+        : update.type === "events"
+        ? update.events.map((event) => event.type === "put" ? event.entry.value : undefined)
+        : [];
+      for (const value of values) {
+        if (known !== undefined && known.value === value) continue;
+        known = { value };
+        yield value;
+      }
+    }
+  }
+
+  async list(options: CallOptions): Promise<readonly Entry[]> {
+    const { entries } = await readRange(this.#subnets, (request) => {
+      return this.#client.call("range", request, { ...options, idempotent: true });
+    });
+    return entries;
+  }
+
+  get(key: string, options: CallOptions): Promise<Entry | undefined> {
+    return this.#read(this.#key(key), options);
+  }
+
+  async create(
+    key: string,
+    value: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    const compare: ICompare = { target: "Version", result: "Equal", version: 0 };
+    return await this.#putIf(compare, key, value, ttlSeconds, options);
+  }
+
+  async update(
+    key: string,
+    value: string,
+    revision: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    return await this.#putIf(unchangedSince(revision), key, value, ttlSeconds, options);
+  }
+
+  async renew(
+    key: string,
+    revision: string,
+    ttlSeconds: number,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    const range = this.#key(key);
+    const kv = await this.#readKv(range, options);
+    if (kv === undefined || kv.mod_revision !== revision) return undefined;
+    const entry = toEntry(kv, range);
+    if (!entry.expires) return entry; // a reservation stays one
+    // Prolonging the etcd lease changes no key, so no watcher wakes up for it.
+    const grantedSeconds = await this.#client.run(
+      (connection, timeoutMs) => connection.keepAlive(kv.lease, { ...options, timeoutMs }),
+      { ...options, idempotent: true },
+    );
+    if (grantedSeconds >= ttlSeconds) return entry;
+    return await this.update(key, entry.value, revision, ttlSeconds, options);
+  }
+
+  async timeToLive(key: string, options: CallOptions): Promise<number | undefined> {
+    const kv = await this.#readKv(this.#key(key), options);
+    if (kv === undefined || kv.lease === "0") return undefined;
+    const request = { ID: kv.lease };
+    const { TTL } = await this.#client.call("leaseTimeToLive", request, {
+      ...options,
+      idempotent: true,
+    });
+    return Math.max(0, Number(TTL));
+  }
+
+  async remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
+    const { start } = this.#key(key);
+    const operation = { request_delete_range: { key: start } };
+    const response = await this.#transact(unchangedSince(revision), start, operation, options);
+    return response.succeeded;
+  }
+
+  watch(options: CallOptions): AsyncIterable<WatchUpdate> {
+    return followRange(this.#client, this.#subnets, this.#follow(options));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#client[Symbol.dispose]();
+    return Promise.resolve();
+  }
+
+  /** The range of one lease key; its entries keep the key as the registry's users know it. */
+  #key(key: string): KeyRange {
+    const prefixBytes = this.#subnets.prefixBytes;
+    return {
+      start: Buffer.concat([this.#subnets.start, Buffer.from(key)]),
+      end: undefined,
+      prefixBytes,
+    };
+  }
+
+  #follow(options: CallOptions) {
+    return { ...options, timing: this.#timing };
+  }
+
+  async #readKv(range: KeyRange, options: CallOptions) {
+    const request = { key: range.start };
+    const response = await this.#client.call("range", request, { ...options, idempotent: true });
+    return response.kvs[0];
+  }
+
+  async #read(range: KeyRange, options: CallOptions): Promise<Entry | undefined> {
+    const kv = await this.#readKv(range, options);
+    return kv === undefined ? undefined : toEntry(kv, range);
+  }
+
+  /** Puts the key if `compare` holds, under an etcd lease of its own if it is to expire. */
+  async #putIf(
+    compare: ICompare,
+    key: string,
+    value: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    const { start } = this.#key(key);
+    const lease = ttlSeconds === undefined ? "0" : await this.#grant(ttlSeconds, options);
+    const put = { request_put: { key: start, value: Buffer.from(value), lease } };
+    let response: ITxnResponse;
+    try {
+      response = await this.#transact(compare, start, put, options);
+    } catch (error) {
+      // Where the outcome is unknown the key may hang on this etcd lease, and revoking it would
+      // delete the key: then it is left to end by itself.
+      const unused = error instanceof StoreError && error.reason !== "unavailable";
+      if (unused) await this.#revoke(lease, options);
+      throw error;
+    }
+    if (!response.succeeded) {
+      await this.#revoke(lease, options);
+      return undefined;
+    }
+    return { key, value, revision: response.header.revision, expires: lease !== "0" };
+  }
+
+  #transact(
+    compare: ICompare,
+    key: Buffer,
+    operation: IRequestOp,
+    options: CallOptions,
+  ): Promise<ITxnResponse> {
+    const request = { compare: [{ ...compare, key }], success: [operation] };
+    return this.#client.call("txn", request, { ...options, idempotent: false });
+  }
+
+  async #grant(ttlSeconds: number, options: CallOptions): Promise<string> {
+    const request = { TTL: Math.ceil(ttlSeconds) };
+    // Repeating it is harmless: an etcd lease without keys ends by itself.
+    const grant = await this.#client.call("leaseGrant", request, { ...options, idempotent: true });
+    return grant.ID;
+  }
+
+  /** Takes back an etcd lease that no key uses. If that fails it ends by itself. */
+  async #revoke(lease: string, options: CallOptions): Promise<void> {
+    if (lease === "0") return;
+    try {
+      await this.#client.call("leaseRevoke", { ID: lease }, { ...options, idempotent: true });
+    } catch (error) {
+      if (!(error instanceof EtcdError) && !(error instanceof StoreError)) throw error;
+    }
+  }
+}
+
+function unchangedSince(revision: string): ICompare {
+  return { target: "Mod", result: "Equal", mod_revision: revision };
+}

@@ -1,0 +1,259 @@
+import type { IWatchResponse } from "etcd3";
+import { Backoff, delay } from "../util/time.ts";
+import type { EtcdClient } from "./etcd_client.ts";
+import type { EtcdConnection } from "./etcd_connection.ts";
+import { EtcdError } from "./etcd_error.ts";
+import { entryKey, type KeyRange, readRange, toEntry } from "./etcd_range.ts";
+import { type CallOptions, StoreError, type WatchEvent, type WatchUpdate } from "./registry.ts";
+
+/** Times of a watch. */
+export interface WatchTiming {
+  /** After this much silence the connection is asked whether it lives. @default {8_000} */
+  readonly silenceMs?: number;
+  /** How long it may take to answer. @default {5_000} */
+  readonly probeMs?: number;
+  /** Shortest time between two readings of everything. @default {600_000} */
+  readonly relistMs?: number;
+}
+
+/** How long one request of a watch may take: a page, or the probe before it goes on. */
+const REQUEST_MS = 10_000;
+/** A watch that held for so long has shown that the store works: waits start small again. */
+const STABLE_MS = 10_000;
+
+/**
+ * Follows a key range, whatever happens to the connection:
+ *
+ * ```
+ *          ┌────────────────────────────────┐ compacted, or the store is another one
+ *          ▼                                │
+ *   snapshot (list at revision R) ──► events from R+1 ──► connection lost, silent, no leader
+ *                                           ▲                        │ any member
+ *                                           └── go on at last + 1 ◄──┘
+ * ```
+ *
+ * No event is lost, as the watch goes on right after the last event it has seen; none comes twice,
+ * as events up to the last snapshot or event are skipped. `disconnected` comes when it could not
+ * go on at once, with any member. After a disconnection, empty `events` say that it goes on.
+ */
+export function followRange(
+  client: EtcdClient,
+  range: KeyRange,
+  options: CallOptions & { readonly timing?: WatchTiming | undefined },
+): AsyncGenerator<WatchUpdate> {
+  return new RangeFollower(client, range, options.timing ?? {}, options.signal).run();
+}
+
+class RangeFollower {
+  readonly #client: EtcdClient;
+  readonly #range: KeyRange;
+  readonly #timing: Required<WatchTiming>;
+  readonly #signal: AbortSignal;
+  /** The revision from which events are still to come; `undefined` before a snapshot. */
+  #next: bigint | undefined;
+  /** The cluster that {@linkcode RangeFollower.#next} belongs to. */
+  #clusterId = "";
+  #relistAt = 0;
+
+  constructor(client: EtcdClient, range: KeyRange, timing: WatchTiming, signal: AbortSignal) {
+    this.#client = client;
+    this.#range = range;
+    this.#timing = { silenceMs: 8_000, probeMs: 5_000, relistMs: 600_000, ...timing };
+    this.#signal = signal;
+  }
+
+  async *run(): AsyncGenerator<WatchUpdate> {
+    const signal = this.#signal;
+    const backoff = new Backoff({ initialMs: 100, maxMs: 5_000 });
+    // Asking again does not make a password right, and checking one is dear for etcd.
+    const deniedBackoff = new Backoff({ initialMs: 2_000, maxMs: 30_000 });
+    let state: "following" | "resuming" | "disconnected" = "following";
+    while (!signal.aborted) {
+      const startedAt = performance.now();
+      let connection: EtcdConnection | undefined;
+      try {
+        connection = await this.#client.connect({ signal });
+        for await (const update of this.#session(connection)) {
+          state = "following";
+          yield update;
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        const kind = error instanceof EtcdError ? error.kind : undefined;
+        if (kind === "compacted") {
+          this.#next = undefined;
+          continue;
+        }
+        if (connection !== undefined && error instanceof EtcdError && kind !== "denied") {
+          this.#client.release(connection, error);
+        }
+        // A member that goes away is no outage while another one takes over at once.
+        if (connection !== undefined && state === "following") {
+          state = "resuming";
+        } else if (state !== "disconnected") {
+          state = "disconnected";
+          yield { type: "disconnected", error: toError(error) };
+        }
+        if (performance.now() - startedAt >= STABLE_MS) {
+          backoff.reset();
+          deniedBackoff.reset();
+        }
+        const denied = error instanceof StoreError && error.reason === "denied";
+        try {
+          await (denied ? deniedBackoff : backoff).wait({ signal });
+        } catch {
+          return;
+        }
+      }
+    }
+  }
+
+  /** Follows on one connection. Ends by throwing only. */
+  async *#session(connection: EtcdConnection): AsyncGenerator<WatchUpdate> {
+    const { silenceMs, probeMs } = this.#timing;
+    const resumed = await this.#canResume(connection);
+    if (!resumed) yield await this.#snapshot(connection);
+
+    using scope = childSignal(this.#signal);
+    const responses = connection.watch({
+      key: this.#range.start,
+      ...(this.#range.end === undefined ? {} : { range_end: this.#range.end }),
+      start_revision: String(this.#next),
+      progress_notify: true,
+      fragment: true,
+    }, scope);
+    let fragments: WatchEvent[] = [];
+    let waiting = next(responses);
+    for (;;) {
+      const result = await beforeSilence(waiting, silenceMs, this.#signal);
+      if (result === undefined) {
+        if (connection.silentMs >= silenceMs / 2) {
+          await connection.probe({ signal: this.#signal, timeoutMs: probeMs });
+        }
+        if (performance.now() >= this.#relistAt) {
+          fragments = [];
+          yield await this.#snapshot(connection);
+        }
+        continue;
+      }
+      if (result.done) return;
+      waiting = next(responses);
+
+      const response = result.value;
+      if (response.canceled) throw cancelled(connection, response);
+      if (response.created) {
+        if (resumed) yield { type: "events", events: [] };
+        continue;
+      }
+      fragments.push(...this.#newEvents(response));
+      if (response.fragment) continue; // the rest of this response is still to come
+      this.#advance(response);
+      if (fragments.length > 0) {
+        const events = fragments;
+        fragments = [];
+        yield { type: "events", events };
+      }
+    }
+  }
+
+  /**
+   * Whether the watch can go on where it was. Not if the store is another one, restored from a
+   * backup or replaced: its revisions say nothing of those we know, and a watch from a revision
+   * that is still to come would wait in silence.
+   */
+  async #canResume(connection: EtcdConnection): Promise<boolean> {
+    if (this.#next === undefined) return false;
+    const now = await connection.probe({ signal: this.#signal, timeoutMs: REQUEST_MS });
+    return now.clusterId === this.#clusterId && now.revision >= this.#next - 1n;
+  }
+
+  async #snapshot(connection: EtcdConnection): Promise<WatchUpdate> {
+    const { entries, revision, clusterId } = await readRange(this.#range, (request) => {
+      return connection.call("range", request, { signal: this.#signal, timeoutMs: REQUEST_MS });
+    });
+    this.#next = revision + 1n;
+    this.#clusterId = clusterId;
+    this.#relistAt = performance.now() + relistDelay(entries.length, this.#timing.relistMs);
+    return { type: "snapshot", entries };
+  }
+
+  /** The events that no snapshot and no earlier response has told. */
+  #newEvents(response: IWatchResponse): WatchEvent[] {
+    return response.events
+      .filter(({ kv }) => BigInt(kv.mod_revision) >= this.#next!)
+      .map(({ type, kv }) =>
+        type === "Delete"
+          ? { type: "delete", key: entryKey(kv, this.#range) }
+          : { type: "put", entry: toEntry(kv, this.#range) }
+      );
+  }
+
+  /**
+   * Notes how far `response` has brought us: to its last event, not to its header's revision, as
+   * etcd sends what a watch has missed in parts, each with the newest revision in its header.
+   * Without events it is a progress notification, and then the header counts.
+   */
+  #advance(response: IWatchResponse): void {
+    const seen = BigInt(response.events.at(-1)?.kv.mod_revision ?? response.header.revision);
+    if (seen >= this.#next!) this.#next = seen + 1n;
+  }
+}
+
+/** The next response; whether or not anyone waits for it by the time it fails. */
+function next(
+  responses: AsyncGenerator<IWatchResponse>,
+): Promise<IteratorResult<IWatchResponse>> {
+  const result = responses.next();
+  result.catch(() => {});
+  return result;
+}
+
+/** `waiting`, or `undefined` if it takes longer than about `silenceMs`. */
+async function beforeSilence<T>(
+  waiting: Promise<T>,
+  silenceMs: number,
+  signal: AbortSignal,
+): Promise<T | undefined> {
+  using scope = childSignal(signal);
+  const jitteredMs = silenceMs * (1 + Math.random() / 4);
+  return await Promise.race([waiting, delay(jitteredMs, scope).then(() => undefined)]);
+}
+
+/** A signal that aborts with `parent`, and on disposal. */
+function childSignal(parent: AbortSignal): { readonly signal: AbortSignal } & Disposable {
+  const controller = new AbortController();
+  const onAbort = () => controller.abort(parent.reason);
+  if (parent.aborted) onAbort();
+  else parent.addEventListener("abort", onAbort, { once: true });
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      parent.removeEventListener("abort", onAbort);
+      controller.abort();
+    },
+  };
+}
+
+/** What etcd says when it ends a watch by itself. */
+function cancelled(connection: EtcdConnection, response: IWatchResponse): EtcdError {
+  const { url } = connection.endpoint;
+  if (response.compact_revision !== "0") {
+    return new EtcdError("compacted", url, "the revisions to go on from are compacted");
+  }
+  // etcd 3.4 says "permission denied" of a token that it has forgotten, too: the next connection
+  // brings a new one, and its first read tells which it was.
+  const reason = response.cancel_reason.replace(/^etcdserver: /, "");
+  return new EtcdError("lost", url, reason || "the server ended the watch");
+}
+
+/**
+ * Time to the next reading of everything, a net below the watch. With n hosts that each read n
+ * keys, a time that grows with n keeps the load on etcd at n keys per second.
+ */
+function relistDelay(entries: number, relistMs: number): number {
+  return Math.max(relistMs, entries * 1_000) * (0.8 + Math.random() * 0.4);
+}
+
+function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error), { cause: error });
+}
