@@ -1,0 +1,40 @@
+/** Macros and enum constants, by their C names; a test compares them with the headers. */
+
+/** <sys/socket.h>, <linux/netlink.h>: levels and options of setsockopt(2). */
+export const SOL_SOCKET = 1;
+export const SO_RCVBUF = 8;
+export const SO_RCVTIMEO = 20;
+export const SO_ATTACH_FILTER = 26;
+export const SO_RCVBUFFORCE = 33;
+export const SOL_NETLINK = 270;
+
+/** <poll.h> */
+export const POLLIN = 0x001;
+export const POLLERR = 0x008;
+export const POLLHUP = 0x010;
+export const POLLNVAL = 0x020;
+
+/** <sys/eventfd.h> */
+export const EFD_CLOEXEC = 0o2000000;
+export const EFD_NONBLOCK = 0o4000;
+
+/** <fcntl.h> */
+export const O_RDONLY = 0;
+export const O_CLOEXEC = 0o2000000;
+
+/** <sched.h> */
+export const CLONE_NEWNET = 0x40000000;
+
+/** <malloc.h> */
+export const M_TRIM_THRESHOLD = -1;
+export const M_MMAP_THRESHOLD = -3;
+export const M_ARENA_MAX = -8;
+
+/** <linux/filter.h>: classic BPF, as SO_ATTACH_FILTER takes it. */
+export const BPF_LD = 0x00;
+export const BPF_JMP = 0x05;
+export const BPF_RET = 0x06;
+export const BPF_W = 0x00;
+export const BPF_ABS = 0x20;
+export const BPF_JEQ = 0x10;
+export const BPF_K = 0x00;

@@ -1,0 +1,215 @@
+import { LITTLE_ENDIAN } from "../byte_order.ts";
+import { openSharedLibrary } from "../shared_library.ts";
+import {
+  BPF_ABS,
+  BPF_JEQ,
+  BPF_JMP,
+  BPF_K,
+  BPF_LD,
+  BPF_RET,
+  BPF_W,
+  CLONE_NEWNET,
+  EFD_CLOEXEC,
+  EFD_NONBLOCK,
+  O_CLOEXEC,
+  O_RDONLY,
+  POLLIN,
+  SO_ATTACH_FILTER,
+  SO_RCVBUF,
+  SO_RCVBUFFORCE,
+  SO_RCVTIMEO,
+  SOL_SOCKET,
+} from "./constants.ts";
+import { SystemCallError } from "./errors.ts";
+import { pollfd, sock_filter, sock_fprog, timeval } from "./structs.ts";
+import { libcSymbols } from "./symbols.ts";
+
+/** A file descriptor of the kernel; not one of Deno's resource ids. */
+export type FileDescriptor = number & { readonly __fileDescriptor: unique symbol };
+
+/**
+ * libc's functions with errors as exceptions. To be used by the thread that opened it only: `errno`
+ * is a thread's own, and is read through a view made once, since looking it up after each call may
+ * lose it.
+ */
+export class Libc implements Disposable {
+  readonly #library: Deno.DynamicLibrary<typeof libcSymbols>;
+  readonly #errno: Deno.UnsafePointerView;
+  #disposed = false;
+
+  /** Opens libc. @throws {LibraryNotFoundError} Where the system has no glibc. */
+  static open(options: { path?: string } = {}): Libc {
+    return new Libc(
+      openSharedLibrary(options.path ?? "libc.so.6", libcSymbols, {
+        debian: "libc6",
+        fedora: "glibc",
+      }),
+    );
+  }
+
+  private constructor(library: Deno.DynamicLibrary<typeof libcSymbols>) {
+    this.#library = library;
+    this.#errno = new Deno.UnsafePointerView(library.symbols.__errno_location()!);
+  }
+
+  get #symbols(): Deno.DynamicLibrary<typeof libcSymbols>["symbols"] {
+    if (this.#disposed) throw new TypeError("Cannot call libc: it is closed");
+    return this.#library.symbols;
+  }
+
+  #check(call: string, result: number | bigint): number {
+    if (result < 0) throw new SystemCallError(call, this.#errno.getInt32());
+    return Number(result);
+  }
+
+  close(fd: FileDescriptor): void {
+    this.#check("close", this.#symbols.close(fd));
+  }
+
+  /** A non-blocking eventfd(2) with count 0; the caller closes it. */
+  eventfd(): FileDescriptor {
+    const fd = this.#symbols.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return this.#check("eventfd", fd) as FileDescriptor;
+  }
+
+  /** Wakes whoever polls `eventfd`. */
+  signalEventfd(eventfd: FileDescriptor): void {
+    const one = new BigUint64Array([1n]);
+    this.#check("write", this.#symbols.write(eventfd, one, BigInt(one.byteLength)));
+  }
+
+  /**
+   * Waits, without blocking this thread, until one of `fds` is readable, in error or hung up.
+   * Returns their `revents`, in order. `fds` must stay open until it returns: the way to end it
+   * early is an eventfd among them.
+   */
+  async pollReadable(fds: readonly FileDescriptor[]): Promise<number[]> {
+    const set = new DataView(new ArrayBuffer(fds.length * pollfd.size));
+    fds.forEach((fd, i) => {
+      set.setInt32(i * pollfd.size + pollfd.fd, fd, LITTLE_ENDIAN);
+      set.setInt16(i * pollfd.size + pollfd.events, POLLIN, LITTLE_ENDIAN);
+    });
+    const bytes = new Uint8Array(set.buffer);
+    // errno of a non-blocking call cannot be seen. The only failure a valid set can meet is EINTR
+    // (poll(2)); that, and an unforeseen one, is "nothing is readable": the caller's recv tells.
+    const ready = await this.#symbols.poll(bytes, BigInt(fds.length), -1);
+    if (ready < 0) return fds.map(() => 0);
+    return fds.map((_, i) => set.getInt16(i * pollfd.size + pollfd.revents, LITTLE_ENDIAN));
+  }
+
+  /** Sets an integer socket option. */
+  setSocketOption(fd: FileDescriptor, level: number, option: number, value: number): void {
+    const bytes = new Int32Array([value]);
+    this.#check("setsockopt", this.#symbols.setsockopt(fd, level, option, bytes, 4));
+  }
+
+  /**
+   * Asks for a receive buffer of `sizeBytes` (the kernel doubles it, socket(7)), beyond
+   * net.core.rmem_max where that is permitted.
+   */
+  setReceiveBuffer(fd: FileDescriptor, sizeBytes: number): void {
+    try {
+      this.setSocketOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, sizeBytes);
+    } catch (error) {
+      if (!(error instanceof SystemCallError) || error.code !== "EPERM") throw error;
+      this.setSocketOption(fd, SOL_SOCKET, SO_RCVBUF, sizeBytes);
+    }
+  }
+
+  /** Lets a blocking receive on `fd` fail with EAGAIN after `milliseconds`. */
+  setReceiveTimeout(fd: FileDescriptor, milliseconds: number): void {
+    const value = new DataView(new ArrayBuffer(timeval.size));
+    value.setBigInt64(timeval.tv_sec, BigInt(Math.floor(milliseconds / 1000)), LITTLE_ENDIAN);
+    value.setBigInt64(timeval.tv_usec, BigInt(milliseconds % 1000) * 1000n, LITTLE_ENDIAN);
+    const bytes = new Uint8Array(value.buffer);
+    const result = this.#symbols.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, bytes, timeval.size);
+    this.#check("setsockopt", result);
+  }
+
+  /**
+   * Drops, in the kernel, each datagram of `fd` whose 32-bit host-order word at `offsetBytes` is
+   * `value` (a classic BPF program, socket(7) SO_ATTACH_FILTER).
+   */
+  dropWhereWordIs(fd: FileDescriptor, offsetBytes: number, value: number): void {
+    // BPF loads words in network order; the word was written in host order.
+    const word = new DataView(new ArrayBuffer(4));
+    word.setUint32(0, value, LITTLE_ENDIAN);
+    const instructions: [code: number, jt: number, jf: number, k: number][] = [
+      [BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetBytes],
+      [BPF_JMP | BPF_JEQ | BPF_K, 0, 1, word.getUint32(0, false)],
+      [BPF_RET | BPF_K, 0, 0, 0],
+      [BPF_RET | BPF_K, 0, 0, 0xffffffff],
+    ];
+    // One block for the program and its code: the call keeps alive what it is handed, not what
+    // that points to.
+    const block = new DataView(
+      new ArrayBuffer(sock_fprog.size + instructions.length * sock_filter.size),
+    );
+    instructions.forEach(([op, jt, jf, k], i) => {
+      const at = sock_fprog.size + i * sock_filter.size;
+      block.setUint16(at + sock_filter.code, op, LITTLE_ENDIAN);
+      block.setUint8(at + sock_filter.jt, jt);
+      block.setUint8(at + sock_filter.jf, jf);
+      block.setUint32(at + sock_filter.k, k, LITTLE_ENDIAN);
+    });
+    const bytes = new Uint8Array(block.buffer);
+    const address = BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes)));
+    block.setUint16(sock_fprog.len, instructions.length, LITTLE_ENDIAN);
+    block.setBigUint64(sock_fprog.filter, address + BigInt(sock_fprog.size), LITTLE_ENDIAN);
+    const size = sock_fprog.size;
+    const result = this.#symbols.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, bytes, size);
+    this.#check("setsockopt", result);
+  }
+
+  /** Frees memory that a C library allocated and gave to us. */
+  free(memory: Deno.PointerValue): void {
+    this.#symbols.free(memory);
+  }
+
+  /**
+   * Runs `action` with this thread in the network namespace that the file `path` stands for
+   * (`/run/netns/x`, `/proc/1/ns/net`), then returns to the former one. Sockets stay in the
+   * namespace they were made in. `action` must be synchronous. Needs CAP_SYS_ADMIN.
+   */
+  inNetworkNamespace<T>(path: string, action: () => T): T {
+    const home = this.#openReadOnly("/proc/thread-self/ns/net");
+    try {
+      const target = this.#openReadOnly(path);
+      try {
+        this.#check("setns", this.#symbols.setns(target, CLONE_NEWNET));
+      } finally {
+        this.close(target);
+      }
+      try {
+        return action();
+      } finally {
+        this.#check("setns", this.#symbols.setns(home, CLONE_NEWNET));
+      }
+    } finally {
+      this.close(home);
+    }
+  }
+
+  #openReadOnly(path: string): FileDescriptor {
+    const name = new TextEncoder().encode(`${path}\0`);
+    const fd = this.#symbols.open(name, O_RDONLY | O_CLOEXEC);
+    return this.#check("open", fd) as FileDescriptor;
+  }
+
+  /** mallopt(3). Returns whether the parameter was accepted. */
+  mallopt(parameter: number, value: number): boolean {
+    return this.#symbols.mallopt(parameter, value) === 1;
+  }
+
+  /** Gives free heap memory back to the kernel (malloc_trim(3)); returns whether any was. */
+  mallocTrim(keepBytes = 0): boolean {
+    return this.#symbols.malloc_trim(BigInt(keepBytes)) === 1;
+  }
+
+  /** Closes the library handle; nothing made by it may be in use, no poll may be pending. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#library.close();
+  }
+}

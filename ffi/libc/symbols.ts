@@ -1,0 +1,39 @@
+import {
+  buffer,
+  int,
+  nfds_t,
+  pointer,
+  size_t,
+  socklen_t,
+  ssize_t,
+  unsigned_int,
+  void_,
+} from "../c_types.ts";
+
+/** libc, as far as flanneld calls it. Each prototype is the header's. */
+export const libcSymbols = {
+  // int *__errno_location(void); <errno.h>
+  __errno_location: { parameters: [], result: pointer },
+  // int close(int); <unistd.h>
+  close: { parameters: [int], result: int },
+  // int eventfd(unsigned int, int); <sys/eventfd.h>
+  eventfd: { parameters: [unsigned_int, int], result: int },
+  // ssize_t read(int, void *, size_t); <unistd.h>
+  read: { parameters: [int, buffer, size_t], result: ssize_t },
+  // ssize_t write(int, const void *, size_t); <unistd.h>
+  write: { parameters: [int, buffer, size_t], result: ssize_t },
+  // int poll(struct pollfd *, nfds_t, int); <poll.h>
+  poll: { parameters: [buffer, nfds_t, int], result: int, nonblocking: true },
+  // int setsockopt(int, int, int, const void *, socklen_t); <sys/socket.h>
+  setsockopt: { parameters: [int, int, int, buffer, socklen_t], result: int },
+  // void free(void *); <stdlib.h>
+  free: { parameters: [pointer], result: void_ },
+  // int open(const char *, int, ...); <fcntl.h>
+  open: { parameters: [buffer, int], result: int },
+  // int setns(int, int); <sched.h>
+  setns: { parameters: [int, int], result: int },
+  // int mallopt(int, int); <malloc.h>
+  mallopt: { parameters: [int, int], result: int },
+  // int malloc_trim(size_t); <malloc.h>
+  malloc_trim: { parameters: [size_t], result: int },
+} as const satisfies Deno.ForeignLibraryInterface;

@@ -1,0 +1,261 @@
+/**
+ * Netlink messages as bytes: writing requests, taking replies apart. Layouts are those of
+ * <linux/netlink.h>; what a message says is left to the caller.
+ *
+ * @module
+ */
+import { LITTLE_ENDIAN } from "../byte_order.ts";
+import { NLA_F_NESTED, NLA_TYPE_MASK, NLMSG_ALIGNTO } from "./constants.ts";
+import { nlattr, nlmsghdr } from "./structs.ts";
+
+function align(length: number): number {
+  return (length + NLMSG_ALIGNTO - 1) & ~(NLMSG_ALIGNTO - 1);
+}
+
+/** Builds messages one after the other in one block of memory, which grows as needed. */
+export class MessageWriter {
+  #bytes: Uint8Array<ArrayBuffer>;
+  #view: DataView<ArrayBuffer>;
+  #end = 0;
+  #start = 0;
+
+  constructor(initialBytes = 4096) {
+    this.#bytes = new Uint8Array(initialBytes);
+    this.#view = new DataView(this.#bytes.buffer);
+  }
+
+  /** Number of bytes written. */
+  get length(): number {
+    return this.#end;
+  }
+
+  /** What was written; borrowed, valid until the next write. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return this.#bytes.subarray(0, this.#end);
+  }
+
+  /** Forgets what was written, keeps the memory. */
+  clear(): void {
+    this.#end = 0;
+  }
+
+  /** Starts a message: a `nlmsghdr`, its length filled in by {@linkcode MessageWriter.finish}. */
+  start(type: number, flags: number, sequence: number): void {
+    this.#start = this.reserve(nlmsghdr.size);
+    this.#view.setUint16(this.#start + nlmsghdr.nlmsg_type, type, LITTLE_ENDIAN);
+    this.#view.setUint16(this.#start + nlmsghdr.nlmsg_flags, flags, LITTLE_ENDIAN);
+    this.#view.setUint32(this.#start + nlmsghdr.nlmsg_seq, sequence, LITTLE_ENDIAN);
+  }
+
+  /** Ends the message that was started last. */
+  finish(): void {
+    this.#view.setUint32(
+      this.#start + nlmsghdr.nlmsg_len,
+      this.#end - this.#start,
+      LITTLE_ENDIAN,
+    );
+  }
+
+  /** Adds a complete message made elsewhere, with other flags and sequence number. */
+  append(message: Uint8Array, flags: number, sequence: number): void {
+    const at = this.reserve(message.length);
+    this.#bytes.set(message, at);
+    this.#view.setUint16(at + nlmsghdr.nlmsg_flags, flags, LITTLE_ENDIAN);
+    this.#view.setUint32(at + nlmsghdr.nlmsg_seq, sequence, LITTLE_ENDIAN);
+  }
+
+  /** Adds `flags` to the message that was started last. */
+  addFlags(flags: number): void {
+    const at = this.#start + nlmsghdr.nlmsg_flags;
+    this.#view.setUint16(at, this.#view.getUint16(at, LITTLE_ENDIAN) | flags, LITTLE_ENDIAN);
+  }
+
+  /** Takes `size` zero bytes, aligned, and returns where they begin. */
+  reserve(size: number): number {
+    const at = this.#end;
+    const end = at + align(size);
+    if (end > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(this.#bytes.length * 2, end));
+      larger.set(this.#bytes.subarray(0, at));
+      this.#bytes = larger;
+      this.#view = new DataView(larger.buffer);
+    }
+    this.#bytes.fill(0, at, end);
+    this.#end = end;
+    return at;
+  }
+
+  setUint8(at: number, value: number): void {
+    this.#view.setUint8(at, value);
+  }
+
+  setUint16(at: number, value: number): void {
+    this.#view.setUint16(at, value, LITTLE_ENDIAN);
+  }
+
+  setUint32(at: number, value: number): void {
+    this.#view.setUint32(at, value, LITTLE_ENDIAN);
+  }
+
+  setBytes(at: number, value: Uint8Array): void {
+    this.#bytes.set(value, at);
+  }
+
+  #attribute(type: number, size: number): number {
+    const at = this.reserve(nlattr.size + size);
+    this.#view.setUint16(at + nlattr.nla_len, nlattr.size + size, LITTLE_ENDIAN);
+    this.#view.setUint16(at + nlattr.nla_type, type, LITTLE_ENDIAN);
+    return at + nlattr.size;
+  }
+
+  attribute(type: number, value: Uint8Array): void {
+    const at = this.#attribute(type, value.length);
+    this.#bytes.set(value, at);
+  }
+
+  attributeUint32(type: number, value: number): void {
+    const at = this.#attribute(type, 4);
+    this.#view.setUint32(at, value, LITTLE_ENDIAN);
+  }
+
+  /** Writes the attributes that `write` adds as one nested attribute. */
+  nested(type: number, write: () => void): void {
+    const at = this.reserve(nlattr.size);
+    this.#view.setUint16(at + nlattr.nla_type, type | NLA_F_NESTED, LITTLE_ENDIAN);
+    write();
+    this.#view.setUint16(at + nlattr.nla_len, this.#end - at, LITTLE_ENDIAN);
+  }
+}
+
+/** One message of a datagram; `start` and `end` bound what follows its header. */
+export interface MessageBounds {
+  readonly type: number;
+  readonly flags: number;
+  readonly sequence: number;
+  /** Port id of the socket whose request caused it; 0 for the kernel's own doing. */
+  readonly portId: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * Visits the messages of one datagram in order.
+ *
+ * @throws {RangeError} If a length does not fit.
+ */
+export function forEachMessage(view: DataView, visit: (message: MessageBounds) => void): void {
+  for (let at = 0; at + nlmsghdr.size <= view.byteLength;) {
+    const length = view.getUint32(at + nlmsghdr.nlmsg_len, LITTLE_ENDIAN);
+    if (length < nlmsghdr.size || at + length > view.byteLength) {
+      throw new RangeError(
+        `Cannot read netlink message: length ${length} in ${view.byteLength - at} bytes`,
+      );
+    }
+    visit({
+      type: view.getUint16(at + nlmsghdr.nlmsg_type, LITTLE_ENDIAN),
+      flags: view.getUint16(at + nlmsghdr.nlmsg_flags, LITTLE_ENDIAN),
+      sequence: view.getUint32(at + nlmsghdr.nlmsg_seq, LITTLE_ENDIAN),
+      portId: view.getUint32(at + nlmsghdr.nlmsg_pid, LITTLE_ENDIAN),
+      start: at + nlmsghdr.size,
+      end: at + length,
+    });
+    at += align(length);
+  }
+}
+
+const decoder = new TextDecoder();
+
+/**
+ * The attributes of one message by type, as nla_parse(3) finds them: the last of a type wins. The
+ * same object is filled again for each message, since a dump has thousands.
+ */
+export class Attributes {
+  readonly #offsets: Int32Array;
+  readonly #lengths: Int32Array;
+  #view: DataView<ArrayBuffer> = new DataView(new ArrayBuffer(0));
+
+  /** @param maxType Attributes of a higher type are ignored. */
+  constructor(maxType: number) {
+    this.#offsets = new Int32Array(maxType + 1);
+    this.#lengths = new Int32Array(maxType + 1);
+  }
+
+  /** Reads the attributes in `[start, end)`. @throws {RangeError} If a length does not fit. */
+  parse(view: DataView<ArrayBuffer>, start: number, end: number): this {
+    this.#view = view;
+    this.#offsets.fill(-1);
+    for (let at = start; at + nlattr.size <= end;) {
+      const length = view.getUint16(at + nlattr.nla_len, LITTLE_ENDIAN);
+      if (length < nlattr.size || at + length > end) {
+        throw new RangeError(
+          `Cannot read netlink attribute: length ${length} in ${end - at} bytes`,
+        );
+      }
+      const type = view.getUint16(at + nlattr.nla_type, LITTLE_ENDIAN) & NLA_TYPE_MASK;
+      if (type < this.#offsets.length) {
+        this.#offsets[type] = at + nlattr.size;
+        this.#lengths[type] = length - nlattr.size;
+      }
+      at += align(length);
+    }
+    return this;
+  }
+
+  /** Reads the attributes nested in attribute `type` of `outer`; none if it is absent. */
+  parseNested(outer: Attributes, type: number): this {
+    const at = outer.#offsets[type]!;
+    return at < 0 ? this.parse(outer.#view, 0, 0) : this.parse(
+      outer.#view,
+      at,
+      at + outer.#lengths[type]!,
+    );
+  }
+
+  has(type: number): boolean {
+    return this.#offsets[type]! >= 0;
+  }
+
+  #at(type: number, size: number): number {
+    const at = this.#offsets[type]!;
+    if (at >= 0 && this.#lengths[type]! < size) {
+      throw new RangeError(
+        `Cannot read netlink attribute ${type}: ${this.#lengths[type]} bytes instead of ${size}`,
+      );
+    }
+    return at;
+  }
+
+  uint8(type: number): number | undefined {
+    const at = this.#at(type, 1);
+    return at < 0 ? undefined : this.#view.getUint8(at);
+  }
+
+  uint32(type: number): number | undefined {
+    const at = this.#at(type, 4);
+    return at < 0 ? undefined : this.#view.getUint32(at, LITTLE_ENDIAN);
+  }
+
+  /** A 16-bit number in network order, such as a port. */
+  uint16BigEndian(type: number): number | undefined {
+    const at = this.#at(type, 2);
+    return at < 0 ? undefined : this.#view.getUint16(at, false);
+  }
+
+  /** The value's bytes; borrowed, valid until the datagram's memory is used again. */
+  bytes(type: number): Uint8Array<ArrayBuffer> | undefined {
+    const at = this.#offsets[type]!;
+    return at < 0 ? undefined : new Uint8Array(
+      this.#view.buffer,
+      this.#view.byteOffset + at,
+      this.#lengths[type]!,
+    );
+  }
+
+  /** A NUL-terminated text. */
+  string(type: number): string | undefined {
+    const bytes = this.bytes(type);
+    if (!bytes) return undefined;
+    const end = bytes.indexOf(0);
+    return decoder.decode(end < 0 ? bytes : bytes.subarray(0, end));
+  }
+}

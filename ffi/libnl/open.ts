@@ -1,0 +1,226 @@
+import { LITTLE_ENDIAN } from "../byte_order.ts";
+import type { FileDescriptor, Libc } from "../libc/open.ts";
+import { type OpenLibraryOptions, openSharedLibrary } from "../shared_library.ts";
+import { NETLINK_ROUTE, NLE_AGAIN, NLE_MSG_TRUNC, NLE_NOMEM } from "./constants.ts";
+import { LibnlError, ReceiveOverflowError } from "./errors.ts";
+import { nlmsghdr, sockaddr_nl } from "./structs.ts";
+import { libnlSymbols } from "./symbols.ts";
+
+declare const brand: unique symbol;
+/** A C object of the struct named; it has an owner that frees it. */
+export type CObject<Struct extends string> = Deno.PointerObject & { readonly [brand]: Struct };
+
+/**
+ * The largest datagram that is accepted. The kernel fills dumps up to 32 KiB (af_netlink.c,
+ * netlink_dump); the rest is room for a single link with very many attributes.
+ */
+const MAX_DATAGRAM_BYTES = 65_536;
+
+/** libnl-3. */
+export class Libnl implements Disposable {
+  readonly #libc: Libc;
+  readonly #library: Deno.DynamicLibrary<typeof libnlSymbols>;
+
+  /** Takes over neither `libc` nor its closing. See {@linkcode openLibnl}. */
+  constructor(libc: Libc, library: Deno.DynamicLibrary<typeof libnlSymbols>) {
+    this.#libc = libc;
+    this.#library = library;
+  }
+
+  /** The text of a negative libnl return value. */
+  errorText(code: number): string {
+    // The text is libnl's own, never freed.
+    const text = this.#library.symbols.nl_geterror(code);
+    return text ? Deno.UnsafePointerView.getCString(text) : `error ${code}`;
+  }
+
+  /** `result` unless negative. @throws {LibnlError} */
+  check(call: string, result: number): number {
+    if (result >= 0) return result;
+    throw new LibnlError(call, -result, this.errorText(result));
+  }
+
+  /** Opens an rtnetlink socket. @throws {LibnlError} */
+  openSocket(): NetlinkSocket {
+    return NetlinkSocket.open(this, this.#libc, this.#library.symbols);
+  }
+
+  /**
+   * The `nl_addr` of `bytes` in network order, or a link-layer address for `AF_LLC`. Owned by the
+   * caller: {@linkcode Libnl.putAddress}.
+   */
+  buildAddress(
+    family: number,
+    bytes: Uint8Array<ArrayBuffer>,
+    prefixLength?: number,
+  ): CObject<"nl_addr"> {
+    const { symbols } = this.#library;
+    const address = symbols.nl_addr_build(family, bytes, BigInt(bytes.length));
+    if (!address) throw new LibnlError("nl_addr_build", NLE_NOMEM, this.errorText(-NLE_NOMEM));
+    if (prefixLength !== undefined) symbols.nl_addr_set_prefixlen(address, prefixLength);
+    return address as CObject<"nl_addr">;
+  }
+
+  putAddress(address: CObject<"nl_addr">): void {
+    this.#library.symbols.nl_addr_put(address);
+  }
+
+  /** A copy of an `nl_addr`'s bytes, and its prefix length. */
+  readAddress(address: Deno.PointerObject): { bytes: Uint8Array; prefixLength: number } {
+    const { symbols } = this.#library;
+    const bytes = new Uint8Array(symbols.nl_addr_get_len(address));
+    const source = symbols.nl_addr_get_binary_addr(address);
+    if (source && bytes.length > 0) Deno.UnsafePointerView.copyInto(source, bytes);
+    return { bytes, prefixLength: symbols.nl_addr_get_prefixlen(address) };
+  }
+
+  /** A copy of the message in an `nl_msg` that is given to us; the `nl_msg` is freed. */
+  takeMessage(message: Deno.PointerObject): Uint8Array<ArrayBuffer> {
+    const { symbols } = this.#library;
+    try {
+      const header = symbols.nlmsg_hdr(message)!;
+      const view = new Deno.UnsafePointerView(header);
+      const bytes = new Uint8Array(view.getUint32(nlmsghdr.nlmsg_len));
+      view.copyInto(bytes);
+      return bytes;
+    } finally {
+      symbols.nlmsg_free(message);
+    }
+  }
+
+  /** Closes the library handle; every socket and object must be disposed of before. */
+  [Symbol.dispose](): void {
+    this.#library.close();
+  }
+}
+
+/**
+ * Opens libnl-3.
+ *
+ * @param libc Outlives what is returned.
+ * @throws {LibraryNotFoundError} Naming the packages.
+ */
+export function openLibnl(libc: Libc, options: OpenLibraryOptions = {}): Libnl {
+  const packages = { debian: "libnl-3-200", fedora: "libnl3" };
+  return new Libnl(libc, openSharedLibrary("libnl-3.so.200", libnlSymbols, packages, options));
+}
+
+/** An rtnetlink socket. Sends and receives whole datagrams, synchronously. */
+export class NetlinkSocket implements Disposable {
+  readonly #libnl: Libnl;
+  readonly #libc: Libc;
+  readonly #symbols: Deno.DynamicLibrary<typeof libnlSymbols>["symbols"];
+  readonly #socket: Deno.PointerObject;
+  readonly #source = new Uint8Array(sockaddr_nl.size);
+  readonly #sourceView = new DataView(this.#source.buffer);
+  readonly #pointer = new BigUint64Array(1);
+  readonly #bytes = new Uint8Array(MAX_DATAGRAM_BYTES);
+  readonly fd: FileDescriptor;
+  /** The port id that the kernel gave this socket; answers and echoes of its requests carry it. */
+  readonly portId: number;
+  #disposed = false;
+
+  /** @throws {LibnlError} */
+  static open(
+    libnl: Libnl,
+    libc: Libc,
+    symbols: Deno.DynamicLibrary<typeof libnlSymbols>["symbols"],
+  ): NetlinkSocket {
+    const socket = symbols.nl_socket_alloc();
+    if (!socket) throw new LibnlError("nl_socket_alloc", NLE_NOMEM, libnl.errorText(-NLE_NOMEM));
+    try {
+      libnl.check("nl_connect", symbols.nl_connect(socket, NETLINK_ROUTE));
+      libnl.check(
+        "nl_socket_set_msg_buf_size",
+        symbols.nl_socket_set_msg_buf_size(socket, BigInt(MAX_DATAGRAM_BYTES)),
+      );
+      // Peeking at each datagram's size would double the system calls; the buffer is large enough.
+      symbols.nl_socket_disable_msg_peek(socket);
+      return new NetlinkSocket(libnl, libc, symbols, socket);
+    } catch (error) {
+      symbols.nl_socket_free(socket);
+      throw error;
+    }
+  }
+
+  private constructor(
+    libnl: Libnl,
+    libc: Libc,
+    symbols: Deno.DynamicLibrary<typeof libnlSymbols>["symbols"],
+    socket: Deno.PointerObject,
+  ) {
+    this.#libnl = libnl;
+    this.#libc = libc;
+    this.#symbols = symbols;
+    this.#socket = socket;
+    this.fd = symbols.nl_socket_get_fd(socket) as FileDescriptor;
+    this.portId = symbols.nl_socket_get_local_port(socket);
+  }
+
+  #assertOpen(): void {
+    // The C object is gone: using it would crash the process instead of failing.
+    if (this.#disposed) throw new TypeError("Cannot use netlink socket: it is closed");
+  }
+
+  /** Joins multicast group `group` (RTNLGRP_*). */
+  join(group: number): void {
+    this.#assertOpen();
+    const result = this.#symbols.nl_socket_add_membership(this.#socket, group);
+    this.#libnl.check("nl_socket_add_membership", result);
+  }
+
+  /** Makes {@linkcode NetlinkSocket.receive} return at once when nothing is there. */
+  setNonblocking(): void {
+    this.#assertOpen();
+    const result = this.#symbols.nl_socket_set_nonblocking(this.#socket);
+    this.#libnl.check("nl_socket_set_nonblocking", result);
+  }
+
+  /** Sends one datagram of one or more messages to the kernel, which handles it before return. */
+  send(bytes: Uint8Array<ArrayBuffer>): void {
+    this.#assertOpen();
+    const result = this.#symbols.nl_sendto(this.#socket, bytes, BigInt(bytes.length));
+    this.#libnl.check("nl_sendto", result);
+  }
+
+  /**
+   * The next datagram from the kernel; `undefined` when there is none (after the receive timeout,
+   * or at once on a non-blocking socket). Borrowed: valid until the next call.
+   *
+   * @throws {ReceiveOverflowError} If datagrams were lost.
+   * @throws {LibnlError}
+   */
+  receive(): DataView<ArrayBuffer> | undefined {
+    this.#assertOpen();
+    for (;;) {
+      const length = this.#symbols.nl_recv(
+        this.#socket,
+        this.#source,
+        new Uint8Array(this.#pointer.buffer),
+        null,
+      );
+      if (length === -NLE_AGAIN) return undefined;
+      // libnl has one code for ENOBUFS and ENOMEM; after either, what was missed is not known.
+      if (length === -NLE_NOMEM || length === -NLE_MSG_TRUNC) {
+        throw new ReceiveOverflowError("Cannot receive from netlink: messages were lost");
+      }
+      this.#libnl.check("nl_recv", length);
+      if (length === 0) continue;
+      const memory = Deno.UnsafePointer.create(this.#pointer[0]!)!;
+      try {
+        Deno.UnsafePointerView.copyInto(memory, this.#bytes.subarray(0, length));
+      } finally {
+        this.#libc.free(memory); // nl_recv allocates it and gives it away
+      }
+      // Another process may send to our port; only the kernel is port 0.
+      if (this.#sourceView.getUint32(sockaddr_nl.nl_pid, LITTLE_ENDIAN) !== 0) continue;
+      return new DataView(this.#bytes.buffer, 0, length);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#symbols.nl_socket_free(this.#socket);
+  }
+}

@@ -1,0 +1,62 @@
+import type { CObject, Libnl } from "../libnl/open.ts";
+import { LibnlError } from "../libnl/errors.ts";
+import { NLE_NOMEM } from "../libnl/constants.ts";
+import { type OpenLibraryOptions, openSharedLibrary } from "../shared_library.ts";
+import { libnlRouteSymbols } from "./symbols.ts";
+
+/** The functions of libnl-route-3. */
+export type LibnlRouteSymbols = Deno.DynamicLibrary<typeof libnlRouteSymbols>["symbols"];
+
+/** libnl-route-3. */
+export class LibnlRoute implements Disposable {
+  readonly #library: Deno.DynamicLibrary<typeof libnlRouteSymbols>;
+  readonly libnl: Libnl;
+
+  /** See {@linkcode openLibnlRoute}. */
+  constructor(libnl: Libnl, library: Deno.DynamicLibrary<typeof libnlRouteSymbols>) {
+    this.libnl = libnl;
+    this.#library = library;
+  }
+
+  get symbols(): LibnlRouteSymbols {
+    return this.#library.symbols;
+  }
+
+  /**
+   * Calls `build`, a `rtnl_…_build_…_request`, with a place for its `nl_msg *`, and returns a copy
+   * of the message it made.
+   *
+   * @throws {LibnlError}
+   */
+  buildMessage(call: string, build: (place: Uint8Array<ArrayBuffer>) => number) {
+    const place = new BigUint64Array(1);
+    this.libnl.check(call, build(new Uint8Array(place.buffer)));
+    return this.libnl.takeMessage(Deno.UnsafePointer.create(place[0]!)!);
+  }
+
+  /** `object` unless null. @throws {LibnlError} When out of memory. */
+  owned<Struct extends string>(call: string, object: Deno.PointerValue): CObject<Struct> {
+    if (!object) throw new LibnlError(call, NLE_NOMEM, this.libnl.errorText(-NLE_NOMEM));
+    return object as CObject<Struct>;
+  }
+
+  /** Closes the library handle; every object made by it must be freed before. */
+  [Symbol.dispose](): void {
+    this.#library.close();
+  }
+}
+
+/**
+ * Opens libnl-route-3. It needs libnl-3 itself, which the dynamic linker finds by its soname since
+ * `libnl` is loaded, also when that came from a private directory.
+ *
+ * @param libnl Outlives what is returned.
+ * @throws {LibraryNotFoundError} Naming the packages.
+ */
+export function openLibnlRoute(libnl: Libnl, options: OpenLibraryOptions = {}): LibnlRoute {
+  const packages = { debian: "libnl-route-3-200", fedora: "libnl3" };
+  return new LibnlRoute(
+    libnl,
+    openSharedLibrary("libnl-route-3.so.200", libnlRouteSymbols, packages, options),
+  );
+}

@@ -1,0 +1,210 @@
+/**
+ * Requests for links and policy rules, built by libnl-route: they are few, and deeply nested, so
+ * that its knowledge is worth more than speed. Routes, addresses and neighbours come by the
+ * thousand and are encoded without it.
+ *
+ * @module
+ */
+import { AF_INET, AF_INET6, AF_LLC } from "../libnl/constants.ts";
+import type { CObject } from "../libnl/open.ts";
+import { FR_ACT_TO_TBL, IFF_UP, RTNL_LINK_VXLAN_F_GBP } from "./constants.ts";
+import type { LibnlRoute } from "./open.ts";
+
+/** A C string. */
+function cString(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(`${text}\0`);
+}
+
+/** An address in network order, 4 or 16 bytes; a prefix length where one is meant. */
+export interface RawAddress {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly prefixLength?: number;
+}
+
+/** What can be said about a link; absent members are left as they are. */
+export interface RawLink {
+  readonly index?: number;
+  readonly name?: string;
+  readonly kind?: string;
+  readonly mtuBytes?: number;
+  /** Six bytes. */
+  readonly mac?: Uint8Array<ArrayBuffer>;
+  /** `true` sets IFF_UP. */
+  readonly up?: true;
+  readonly txQueueLength?: number;
+  readonly vxlan?: {
+    readonly vni?: number;
+    readonly port?: number;
+    readonly underlayIndex?: number;
+    readonly local?: RawAddress;
+    readonly learning?: boolean;
+    readonly gbp?: boolean;
+  };
+}
+
+/** A policy rule that leads to a routing table. */
+export interface RawRule {
+  readonly family: number;
+  readonly priority: number;
+  readonly table: number;
+  readonly from?: RawAddress;
+  readonly to?: RawAddress;
+  readonly mark?: number;
+  readonly mask?: number;
+  readonly inputLink?: string;
+  readonly outputLink?: string;
+  readonly protocol: number;
+}
+
+function withAddress<T>(
+  route: LibnlRoute,
+  family: number,
+  address: RawAddress,
+  use: (address: CObject<"nl_addr">) => T,
+): T {
+  const object = route.libnl.buildAddress(family, address.bytes, address.prefixLength);
+  try {
+    return use(object); // libnl-route's setters take a reference or a copy of their own
+  } finally {
+    route.libnl.putAddress(object);
+  }
+}
+
+function withLink<T>(
+  route: LibnlRoute,
+  link: RawLink,
+  use: (link: CObject<"rtnl_link">) => T,
+): T {
+  const { symbols, libnl } = route;
+  const object = route.owned<"rtnl_link">("rtnl_link_alloc", symbols.rtnl_link_alloc());
+  try {
+    if (link.index !== undefined) symbols.rtnl_link_set_ifindex(object, link.index);
+    if (link.name !== undefined) symbols.rtnl_link_set_name(object, cString(link.name));
+    if (link.mtuBytes !== undefined) symbols.rtnl_link_set_mtu(object, link.mtuBytes);
+    if (link.up) symbols.rtnl_link_set_flags(object, IFF_UP);
+    if (link.txQueueLength !== undefined) {
+      symbols.rtnl_link_set_txqlen(object, link.txQueueLength);
+    }
+    if (link.mac !== undefined) {
+      withAddress(route, AF_LLC, { bytes: link.mac }, (address) => {
+        symbols.rtnl_link_set_addr(object, address);
+      });
+    }
+    if (link.kind !== undefined) {
+      libnl.check("rtnl_link_set_type", symbols.rtnl_link_set_type(object, cString(link.kind)));
+    }
+    if (link.vxlan) setVxlan(route, object, link.vxlan);
+    return use(object);
+  } finally {
+    symbols.rtnl_link_put(object);
+  }
+}
+
+function setVxlan(
+  route: LibnlRoute,
+  link: CObject<"rtnl_link">,
+  vxlan: NonNullable<RawLink["vxlan"]>,
+): void {
+  const { symbols, libnl } = route;
+  const { vni, port, underlayIndex, local, learning, gbp } = vxlan;
+  if (vni !== undefined) {
+    libnl.check("rtnl_link_vxlan_set_id", symbols.rtnl_link_vxlan_set_id(link, vni));
+  }
+  if (underlayIndex !== undefined) {
+    const result = symbols.rtnl_link_vxlan_set_link(link, underlayIndex);
+    libnl.check("rtnl_link_vxlan_set_link", result);
+  }
+  if (local !== undefined) {
+    withAddress(route, local.bytes.length === 4 ? AF_INET : AF_INET6, local, (address) => {
+      const result = symbols.rtnl_link_vxlan_set_local(link, address);
+      libnl.check("rtnl_link_vxlan_set_local", result);
+    });
+  }
+  if (port !== undefined) {
+    libnl.check("rtnl_link_vxlan_set_port", symbols.rtnl_link_vxlan_set_port(link, port));
+  }
+  if (learning !== undefined) {
+    const result = symbols.rtnl_link_vxlan_set_learning(link, learning ? 1 : 0);
+    libnl.check("rtnl_link_vxlan_set_learning", result);
+  }
+  if (gbp) {
+    const result = symbols.rtnl_link_vxlan_set_flags(link, RTNL_LINK_VXLAN_F_GBP, 1);
+    libnl.check("rtnl_link_vxlan_set_flags", result);
+  }
+}
+
+/** RTM_NEWLINK that creates `link`. */
+export function buildLinkAdd(route: LibnlRoute, link: RawLink, flags: number) {
+  return withLink(route, link, (object) =>
+    route.buildMessage(
+      "rtnl_link_build_add_request",
+      (place) => route.symbols.rtnl_link_build_add_request(object, flags, place),
+    ));
+}
+
+/** RTM_NEWLINK that changes the link of index `link.index`. */
+export function buildLinkChange(route: LibnlRoute, link: RawLink & { readonly index: number }) {
+  return withLink(
+    route,
+    { index: link.index },
+    (original) =>
+      withLink(route, link, (changes) =>
+        route.buildMessage(
+          "rtnl_link_build_change_request",
+          (place) => route.symbols.rtnl_link_build_change_request(original, changes, 0, place),
+        )),
+  );
+}
+
+/** RTM_DELLINK. */
+export function buildLinkRemove(route: LibnlRoute, index: number) {
+  return withLink(route, { index }, (object) =>
+    route.buildMessage(
+      "rtnl_link_build_delete_request",
+      (place) => route.symbols.rtnl_link_build_delete_request(object, place),
+    ));
+}
+
+/** RTM_NEWRULE or RTM_DELRULE. */
+export function buildRule(route: LibnlRoute, verb: "add" | "remove", rule: RawRule, flags: number) {
+  const { symbols, libnl } = route;
+  const object = route.owned<"rtnl_rule">("rtnl_rule_alloc", symbols.rtnl_rule_alloc());
+  try {
+    symbols.rtnl_rule_set_family(object, rule.family);
+    symbols.rtnl_rule_set_prio(object, rule.priority);
+    symbols.rtnl_rule_set_table(object, rule.table);
+    symbols.rtnl_rule_set_action(object, FR_ACT_TO_TBL);
+    libnl.check("rtnl_rule_set_protocol", symbols.rtnl_rule_set_protocol(object, rule.protocol));
+    if (rule.mark !== undefined) symbols.rtnl_rule_set_mark(object, rule.mark);
+    if (rule.mask !== undefined) symbols.rtnl_rule_set_mask(object, rule.mask);
+    if (rule.from) {
+      withAddress(route, rule.family, rule.from, (address) => {
+        libnl.check("rtnl_rule_set_src", symbols.rtnl_rule_set_src(object, address));
+      });
+    }
+    if (rule.to) {
+      withAddress(route, rule.family, rule.to, (address) => {
+        libnl.check("rtnl_rule_set_dst", symbols.rtnl_rule_set_dst(object, address));
+      });
+    }
+    if (rule.inputLink !== undefined) {
+      const result = symbols.rtnl_rule_set_iif(object, cString(rule.inputLink));
+      libnl.check("rtnl_rule_set_iif", result);
+    }
+    if (rule.outputLink !== undefined) {
+      const result = symbols.rtnl_rule_set_oif(object, cString(rule.outputLink));
+      libnl.check("rtnl_rule_set_oif", result);
+    }
+    return verb === "add"
+      ? route.buildMessage(
+        "rtnl_rule_build_add_request",
+        (place) => symbols.rtnl_rule_build_add_request(object, flags, place),
+      )
+      : route.buildMessage(
+        "rtnl_rule_build_delete_request",
+        (place) => symbols.rtnl_rule_build_delete_request(object, flags, place),
+      );
+  } finally {
+    symbols.rtnl_rule_put(object);
+  }
+}

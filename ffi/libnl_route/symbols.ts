@@ -1,0 +1,184 @@
+import { buffer, int, pointer, uint32_t, uint8_t, unsigned_int, void_ } from "../c_types.ts";
+
+/** libnl-route-3, as far as flanneld calls it. Each prototype is the header's. */
+export const libnlRouteSymbols = {
+  // struct rtnl_link *rtnl_link_alloc(void); <netlink/route/link.h>
+  rtnl_link_alloc: { parameters: [], result: pointer },
+  // void rtnl_link_put(struct rtnl_link *); <netlink/route/link.h>
+  rtnl_link_put: { parameters: [pointer], result: void_ },
+  // void rtnl_link_set_name(struct rtnl_link *, const char *); <netlink/route/link.h>
+  rtnl_link_set_name: { parameters: [pointer, buffer], result: void_ },
+  // void rtnl_link_set_ifindex(struct rtnl_link *, int); <netlink/route/link.h>
+  rtnl_link_set_ifindex: { parameters: [pointer, int], result: void_ },
+  // void rtnl_link_set_mtu(struct rtnl_link *, unsigned int); <netlink/route/link.h>
+  rtnl_link_set_mtu: { parameters: [pointer, unsigned_int], result: void_ },
+  // void rtnl_link_set_txqlen(struct rtnl_link *, unsigned int); <netlink/route/link.h>
+  rtnl_link_set_txqlen: { parameters: [pointer, unsigned_int], result: void_ },
+  // void rtnl_link_set_addr(struct rtnl_link *, struct nl_addr *); <netlink/route/link.h>
+  rtnl_link_set_addr: { parameters: [pointer, pointer], result: void_ },
+  // void rtnl_link_set_flags(struct rtnl_link *, unsigned int); <netlink/route/link.h>
+  rtnl_link_set_flags: { parameters: [pointer, unsigned_int], result: void_ },
+  // int rtnl_link_set_type(struct rtnl_link *, const char *); <netlink/route/link.h>
+  rtnl_link_set_type: { parameters: [pointer, buffer], result: int },
+  // int rtnl_link_build_add_request(struct rtnl_link *, int, struct nl_msg **); <netlink/route/link.h>
+  rtnl_link_build_add_request: { parameters: [pointer, int, buffer], result: int },
+  // int rtnl_link_build_change_request(struct rtnl_link *, struct rtnl_link *, int, struct nl_msg **); <netlink/route/link.h>
+  rtnl_link_build_change_request: { parameters: [pointer, pointer, int, buffer], result: int },
+  // int rtnl_link_build_delete_request(const struct rtnl_link *, struct nl_msg **); <netlink/route/link.h>
+  rtnl_link_build_delete_request: { parameters: [pointer, buffer], result: int },
+
+  // int rtnl_link_vxlan_set_id(struct rtnl_link *, uint32_t); <netlink/route/link/vxlan.h>
+  rtnl_link_vxlan_set_id: { parameters: [pointer, uint32_t], result: int },
+  // int rtnl_link_vxlan_set_link(struct rtnl_link *, uint32_t); <netlink/route/link/vxlan.h>
+  rtnl_link_vxlan_set_link: { parameters: [pointer, uint32_t], result: int },
+  // int rtnl_link_vxlan_set_local(struct rtnl_link *, struct nl_addr *); <netlink/route/link/vxlan.h>
+  rtnl_link_vxlan_set_local: { parameters: [pointer, pointer], result: int },
+  // int rtnl_link_vxlan_set_learning(struct rtnl_link *, uint8_t); <netlink/route/link/vxlan.h>
+  rtnl_link_vxlan_set_learning: { parameters: [pointer, uint8_t], result: int },
+  // int rtnl_link_vxlan_set_port(struct rtnl_link *, uint32_t); <netlink/route/link/vxlan.h>
+  rtnl_link_vxlan_set_port: { parameters: [pointer, uint32_t], result: int },
+  // int rtnl_link_vxlan_set_flags(struct rtnl_link *, uint32_t, int); <netlink/route/link/vxlan.h>
+  rtnl_link_vxlan_set_flags: { parameters: [pointer, uint32_t, int], result: int },
+
+  // struct rtnl_addr *rtnl_addr_alloc(void); <netlink/route/addr.h>
+  rtnl_addr_alloc: { parameters: [], result: pointer },
+  // void rtnl_addr_put(struct rtnl_addr *); <netlink/route/addr.h>
+  rtnl_addr_put: { parameters: [pointer], result: void_ },
+  // void rtnl_addr_set_ifindex(struct rtnl_addr *, int); <netlink/route/addr.h>
+  rtnl_addr_set_ifindex: { parameters: [pointer, int], result: void_ },
+  // int rtnl_addr_set_local(struct rtnl_addr *, struct nl_addr *); <netlink/route/addr.h>
+  rtnl_addr_set_local: { parameters: [pointer, pointer], result: int },
+  // void rtnl_addr_set_scope(struct rtnl_addr *, int); <netlink/route/addr.h>
+  rtnl_addr_set_scope: { parameters: [pointer, int], result: void_ },
+  // void rtnl_addr_set_flags(struct rtnl_addr *, unsigned int); <netlink/route/addr.h>
+  rtnl_addr_set_flags: { parameters: [pointer, unsigned_int], result: void_ },
+  // int rtnl_addr_build_add_request(struct rtnl_addr *, int, struct nl_msg **); <netlink/route/addr.h>
+  rtnl_addr_build_add_request: { parameters: [pointer, int, buffer], result: int },
+  // int rtnl_addr_build_delete_request(struct rtnl_addr *, int, struct nl_msg **); <netlink/route/addr.h>
+  rtnl_addr_build_delete_request: { parameters: [pointer, int, buffer], result: int },
+
+  // struct rtnl_route *rtnl_route_alloc(void); <netlink/route/route.h>
+  rtnl_route_alloc: { parameters: [], result: pointer },
+  // void rtnl_route_put(struct rtnl_route *); <netlink/route/route.h>
+  rtnl_route_put: { parameters: [pointer], result: void_ },
+  // int rtnl_route_parse(struct nlmsghdr *, struct rtnl_route **); <netlink/route/route.h>
+  rtnl_route_parse: { parameters: [buffer, buffer], result: int },
+  // void rtnl_route_set_table(struct rtnl_route *, uint32_t); <netlink/route/route.h>
+  rtnl_route_set_table: { parameters: [pointer, uint32_t], result: void_ },
+  // uint32_t rtnl_route_get_table(struct rtnl_route *); <netlink/route/route.h>
+  rtnl_route_get_table: { parameters: [pointer], result: uint32_t },
+  // void rtnl_route_set_scope(struct rtnl_route *, uint8_t); <netlink/route/route.h>
+  rtnl_route_set_scope: { parameters: [pointer, uint8_t], result: void_ },
+  // uint8_t rtnl_route_get_scope(struct rtnl_route *); <netlink/route/route.h>
+  rtnl_route_get_scope: { parameters: [pointer], result: uint8_t },
+  // void rtnl_route_set_protocol(struct rtnl_route *, uint8_t); <netlink/route/route.h>
+  rtnl_route_set_protocol: { parameters: [pointer, uint8_t], result: void_ },
+  // uint8_t rtnl_route_get_protocol(struct rtnl_route *); <netlink/route/route.h>
+  rtnl_route_get_protocol: { parameters: [pointer], result: uint8_t },
+  // void rtnl_route_set_priority(struct rtnl_route *, uint32_t); <netlink/route/route.h>
+  rtnl_route_set_priority: { parameters: [pointer, uint32_t], result: void_ },
+  // uint32_t rtnl_route_get_priority(struct rtnl_route *); <netlink/route/route.h>
+  rtnl_route_get_priority: { parameters: [pointer], result: uint32_t },
+  // int rtnl_route_set_family(struct rtnl_route *, uint8_t); <netlink/route/route.h>
+  rtnl_route_set_family: { parameters: [pointer, uint8_t], result: int },
+  // int rtnl_route_set_type(struct rtnl_route *, uint8_t); <netlink/route/route.h>
+  rtnl_route_set_type: { parameters: [pointer, uint8_t], result: int },
+  // uint8_t rtnl_route_get_type(struct rtnl_route *); <netlink/route/route.h>
+  rtnl_route_get_type: { parameters: [pointer], result: uint8_t },
+  // int rtnl_route_set_dst(struct rtnl_route *, struct nl_addr *); <netlink/route/route.h>
+  rtnl_route_set_dst: { parameters: [pointer, pointer], result: int },
+  // struct nl_addr *rtnl_route_get_dst(struct rtnl_route *); <netlink/route/route.h>
+  rtnl_route_get_dst: { parameters: [pointer], result: pointer },
+  // int rtnl_route_set_pref_src(struct rtnl_route *, struct nl_addr *); <netlink/route/route.h>
+  rtnl_route_set_pref_src: { parameters: [pointer, pointer], result: int },
+  // struct nl_addr *rtnl_route_get_pref_src(struct rtnl_route *); <netlink/route/route.h>
+  rtnl_route_get_pref_src: { parameters: [pointer], result: pointer },
+  // void rtnl_route_add_nexthop(struct rtnl_route *, struct rtnl_nexthop *); <netlink/route/route.h>
+  rtnl_route_add_nexthop: { parameters: [pointer, pointer], result: void_ },
+  // int rtnl_route_get_nnexthops(struct rtnl_route *); <netlink/route/route.h>
+  rtnl_route_get_nnexthops: { parameters: [pointer], result: int },
+  // struct rtnl_nexthop *rtnl_route_nexthop_n(struct rtnl_route *, int); <netlink/route/route.h>
+  rtnl_route_nexthop_n: { parameters: [pointer, int], result: pointer },
+  // int rtnl_route_build_add_request(struct rtnl_route *, int, struct nl_msg **); <netlink/route/route.h>
+  rtnl_route_build_add_request: { parameters: [pointer, int, buffer], result: int },
+  // int rtnl_route_build_del_request(struct rtnl_route *, int, struct nl_msg **); <netlink/route/route.h>
+  rtnl_route_build_del_request: { parameters: [pointer, int, buffer], result: int },
+  // struct rtnl_nexthop *rtnl_route_nh_alloc(void); <netlink/route/nexthop.h>
+  rtnl_route_nh_alloc: { parameters: [], result: pointer },
+  // void rtnl_route_nh_set_ifindex(struct rtnl_nexthop *, int); <netlink/route/nexthop.h>
+  rtnl_route_nh_set_ifindex: { parameters: [pointer, int], result: void_ },
+  // int rtnl_route_nh_get_ifindex(struct rtnl_nexthop *); <netlink/route/nexthop.h>
+  rtnl_route_nh_get_ifindex: { parameters: [pointer], result: int },
+  // void rtnl_route_nh_set_gateway(struct rtnl_nexthop *, struct nl_addr *); <netlink/route/nexthop.h>
+  rtnl_route_nh_set_gateway: { parameters: [pointer, pointer], result: void_ },
+  // struct nl_addr *rtnl_route_nh_get_gateway(struct rtnl_nexthop *); <netlink/route/nexthop.h>
+  rtnl_route_nh_get_gateway: { parameters: [pointer], result: pointer },
+  // void rtnl_route_nh_set_flags(struct rtnl_nexthop *, unsigned int); <netlink/route/nexthop.h>
+  rtnl_route_nh_set_flags: { parameters: [pointer, unsigned_int], result: void_ },
+  // unsigned int rtnl_route_nh_get_flags(struct rtnl_nexthop *); <netlink/route/nexthop.h>
+  rtnl_route_nh_get_flags: { parameters: [pointer], result: unsigned_int },
+
+  // struct rtnl_neigh *rtnl_neigh_alloc(void); <netlink/route/neighbour.h>
+  rtnl_neigh_alloc: { parameters: [], result: pointer },
+  // void rtnl_neigh_put(struct rtnl_neigh *); <netlink/route/neighbour.h>
+  rtnl_neigh_put: { parameters: [pointer], result: void_ },
+  // int rtnl_neigh_parse(struct nlmsghdr *, struct rtnl_neigh **); <netlink/route/neighbour.h>
+  rtnl_neigh_parse: { parameters: [buffer, buffer], result: int },
+  // void rtnl_neigh_set_state(struct rtnl_neigh *, int); <netlink/route/neighbour.h>
+  rtnl_neigh_set_state: { parameters: [pointer, int], result: void_ },
+  // int rtnl_neigh_get_state(struct rtnl_neigh *); <netlink/route/neighbour.h>
+  rtnl_neigh_get_state: { parameters: [pointer], result: int },
+  // void rtnl_neigh_set_flags(struct rtnl_neigh *, unsigned int); <netlink/route/neighbour.h>
+  rtnl_neigh_set_flags: { parameters: [pointer, unsigned_int], result: void_ },
+  // unsigned int rtnl_neigh_get_flags(struct rtnl_neigh *); <netlink/route/neighbour.h>
+  rtnl_neigh_get_flags: { parameters: [pointer], result: unsigned_int },
+  // void rtnl_neigh_set_ifindex(struct rtnl_neigh *, int); <netlink/route/neighbour.h>
+  rtnl_neigh_set_ifindex: { parameters: [pointer, int], result: void_ },
+  // int rtnl_neigh_get_ifindex(struct rtnl_neigh *); <netlink/route/neighbour.h>
+  rtnl_neigh_get_ifindex: { parameters: [pointer], result: int },
+  // void rtnl_neigh_set_lladdr(struct rtnl_neigh *, struct nl_addr *); <netlink/route/neighbour.h>
+  rtnl_neigh_set_lladdr: { parameters: [pointer, pointer], result: void_ },
+  // struct nl_addr *rtnl_neigh_get_lladdr(struct rtnl_neigh *); <netlink/route/neighbour.h>
+  rtnl_neigh_get_lladdr: { parameters: [pointer], result: pointer },
+  // int rtnl_neigh_set_dst(struct rtnl_neigh *, struct nl_addr *); <netlink/route/neighbour.h>
+  rtnl_neigh_set_dst: { parameters: [pointer, pointer], result: int },
+  // struct nl_addr *rtnl_neigh_get_dst(struct rtnl_neigh *); <netlink/route/neighbour.h>
+  rtnl_neigh_get_dst: { parameters: [pointer], result: pointer },
+  // void rtnl_neigh_set_family(struct rtnl_neigh *, int); <netlink/route/neighbour.h>
+  rtnl_neigh_set_family: { parameters: [pointer, int], result: void_ },
+  // int rtnl_neigh_build_add_request(struct rtnl_neigh *, int, struct nl_msg **); <netlink/route/neighbour.h>
+  rtnl_neigh_build_add_request: { parameters: [pointer, int, buffer], result: int },
+  // int rtnl_neigh_build_delete_request(struct rtnl_neigh *, int, struct nl_msg **); <netlink/route/neighbour.h>
+  rtnl_neigh_build_delete_request: { parameters: [pointer, int, buffer], result: int },
+
+  // struct rtnl_rule *rtnl_rule_alloc(void); <netlink/route/rule.h>
+  rtnl_rule_alloc: { parameters: [], result: pointer },
+  // void rtnl_rule_put(struct rtnl_rule *); <netlink/route/rule.h>
+  rtnl_rule_put: { parameters: [pointer], result: void_ },
+  // void rtnl_rule_set_family(struct rtnl_rule *, int); <netlink/route/rule.h>
+  rtnl_rule_set_family: { parameters: [pointer, int], result: void_ },
+  // void rtnl_rule_set_prio(struct rtnl_rule *, uint32_t); <netlink/route/rule.h>
+  rtnl_rule_set_prio: { parameters: [pointer, uint32_t], result: void_ },
+  // void rtnl_rule_set_mark(struct rtnl_rule *, uint32_t); <netlink/route/rule.h>
+  rtnl_rule_set_mark: { parameters: [pointer, uint32_t], result: void_ },
+  // void rtnl_rule_set_mask(struct rtnl_rule *, uint32_t); <netlink/route/rule.h>
+  rtnl_rule_set_mask: { parameters: [pointer, uint32_t], result: void_ },
+  // void rtnl_rule_set_table(struct rtnl_rule *, uint32_t); <netlink/route/rule.h>
+  rtnl_rule_set_table: { parameters: [pointer, uint32_t], result: void_ },
+  // void rtnl_rule_set_action(struct rtnl_rule *, uint8_t); <netlink/route/rule.h>
+  rtnl_rule_set_action: { parameters: [pointer, uint8_t], result: void_ },
+  // int rtnl_rule_set_src(struct rtnl_rule *, struct nl_addr *); <netlink/route/rule.h>
+  rtnl_rule_set_src: { parameters: [pointer, pointer], result: int },
+  // int rtnl_rule_set_dst(struct rtnl_rule *, struct nl_addr *); <netlink/route/rule.h>
+  rtnl_rule_set_dst: { parameters: [pointer, pointer], result: int },
+  // int rtnl_rule_set_iif(struct rtnl_rule *, const char *); <netlink/route/rule.h>
+  rtnl_rule_set_iif: { parameters: [pointer, buffer], result: int },
+  // int rtnl_rule_set_oif(struct rtnl_rule *, const char *); <netlink/route/rule.h>
+  rtnl_rule_set_oif: { parameters: [pointer, buffer], result: int },
+  // int rtnl_rule_set_protocol(struct rtnl_rule *, uint8_t); <netlink/route/rule.h>
+  rtnl_rule_set_protocol: { parameters: [pointer, uint8_t], result: int },
+  // int rtnl_rule_build_add_request(struct rtnl_rule *, int, struct nl_msg **); <netlink/route/rule.h>
+  rtnl_rule_build_add_request: { parameters: [pointer, int, buffer], result: int },
+  // int rtnl_rule_build_delete_request(struct rtnl_rule *, int, struct nl_msg **); <netlink/route/rule.h>
+  rtnl_rule_build_delete_request: { parameters: [pointer, int, buffer], result: int },
+} as const satisfies Deno.ForeignLibraryInterface;
