@@ -1,0 +1,93 @@
+import { describeError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import type { Family } from "../net/mod.ts";
+import type { Change, FailedChange, Table } from "../reconcile/table.ts";
+import { ProgramNotFoundError } from "../util/process.ts";
+import { ruleSetKind, type RuleSetSpec } from "./plan.ts";
+import type { RulePlace } from "./rule_place.ts";
+
+/** A place that may hold leftovers and fails this often in a row is left alone. */
+const MAX_LEFTOVER_FAILURES = 3;
+
+/**
+ * The rule sets of all places as one Table, so that the new place has its rules before the old one
+ * loses them. Trouble with a place that may only hold leftovers is told and does no harm.
+ */
+export class FirewallTable implements Table<RuleSetSpec> {
+  readonly kind = ruleSetKind;
+  readonly #own: ReadonlyMap<Family, RulePlace>;
+  readonly #leftovers: { readonly place: RulePlace; failures: number }[];
+  readonly #log: Logger;
+  /** Which place reported a rule set. */
+  readonly #origins = new WeakMap<RuleSetSpec, RulePlace>();
+  /** Some desired rule set could not be written when it was last tried. */
+  #incomplete = false;
+
+  /**
+   * @param own The place of the mode, per family.
+   * @param leftovers Where an earlier run may have put rules.
+   */
+  constructor(own: ReadonlyMap<Family, RulePlace>, leftovers: readonly RulePlace[], log: Logger) {
+    this.#own = own;
+    this.#leftovers = leftovers.map((place) => ({ place, failures: 0 }));
+    this.#log = log;
+  }
+
+  async list({ signal }: { signal: AbortSignal }): Promise<RuleSetSpec[]> {
+    const lists = await Promise.all([
+      ...[...this.#own.values()].map((place) => this.#listPlace(place, { signal })),
+      ...this.#leftovers.map((leftover) => this.#listLeftover(leftover, { signal })),
+    ]);
+    return lists.flat();
+  }
+
+  async #listPlace(place: RulePlace, options: { signal: AbortSignal }): Promise<RuleSetSpec[]> {
+    if (!place.active) return [];
+    const sets = [...await place.list(options)];
+    for (const set of sets) this.#origins.set(set, place);
+    return sets;
+  }
+
+  async #listLeftover(
+    leftover: { readonly place: RulePlace; failures: number },
+    options: { signal: AbortSignal },
+  ): Promise<RuleSetSpec[]> {
+    if (leftover.failures >= MAX_LEFTOVER_FAILURES) return [];
+    try {
+      const sets = await this.#listPlace(leftover.place, options);
+      leftover.failures = 0;
+      return sets;
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (error instanceof ProgramNotFoundError) leftover.failures = MAX_LEFTOVER_FAILURES;
+      else if (++leftover.failures === MAX_LEFTOVER_FAILURES) {
+        this.#log.info(`Rules of an earlier run, if any, stay: ${describeError(error)}`);
+      }
+      return [];
+    }
+  }
+
+  async apply(
+    changes: readonly Change<RuleSetSpec>[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<FailedChange<RuleSetSpec>[]> {
+    const writes = changes.filter((change) => change.op !== "remove");
+    const failed: FailedChange<RuleSetSpec>[] = [];
+    for (const change of writes) {
+      const place = this.#own.get(change.desired.family);
+      if (place) failed.push(...await place.apply([change], { signal }));
+      else failed.push({ change, error: new Error("the firewall was opened without this family") });
+    }
+    if (writes.length > 0) this.#incomplete = failed.length > 0;
+    for (const change of changes) {
+      if (change.op !== "remove") continue;
+      const place = this.#origins.get(change.actual);
+      const isLeftover = this.#leftovers.some((leftover) => leftover.place === place);
+      if (!place || (isLeftover && this.#incomplete)) {
+        const error = new Error("it stays until the rules in its place are written");
+        failed.push({ change, error });
+      } else failed.push(...await place.apply([change], { signal }));
+    }
+    return failed;
+  }
+}

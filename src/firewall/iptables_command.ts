@@ -1,0 +1,92 @@
+import { OperatorError } from "../errors.ts";
+import type { Family } from "../net/mod.ts";
+import { ProgramNotFoundError } from "../util/process.ts";
+import { type Dump, parseDump } from "./iptables_dump.ts";
+import type { IptablesVariant } from "./plan.ts";
+import { isAtLeast, parseVersion, type RuleProgram, runRuleProgram } from "./run_rule_program.ts";
+
+/** First release whose MASQUERADE has `--random-fully` and whose restore has `--wait`. */
+const MODERN = [1, 6, 2];
+
+const MODULES = "ip_tables, iptable_nat, iptable_filter, xt_MASQUERADE, xt_comment and xt_mark " +
+  "(ip6_tables, ip6table_nat and ip6table_filter for IPv6; nf_tables and nft_compat for iptables-nft)";
+
+/** What a program says about itself. */
+export interface IptablesVersion {
+  readonly version: string;
+  readonly variant: IptablesVariant;
+  /** Whether it knows `--random-fully` and `--wait`. */
+  readonly modern: boolean;
+}
+
+/** One pair of `iptables-save` and `iptables-restore`. Opening it runs nothing. */
+export class IptablesCommand {
+  readonly family: Family;
+  /** `iptables`, `ip6tables`, `iptables-legacy`, … */
+  readonly name: string;
+  readonly #wait: boolean;
+
+  constructor(family: Family, name: string, options: { readonly wait: boolean }) {
+    this.family = family;
+    this.name = name;
+    this.#wait = options.wait;
+  }
+
+  /**
+   * The content of `tables`. One table is read alone if it `mayCreate`: the legacy variant makes
+   * the kernel set up a table that is asked for by name. Else everything is read, in one run too.
+   */
+  async save(
+    tables: readonly string[],
+    options: { readonly signal: AbortSignal; readonly mayCreate: boolean },
+  ): Promise<Dump> {
+    const { signal } = options;
+    const args = tables.length === 1 && options.mayCreate ? ["-t", tables[0]!] : [];
+    return parseDump(await runRuleProgram(this.#program("-save"), args, { signal }), tables);
+  }
+
+  /** Runs a transaction; what it does not mention stays. */
+  async restore(transaction: string, { signal }: { readonly signal: AbortSignal }): Promise<void> {
+    const args = ["--noflush", ...(this.#wait ? ["--wait=5"] : [])];
+    await runRuleProgram(this.#program("-restore"), args, { signal, stdin: transaction });
+  }
+
+  #program(suffix: string): RuleProgram {
+    return { name: this.name + suffix, modules: MODULES };
+  }
+}
+
+/** `iptables` or `ip6tables` */
+export function iptablesName(family: Family): string {
+  return family === 4 ? "iptables" : "ip6tables";
+}
+
+/**
+ * Version and variant of a program such as `iptables`; `undefined` if it is not installed.
+ * Releases before 1.8 name no variant: they are legacy.
+ */
+export async function probeIptables(
+  name: string,
+  options: { readonly signal: AbortSignal },
+): Promise<IptablesVersion | undefined> {
+  let text: string;
+  try {
+    text = await runRuleProgram(
+      { name, modules: MODULES },
+      ["--version"],
+      options,
+    );
+  } catch (error) {
+    if (error instanceof ProgramNotFoundError) return undefined;
+    throw error;
+  }
+  const version = parseVersion(text);
+  if (!version) {
+    throw new OperatorError(`Cannot use ${name}: it names no version: "${text.trim()}"`);
+  }
+  return {
+    version: version.join("."),
+    variant: text.includes("(nf_tables)") ? "nft" : "legacy",
+    modern: isAtLeast(version, MODERN),
+  };
+}

@@ -1,0 +1,152 @@
+import type { Logger } from "../log.ts";
+import type { Prefix } from "../net/mod.ts";
+import type { Change, FailedChange } from "../reconcile/table.ts";
+import { findForeignRules } from "./foreign_rules.ts";
+import type { IptablesCommand } from "./iptables_command.ts";
+import type { Dump } from "./iptables_dump.ts";
+import { PLACES } from "./iptables_rule.ts";
+import { isRight, renderTransaction, type Survey, surveyTable } from "./iptables_survey.ts";
+import type { Notices } from "./notices.ts";
+import { type IptablesVariant, type Purpose, ruleSetKind, type RuleSetSpec } from "./plan.ts";
+import type { RulePlace } from "./rule_place.ts";
+
+/** Options of {@linkcode IptablesTable}. */
+export interface IptablesTableOptions {
+  readonly command: IptablesCommand;
+  /** What rules will be desired here; empty where there may only be leftovers. */
+  readonly wanted: readonly Purpose[];
+  /** The networks of the command's family: whose traffic matters, and unmarked rules' sign. */
+  readonly networks: readonly Prefix[];
+  /** Whether rules of ours accept forwarding, here or elsewhere. */
+  readonly forwards: boolean;
+  /** Set where these are not the tables that `iptables` manages. */
+  readonly variant?: IptablesVariant;
+  readonly notices: Notices;
+  readonly log: Logger;
+}
+
+/**
+ * The rule sets of one family in iptables: our chains in `nat` and `filter` and the jumps to them.
+ * A round reads with one program, and writes nothing if all is right.
+ *
+ * A table for which nothing is desired is read until it was once found free of ours: nothing that
+ * may run beside this daemon puts rules there.
+ */
+export class IptablesTable implements RulePlace {
+  readonly kind = ruleSetKind;
+  readonly #options: IptablesTableOptions;
+  /** What is still read. */
+  readonly #purposes = new Set<Purpose>(["masquerade", "forward"]);
+
+  constructor(options: IptablesTableOptions) {
+    this.#options = options;
+  }
+
+  get active(): boolean {
+    return this.#purposes.size > 0;
+  }
+
+  async list({ signal }: { signal: AbortSignal }): Promise<RuleSetSpec[]> {
+    const { command, wanted, networks, notices, variant } = this.#options;
+    const purposes = [...this.#purposes];
+    const dump = await command.save(purposes.map((purpose) => PLACES[purpose].table), {
+      signal,
+      mayCreate: purposes.every((purpose) => wanted.includes(purpose)),
+    });
+    const sets: RuleSetSpec[] = [];
+    for (const purpose of purposes) {
+      const survey = this.#survey(dump, purpose);
+      if (survey) {
+        sets.push({
+          mode: "iptables",
+          family: command.family,
+          table: survey.place.table,
+          chains: survey.hasChain ? [{ purpose, rules: survey.rules }] : [],
+          ...(variant !== undefined ? { variant } : {}),
+          ...(survey.faults.length > 0 ? { faults: survey.faults } : {}),
+        });
+      }
+      notices.set(
+        `${command.name} ${purpose}`,
+        findForeignRules(dump, purpose, networks),
+      );
+      if (!survey && !wanted.includes(purpose)) this.#purposes.delete(purpose);
+    }
+    this.#noticePolicy(dump);
+    if (variant !== undefined) this.#noticeVariant(dump, variant);
+    return sets;
+  }
+
+  async apply(
+    changes: readonly Change<RuleSetSpec>[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<FailedChange<RuleSetSpec>[]> {
+    const failed: FailedChange<RuleSetSpec>[] = [];
+    for (const change of changes) {
+      try {
+        await this.#applyOne(change, { signal });
+      } catch (error) {
+        signal.throwIfAborted();
+        failed.push({ change, error: error as Error });
+      }
+    }
+    return failed;
+  }
+
+  async #applyOne(change: Change<RuleSetSpec>, { signal }: { signal: AbortSignal }): Promise<void> {
+    const { command, log } = this.#options;
+    const set = change.op === "remove" ? change.actual : change.desired;
+    const desired = change.op === "remove" ? undefined : change.desired.chains[0];
+    const purpose = set.table === PLACES.masquerade.table ? "masquerade" : "forward";
+    // Read again: the transaction names the rules that are there now.
+    const dump = await command.save([set.table], { signal, mayCreate: desired !== undefined });
+    const survey = this.#survey(dump, purpose);
+    if (isRight(survey, desired)) return;
+    for (const fault of survey?.faults ?? []) {
+      log.info(`Mending ${ruleSetKind.key(set)}: ${fault}`);
+    }
+    await command.restore(renderTransaction(purpose, survey, desired), { signal });
+  }
+
+  #survey(dump: Dump, purpose: Purpose): Survey | undefined {
+    const { networks, forwards } = this.#options;
+    return surveyTable(dump, purpose, { networks, replacesForward: forwards });
+  }
+
+  /** An accept in nftables or in the other variant does not outvote a drop here. */
+  #noticePolicy(dump: Dump): void {
+    const { command, wanted, forwards, notices } = this.#options;
+    const { table, hook } = PLACES.forward;
+    if (!dump.has(table) || !forwards || wanted.includes("forward")) return;
+    const drops = dump.get(table)?.get(hook)?.policy === "DROP";
+    notices.set(
+      `${command.name} policy`,
+      !drops ? [] : [
+        `The policy of chain ${hook} in ${command.name} is DROP (Docker sets it), and rules outside ` +
+        `of these tables cannot override it: pods are unreachable from other hosts unless a rule ` +
+        `there accepts their packets`,
+      ],
+    );
+  }
+
+  #noticeVariant(dump: Dump, variant: IptablesVariant): void {
+    const { command, notices } = this.#options;
+    const ours = Object.values(PLACES).map(({ chain }) => chain);
+    let count = 0;
+    for (const { table } of Object.values(PLACES)) {
+      for (const [chain, { rules }] of dump.get(table) ?? []) {
+        if (!ours.includes(chain)) count += rules.length;
+      }
+    }
+    notices.set(
+      `${command.name} variant`,
+      count === 0 ? [] : [
+        `There are rules in both variants of iptables: ${command.name}-save shows ${count} in the ` +
+        `${variant} one, which "${
+          command.name.replace(/-.*/, "")
+        }" does not manage; packets pass ` +
+        `both, so either may drop or translate them: keep one`,
+      ],
+    );
+  }
+}

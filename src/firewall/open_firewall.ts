@@ -1,0 +1,171 @@
+import { describeError, OperatorError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import type { Family, Prefix } from "../net/mod.ts";
+import type { Table } from "../reconcile/table.ts";
+import {
+  IptablesCommand,
+  iptablesName,
+  type IptablesVersion,
+  probeIptables,
+} from "./iptables_command.ts";
+import { FirewallTable } from "./firewall_table.ts";
+import { IptablesTable } from "./iptables_table.ts";
+import { probeNft, probeNftRandomFully } from "./nft_command.ts";
+import { NftTable } from "./nft_table.ts";
+import { Notices } from "./notices.ts";
+import type { FirewallMode, Purpose, RuleSetSpec } from "./plan.ts";
+import type { RulePlace } from "./rule_place.ts";
+
+/** Options of {@linkcode openFirewall}. */
+export interface OpenFirewallOptions {
+  /** Where rules are put; what is found in the other place is removed. */
+  readonly mode: FirewallMode;
+  /** The networks of the config, one per family. */
+  readonly networks: readonly Prefix[];
+  /** `--ip-masq` */
+  readonly masquerade: boolean;
+  /** `--iptables-forward-rules` */
+  readonly forward: boolean;
+  /** `--ip-masq-fully-random-disable` */
+  readonly randomFullyDisabled: boolean;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+/** The host's traffic rules, as far as they are ours. */
+export interface Firewall {
+  /** To be given all of what `planRuleSets()` plans for the same mode. */
+  readonly table: Table<RuleSetSpec>;
+  /** Whether masquerading can, and is allowed to, choose source ports at random. */
+  readonly randomFully: boolean;
+  /** For logs and status. */
+  describe(): FirewallDescription;
+}
+
+/** Part of {@linkcode Firewall}. */
+export interface FirewallDescription {
+  /** Such as `iptables 1.8.9 (nft)` or `nftables 1.0.6`; `none` where no rules are wanted. */
+  readonly program: string;
+  /** Rules of others that stand in the way, as sentences. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Finds the programs for the rules and returns the Table over them. Nothing is changed yet.
+ *
+ * @throws {OperatorError} If a program or kernel support that the mode needs is missing.
+ */
+export async function openFirewall(options: OpenFirewallOptions): Promise<Firewall> {
+  const { mode, networks, masquerade, forward, log, signal } = options;
+  const families = networks.map(({ family }) => family);
+  const purposes: Purpose[] = [
+    ...(masquerade ? ["masquerade" as const] : []),
+    ...(forward ? ["forward" as const] : []),
+  ];
+  const notices = new Notices(log);
+  const ownFamilies = purposes.length > 0 ? families : [];
+  const places: PlaceMap = { own: new Map(), leftovers: [] };
+  const versions = new Map<Family, IptablesVersion>();
+  for (const family of [4, 6] as const) {
+    const isOwn = mode === "iptables" && ownFamilies.includes(family);
+    const version = await findIptables(family, isOwn, { log, signal });
+    if (!version) continue;
+    versions.set(family, version);
+    const name = iptablesName(family);
+    const shared = {
+      networks: networks.filter((network) => network.family === family),
+      forwards: forward,
+      notices,
+      log,
+    };
+    const command = new IptablesCommand(family, name, { wait: version.modern });
+    const table = new IptablesTable({ ...shared, command, wanted: isOwn ? purposes : [] });
+    addPlace(places, family, table, isOwn);
+    // The tables that this iptables does not manage; only releases with `--wait` come in variants.
+    const variant = version.variant === "nft" ? "legacy" : "nft";
+    const other = new IptablesCommand(family, `${name}-${variant}`, { wait: true });
+    addPlace(
+      places,
+      family,
+      new IptablesTable({ ...shared, command: other, wanted: [], variant }),
+      false,
+    );
+  }
+  const nftVersion = mode === "nftables" && ownFamilies.length > 0
+    ? await requireNft({ signal })
+    : undefined;
+  for (const family of [4, 6] as const) {
+    const isOwn = mode === "nftables" && ownFamilies.includes(family);
+    addPlace(places, family, new NftTable({ family, wanted: isOwn, log }), isOwn);
+  }
+
+  let canRandomize = true;
+  for (const family of masquerade ? families : []) {
+    canRandomize &&= mode === "nftables"
+      ? await probeNftRandomFully(family, { signal })
+      : versions.get(family)?.modern ?? false;
+  }
+  if (!canRandomize && !options.randomFullyDisabled) {
+    log.warn(`Masquerading keeps source ports: ${mode} is too old to choose them at random`);
+  }
+
+  const version = versions.get(families[0] ?? 4);
+  const program = ownFamilies.length === 0
+    ? "none"
+    : mode === "nftables"
+    ? `nftables ${nftVersion}`
+    : `iptables ${version?.version} (${version?.variant})`;
+  log.info(program === "none" ? "No traffic rules are wanted" : `Traffic rules go to ${program}`);
+  return {
+    table: new FirewallTable(places.own, places.leftovers, log),
+    randomFully: canRandomize && !options.randomFullyDisabled,
+    describe: () => ({ program, warnings: notices.all }),
+  };
+}
+
+interface PlaceMap {
+  readonly own: Map<Family, RulePlace>;
+  readonly leftovers: RulePlace[];
+}
+
+function addPlace(places: PlaceMap, family: Family, place: RulePlace, isOwn: boolean): void {
+  if (isOwn) places.own.set(family, place);
+  else places.leftovers.push(place);
+}
+
+/** The family's iptables. Only a `required` one may be missed or found broken. */
+async function findIptables(
+  family: Family,
+  required: boolean,
+  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+): Promise<IptablesVersion | undefined> {
+  const name = iptablesName(family);
+  let version: IptablesVersion | undefined;
+  try {
+    version = await probeIptables(name, { signal });
+  } catch (error) {
+    signal.throwIfAborted();
+    if (required) throw error;
+    log.warn(`Leftover rules in ${name}, if any, stay: ${describeError(error)}`);
+  }
+  if (!version && required) {
+    throw new OperatorError(
+      `Cannot set traffic rules: ${name} is not installed; install the package iptables, or set ` +
+        `EnableNFTables to true in the network config, or run with --ip-masq=false and ` +
+        `--iptables-forward-rules=false`,
+    );
+  }
+  return version;
+}
+
+async function requireNft(options: { readonly signal: AbortSignal }): Promise<string> {
+  const version = await probeNft(options);
+  if (version === undefined) {
+    throw new OperatorError(
+      `Cannot set traffic rules: nft is not installed; install the package nftables, or set ` +
+        `EnableNFTables to false in the network config, or run with --ip-masq=false and ` +
+        `--iptables-forward-rules=false`,
+    );
+  }
+  return version;
+}

@@ -1,0 +1,84 @@
+import { OperatorError } from "../errors.ts";
+import { runProgram, type RunResult } from "../util/process.ts";
+import { Backoff } from "../util/time.ts";
+
+/** A program of the iptables or nftables family, for messages and repair. */
+export interface RuleProgram {
+  readonly name: string;
+  /** Kernel modules that it needs, for the message when they are missing. */
+  readonly modules: string;
+}
+
+/** Attempts at a command that meets a lock or a concurrent change. */
+const MAX_ATTEMPTS = 6;
+
+/**
+ * Runs the program; it has to succeed. Where it met another program's lock or change (iptables
+ * exits with 4 or says EAGAIN), it is run again, a few times over about 3 s.
+ *
+ * @throws {ProgramNotFoundError} If it is not installed.
+ * @throws {OperatorError} If it may not change rules, or the kernel lacks what the rules need.
+ * @throws {Error} On any other failure.
+ */
+export async function runRuleProgram(
+  program: RuleProgram,
+  args: readonly string[],
+  options: { readonly signal: AbortSignal; readonly stdin?: string },
+): Promise<string> {
+  const retry = new Backoff({ initialMs: 200, maxMs: 1_000 });
+  for (let attempt = 1;; attempt++) {
+    const result = await runProgram(program.name, args, options);
+    if (result.code === 0) return result.stdout;
+    if (attempt >= MAX_ATTEMPTS || !isContention(result)) throw failure(program, args, result);
+    await retry.wait(options);
+  }
+}
+
+/** iptables over nf_tables exits with 4 for lasting reasons too; those name an errno. */
+function isContention({ code, stderr }: RunResult): boolean {
+  if (
+    /resource temporarily unavailable|holding the xtables lock|device or resource busy/i.test(
+      stderr,
+    )
+  ) {
+    return true;
+  }
+  return code === 4 &&
+    !/invalid argument|no such file|not supported|not permitted|permission denied/i.test(stderr);
+}
+
+function failure(program: RuleProgram, args: readonly string[], result: RunResult): Error {
+  const said = (result.stderr.trim() || result.stdout.trim()).replaceAll(/\s+/g, " ").slice(0, 500);
+  const command = [program.name, ...args].join(" ");
+  if (/not permitted|permission denied|must be root/i.test(said)) {
+    return new OperatorError(
+      `Cannot run "${command}": ${said}; traffic rules need root, or the capability ` +
+        `CAP_NET_ADMIN (and CAP_NET_RAW with iptables)`,
+    );
+  }
+  if (
+    /can't initialize|unable to initialize|need to insmod|missing kernel module|not supported/i
+      .test(said)
+  ) {
+    return new OperatorError(
+      `Cannot run "${command}": ${said}; the kernel lacks support: load the modules ` +
+        `${program.modules}, or use the other mode (EnableNFTables in the network config)`,
+    );
+  }
+  return new Error(`Cannot run "${command}": exit code ${result.code}: ${said}`);
+}
+
+/** The first version number in `text`, such as `[1, 8, 9]`. */
+export function parseVersion(text: string): readonly number[] | undefined {
+  const found = /v(\d+(?:\.\d+)+)/.exec(text)?.[1];
+  return found?.split(".").map(Number);
+}
+
+/** Whether `version` is `minimum` or later. */
+export function isAtLeast(version: readonly number[], minimum: readonly number[]): boolean {
+  for (const [i, least] of minimum.entries()) {
+    const part = version[i] ?? 0;
+    if (part !== least) return part > least;
+  }
+  return true;
+}
