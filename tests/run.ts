@@ -1,0 +1,197 @@
+/**
+ * `deno task test`: installs what is missing, runs every test, and ends with one line of counts.
+ * Unit tests run in parallel; tests that make namespaces run one file after the other, so that
+ * they do not disturb each other's timing on a small machine.
+ *
+ * @module
+ */
+import { parseArgs } from "node:util";
+import { describeError, UsageError } from "../src/errors.ts";
+import { cacheModules, ensurePrerequisites, TEST_NEEDS } from "./prerequisites.ts";
+import { removeLeftovers } from "./support/namespace.ts";
+import { sendSignal } from "./support/process_table.ts";
+import { addCounts, type Counts, parseSkipped, parseSummary } from "./support/test_report.ts";
+
+const ROOT = new URL("../", import.meta.url).pathname;
+
+/** Beyond this something hangs, and ending with a word beats being ended without one. */
+const LIMIT_MS = 45 * 60_000;
+
+const USAGE = `Usage: deno task test [options] [path …]
+
+Runs all tests, or those of the files and directories given.
+
+  --filter=TEXT      only tests whose name holds TEXT, or matches /TEXT/
+  --binary[=PATH]    tests of the running daemon use a compiled one (dist/flanneld)
+  --help
+`;
+
+/** Test files that neither make namespaces nor load the machine. */
+const PARALLEL = /^(?:src|ffi|dist|tests\/simulator|tests\/support)\/|^tests\/[^/]+$/;
+
+interface Options {
+  readonly filter: string | undefined;
+  readonly binary: string | undefined;
+  readonly paths: readonly string[];
+}
+
+if (import.meta.main) Deno.exit(await main());
+
+async function main(): Promise<number> {
+  let options: Options | undefined;
+  try {
+    options = parseOptions(Deno.args);
+  } catch (error) {
+    say(describeError(error));
+    return 2;
+  }
+  if (!options) {
+    say(USAGE.trimEnd());
+    return 0;
+  }
+  const abort = new AbortController();
+  const timer = setTimeout(
+    () => abort.abort(new Error("the time for all tests is over")),
+    LIMIT_MS,
+  );
+  Deno.unrefTimer(timer);
+  for (const name of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(name, () => abort.abort(new Error(`interrupted by ${name}`)));
+  }
+  const { signal } = abort;
+  try {
+    return await runAll(options, signal);
+  } catch (error) {
+    say(describeError(signal.aborted ? signal.reason : error));
+    return signal.aborted ? 130 : error instanceof UsageError ? 2 : 1;
+  } finally {
+    const left = await removeLeftovers({ signal: new AbortController().signal });
+    if (left.length > 0) say(`Removed what interrupted tests had left: ${left.join(", ")}`);
+  }
+}
+
+async function runAll(options: Options, signal: AbortSignal): Promise<number> {
+  await ensurePrerequisites(TEST_NEEDS, { signal, say });
+  const files = options.paths.flatMap((path) => findTests(path)).sort();
+  if (files.length === 0) throw new UsageError("Cannot find a test file there");
+  const parallel = files.filter((file) => PARALLEL.test(file));
+  const serial = files.filter((file) => !PARALLEL.test(file));
+  if (serial.length > 0) {
+    // Processes in namespaces have no way to a registry.
+    const programs = ["main.ts", "tests/simulator/main.ts"].map((path) => ROOT + path);
+    await cacheModules(programs, { signal, say });
+  }
+  let counts: Counts = { passed: 0, failed: 0, skipped: 0 };
+  const skipped: string[] = [];
+  for (const [group, flags] of [[parallel, ["--parallel"]], [serial, []]] as const) {
+    if (group.length === 0) continue;
+    const result = await runGroup(group, flags, options, signal);
+    counts = addCounts(counts, result.counts);
+    skipped.push(...result.skipped);
+  }
+  for (const line of skipped) say(`skipped: ${line}`);
+  const { passed, failed } = counts;
+  say(`tests: ${passed} passed, ${failed} failed, ${counts.skipped} skipped`);
+  return failed > 0 || passed === 0 ? 1 : 0;
+}
+
+async function runGroup(
+  files: readonly string[],
+  flags: readonly string[],
+  options: Options,
+  signal: AbortSignal,
+): Promise<{ counts: Counts; skipped: string[] }> {
+  signal.throwIfAborted();
+  const report = await Deno.makeTempFile({ prefix: "flanneld-tests-", suffix: ".xml" });
+  try {
+    const colour = Deno.stdout.isTerminal() && !Deno.noColor;
+    const child = new Deno.Command(Deno.execPath(), {
+      args: [
+        ...["test", "-A", `--junit-path=${report}`, ...flags],
+        ...(options.filter === undefined
+          ? []
+          : [`--filter=${options.filter}`, "--permit-no-files"]),
+        ...files,
+      ],
+      cwd: ROOT,
+      env: {
+        [colour ? "FORCE_COLOR" : "NO_COLOR"]: "1",
+        DENO_NO_UPDATE_CHECK: "1",
+        ...(options.binary === undefined ? {} : { LAB_BINARY: options.binary }),
+      },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "inherit",
+    }).spawn();
+    const onAbort = () => sendSignal(child.pid, "SIGKILL");
+    signal.addEventListener("abort", onAbort, { once: true });
+    const [output, status] = await Promise.all([forward(child.stdout), child.status]);
+    signal.removeEventListener("abort", onAbort);
+    signal.throwIfAborted();
+    const counts = parseSummary(output);
+    const skipped = parseSkipped(await Deno.readTextFile(report));
+    if (!counts) return { counts: { passed: 0, failed: 1, skipped: 0 }, skipped };
+    // Whatever else made the run fail, such as a file that does not load, is a failure too.
+    const failed = status.success ? counts.failed : Math.max(counts.failed, 1);
+    return { counts: { ...counts, failed }, skipped };
+  } finally {
+    await Deno.remove(report);
+  }
+}
+
+/** Copies a stream to standard output; returns the end of it as text. */
+async function forward(stream: ReadableStream<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder();
+  let tail = "";
+  for await (const chunk of stream) {
+    for (let at = 0; at < chunk.length;) at += Deno.stdout.writeSync(chunk.subarray(at));
+    tail = (tail + decoder.decode(chunk, { stream: true })).slice(-4096);
+  }
+  return tail;
+}
+
+/** Test files at or below `path`, relative to the root of the repository. */
+function findTests(path: string): string[] {
+  const relative = path.replace(/^\.\//, "").replace(/\/+$/, "");
+  let info: Deno.FileInfo;
+  try {
+    info = Deno.statSync(ROOT + relative);
+  } catch {
+    throw new UsageError(`Cannot run the tests in ${path}: there is no such file or directory`);
+  }
+  if (info.isFile) return [relative];
+  return [...Deno.readDirSync(ROOT + relative)].flatMap((entry) => {
+    const child = `${relative}/${entry.name}`;
+    if (entry.isDirectory) return findTests(child);
+    return entry.name.endsWith("_test.ts") ? [child] : [];
+  });
+}
+
+function parseOptions(args: readonly string[]): Options | undefined {
+  let parsed;
+  try {
+    parsed = parseArgs({
+      // A bare --binary means the place where `deno task compile` puts it.
+      args: args.map((arg) => arg === "--binary" ? `--binary=${ROOT}dist/flanneld` : arg),
+      allowPositionals: true,
+      options: {
+        filter: { type: "string" },
+        binary: { type: "string" },
+        help: { type: "boolean", short: "h" },
+      },
+    });
+  } catch (cause) {
+    throw new UsageError(describeError(cause));
+  }
+  const { values, positionals } = parsed;
+  if (values.help) return undefined;
+  return {
+    filter: values.filter,
+    binary: values.binary === undefined ? undefined : Deno.realPathSync(values.binary),
+    paths: positionals.length > 0 ? positionals : ["src", "ffi", "tests"],
+  };
+}
+
+function say(line: string): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
+}

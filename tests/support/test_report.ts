@@ -1,0 +1,62 @@
+/**
+ * Reads what `deno test` reports.
+ *
+ * @module
+ */
+
+/** How many tests ended how; steps of a test are not counted. */
+export interface Counts {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+}
+
+export function addCounts(a: Counts, b: Counts): Counts {
+  return {
+    passed: a.passed + b.passed,
+    failed: a.failed + b.failed,
+    skipped: a.skipped + b.skipped,
+  };
+}
+
+/**
+ * The counts in the last line of `deno test`, such as
+ * `FAILED | 2 passed (1 step) | 2 failed (1 step) | 1 ignored (1 step) | 3 filtered out (8ms)`.
+ * A file that does not load is counted there as one failure. `undefined` if there is no such line,
+ * as when types do not fit and nothing is run.
+ */
+export function parseSummary(output: string): Counts | undefined {
+  // deno-lint-ignore no-control-regex
+  const plain = output.replaceAll(/\x1b\[[0-9;]*m/g, "");
+  const line = plain.split("\n").findLast((each) => /^(?:ok|FAILED) \| \d+ passed/.test(each));
+  if (line === undefined) return undefined;
+  const count = (word: string) => Number(new RegExp(`(\\d+) ${word}\\b`).exec(line)?.[1] ?? 0);
+  return { passed: count("passed"), failed: count("failed"), skipped: count("ignored") };
+}
+
+/**
+ * The skipped tests in a JUnit report of `deno test`, each with its file and its reason, which by
+ * this project's convention ends its name: `name [skipped: reason]`.
+ */
+export function parseSkipped(xml: string): string[] {
+  const lines: string[] = [];
+  const pattern = /<testcase name="([^"]*)" classname="([^"]*)"[^>]*>\s*<skipped/g;
+  for (const [, name, file] of xml.matchAll(pattern)) {
+    const title = unescape(name!);
+    const reason = /\[skipped: .*\]$/.test(title) ? "" : " [skipped: no reason given]";
+    lines.push(`${unescape(file!)}: ${title}${reason}`);
+  }
+  return lines;
+}
+
+const ENTITIES: Readonly<Record<string, string>> = {
+  lt: "<",
+  gt: ">",
+  amp: "&",
+  quot: '"',
+  apos: "'",
+};
+
+function unescape(text: string): string {
+  return text.replaceAll(/&(\w+);/g, (all, name: string) => ENTITIES[name] ?? all);
+}
