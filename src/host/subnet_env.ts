@@ -1,0 +1,82 @@
+import type { LeaseSubnet } from "../lease/lease.ts";
+import { type Family, InterfaceAddress, type Prefix } from "../net/mod.ts";
+
+/** One family's lines of subnet.env. */
+export interface SubnetEnvFamily {
+  /** The whole network. */
+  readonly network: Prefix;
+  /** This host's subnet; the file names its first address, which the bridge gets. */
+  readonly subnet: Prefix;
+}
+
+/** What subnet.env tells the CNI plugin, Docker's helper and the next start. */
+export interface SubnetEnv {
+  readonly ipv4?: SubnetEnvFamily;
+  readonly ipv6?: SubnetEnvFamily;
+  /** MTU of the pods' links. */
+  readonly mtuBytes: number;
+  /** Whether flanneld masquerades, so that nobody else should. */
+  readonly masquerade: boolean;
+}
+
+const FAMILIES: readonly [key: "ipv4" | "ipv6", prefix: string, family: Family][] = [
+  ["ipv4", "FLANNEL_", 4],
+  ["ipv6", "FLANNEL_IPV6_", 6],
+];
+
+/**
+ * The text of subnet.env: upstream's lines in upstream's order, LF, no quotes. Nothing else is
+ * added, since some readers fail on lines that they do not expect.
+ */
+export function renderSubnetEnv(env: SubnetEnv): string {
+  const lines: string[] = [];
+  for (const [key, prefix] of FAMILIES) {
+    const part = env[key];
+    if (!part) continue;
+    const first = new InterfaceAddress(part.subnet.address.add(1n), part.subnet.length);
+    lines.push(`${prefix}NETWORK=${part.network}`, `${prefix}SUBNET=${first}`);
+  }
+  lines.push(`FLANNEL_MTU=${env.mtuBytes}`, `FLANNEL_IPMASQ=${env.masquerade}`);
+  return lines.join("\n") + "\n";
+}
+
+/**
+ * The variables of a dotenv text: `KEY=value` or `KEY: value`, `export` in front, values in single
+ * or double quotes, comments. The last one of a name counts. Lines that are no assignment are
+ * skipped; nothing is ever expanded.
+ */
+export function parseDotenv(text: string): Map<string, string> {
+  const variables = new Map<string, string>();
+  for (const line of text.split(/\r?\n/)) {
+    const match = /^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*[=:]\s*(.*?)\s*$/.exec(line);
+    if (!match) continue;
+    const [, name, raw] = match;
+    const quoted = /^(?:"((?:[^"\\]|\\.)*)"|'([^']*)')\s*(?:#.*)?$/.exec(raw!);
+    if (quoted) variables.set(name!, quoted[1]?.replaceAll(/\\(.)/g, "$1") ?? quoted[2]!);
+    else if (!/^["']/.test(raw!)) variables.set(name!, raw!.replace(/(?:^|\s+)#.*$/, ""));
+  }
+  return variables;
+}
+
+/**
+ * The subnet that an earlier run wrote into subnet.env, to ask for it again; `undefined` if there
+ * is none. As upstream reads it: a value may be a list with commas, entries that are no prefix of
+ * the family are skipped, and exactly one must remain.
+ */
+export function previousSubnet(text: string): LeaseSubnet | undefined {
+  const variables = parseDotenv(text);
+  const subnet: { ipv4?: Prefix; ipv6?: Prefix } = {};
+  for (const [key, prefix, family] of FAMILIES) {
+    const valid: Prefix[] = [];
+    for (const entry of (variables.get(`${prefix}SUBNET`) ?? "").split(",")) {
+      try {
+        const found = InterfaceAddress.parse(entry.trim()).prefix;
+        if (found.family === family) valid.push(found);
+      } catch (error) {
+        if (!(error instanceof SyntaxError)) throw error;
+      }
+    }
+    if (valid.length === 1) subnet[key] = valid[0]!;
+  }
+  return subnet.ipv4 || subnet.ipv6 ? subnet : undefined;
+}
