@@ -1,0 +1,385 @@
+/**
+ * Every flag, as data: upstream flannel's and ours. Parsing, environment and `--help` read this
+ * table; what a flag's text must look like beyond its type is checked in options.ts.
+ *
+ * @module
+ */
+
+/** One flag. */
+export interface Flag {
+  readonly name: string;
+  /** `list` may be given several times; the values add up. */
+  readonly type: "string" | "bool" | "int" | "list";
+  readonly default: string | boolean | number | readonly string[];
+  readonly group: (typeof GROUPS)[number];
+  /** What stands for the value in the usage text. */
+  readonly value?: string;
+  readonly help: string;
+  /** The value is a secret and is never printed. */
+  readonly secret?: true;
+  /**
+   * Upstream's flag for a part that is not built: asking for anything but the default is refused,
+   * with this advice.
+   */
+  readonly refused?: string;
+}
+
+/** Groups in the order of the usage text. */
+export const GROUPS = [
+  "Store",
+  "Lease",
+  "External interface",
+  "Traffic rules",
+  "Alibaba Cloud VPC",
+  "Health and logs",
+  "Other",
+  "Upstream flags that this version refuses",
+] as const;
+
+const NO_KUBERNETES = "leave it out: leases are kept in etcd only (see --etcd-endpoints)";
+const NO_GO_SOURCES = "leave it out: it names upstream's Go source files; use -v for more detail";
+
+/** The table. */
+export const FLAGS = [
+  {
+    name: "etcd-endpoints",
+    type: "string",
+    default: "http://127.0.0.1:4001,http://127.0.0.1:2379",
+    group: "Store",
+    value: "URL,…",
+    help: "etcd members, separated by commas",
+  },
+  {
+    name: "etcd-prefix",
+    type: "string",
+    default: "/coreos.com/network",
+    group: "Store",
+    value: "PATH",
+    help: "where the network config and the leases are",
+  },
+  {
+    name: "etcd-api",
+    type: "string",
+    default: "auto",
+    group: "Store",
+    value: "auto|v3|v2",
+    help: "etcd API; auto is v3, or v2 when only v2 holds the config",
+  },
+  {
+    name: "etcd-cafile",
+    type: "string",
+    default: "",
+    group: "Store",
+    value: "FILE",
+    help: "certificate authority of etcd's certificates (PEM); else the system's",
+  },
+  {
+    name: "etcd-certfile",
+    type: "string",
+    default: "",
+    group: "Store",
+    value: "FILE",
+    help: "client certificate for etcd (PEM)",
+  },
+  {
+    name: "etcd-keyfile",
+    type: "string",
+    default: "",
+    group: "Store",
+    value: "FILE",
+    help: "key of the client certificate (PEM)",
+  },
+  {
+    name: "etcd-username",
+    type: "string",
+    default: "",
+    group: "Store",
+    value: "NAME",
+    help: "etcd user",
+  },
+  {
+    name: "etcd-password",
+    type: "string",
+    default: "",
+    group: "Store",
+    value: "TEXT",
+    help: "the etcd user's password; better given as FLANNELD_ETCD_PASSWORD, which ps cannot show",
+    secret: true,
+  },
+  {
+    name: "subnet-file",
+    type: "string",
+    default: "/run/flannel/subnet.env",
+    group: "Lease",
+    value: "FILE",
+    help: "environment file written for the container runtime, and read at start",
+  },
+  {
+    name: "subnet-lease-renew-margin",
+    type: "int",
+    default: 60,
+    group: "Lease",
+    value: "MINUTES",
+    help: "renew the lease this long before it expires, 1 to 1439",
+  },
+  {
+    name: "on-lease-loss",
+    type: "string",
+    default: "keep",
+    group: "Lease",
+    value: "keep|reassign",
+    help: "when another host took our subnet: keep it and be not ready, or lease another one",
+  },
+  {
+    name: "iface",
+    type: "list",
+    default: [],
+    group: "External interface",
+    value: "NAME|IP",
+    help: "interface for traffic between hosts; repeatable, tried in order",
+  },
+  {
+    name: "iface-regex",
+    type: "list",
+    default: [],
+    group: "External interface",
+    value: "REGEX",
+    help: "the first interface whose IP, then whose name matches; repeatable, after --iface",
+  },
+  {
+    name: "iface-can-reach",
+    type: "string",
+    default: "",
+    group: "External interface",
+    value: "IP",
+    help: "the interface that the route to this address leaves by",
+  },
+  {
+    name: "public-ip",
+    type: "string",
+    default: "",
+    group: "External interface",
+    value: "IPv4",
+    help: "address that other hosts reach this one at; else the interface's",
+  },
+  {
+    name: "public-ipv6",
+    type: "string",
+    default: "",
+    group: "External interface",
+    value: "IPv6",
+    help: "the same for IPv6",
+  },
+  {
+    name: "wait-network",
+    type: "int",
+    default: 60,
+    group: "External interface",
+    value: "SECONDS",
+    help: "how long to wait for an interface that fits, such as one with a default route",
+  },
+  {
+    name: "ip-masq",
+    type: "bool",
+    default: false,
+    group: "Traffic rules",
+    help: "masquerade traffic that leaves the network",
+  },
+  {
+    name: "ip-masq-fully-random-disable",
+    type: "bool",
+    default: false,
+    group: "Traffic rules",
+    help: "do not randomise the source ports of masqueraded traffic",
+  },
+  {
+    name: "no-masq-cidr",
+    type: "list",
+    default: [],
+    group: "Traffic rules",
+    value: "CIDR",
+    help: "do not masquerade traffic to this network; repeatable",
+  },
+  {
+    name: "iptables-forward-rules",
+    type: "bool",
+    default: true,
+    group: "Traffic rules",
+    help: "accept forwarded traffic from and to the network",
+  },
+  {
+    name: "iptables-resync",
+    type: "int",
+    default: 5,
+    group: "Traffic rules",
+    value: "SECONDS",
+    help: "how often the rules are looked at, 1 or more",
+  },
+  {
+    name: "ip-blackhole-route",
+    type: "bool",
+    default: false,
+    group: "Traffic rules",
+    help: "drop traffic to addresses of this host's subnet that no container has",
+  },
+  {
+    name: "ali-vpc-endpoint",
+    type: "string",
+    default: "",
+    group: "Alibaba Cloud VPC",
+    value: "URL",
+    help: "VPC API; else the region's endpoint inside the VPC",
+  },
+  {
+    name: "ali-ecs-endpoint",
+    type: "string",
+    default: "",
+    group: "Alibaba Cloud VPC",
+    value: "URL",
+    help: "ECS API; else the region's endpoint inside the VPC",
+  },
+  {
+    name: "ali-metadata-endpoint",
+    type: "string",
+    default: "http://100.100.100.200",
+    group: "Alibaba Cloud VPC",
+    value: "URL",
+    help: "instance metadata service",
+  },
+  {
+    name: "healthz-ip",
+    type: "string",
+    default: "0.0.0.0",
+    group: "Health and logs",
+    value: "IP",
+    help: "address that /healthz, /readyz and /status are served at",
+  },
+  {
+    name: "healthz-port",
+    type: "int",
+    default: 0,
+    group: "Health and logs",
+    value: "PORT",
+    help: "port for them; 0 serves nothing",
+  },
+  {
+    name: "log-format",
+    type: "string",
+    default: "human",
+    group: "Health and logs",
+    value: "human|json",
+    help: "one readable line, or one JSON object, per event on stderr",
+  },
+  {
+    name: "v",
+    type: "int",
+    default: 0,
+    group: "Health and logs",
+    value: "LEVEL",
+    help: "verbosity: 1 adds debug events, 2 adds traces",
+  },
+  {
+    name: "version",
+    type: "bool",
+    default: false,
+    group: "Other",
+    help: "print the version and exit",
+  },
+  {
+    name: "help",
+    type: "bool",
+    default: false,
+    group: "Other",
+    help: "print this text and exit; also -h",
+  },
+  {
+    name: "kube-subnet-mgr",
+    type: "bool",
+    default: false,
+    group: "Upstream flags that this version refuses",
+    help: "keep leases in Kubernetes",
+    refused: NO_KUBERNETES,
+  },
+  {
+    name: "kube-api-url",
+    type: "string",
+    default: "",
+    group: "Upstream flags that this version refuses",
+    value: "URL",
+    help: "Kubernetes API server",
+    refused: NO_KUBERNETES,
+  },
+  {
+    name: "kube-annotation-prefix",
+    type: "string",
+    default: "flannel.alpha.coreos.com",
+    group: "Upstream flags that this version refuses",
+    value: "PREFIX",
+    help: "prefix of node annotations",
+    refused: NO_KUBERNETES,
+  },
+  {
+    name: "kubeconfig-file",
+    type: "string",
+    default: "",
+    group: "Upstream flags that this version refuses",
+    value: "FILE",
+    help: "access to the Kubernetes API",
+    refused: NO_KUBERNETES,
+  },
+  {
+    name: "net-config-path",
+    type: "string",
+    default: "/etc/kube-flannel/net-conf.json",
+    group: "Upstream flags that this version refuses",
+    value: "FILE",
+    help: "network config in Kubernetes mode",
+    refused: NO_KUBERNETES,
+  },
+  {
+    name: "set-node-network-unavailable",
+    type: "bool",
+    default: true,
+    group: "Upstream flags that this version refuses",
+    help: "set the node's condition",
+    refused: NO_KUBERNETES,
+  },
+  {
+    name: "vmodule",
+    type: "string",
+    default: "",
+    group: "Upstream flags that this version refuses",
+    value: "FILE=N,…",
+    help: "verbosity per source file",
+    refused: NO_GO_SOURCES,
+  },
+  {
+    name: "log_backtrace_at",
+    type: "string",
+    default: "",
+    group: "Upstream flags that this version refuses",
+    value: "FILE:N",
+    help: "log a stack trace at a source line",
+    refused: NO_GO_SOURCES,
+  },
+] as const satisfies readonly Flag[];
+
+/** A flag's name. */
+export type FlagName = (typeof FLAGS)[number]["name"];
+
+interface TypeMap {
+  readonly string: string;
+  readonly bool: boolean;
+  readonly int: number;
+  readonly list: readonly string[];
+}
+
+/** Each flag's value, by name. */
+export type FlagValues = {
+  readonly [Entry in (typeof FLAGS)[number] as Entry["name"]]: TypeMap[Entry["type"]];
+};
+
+/** The environment variable that stands in for a flag: `FLANNELD_ETCD_PREFIX`. */
+export function environmentName(flagName: string): string {
+  return `FLANNELD_${flagName.toUpperCase().replaceAll("-", "_")}`;
+}

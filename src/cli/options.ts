@@ -1,0 +1,235 @@
+import { posix } from "node:path";
+import { Address, type Family, Prefix } from "../net/mod.ts";
+import { Secret } from "../secret.ts";
+import type { FlagName, FlagValues } from "./flags.ts";
+import { parseGoRegex } from "./go_syntax.ts";
+
+/** The checked options of a run, from flags, environment and defaults. */
+export interface Options {
+  /** `http://` or `https://`, without credentials and path; one at least. */
+  readonly etcdEndpoints: readonly URL[];
+  /** Without a slash at its end, so that `${etcdPrefix}/config` is the config's key. */
+  readonly etcdPrefix: string;
+  readonly etcdApi: "auto" | "v3" | "v2";
+  readonly etcdCafile?: string;
+  /** Certificate and key are given together or not at all. */
+  readonly etcdCertfile?: string;
+  readonly etcdKeyfile?: string;
+  /** User and password are given together or not at all. */
+  readonly etcdUsername?: string;
+  readonly etcdPassword?: Secret;
+
+  readonly subnetFile: string;
+  /** 1..1439 */
+  readonly subnetLeaseRenewMarginMinutes: number;
+  readonly onLeaseLoss: "keep" | "reassign";
+
+  /** Names or IP addresses. */
+  readonly iface: readonly string[];
+  readonly ifaceRegex: readonly RegExp[];
+  readonly ifaceCanReach?: Address;
+  readonly publicIp?: Address;
+  readonly publicIpv6?: Address;
+  /** 0 or more */
+  readonly waitNetworkSeconds: number;
+
+  readonly ipMasq: boolean;
+  readonly ipMasqFullyRandomDisable: boolean;
+  readonly noMasqCidr: readonly Prefix[];
+  readonly iptablesForwardRules: boolean;
+  /** 1 or more */
+  readonly iptablesResyncSeconds: number;
+  readonly ipBlackholeRoute: boolean;
+
+  readonly aliVpcEndpoint?: URL;
+  readonly aliEcsEndpoint?: URL;
+  readonly aliMetadataEndpoint: URL;
+
+  readonly healthzIp: Address;
+  /** 0 serves nothing. */
+  readonly healthzPort: number;
+  readonly logFormat: "human" | "json";
+  readonly verbosity: number;
+}
+
+/** What {@linkcode readOptions} found wrong, or probably meant otherwise. */
+export interface OptionFindings {
+  /** To be called with a flag whose value is bad, and what it must be. */
+  fault(flag: FlagName, mustBe: string, value?: string): void;
+  /** To be called with a sentence about flags that do not go together. */
+  conflict(sentence: string): void;
+  warn(sentence: string): void;
+}
+
+/** What a wait or an interval may be at most; also keeps timers within their 31 bits. */
+const DAY_SECONDS = 86_400;
+
+/** Checks what each flag's type leaves open. The result is only good if nothing was found wrong. */
+export function readOptions(values: FlagValues, findings: OptionFindings): Options {
+  function text(name: StringFlag): string {
+    if (values[name].trim() === "") findings.fault(name, "it must not be empty");
+    return values[name];
+  }
+  function integer(name: IntegerFlag, min: number, max: number): number {
+    const value = values[name];
+    if (value < min || value > max) {
+      findings.fault(name, `it must be a whole number from ${min} to ${max}`);
+    }
+    return value;
+  }
+  function choice<const Choice extends string>(name: StringFlag, choices: readonly Choice[]) {
+    const found = choices.find((each) => each === values[name]);
+    if (found === undefined) findings.fault(name, `it must be one of: ${choices.join(", ")}`);
+    return found ?? choices[0]!;
+  }
+  function address(name: StringFlag, family?: Family): Address | undefined {
+    const value = values[name].trim();
+    if (value === "") return undefined;
+    const found = Address.tryParse(value);
+    if (found !== undefined && found.family === (family ?? found.family)) return found;
+    findings.fault(name, `it must be an ${family ? `IPv${family}` : "IP"} address`);
+    return undefined;
+  }
+  function list<T>(name: ListFlag, mustBe: string, parse: (value: string) => T | undefined): T[] {
+    return values[name].flatMap((value) => {
+      const found = parse(value.trim());
+      if (found === undefined) findings.fault(name, mustBe, value);
+      return found === undefined ? [] : [found];
+    });
+  }
+  function url(name: StringFlag): URL | undefined {
+    const value = values[name].trim();
+    if (value === "") return undefined;
+    const found = parseEndpoint(value);
+    if (typeof found !== "string") return found;
+    findings.fault(name, found);
+    return undefined;
+  }
+
+  return {
+    etcdEndpoints: readEtcdEndpoints(values, findings),
+    etcdPrefix: posix.normalize(text("etcd-prefix").trim()).replace(/\/+$/, ""),
+    etcdApi: choice("etcd-api", ["auto", "v3", "v2"]),
+    ...readEtcdIdentity(values, findings),
+    subnetFile: text("subnet-file"),
+    subnetLeaseRenewMarginMinutes: integer("subnet-lease-renew-margin", 1, 1439),
+    onLeaseLoss: choice("on-lease-loss", ["keep", "reassign"]),
+    iface: list(
+      "iface",
+      "it must be an interface name or an IP address",
+      (value) => /^[^\s/]+$/.test(value) ? value : undefined,
+    ),
+    ifaceRegex: list("iface-regex", "it must be a regular expression (RE2)", tryParseRegex),
+    ...optional("ifaceCanReach", address("iface-can-reach")),
+    ...optional("publicIp", address("public-ip", 4)),
+    ...optional("publicIpv6", address("public-ipv6", 6)),
+    waitNetworkSeconds: integer("wait-network", 0, DAY_SECONDS),
+    ipMasq: values["ip-masq"],
+    ipMasqFullyRandomDisable: values["ip-masq-fully-random-disable"],
+    noMasqCidr: list(
+      "no-masq-cidr",
+      "it must be a network such as 10.0.0.0/8",
+      (value) => Prefix.tryParse(value),
+    ),
+    iptablesForwardRules: values["iptables-forward-rules"],
+    iptablesResyncSeconds: integer("iptables-resync", 1, DAY_SECONDS),
+    ipBlackholeRoute: values["ip-blackhole-route"],
+    ...optional("aliVpcEndpoint", url("ali-vpc-endpoint")),
+    ...optional("aliEcsEndpoint", url("ali-ecs-endpoint")),
+    aliMetadataEndpoint: url("ali-metadata-endpoint") ?? new URL("http://100.100.100.200"),
+    healthzIp: address("healthz-ip") ?? Address.unspecified(4), // as Go listens for ""
+    healthzPort: integer("healthz-port", 0, 65_535),
+    logFormat: choice("log-format", ["human", "json"]),
+    verbosity: integer("v", 0, 2 ** 31 - 1),
+  };
+}
+
+type FlagOfType<T> = {
+  [Name in FlagName]: FlagValues[Name] extends T ? Name : never;
+}[FlagName];
+type StringFlag = FlagOfType<string>;
+type IntegerFlag = FlagOfType<number>;
+type ListFlag = FlagOfType<readonly string[]>;
+
+function readEtcdEndpoints(values: FlagValues, findings: OptionFindings): URL[] {
+  const name = "etcd-endpoints";
+  const endpoints = new Map<string, URL>();
+  for (const part of values[name].split(",").map((each) => each.trim())) {
+    if (part === "") continue;
+    const url = parseEndpoint(part);
+    if (typeof url === "string") {
+      findings.fault(name, url, part);
+    } else if (url.pathname !== "/" || url.search !== "" || url.hash !== "") {
+      findings.fault(name, "it must end after the port; see --etcd-prefix for the path", part);
+    } else {
+      endpoints.set(url.href, url);
+    }
+  }
+  if (values[name].split(",").every((each) => each.trim() === "")) {
+    findings.fault(name, "it must name one endpoint at least");
+  }
+  return [...endpoints.values()];
+}
+
+function readEtcdIdentity(values: FlagValues, findings: OptionFindings) {
+  const file = (name: "etcd-cafile" | "etcd-certfile" | "etcd-keyfile") =>
+    values[name].trim() === "" ? undefined : values[name];
+  const [cafile, certfile, keyfile] = [
+    file("etcd-cafile"),
+    file("etcd-certfile"),
+    file("etcd-keyfile"),
+  ];
+  if ((certfile === undefined) !== (keyfile === undefined)) {
+    const [given, missing] = certfile === undefined
+      ? ["--etcd-keyfile", "--etcd-certfile"]
+      : ["--etcd-certfile", "--etcd-keyfile"];
+    findings.conflict(`${given} is given without ${missing}; give both, or neither`);
+  }
+  const hasFiles = [cafile, certfile, keyfile].some((each) => each !== undefined);
+  if (hasFiles && !/https:\/\//i.test(values["etcd-endpoints"])) {
+    findings.warn(
+      "--etcd-cafile, --etcd-certfile and --etcd-keyfile have no effect: " +
+        "no endpoint in --etcd-endpoints starts with https://",
+    );
+  }
+  const [username, password] = [values["etcd-username"], values["etcd-password"]];
+  if ((username === "") !== (password === "")) {
+    const [given, missing] = username === ""
+      ? ["--etcd-password", "--etcd-username"]
+      : ["--etcd-username", "--etcd-password"];
+    findings.conflict(`${given} is given without ${missing}; give both, or neither`);
+  }
+  return {
+    ...optional("etcdCafile", cafile),
+    ...optional("etcdCertfile", certfile),
+    ...optional("etcdKeyfile", keyfile),
+    ...optional("etcdUsername", username || undefined),
+    ...optional("etcdPassword", password === "" ? undefined : new Secret(password)),
+  };
+}
+
+/** The URL, or what it must be. */
+function parseEndpoint(text: string): URL | string {
+  const url = URL.parse(text);
+  if (url === null || !/^https?:\/\//i.test(text)) {
+    return "it must be a URL that starts with http:// or https://";
+  }
+  if (url.username !== "" || url.password !== "") {
+    return "it must hold no user and password (for etcd, there is FLANNELD_ETCD_PASSWORD)";
+  }
+  return url;
+}
+
+function tryParseRegex(text: string): RegExp | undefined {
+  if (text === "") return undefined;
+  try {
+    return parseGoRegex(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** `{ [name]: value }`, or nothing for `undefined`, as exactOptionalPropertyTypes asks for. */
+function optional<Name extends string, T>(name: Name, value: T | undefined) {
+  return (value === undefined ? {} : { [name]: value }) as { readonly [K in Name]?: T };
+}

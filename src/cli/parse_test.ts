@@ -1,0 +1,345 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { UsageError } from "../errors.ts";
+import { environmentName, type Flag, FLAGS } from "./flags.ts";
+import type { Options } from "./options.ts";
+import { parseCommandLine, SECRET_FLAGS } from "./parse.ts";
+
+type Environment = Record<string, string>;
+
+function run(args: string[], environment: Environment = {}) {
+  const commandLine = parseCommandLine(args, environment);
+  assert.equal(commandLine.action, "run");
+  return commandLine;
+}
+
+function optionsOf(args: string[], environment: Environment = {}): Options {
+  return run(args, environment).options;
+}
+
+function faultsOf(args: string[], environment: Environment = {}): string[] {
+  try {
+    parseCommandLine(args, environment);
+  } catch (error) {
+    assert.ok(error instanceof UsageError, String(error));
+    return error.message.split("\n");
+  }
+  return [];
+}
+
+/** Values as text, for comparison. */
+function plain(options: Options): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(options).map(([name, value]) => [
+      name,
+      Array.isArray(value) ? value.map(String) : typeof value === "object" ? String(value) : value,
+    ]),
+  );
+}
+
+Deno.test("parseCommandLine() has upstream's defaults", () => {
+  assert.deepEqual(plain(optionsOf([])), {
+    etcdEndpoints: ["http://127.0.0.1:4001/", "http://127.0.0.1:2379/"],
+    etcdPrefix: "/coreos.com/network",
+    etcdApi: "auto",
+    subnetFile: "/run/flannel/subnet.env",
+    subnetLeaseRenewMarginMinutes: 60,
+    onLeaseLoss: "keep",
+    iface: [],
+    ifaceRegex: [],
+    waitNetworkSeconds: 60,
+    ipMasq: false,
+    ipMasqFullyRandomDisable: false,
+    noMasqCidr: [],
+    iptablesForwardRules: true,
+    iptablesResyncSeconds: 5,
+    ipBlackholeRoute: false,
+    aliMetadataEndpoint: "http://100.100.100.200/",
+    healthzIp: "0.0.0.0",
+    healthzPort: 0,
+    logFormat: "human",
+    verbosity: 0,
+  });
+});
+
+Deno.test("parseCommandLine() knows every upstream flag, by flag and by variable", () => {
+  const upstream = `etcd-endpoints etcd-prefix etcd-keyfile etcd-certfile etcd-cafile etcd-username
+    etcd-password iface iface-regex iface-can-reach subnet-file public-ip public-ipv6
+    subnet-lease-renew-margin ip-masq ip-masq-fully-random-disable kube-subnet-mgr kube-api-url
+    kube-annotation-prefix kubeconfig-file net-config-path set-node-network-unavailable healthz-ip
+    healthz-port iptables-resync iptables-forward-rules ip-blackhole-route version v vmodule
+    log_backtrace_at`.split(/\s+/);
+  const names = FLAGS.map((flag) => flag.name as string);
+  for (const name of upstream) assert.ok(names.includes(name), name);
+  assert.equal(new Set(names).size, names.length);
+  assert.equal(environmentName("log_backtrace_at"), "FLANNELD_LOG_BACKTRACE_AT");
+  assert.equal(environmentName("v"), "FLANNELD_V");
+});
+
+Deno.test("parseCommandLine() reads Go's flag syntax", () => {
+  const options = optionsOf([
+    "-etcd-endpoints=http://10.0.0.5:2379, https://etcd.example:2379 ,http://10.0.0.5:2379/",
+    "--etcd-prefix",
+    "//net//work/",
+    "--ip-masq",
+    "-iptables-forward-rules=F",
+    "--iface=eth0",
+    "--iface",
+    "10.0.0.7",
+    "-iface-regex=^eth\\d$",
+    "--healthz-port",
+    "0x1f90",
+    "-v=1",
+    "-v",
+    "1_0",
+    "--no-masq-cidr=10.0.0.0/8",
+    "--no-masq-cidr=fd00::/8",
+    "--public-ip=192.0.2.1",
+    "--public-ipv6=2001:DB8::1",
+    "--on-lease-loss=reassign",
+    "--ali-vpc-endpoint=http://127.0.0.1:8080/vpc",
+    "--",
+  ]);
+  assert.deepEqual(options.etcdEndpoints.map(String), [
+    "http://10.0.0.5:2379/",
+    "https://etcd.example:2379/",
+  ]);
+  assert.equal(options.etcdPrefix, "/net/work");
+  assert.equal(options.ipMasq, true);
+  assert.equal(options.iptablesForwardRules, false);
+  assert.deepEqual(options.iface, ["eth0", "10.0.0.7"]);
+  assert.ok(options.ifaceRegex[0]!.test("eth1"));
+  assert.equal(options.healthzPort, 8080);
+  assert.equal(options.verbosity, 10);
+  assert.deepEqual(options.noMasqCidr.map(String), ["10.0.0.0/8", "fd00::/8"]);
+  assert.equal(String(options.publicIp), "192.0.2.1");
+  assert.equal(String(options.publicIpv6), "2001:db8::1");
+  assert.equal(options.onLeaseLoss, "reassign");
+  assert.equal(String(options.aliVpcEndpoint), "http://127.0.0.1:8080/vpc");
+});
+
+Deno.test("parseCommandLine() takes a variable for each flag that is not given", () => {
+  const environment = {
+    FLANNELD_ETCD_ENDPOINTS: "http://10.0.0.5:2379",
+    FLANNELD_IFACE: "eth0,eth1",
+    FLANNELD_IP_MASQ: "true",
+    FLANNELD_V: "2",
+    FLANNELD_ETCD_PREFIX: "",
+    FLANNELD_HEALTHZ_PORT: "bad, but not looked at",
+    FLANNELD_VERSION: "true",
+    FLANNELD_HELP: "true",
+    FLANNELD_SERVICE_HOST: "10.96.0.1",
+    HOME: "/root",
+  };
+  const { options, warnings } = run(["--healthz-port=8080"], environment);
+  assert.equal(String(options.etcdEndpoints), "http://10.0.0.5:2379/");
+  assert.deepEqual(options.iface, ["eth0,eth1"], "one element, as upstream");
+  assert.equal(options.ipMasq, true);
+  assert.equal(options.verbosity, 2);
+  assert.equal(options.etcdPrefix, "/coreos.com/network");
+  assert.equal(options.healthzPort, 8080);
+  assert.deepEqual(warnings, []);
+  assert.deepEqual(run([], { FLANNELD_IFCAE: "eth0" }).warnings, [
+    "FLANNELD_IFCAE is not known and has no effect; did you mean FLANNELD_IFACE?",
+  ]);
+});
+
+Deno.test("parseCommandLine() sees --help and --version before anything else", () => {
+  for (const args of [["-h"], ["--help"], ["-help"], ["--ip-masq", "-h"], ["--bogus", "--help"]]) {
+    assert.deepEqual(parseCommandLine(args, { FLANNELD_V: "bad" }), { action: "help" });
+  }
+  for (const args of [["--version"], ["-version=true"], ["--v=2", "--version"]]) {
+    assert.deepEqual(parseCommandLine(args, { FLANNELD_V: "bad" }), { action: "version" });
+  }
+  assert.equal(parseCommandLine(["--version=false"], {}).action, "run");
+});
+
+Deno.test("parseCommandLine() says in one line what is wrong", () => {
+  const cases: [string[], string][] = [
+    [["--etcd-endpoint=x"], "Unknown flag --etcd-endpoint; did you mean --etcd-endpoints?"],
+    [["--colour", "red"], "Unknown flag --colour; see --help for all flags"],
+    [
+      ["--ip-masq", "false"],
+      'Unexpected argument "false" after --ip-masq: ' +
+      'a boolean takes its value with "=", as in --ip-masq=false',
+    ],
+    [["--ip-masq=true", "x"], 'Unexpected argument "x": flanneld takes flags only'],
+    [["--", "--ip-masq"], 'Unexpected argument "--ip-masq": flanneld takes flags only'],
+    [["run"], 'Unexpected argument "run": flanneld takes flags only'],
+    [["-"], 'Unexpected argument "-": flanneld takes flags only'],
+    [["---v=1"], 'Cannot read argument "---v=1": flags look like --name=value'],
+    [["--=1"], 'Cannot read argument "--=1": flags look like --name=value'],
+    [["--iface"], "Flag --iface needs a value, as in --iface=NAME|IP"],
+    [["--ip-masq=yes"], 'Invalid value "yes" for --ip-masq: it must be true or false'],
+    [["--ip-masq="], 'Invalid value "" for --ip-masq: it must be true or false'],
+    [["-v=debug"], 'Invalid value "debug" for --v: it must be a whole number'],
+    [["-v=-1"], 'Invalid value "-1" for --v: it must be a whole number from 0 to 2147483647'],
+    [
+      ["--subnet-lease-renew-margin=0"],
+      'Invalid value "0" for --subnet-lease-renew-margin: ' +
+      "it must be a whole number from 1 to 1439",
+    ],
+    [
+      ["--subnet-lease-renew-margin=1440"],
+      'Invalid value "1440" for ' +
+      "--subnet-lease-renew-margin: it must be a whole number from 1 to 1439",
+    ],
+    [
+      ["--iptables-resync=0"],
+      'Invalid value "0" for --iptables-resync: ' +
+      "it must be a whole number from 1 to 86400",
+    ],
+    [
+      ["--healthz-port=65536"],
+      'Invalid value "65536" for --healthz-port: ' +
+      "it must be a whole number from 0 to 65535",
+    ],
+    [
+      ["--healthz-ip=localhost"],
+      'Invalid value "localhost" for --healthz-ip: ' +
+      "it must be an IP address",
+    ],
+    [["--public-ip=::1"], 'Invalid value "::1" for --public-ip: it must be an IPv4 address'],
+    [
+      ["--public-ipv6=1.2.3.4"],
+      'Invalid value "1.2.3.4" for --public-ipv6: ' +
+      "it must be an IPv6 address",
+    ],
+    [
+      ["--iface-can-reach=10.0.0"],
+      'Invalid value "10.0.0" for --iface-can-reach: ' +
+      "it must be an IP address",
+    ],
+    [
+      ["--iface="],
+      'Invalid value "" for --iface: ' +
+      "it must be an interface name or an IP address",
+    ],
+    [
+      ["--iface-regex=eth("],
+      'Invalid value "eth(" for --iface-regex: ' +
+      "it must be a regular expression (RE2)",
+    ],
+    [
+      ["--no-masq-cidr=10.0.0.0"],
+      'Invalid value "10.0.0.0" for --no-masq-cidr: ' +
+      "it must be a network such as 10.0.0.0/8",
+    ],
+    [
+      ["--etcd-endpoints=10.0.0.5:2379"],
+      'Invalid value "10.0.0.5:2379" for --etcd-endpoints: ' +
+      "it must be a URL that starts with http:// or https://",
+    ],
+    [
+      ["--etcd-endpoints=,"],
+      'Invalid value "," for --etcd-endpoints: ' +
+      "it must name one endpoint at least",
+    ],
+    [
+      ["--etcd-endpoints=http://a:1/v2"],
+      'Invalid value "http://a:1/v2" for --etcd-endpoints: ' +
+      "it must end after the port; see --etcd-prefix for the path",
+    ],
+    [["--etcd-prefix="], 'Invalid value "" for --etcd-prefix: it must not be empty'],
+    [["--etcd-api=v4"], 'Invalid value "v4" for --etcd-api: it must be one of: auto, v3, v2'],
+    [
+      ["--ali-ecs-endpoint=ecs.aliyuncs.com"],
+      'Invalid value "ecs.aliyuncs.com" for ' +
+      "--ali-ecs-endpoint: it must be a URL that starts with http:// or https://",
+    ],
+    [
+      ["--etcd-certfile=a", "--etcd-endpoints=https://a"],
+      "--etcd-certfile is given without --etcd-keyfile; give both, or neither",
+    ],
+    [
+      ["--etcd-keyfile=a", "--etcd-endpoints=https://a"],
+      "--etcd-keyfile is given without --etcd-certfile; give both, or neither",
+    ],
+    [
+      ["--etcd-username=root"],
+      "--etcd-username is given without --etcd-password; give both, or neither",
+    ],
+  ];
+  for (const [args, expected] of cases) {
+    assert.deepEqual(faultsOf(args), [expected], args.join(" "));
+  }
+});
+
+Deno.test("parseCommandLine() reports every fault together, the environment's by variable", () => {
+  assert.deepEqual(
+    faultsOf(["--ip-msaq", "--healthz-port=x"], { FLANNELD_V: "much", FLANNELD_PUBLIC_IP: "x" }),
+    [
+      "Unknown flag --ip-msaq; did you mean --ip-masq?",
+      'Invalid value "x" for --healthz-port: it must be a whole number',
+      'Invalid value "much" for FLANNELD_V: it must be a whole number',
+      'Invalid value "x" for FLANNELD_PUBLIC_IP: it must be an IPv4 address',
+    ],
+  );
+});
+
+Deno.test("parseCommandLine() refuses flags of parts that are not built, by name", () => {
+  const refused = FLAGS.filter((flag: Flag) => flag.refused !== undefined);
+  assert.equal(refused.length, 8);
+  for (const flag of refused as readonly Flag[]) {
+    const other = flag.type === "bool" ? String(!flag.default) : "other";
+    const argument = `--${flag.name}=${other}`;
+    const expected = ` is not available in this version; ${flag.refused}`;
+    assert.deepEqual(faultsOf([argument]), [`--${flag.name}${expected}`]);
+    const variable = environmentName(flag.name);
+    assert.deepEqual(faultsOf([], { [variable]: other }), [`${variable}${expected}`]);
+    assert.deepEqual(faultsOf([`--${flag.name}=${flag.default}`]), []);
+  }
+});
+
+Deno.test("parseCommandLine() keeps the password out of every text", () => {
+  const canary = "canary-7d1f";
+  const { etcdUsername, etcdPassword } = optionsOf([
+    "--etcd-username=root",
+    `--etcd-password=${canary}`,
+  ]);
+  assert.equal(etcdUsername, "root");
+  assert.equal(etcdPassword?.reveal(), canary);
+  assert.deepEqual(SECRET_FLAGS, ["etcd-password"]);
+  const faulty: [string[], Environment][] = [
+    [[`--etcd-password=${canary}`], {}],
+    [[], { FLANNELD_ETCD_PASSWORD: canary }],
+    [[`--etcd-pasword=${canary}`], {}],
+    [["--etcd-pasword", canary], {}],
+    [[`--etcd-password${canary}`], {}],
+    [["--etcd-password", "my", canary], {}],
+    [[`--etcd-endpoints=http://root:${canary}@10.0.0.5:2379`], {}],
+    [[`--etcd-endpoints=http://root:${canary}/@10.0.0.5:2379`], {}],
+    [[], { FLANNELD_ETCD_ENDPOINTS: `root:${canary}@10.0.0.5:2379` }],
+    [[`--ali-vpc-endpoint=http://u:${canary}@127.0.0.1`], {}],
+  ];
+  for (const [args, environment] of faulty) {
+    const faults = faultsOf(args, environment);
+    assert.ok(faults.length > 0, args.join(" "));
+    assert.doesNotMatch(faults.join("\n"), /canary/);
+  }
+});
+
+Deno.test("parseCommandLine() warns of flags without effect", () => {
+  assert.deepEqual(run(["--no-masq-cidr=10.0.0.0/8", "--etcd-cafile=/ca.pem"]).warnings, [
+    "--etcd-cafile, --etcd-certfile and --etcd-keyfile have no effect: " +
+    "no endpoint in --etcd-endpoints starts with https://",
+    "--no-masq-cidr has no effect without --ip-masq",
+  ]);
+});
+
+Deno.test("parseCommandLine() of any arguments throws nothing but UsageError", () => {
+  const argument = fc.oneof(
+    fc.string(),
+    fc.tuple(
+      fc.constantFrom("-", "--", "---"),
+      fc.constantFrom(...FLAGS.map((flag) => flag.name), "bogus"),
+      fc.constantFrom("", "="),
+      fc.oneof(fc.string(), fc.constantFrom("", "true", "1", "10.0.0.0/8", "http://a", "::1")),
+    ).map((parts) => parts.join("")),
+  );
+  fc.assert(fc.property(fc.array(argument, { maxLength: 6 }), fc.string(), (args, text) => {
+    for (const fault of faultsOf(args, { FLANNELD_IFACE: text, FLANNELD_V: text })) {
+      assert.doesNotMatch(fault, /\n/);
+    }
+  }));
+});
