@@ -43,6 +43,11 @@ export interface ReconcilerOptions {
    * Pause before a requested round, in which further requests fold into it. @default {20}
    */
   readonly settleMs?: number;
+  /**
+   * Runs at the start of each round, to gather what the stages' desired state depends on. If it
+   * fails, the round changes nothing and counts as failed.
+   */
+  readonly prepare?: (options: { signal: AbortSignal }) => Promise<void>;
   readonly log: Logger;
   readonly onReport?: (report: RoundReport) => void;
 }
@@ -108,7 +113,15 @@ export class Reconciler {
       this.#logChanges(kind, changes.filter((change) => !failures.has(change)));
       changed += changes.length - failed.length;
     };
-    for (const stage of this.#options.stages) {
+    let stages = this.#options.stages;
+    try {
+      await this.#options.prepare?.({ signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      problems.push(describeError(error));
+      stages = [];
+    }
+    for (const stage of stages) {
       try {
         const desired = stage.desired();
         if (desired === undefined) {

@@ -87,4 +87,6 @@ export interface DesiredState {
   readonly routes?: readonly RouteSpec[];
   readonly cloudRoutes?: readonly CloudRouteSpec[];
   readonly sourceDestChecks?: readonly SourceDestCheckSpec[];
+  /** Where packets of pods can go unmasqueraded, since answers find the way back. */
+  readonly noMasqueradeCidrs?: readonly Prefix[];
 }

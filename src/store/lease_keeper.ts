@@ -71,7 +71,8 @@ export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   readonly #ttlSeconds: number;
   readonly #now: () => number;
-  readonly #value: string;
+  #attributes: LeaseAttributes;
+  #value: string;
   #lease: Lease;
   #entry: Entry;
   #expiresAt: number | undefined;
@@ -86,6 +87,7 @@ export class LeaseKeeper {
     this.#options = options;
     this.#ttlSeconds = options.ttlSeconds ?? LEASE_TTL_SECONDS;
     this.#now = options.now ?? Date.now;
+    this.#attributes = options.attributes;
     this.#value = encodeLeaseValue(options.attributes);
     this.#lease = lease;
     this.#entry = entry;
@@ -117,6 +119,19 @@ export class LeaseKeeper {
       expiresAt: this.#expiresAt,
       ...(this.#trouble === undefined ? {} : { trouble: this.#trouble }),
     };
+  }
+
+  /** Publishes other attributes, such as a changed address, under the same key. */
+  publish(attributes: LeaseAttributes): void {
+    const value = encodeLeaseValue(attributes);
+    if (value === this.#value) return;
+    this.#attributes = attributes;
+    this.#value = value;
+    this.#lease = { ...this.#lease, attributes };
+    this.#lastRewrite = -Infinity;
+    this.#suspect = true;
+    this.#wakeup.wake();
+    this.#changed();
   }
 
   /** Takes note of what a watch of the store says about the own key. */
@@ -196,7 +211,7 @@ export class LeaseKeeper {
 
   /** Brings the own key to what it should be, whatever happened to it. */
   async #verify(signal: AbortSignal): Promise<void> {
-    const { registry, log, attributes } = this.#options;
+    const { registry, log } = this.#options;
     const subnet = formatSubnet(this.#lease.subnet);
     this.#suspect = false;
     try {
@@ -213,11 +228,12 @@ export class LeaseKeeper {
         this.#markHeld(created);
         return;
       }
+      const untouched = entry.revision === this.#entry.revision;
       let owner: LeaseAttributes | undefined;
       try {
         owner = parseLeaseValue(entry.value);
       } catch { /* not a lease: nobody's */ }
-      if (owner && !isOwnedBy(owner, attributes)) {
+      if (owner && !untouched && !isOwnedBy(owner, this.#attributes)) {
         await this.#lose(`${owner.publicIp ?? owner.publicIpv6} holds ${subnet} now`, signal);
         return;
       }
@@ -226,12 +242,13 @@ export class LeaseKeeper {
         return;
       }
       // Our address but another value: an upstream daemon on this host, or someone's edit.
-      if (this.#now() - this.#lastRewrite < REWRITE_INTERVAL_MS) {
+      if (!untouched && this.#now() - this.#lastRewrite < REWRITE_INTERVAL_MS) {
         await this.#adopt(entry, signal);
         return;
       }
       this.#lastRewrite = this.#now();
-      log.warn("Lease value was changed by someone else and is written again", { subnet });
+      if (untouched) log.info("Publishing changed attributes of this host", { subnet });
+      else log.warn("Lease value was changed by someone else and is written again", { subnet });
       const updated = await registry.update(
         entry.key,
         this.#value,
@@ -270,7 +287,10 @@ export class LeaseKeeper {
     this.#lost = reason;
     this.#changed();
     if (onLeaseLoss !== "reassign") return;
-    const { lease, entry } = await acquire({ ...this.#options, previous: undefined }, { signal });
+    const { lease, entry } = await acquire(
+      { ...this.#options, attributes: this.#attributes, previous: undefined },
+      { signal },
+    );
     log.warn("Another subnet was leased in place of the lost one", {
       subnet: formatSubnet(lease.subnet),
       lost: formatSubnet(this.#lease.subnet),

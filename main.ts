@@ -1,0 +1,11 @@
+/**
+ * flanneld: flags, signals and exit code; everything else is in `src/app/daemon.ts`.
+ *
+ * Exit codes: 0 after SIGINT, SIGTERM, `--help` and `--version`; 1 when only a person can mend
+ * what is wrong; 2 for a wrong command line or environment.
+ *
+ * @module
+ */
+import { runCommand } from "./src/app/command.ts";
+
+if (import.meta.main) Deno.exit(await runCommand(Deno.args));

@@ -1,0 +1,91 @@
+import denoConfig from "../../deno.json" with { type: "json" };
+import { hideArguments } from "../cli/hide_arguments.ts";
+import { parseCommandLine, SECRET_FLAGS } from "../cli/parse.ts";
+import { usage } from "../cli/usage.ts";
+import { describeError, OperatorError, UsageError } from "../errors.ts";
+import { createLogger } from "../log.ts";
+import { redact } from "../secret.ts";
+import { openNotifier } from "../util/notify.ts";
+import { runDaemon } from "./daemon.ts";
+
+/** How long an orderly end may take before the process ends anyway. */
+const STOP_LIMIT_MS = 1_800;
+
+/**
+ * Runs the command line `args` and answers the exit code: 0 after a signal, help and version; 1
+ * when a person must mend something; 2 for a wrong command line or environment.
+ */
+export async function runCommand(args: readonly string[]): Promise<number> {
+  const hideProblem = hideArguments(SECRET_FLAGS);
+  const environment = Deno.env.toObject();
+  let command;
+  try {
+    command = parseCommandLine(args, environment);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    for (const line of error.message.split("\n")) write(Deno.stderr, `flanneld: ${redact(line)}\n`);
+    return 2;
+  }
+  if (command.action === "help") {
+    write(Deno.stdout, usage());
+    return 0;
+  }
+  if (command.action === "version") {
+    write(Deno.stdout, `flanneld ${denoConfig.version} (Deno ${Deno.version.deno})\n`);
+    return 0;
+  }
+
+  const { options, warnings } = command;
+  const log = createLogger({ format: options.logFormat, verbosity: options.verbosity });
+  for (const warning of warnings) log.warn(warning);
+  if (hideProblem !== undefined) log.warn(hideProblem);
+  using notifier = openNotifier(environment["NOTIFY_SOCKET"]);
+  if (notifier.problem !== undefined) log.warn(notifier.problem);
+
+  const stop = new AbortController();
+  let stopTimer: number | undefined;
+  const onSignal = (name: Deno.Signal) => {
+    if (stop.signal.aborted) Deno.exit(0); // a second signal ends at once
+    log.info(`${name} received: stopping; the data plane stays as it is`);
+    notifier.stopping();
+    stopTimer = setTimeout(() => Deno.exit(0), STOP_LIMIT_MS);
+    stop.abort(new Stopped());
+  };
+  const onInterrupt = () => onSignal("SIGINT");
+  const onTerminate = () => onSignal("SIGTERM");
+  Deno.addSignalListener("SIGINT", onInterrupt);
+  Deno.addSignalListener("SIGTERM", onTerminate);
+  try {
+    await runDaemon({
+      options,
+      environment,
+      log,
+      notifier,
+      signal: stop.signal,
+      version: denoConfig.version,
+    });
+    return 0;
+  } catch (error) {
+    if (stop.signal.aborted) return 0;
+    notifier.status(describeError(error));
+    log.error(describeError(error));
+    if (!(error instanceof OperatorError) && error instanceof Error && error.stack) {
+      log.debug("This is a fault of flanneld", { stack: error.stack });
+    }
+    return 1;
+  } finally {
+    clearTimeout(stopTimer);
+    Deno.removeSignalListener("SIGINT", onInterrupt);
+    Deno.removeSignalListener("SIGTERM", onTerminate);
+  }
+}
+
+/** Why everything ends: somebody asked for it. */
+class Stopped extends Error {
+  override message = "flanneld was asked to stop";
+}
+
+function write(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  let bytes = new TextEncoder().encode(text);
+  while (bytes.length > 0) bytes = bytes.subarray(stream.writeSync(bytes));
+}

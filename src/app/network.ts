@@ -1,0 +1,80 @@
+import { type AnyBackend, findBackend } from "../backends/mod.ts";
+import { type NetworkConfig, parseNetworkConfig } from "../config/network_config.ts";
+import { ConfigError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import type { Registry } from "../store/registry.ts";
+import { Backoff } from "../util/time.ts";
+import { patiently } from "./patience.ts";
+
+/** The network config, and its backend's part of it. */
+export interface ConfiguredNetwork {
+  readonly text: string;
+  readonly network: NetworkConfig;
+  readonly backend: AnyBackend;
+  /** What `backend.parseConfig()` made of the `Backend` object. */
+  readonly backendConfig: unknown;
+}
+
+/** Options of {@linkcode waitForNetworkConfig}. */
+export interface WaitForNetworkConfigOptions {
+  readonly registry: Registry;
+  /** `--etcd-prefix`, for the hint. */
+  readonly prefix: string;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  readonly onStatus: (text: string) => void;
+}
+
+/**
+ * The network config, as soon as the store has one.
+ *
+ * @throws {ConfigError} If it is wrong; with every fault.
+ */
+export async function waitForNetworkConfig(
+  options: WaitForNetworkConfigOptions,
+): Promise<ConfiguredNetwork> {
+  const { registry, prefix, log, signal, onStatus } = options;
+  const absent = new Backoff({ initialMs: 1_000, maxMs: 10_000 });
+  for (let waiting = false;; waiting = true) {
+    const text = await patiently(
+      "read the network config",
+      () => registry.readConfig({ signal }),
+      { log, signal, onStatus, initialMs: 500, maxMs: 10_000 },
+    );
+    if (text !== undefined) return configureNetwork(text, log);
+    if (!waiting) {
+      const hint = `etcdctl put ${prefix}/config '{"Network":"10.24.0.0/16","Backend":{…}}'`;
+      log.warn(`There is no network config at ${prefix}/config in ${registry.description}; ` +
+        `waiting for it. Write it with: ${hint}`);
+      onStatus(`Waiting for the network config at ${prefix}/config`);
+    }
+    await absent.wait({ signal });
+  }
+}
+
+/** Parses the network config and its backend's part; all faults are reported together. */
+export function configureNetwork(text: string, log: Logger): ConfiguredNetwork {
+  let backendConfig: unknown;
+  const { config: network, warnings } = parseNetworkConfig(text, {
+    readBackend({ type, options }) {
+      const parsed = findBackend(type).parseConfig(options);
+      backendConfig = parsed.config;
+      return parsed.warnings;
+    },
+  });
+  for (const warning of warnings) log.warn(warning);
+  const backend = findBackend(network.backend.type);
+  requireFamilies(backend, network);
+  return { text, network, backend, backendConfig };
+}
+
+function requireFamilies(backend: AnyBackend, network: NetworkConfig): void {
+  const missing = ([4, 6] as const).filter((family) =>
+    network[family === 4 ? "ipv4" : "ipv6"] && !backend.families.includes(family)
+  );
+  if (missing.length > 0) {
+    throw new ConfigError("network config", missing.map((family) =>
+      `backend ${backend.type} cannot carry IPv${family}; set EnableIPv${family} to false, or ` +
+      "choose another backend"));
+  }
+}
