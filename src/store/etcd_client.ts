@@ -1,15 +1,15 @@
 import type { Logger } from "../log.ts";
 import { abortable } from "../util/abortable.ts";
 import { EtcdConnection, type Methods } from "./etcd_connection.ts";
-import { EtcdError } from "./etcd_error.ts";
+import { EtcdError, joinFailures } from "./etcd_error.ts";
 import type { EtcdSettings } from "./etcd_options.ts";
-import { type CallOptions, StoreError } from "./registry.ts";
+import type { CallOptions } from "./registry.ts";
 
 /** How long a member may take to answer while there is another one to ask. */
-const FAILOVER_MS = 2_500;
+export const FAILOVER_MS = 2_500;
 /** How long the last member to be asked may take: etcd may be slow, and there is no better one. */
 const LAST_CONNECT_MS = 5_000;
-const LAST_REQUEST_MS = 10_000;
+export const LAST_REQUEST_MS = 10_000;
 
 /**
  * A cluster of etcd: one connection at a time, kept while it works. A call that meets a member
@@ -64,8 +64,7 @@ export class EtcdClient implements Disposable {
         return await ask(connection, last || !options.idempotent ? LAST_REQUEST_MS : FAILOVER_MS);
       } catch (error) {
         options.signal.throwIfAborted();
-        if (!(error instanceof EtcdError)) throw error;
-        if (!isPassing(error)) throw error;
+        if (!(error instanceof EtcdError) || !error.isPassing) throw error;
         if (connection !== undefined) this.release(connection, error);
         if (error.mayHaveRun && connection !== undefined && !options.idempotent) throw error;
         failures.push(error);
@@ -118,7 +117,7 @@ export class EtcdClient implements Disposable {
       this.#log.debug("connected to etcd member", { endpoint: endpoint.url });
       return connection;
     } catch (error) {
-      if (error instanceof EtcdError && isPassing(error)) this.#advance();
+      if (error instanceof EtcdError && error.isPassing) this.#advance();
       throw error;
     } finally {
       this.#opening = undefined;
@@ -128,25 +127,4 @@ export class EtcdClient implements Disposable {
   #advance(): void {
     this.#next = (this.#next + 1) % this.settings.endpoints.length;
   }
-}
-
-/** Whether another member, or another connection, may do better. */
-function isPassing(error: EtcdError): boolean {
-  switch (error.kind) {
-    case "unreachable":
-    case "lost":
-    case "timeout":
-    case "unready":
-      return true;
-    default:
-      return false;
-  }
-}
-
-function joinFailures(failures: readonly EtcdError[]): StoreError {
-  const last = failures.at(-1)!;
-  const reasons = new Map(failures.map(({ endpoint, detail }) => [endpoint, detail]));
-  if (reasons.size === 1) return last;
-  const list = [...reasons].map(([endpoint, detail]) => `${endpoint} (${detail})`).join(", ");
-  return new StoreError("unavailable", `Cannot reach etcd at ${list}`, { cause: last });
 }

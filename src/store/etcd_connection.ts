@@ -20,7 +20,7 @@ import { OperatorError } from "../errors.ts";
 import { EtcdError, fromGrpcError } from "./etcd_error.ts";
 import { configKey, type Endpoint, type EtcdSettings } from "./etcd_options.ts";
 import { describeTlsError, readTlsFiles } from "./tls_files.ts";
-import { openTlsTunnel } from "./tls_tunnel.ts";
+import { Http2RefusedError, openTlsTunnel } from "./tls_tunnel.ts";
 
 /** The unary calls in use: service, request, response. */
 export interface Methods {
@@ -330,6 +330,11 @@ export class EtcdConnection implements Disposable {
   }
 }
 
+/** etcd3, loaded when first asked for: 100 ms and 40 MB that another store need not pay. */
+export function loadEtcd3(): Promise<typeof import("etcd3")> {
+  return import("etcd3");
+}
+
 /** What grpc-js is to connect to: the endpoint, or the way into a TLS tunnel to it. */
 async function openTarget(
   endpoint: Endpoint,
@@ -347,6 +352,9 @@ async function openTarget(
   } catch (cause) {
     options.signal.throwIfAborted();
     if (cause instanceof OperatorError) throw cause;
+    if (cause instanceof Http2RefusedError) {
+      throw new EtcdError("not-served", endpoint.url, "the v3 API is not served there", { cause });
+    }
     const detail = timeout.aborted ? "no answer" : describeTlsError(cause, endpoint.hostname);
     throw new EtcdError("unreachable", endpoint.url, detail, { cause });
   }
@@ -361,8 +369,7 @@ async function openHost(
   target: string,
   stack: DisposableStack,
 ): Promise<{ host: GrpcHost; metadata: GrpcMetadata }> {
-  // Only here, as it takes 100 ms and 40 MB that a daemon with another store need not pay.
-  const { Etcd3 } = await import("etcd3");
+  const { Etcd3 } = await loadEtcd3();
   class Member extends Etcd3 {
     parts(): Promise<{ host: GrpcHost; metadata: GrpcMetadata }> {
       return this.pool.withConnection("KV", ({ resource, metadata }) => ({

@@ -38,7 +38,7 @@ export class EtcdError extends StoreError {
 
   constructor(kind: EtcdErrorKind, endpoint: string, detail: string, options?: ErrorOptions) {
     const reason = kind === "denied" ? "denied" : kind === "refused" ? "invalid" : "unavailable";
-    const object = kind === "unreachable" ? "reach etcd" : "use etcd";
+    const object = kind === "unreachable" || kind === "timeout" ? "reach etcd" : "use etcd";
     super(reason, `Cannot ${object} at ${endpoint}: ${detail}`, options);
     this.kind = kind;
     this.endpoint = endpoint;
@@ -51,6 +51,12 @@ export class EtcdError extends StoreError {
    */
   get mayHaveRun(): boolean {
     return this.kind === "lost" || this.kind === "timeout";
+  }
+
+  /** Whether another member, or another connection, may do better. */
+  get isPassing(): boolean {
+    return this.mayHaveRun || this.kind === "unreachable" || this.kind === "unready" ||
+      this.kind === "not-served";
   }
 }
 
@@ -107,6 +113,10 @@ export function fromGrpcError(error: unknown, endpoint: string): EtcdError {
       if (/no leader|not capable|server stopped|too many requests/.test(text)) {
         return make("unready");
       }
+      // What HTTP/2 calls an answer in HTTP/1: an etcd before 3, or no etcd at all.
+      if (/No connection established.*Protocol error/.test(text)) {
+        return make("not-served", "the v3 API is not served there");
+      }
       if (/No connection established|Name resolution failed/.test(text)) {
         return make("unreachable", describeConnectError(text));
       }
@@ -117,4 +127,21 @@ export function fromGrpcError(error: unknown, endpoint: string): EtcdError {
     default:
       return make("lost", describeConnectError(text));
   }
+}
+
+/**
+ * The failures of all members that were asked, as one error. Its kind is `not-served` if that is
+ * what every member said that could be reached, and else that of the last one.
+ */
+export function joinFailures(failures: readonly EtcdError[]): EtcdError {
+  const last = failures.at(-1)!;
+  const reached = failures.filter(({ kind }) => kind !== "unreachable");
+  const decisive = reached.length > 0 && reached.every(({ kind }) => kind === "not-served")
+    ? reached.at(-1)!
+    : last;
+  const reasons = new Map(failures.map(({ endpoint, detail }) => [endpoint, detail]));
+  if (reasons.size === 1) return decisive;
+  const all = [...reasons].map(([endpoint, detail]) => `${endpoint}: ${detail}`).join("; at ");
+  const [first] = reasons.keys();
+  return new EtcdError(decisive.kind, first!, all.slice(`${first}: `.length), { cause: decisive });
 }

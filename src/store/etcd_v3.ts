@@ -4,14 +4,10 @@ import { EtcdClient } from "./etcd_client.ts";
 import { EtcdError } from "./etcd_error.ts";
 import { configKey, type EtcdSettings, subnetsPrefix } from "./etcd_options.ts";
 import { type KeyRange, prefixRange, readRange, singleKey, toEntry } from "./etcd_range.ts";
-import { followRange, type WatchTiming } from "./etcd_watch.ts";
+import { followRange } from "./etcd_watch.ts";
+import { valueChanges, WATCH_TIMING, type WatchTiming } from "./follow.ts";
 import type { CallOptions, Entry, Registry, WatchUpdate } from "./registry.ts";
 import { StoreError } from "./registry.ts";
-
-/** Options of {@linkcode EtcdV3Registry}. */
-export interface EtcdV3Options {
-  readonly timing?: WatchTiming;
-}
 
 /** The registry over etcd's v3 API (gRPC). Connects when first asked. */
 export class EtcdV3Registry implements Registry {
@@ -19,34 +15,22 @@ export class EtcdV3Registry implements Registry {
   readonly #client: EtcdClient;
   readonly #config: KeyRange;
   readonly #subnets: KeyRange;
-  readonly #timing: WatchTiming | undefined;
+  readonly #timing: WatchTiming;
 
-  constructor(settings: EtcdSettings, options: EtcdV3Options = {}) {
+  constructor(settings: EtcdSettings, options: { timing?: WatchTiming } = {}) {
     this.description = `etcd v3 at ${settings.endpoints.map(({ url }) => url).join(", ")}`;
     this.#client = new EtcdClient(settings);
     this.#config = singleKey(configKey(settings.prefix));
     this.#subnets = prefixRange(subnetsPrefix(settings.prefix));
-    this.#timing = options.timing;
+    this.#timing = options.timing ?? WATCH_TIMING;
   }
 
   async readConfig(options: CallOptions): Promise<string | undefined> {
     return (await this.#read(this.#config, options))?.value;
   }
 
-  async *watchConfig(options: CallOptions): AsyncGenerator<string | undefined> {
-    let known: { readonly value: string | undefined } | undefined;
-    for await (const update of followRange(this.#client, this.#config, this.#follow(options))) {
-      const values: (string | undefined)[] = update.type === "snapshot"
-        ? [update.entries[0]?.value]
-        : update.type === "events"
-        ? update.events.map((event) => event.type === "put" ? event.entry.value : undefined)
-        : [];
-      for (const value of values) {
-        if (known !== undefined && known.value === value) continue;
-        known = { value };
-        yield value;
-      }
-    }
+  watchConfig(options: CallOptions): AsyncIterable<string | undefined> {
+    return valueChanges(followRange(this.#client, this.#config, this.#timing, options));
   }
 
   async list(options: CallOptions): Promise<readonly Entry[]> {
@@ -119,7 +103,7 @@ export class EtcdV3Registry implements Registry {
   }
 
   watch(options: CallOptions): AsyncIterable<WatchUpdate> {
-    return followRange(this.#client, this.#subnets, this.#follow(options));
+    return followRange(this.#client, this.#subnets, this.#timing, options);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -135,10 +119,6 @@ export class EtcdV3Registry implements Registry {
       end: undefined,
       prefixBytes,
     };
-  }
-
-  #follow(options: CallOptions) {
-    return { ...options, timing: this.#timing };
   }
 
   async #readKv(range: KeyRange, options: CallOptions) {

@@ -1,26 +1,14 @@
 import type { IWatchResponse } from "etcd3";
-import { Backoff, delay } from "../util/time.ts";
+import { delay } from "../util/time.ts";
 import type { EtcdClient } from "./etcd_client.ts";
 import type { EtcdConnection } from "./etcd_connection.ts";
 import { EtcdError } from "./etcd_error.ts";
 import { entryKey, type KeyRange, readRange, toEntry } from "./etcd_range.ts";
-import { type CallOptions, StoreError, type WatchEvent, type WatchUpdate } from "./registry.ts";
-
-/** Times of a watch. */
-export interface WatchTiming {
-  /** After this much silence the connection is asked whether it lives. @default {8_000} */
-  readonly silenceMs?: number;
-  /** How long it may take to answer. @default {5_000} */
-  readonly probeMs?: number;
-  /** Shortest time between two readings of everything. @default {600_000} */
-  readonly relistMs?: number;
-}
+import { keepFollowing, relistDelay, type WatchTiming } from "./follow.ts";
+import type { CallOptions, WatchEvent, WatchUpdate } from "./registry.ts";
 
 /** How long one request of a watch may take: a page, or the probe before it goes on. */
 const REQUEST_MS = 10_000;
-/** A watch that held for so long has shown that the store works: waits start small again. */
-const STABLE_MS = 10_000;
-
 /**
  * Follows a key range, whatever happens to the connection:
  *
@@ -33,21 +21,23 @@ const STABLE_MS = 10_000;
  * ```
  *
  * No event is lost, as the watch goes on right after the last event it has seen; none comes twice,
- * as events up to the last snapshot or event are skipped. `disconnected` comes when it could not
- * go on at once, with any member. After a disconnection, empty `events` say that it goes on.
+ * as events up to the last snapshot or event are skipped. Where the watch goes on, empty `events`
+ * say so.
  */
 export function followRange(
   client: EtcdClient,
   range: KeyRange,
-  options: CallOptions & { readonly timing?: WatchTiming | undefined },
+  timing: WatchTiming,
+  options: CallOptions,
 ): AsyncGenerator<WatchUpdate> {
-  return new RangeFollower(client, range, options.timing ?? {}, options.signal).run();
+  const follower = new RangeFollower(client, range, timing, options.signal);
+  return keepFollowing(() => follower.attempt(), options);
 }
 
 class RangeFollower {
   readonly #client: EtcdClient;
   readonly #range: KeyRange;
-  readonly #timing: Required<WatchTiming>;
+  readonly #timing: WatchTiming;
   readonly #signal: AbortSignal;
   /** The revision from which events are still to come; `undefined` before a snapshot. */
   #next: bigint | undefined;
@@ -58,57 +48,26 @@ class RangeFollower {
   constructor(client: EtcdClient, range: KeyRange, timing: WatchTiming, signal: AbortSignal) {
     this.#client = client;
     this.#range = range;
-    this.#timing = { silenceMs: 8_000, probeMs: 5_000, relistMs: 600_000, ...timing };
+    this.#timing = timing;
     this.#signal = signal;
   }
 
-  async *run(): AsyncGenerator<WatchUpdate> {
-    const signal = this.#signal;
-    const backoff = new Backoff({ initialMs: 100, maxMs: 5_000 });
-    // Asking again does not make a password right, and checking one is dear for etcd.
-    const deniedBackoff = new Backoff({ initialMs: 2_000, maxMs: 30_000 });
-    let state: "following" | "resuming" | "disconnected" = "following";
-    while (!signal.aborted) {
-      const startedAt = performance.now();
-      let connection: EtcdConnection | undefined;
-      try {
-        connection = await this.#client.connect({ signal });
-        for await (const update of this.#session(connection)) {
-          state = "following";
-          yield update;
-        }
-      } catch (error) {
-        if (signal.aborted) return;
-        const kind = error instanceof EtcdError ? error.kind : undefined;
-        if (kind === "compacted") {
-          this.#next = undefined;
-          continue;
-        }
-        if (connection !== undefined && error instanceof EtcdError && kind !== "denied") {
-          this.#client.release(connection, error);
-        }
-        // A member that goes away is no outage while another one takes over at once.
-        if (connection !== undefined && state === "following") {
-          state = "resuming";
-        } else if (state !== "disconnected") {
-          state = "disconnected";
-          yield { type: "disconnected", error: toError(error) };
-        }
-        if (performance.now() - startedAt >= STABLE_MS) {
-          backoff.reset();
-          deniedBackoff.reset();
-        }
-        const denied = error instanceof StoreError && error.reason === "denied";
-        try {
-          await (denied ? deniedBackoff : backoff).wait({ signal });
-        } catch {
-          return;
-        }
+  /** Follows on one connection, from where the last one ended. */
+  async *attempt(): AsyncGenerator<WatchUpdate> {
+    const connection = await this.#client.connect({ signal: this.#signal });
+    try {
+      yield* this.#session(connection);
+    } catch (error) {
+      if (!(error instanceof EtcdError)) throw error;
+      if (error.kind === "compacted") {
+        this.#next = undefined;
+        return;
       }
+      if (error.kind !== "denied") this.#client.release(connection, error);
+      throw error;
     }
   }
 
-  /** Follows on one connection. Ends by throwing only. */
   async *#session(connection: EtcdConnection): AsyncGenerator<WatchUpdate> {
     const { silenceMs, probeMs } = this.#timing;
     const resumed = await this.#canResume(connection);
@@ -173,7 +132,7 @@ class RangeFollower {
     });
     this.#next = revision + 1n;
     this.#clusterId = clusterId;
-    this.#relistAt = performance.now() + relistDelay(entries.length, this.#timing.relistMs);
+    this.#relistAt = performance.now() + relistDelay(entries.length, this.#timing);
     return { type: "snapshot", entries };
   }
 
@@ -244,16 +203,4 @@ function cancelled(connection: EtcdConnection, response: IWatchResponse): EtcdEr
   // brings a new one, and its first read tells which it was.
   const reason = response.cancel_reason.replace(/^etcdserver: /, "");
   return new EtcdError("lost", url, reason || "the server ended the watch");
-}
-
-/**
- * Time to the next reading of everything, a net below the watch. With n hosts that each read n
- * keys, a time that grows with n keeps the load on etcd at n keys per second.
- */
-function relistDelay(entries: number, relistMs: number): number {
-  return Math.max(relistMs, entries * 1_000) * (0.8 + Math.random() * 0.4);
-}
-
-function toError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error), { cause: error });
 }

@@ -3,6 +3,11 @@ import { abortable } from "../util/abortable.ts";
 import type { Endpoint } from "./etcd_options.ts";
 import type { TlsMaterial } from "./tls_files.ts";
 
+/** The server speaks TLS, but not HTTP/2, and so not gRPC. */
+export class Http2RefusedError extends Error {
+  override name = "Http2RefusedError";
+}
+
 /** A way for HTTP/2 in clear text, over a private socket, to come out as TLS at the endpoint. */
 export interface TlsTunnel extends Disposable {
   /** Path of the socket. It takes one connection and is gone after it. */
@@ -41,7 +46,7 @@ export async function openTlsTunnel(
 }
 
 /** @throws {OperatorError} If this version of Deno cannot do it. */
-function requireTunnelSupport(endpoint: Endpoint): void {
+export function requireTunnelSupport(endpoint: Endpoint): void {
   const [major = 0, minor = 0] = Deno.version.deno.split(".").map(Number);
   if (major > 2 || (major === 2 && minor >= 9)) return;
   throw new OperatorError(
@@ -68,10 +73,13 @@ async function connectTls(
     try {
       if (signal.aborted) abort();
       const { alpnProtocol } = await connection.handshake();
-      if (alpnProtocol !== "h2") throw new Error("the server does not speak HTTP/2");
+      if (alpnProtocol !== "h2") throw new Http2RefusedError("the server does not speak HTTP/2");
       return connection;
     } catch (error) {
       disposeQuietly(connection);
+      if (/NoApplicationProtocol/.test(String(error))) {
+        throw new Http2RefusedError("the server does not speak HTTP/2", { cause: error });
+      }
       throw error;
     } finally {
       signal.removeEventListener("abort", abort);

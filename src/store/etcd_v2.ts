@@ -1,0 +1,274 @@
+import { EtcdV2Client, type Node, type Reply, type V2Request } from "./etcd_v2_client.ts";
+import { EtcdError } from "./etcd_error.ts";
+import { configKey, type EtcdSettings, joinPath, subnetsPrefix } from "./etcd_options.ts";
+import {
+  keepFollowing,
+  relistDelay,
+  valueChanges,
+  WATCH_TIMING,
+  type WatchTiming,
+} from "./follow.ts";
+import type { CallOptions, Entry, Registry, WatchEvent, WatchUpdate } from "./registry.ts";
+
+/** A key, or a directory with all below it; entries are named by what follows `strip`. */
+interface Subtree {
+  readonly path: string;
+  readonly recursive: boolean;
+  readonly strip: string;
+}
+
+/**
+ * The registry over etcd's v2 keys API (HTTP), as upstream up to v0.17 used it. Revisions are
+ * modification indexes, and a key's life is its node's TTL.
+ *
+ * Keys whose name begins with an underscore are hidden by etcd itself and never listed.
+ */
+export class EtcdV2Registry implements Registry {
+  readonly description: string;
+  readonly #client: EtcdV2Client;
+  readonly #config: Subtree;
+  readonly #subnets: Subtree;
+  readonly #timing: WatchTiming;
+
+  constructor(settings: EtcdSettings, options: { timing?: WatchTiming } = {}) {
+    this.description = `etcd v2 at ${settings.endpoints.map(({ url }) => url).join(", ")}`;
+    this.#client = new EtcdV2Client(settings);
+    // The v2 tree has one root: a prefix without a slash in front means the same key.
+    const prefix = joinPath("/", settings.prefix);
+    const config = configKey(prefix);
+    const subnets = subnetsPrefix(prefix);
+    this.#config = { path: config, recursive: false, strip: config };
+    this.#subnets = { path: subnets.slice(0, -1), recursive: true, strip: subnets };
+    this.#timing = options.timing ?? WATCH_TIMING;
+  }
+
+  async readConfig(options: CallOptions): Promise<string | undefined> {
+    return (await readSubtree(this.#client, this.#config, options)).entries[0]?.value;
+  }
+
+  watchConfig(options: CallOptions): AsyncIterable<string | undefined> {
+    return valueChanges(followSubtree(this.#client, this.#config, this.#timing, options));
+  }
+
+  async list(options: CallOptions): Promise<readonly Entry[]> {
+    return (await readSubtree(this.#client, this.#subnets, options)).entries;
+  }
+
+  async get(key: string, options: CallOptions): Promise<Entry | undefined> {
+    const node = await this.#readNode(key, options);
+    return node === undefined ? undefined : toEntry(node, this.#subnets);
+  }
+
+  create(
+    key: string,
+    value: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    return this.#write(key, { value, ...ttlField(ttlSeconds), prevExist: "false" }, options);
+  }
+
+  update(
+    key: string,
+    value: string,
+    revision: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    return this.#write(key, { value, ...ttlField(ttlSeconds), prevIndex: revision }, options);
+  }
+
+  /** The revision changes, as etcd v2 counts this as a modification; no watcher is told. */
+  async renew(
+    key: string,
+    revision: string,
+    ttlSeconds: number,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    const entry = await this.get(key, options);
+    if (entry === undefined || entry.revision !== revision) return undefined;
+    if (!entry.expires) return entry; // a refresh would give a reservation an end
+    // etcd keeps the value by itself and refuses a refresh that carries one.
+    const form = { refresh: "true", prevIndex: revision, ...ttlField(ttlSeconds) };
+    return await this.#write(key, form, options);
+  }
+
+  async timeToLive(key: string, options: CallOptions): Promise<number | undefined> {
+    return (await this.#readNode(key, options))?.ttl;
+  }
+
+  async remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
+    const path = this.#subnets.strip + key;
+    const request: V2Request = { method: "DELETE", path, query: { prevIndex: revision } };
+    const { answer } = await this.#client.send(request, { ...options, idempotent: false });
+    return answer !== undefined;
+  }
+
+  watch(options: CallOptions): AsyncIterable<WatchUpdate> {
+    return followSubtree(this.#client, this.#subnets, this.#timing, options);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#client[Symbol.dispose]();
+    return Promise.resolve();
+  }
+
+  async #readNode(key: string, options: CallOptions): Promise<Node | undefined> {
+    const request = read(this.#subnets.strip + key, false);
+    const { answer } = await this.#client.send(request, { ...options, idempotent: true });
+    return answer === undefined || answer.node.dir ? undefined : answer.node;
+  }
+
+  async #write(
+    key: string,
+    form: Record<string, string>,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    const request: V2Request = { method: "PUT", path: this.#subnets.strip + key, form };
+    const { answer } = await this.#client.send(request, { ...options, idempotent: false });
+    return answer === undefined ? undefined : toEntry(answer.node, this.#subnets);
+  }
+}
+
+function ttlField(ttlSeconds: number | undefined): { ttl?: string } {
+  return ttlSeconds === undefined ? {} : { ttl: String(Math.ceil(ttlSeconds)) };
+}
+
+/** A read that sees everything acknowledged before it. */
+function read(path: string, recursive: boolean): V2Request {
+  return { method: "GET", path, query: { quorum: "true", recursive: String(recursive) } };
+}
+
+function toEntry(node: Node, subtree: Subtree): Entry {
+  return {
+    key: node.key.slice(subtree.strip.length),
+    value: node.value ?? "",
+    revision: String(node.modifiedIndex),
+    expires: node.expiration !== undefined,
+  };
+}
+
+interface Reading extends Reply {
+  readonly entries: readonly Entry[];
+}
+
+/** All keys of a subtree. Directories below it are walked; a missing one is empty. */
+async function readSubtree(
+  client: EtcdV2Client,
+  subtree: Subtree,
+  options: CallOptions,
+): Promise<Reading> {
+  const request = read(subtree.path, subtree.recursive);
+  const reply = await client.send(request, { ...options, idempotent: true });
+  const entries: Entry[] = [];
+  const walk = (node: Node) => {
+    if (!node.dir) entries.push(toEntry(node, subtree));
+    else if (subtree.recursive) node.nodes?.forEach(walk);
+  };
+  // `subnets` may be a plain key by mistake: that is no lease, and leases below it cannot exist.
+  const root = reply.answer?.node;
+  if (root !== undefined && Boolean(root.dir) === subtree.recursive) walk(root);
+  return { ...reply, entries };
+}
+
+/** Follows a subtree by long polls, whatever happens to connections and members. */
+function followSubtree(
+  client: EtcdV2Client,
+  subtree: Subtree,
+  timing: WatchTiming,
+  options: CallOptions,
+): AsyncGenerator<WatchUpdate> {
+  const follower = new SubtreeFollower(client, subtree, timing, options);
+  return keepFollowing(() => follower.attempt(), options);
+}
+
+class SubtreeFollower {
+  readonly #client: EtcdV2Client;
+  readonly #subtree: Subtree;
+  readonly #probePath: string;
+  readonly #timing: WatchTiming;
+  readonly #options: CallOptions;
+  /** The index from which events are still to come; `undefined` before a snapshot. */
+  #next: number | undefined;
+  #clusterId = "";
+  #relistAt = 0;
+
+  constructor(
+    client: EtcdV2Client,
+    subtree: Subtree,
+    timing: WatchTiming,
+    options: CallOptions,
+  ) {
+    this.#client = client;
+    this.#subtree = subtree;
+    this.#probePath = configKey(joinPath("/", client.settings.prefix));
+    this.#timing = timing;
+    this.#options = options;
+  }
+
+  async *attempt(): AsyncGenerator<WatchUpdate> {
+    const { path, recursive } = this.#subtree;
+    let resumed = false;
+    if (this.#next !== undefined && await this.#canResume()) resumed = true;
+    else yield await this.#snapshot();
+    for (;;) {
+      let reply: Reply;
+      try {
+        reply = await this.#client.poll(
+          { path, recursive, index: this.#next! },
+          { ...this.#options, waitMs: this.#timing.silenceMs * (1 + Math.random() / 4) },
+        );
+      } catch (error) {
+        if (!(error instanceof EtcdError) || error.kind !== "compacted") throw error;
+        yield await this.#snapshot();
+        continue;
+      }
+      if (resumed) {
+        resumed = false;
+        yield { type: "events", events: [] };
+      }
+
+      if (reply.answer === undefined) {
+        this.#next = Math.max(this.#next!, reply.index + 1);
+        // A poll says nothing about a member that is cut off from the others; a quorum read does.
+        const same = await this.#canResume();
+        if (!same || performance.now() >= this.#relistAt) yield await this.#snapshot();
+        continue;
+      }
+      const { action, node, prevNode } = reply.answer;
+      this.#next = node.modifiedIndex + 1;
+      const gone = action === "delete" || action === "expire" || action === "compareAndDelete";
+      if (gone && (node.dir || prevNode?.dir)) {
+        yield await this.#snapshot(); // everything below is gone, and etcd does not list it
+      } else if (!node.dir && node.key.startsWith(this.#subtree.strip)) {
+        const entry = toEntry(node, this.#subtree);
+        const event: WatchEvent = gone
+          ? { type: "delete", key: entry.key }
+          : { type: "put", entry };
+        yield { type: "events", events: [event] };
+      }
+    }
+  }
+
+  /** Whether this is the store that we know, by a quorum read. */
+  async #canResume(): Promise<boolean> {
+    // One key: reading a directory would bring all below it.
+    const reply = await this.#client.send(read(this.#probePath, false), {
+      ...this.#options,
+      idempotent: true,
+    });
+    return reply.clusterId === this.#clusterId && reply.index >= this.#next! - 1;
+  }
+
+  async #snapshot(): Promise<WatchUpdate> {
+    const { entries, index, clusterId } = await readSubtree(
+      this.#client,
+      this.#subtree,
+      this.#options,
+    );
+    this.#next = index + 1;
+    this.#clusterId = clusterId;
+    this.#relistAt = performance.now() + relistDelay(entries.length, this.#timing);
+    return { type: "snapshot", entries };
+  }
+}

@@ -1,0 +1,289 @@
+import * as v from "valibot";
+import { describeError } from "../errors.ts";
+import { deadline } from "../util/time.ts";
+import { FAILOVER_MS, LAST_REQUEST_MS } from "./etcd_client.ts";
+import { EtcdError, joinFailures } from "./etcd_error.ts";
+import type { Endpoint, EtcdSettings } from "./etcd_options.ts";
+import type { CallOptions } from "./registry.ts";
+import { describeTlsError, readTlsFiles, sameTlsMaterial, type TlsMaterial } from "./tls_files.ts";
+
+/** A key or directory of the v2 API. */
+export interface Node {
+  readonly key: string;
+  readonly dir?: boolean | undefined;
+  readonly value?: string | undefined;
+  /** Present if it ends by itself. */
+  readonly expiration?: string | undefined;
+  /** Seconds left. */
+  readonly ttl?: number | undefined;
+  readonly modifiedIndex: number;
+  readonly nodes?: readonly Node[] | undefined;
+}
+
+const NodeSchema: v.GenericSchema<unknown, Node> = v.object({
+  key: v.string(),
+  dir: v.optional(v.boolean()),
+  value: v.optional(v.string()),
+  expiration: v.optional(v.string()),
+  ttl: v.optional(v.number()),
+  modifiedIndex: v.number(),
+  nodes: v.optional(v.array(v.lazy(() => NodeSchema))),
+});
+
+const AnswerSchema = v.object({
+  action: v.string(),
+  node: NodeSchema,
+  prevNode: v.optional(NodeSchema),
+});
+
+const FailureSchema = v.object({
+  errorCode: v.optional(v.number()),
+  message: v.string(),
+  cause: v.optional(v.string()),
+});
+
+/** What a successful request or a long poll answers. */
+export type Answer = v.InferOutput<typeof AnswerSchema>;
+
+/** How a request went. */
+export interface Reply {
+  /** `undefined` if the key is absent, or the comparison did not hold. */
+  readonly answer: Answer | undefined;
+  /** The store's index at the time of the reply. */
+  readonly index: number;
+  readonly clusterId: string;
+}
+
+/** A request of the v2 keys API. */
+export interface V2Request {
+  readonly method: "GET" | "PUT" | "DELETE";
+  /** The key, not yet percent-encoded. */
+  readonly path: string;
+  readonly query?: Readonly<Record<string, string>>;
+  readonly form?: Readonly<Record<string, string>>;
+}
+
+// https://etcd.io/docs/v2.3/errorcode/
+const KEY_NOT_FOUND = 100;
+const COMPARE_FAILED = 101;
+const NODE_EXISTS = 105;
+const UNAUTHORIZED = 110;
+const EVENT_INDEX_CLEARED = 401;
+
+/**
+ * A cluster of etcd by its v2 API over HTTP. Like `EtcdClient` it keeps to a member while that
+ * works and asks each member once before it gives up.
+ *
+ * Requests take the proxy that `http_proxy` and `https_proxy` name unless `no_proxy` excludes the
+ * member, as upstream's client of this API did; `fetch` leaves no other choice.
+ */
+export class EtcdV2Client implements Disposable {
+  readonly settings: EtcdSettings;
+  readonly #lifetime = new AbortController();
+  #current: number;
+  #http: { readonly client: Deno.HttpClient; readonly material: TlsMaterial } | undefined;
+
+  constructor(settings: EtcdSettings) {
+    this.settings = settings;
+    this.#current = Math.floor(Math.random() * settings.endpoints.length);
+  }
+
+  /**
+   * Sends `request`. With `idempotent` it is repeated at the next member whatever went wrong;
+   * without, only if it certainly had no effect.
+   *
+   * @throws {StoreError} When no member could carry it out.
+   */
+  async send(
+    request: V2Request,
+    options: CallOptions & { readonly idempotent: boolean },
+  ): Promise<Reply> {
+    const failures: EtcdError[] = [];
+    const count = this.settings.endpoints.length;
+    for (let attempt = 1; attempt <= count; attempt++) {
+      const last = attempt === count || !options.idempotent;
+      const member = this.#current;
+      try {
+        return await this.#ask(this.settings.endpoints[member]!, request, {
+          signal: options.signal,
+          timeoutMs: last ? LAST_REQUEST_MS : FAILOVER_MS,
+        });
+      } catch (error) {
+        if (!(error instanceof EtcdError) || !error.isPassing) throw error;
+        this.#leave(member);
+        if (error.mayHaveRun && !options.idempotent) throw error;
+        failures.push(error);
+      }
+    }
+    throw joinFailures(failures);
+  }
+
+  /**
+   * Waits for the first event at `index` or later, for at most `waitMs`. Without one the reply has
+   * no answer, and its index is the store's when the wait began: up to it there was no event.
+   *
+   * @throws {EtcdError} With kind `compacted` if the store no longer knows events so old.
+   */
+  async poll(
+    request: { readonly path: string; readonly index: number; readonly recursive: boolean },
+    options: CallOptions & { readonly waitMs: number },
+  ): Promise<Reply> {
+    const member = this.#current;
+    const { path, index, recursive } = request;
+    const query = { wait: "true", waitIndex: String(index), recursive: String(recursive) };
+    try {
+      return await this.#ask(this.settings.endpoints[member]!, { method: "GET", path, query }, {
+        signal: options.signal,
+        timeoutMs: FAILOVER_MS,
+        waitMs: options.waitMs,
+      });
+    } catch (error) {
+      if (error instanceof EtcdError && error.isPassing) this.#leave(member);
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#lifetime.abort(new DOMException("The store was closed", "AbortError"));
+    this.#http?.client.close();
+    this.#http = undefined;
+  }
+
+  /** Goes on to the member after `member`, unless another call has done so. */
+  #leave(member: number): void {
+    if (this.#current === member) this.#current = (member + 1) % this.settings.endpoints.length;
+  }
+
+  /** Asks one member. The headers have to come within `timeoutMs`, the body `waitMs` later. */
+  async #ask(
+    endpoint: Endpoint,
+    request: V2Request,
+    options: {
+      readonly signal: AbortSignal;
+      readonly timeoutMs: number;
+      readonly waitMs?: number;
+    },
+  ): Promise<Reply> {
+    const signal = AbortSignal.any([options.signal, this.#lifetime.signal]);
+    const long = options.waitMs !== undefined;
+    const ended = (cause: unknown, limit: AbortSignal): EtcdError => {
+      signal.throwIfAborted();
+      if (limit.aborted) return new EtcdError("timeout", endpoint.url, "no answer in time");
+      return connectionError(cause, endpoint);
+    };
+
+    let response: Response;
+    using head = deadline(options.timeoutMs, { signal });
+    using body = deadline(options.timeoutMs + (options.waitMs ?? 0), { signal });
+    const either = new AbortController();
+    const onHead = () => either.abort(head.signal.reason);
+    const onBody = () => either.abort(body.signal.reason);
+    head.signal.addEventListener("abort", onHead);
+    body.signal.addEventListener("abort", onBody);
+    try {
+      response = await fetch(this.#url(endpoint, request), {
+        method: request.method,
+        headers: this.#headers(),
+        signal: either.signal,
+        redirect: "error",
+        ...(endpoint.secure ? { client: await this.#httpClient(endpoint) } : {}),
+        ...(request.form === undefined ? {} : { body: new URLSearchParams(request.form) }),
+      });
+    } catch (cause) {
+      throw ended(cause, head.signal);
+    }
+    head.signal.removeEventListener("abort", onHead);
+
+    const index = Number(response.headers.get("X-Etcd-Index") ?? 0);
+    const clusterId = response.headers.get("X-Etcd-Cluster-Id") ?? "";
+    let text: string;
+    try {
+      text = await response.text();
+    } catch (cause) {
+      signal.throwIfAborted();
+      if (long && body.signal.aborted) return { answer: undefined, index, clusterId };
+      throw ended(cause, body.signal);
+    }
+    if (long && text === "") return { answer: undefined, index, clusterId };
+    const answer = parseAnswer(response.status, text, endpoint);
+    return { answer, index, clusterId };
+  }
+
+  #url(endpoint: Endpoint, request: V2Request): string {
+    const path = request.path.split("/").map(encodeURIComponent).join("/");
+    const query = new URLSearchParams(request.query).toString();
+    return `${endpoint.url}/v2/keys${path}${query === "" ? "" : `?${query}`}`;
+  }
+
+  #headers(): Record<string, string> {
+    const { credentials } = this.settings;
+    if (credentials === undefined) return {};
+    const text = `${credentials.username}:${credentials.password.reveal()}`;
+    return { Authorization: `Basic ${new TextEncoder().encode(text).toBase64()}` };
+  }
+
+  /** A client with the TLS files as they are now; the same one while they are the same. */
+  async #httpClient(endpoint: Endpoint): Promise<Deno.HttpClient> {
+    let material: TlsMaterial;
+    try {
+      material = await readTlsFiles(this.settings.tls);
+    } catch (cause) {
+      throw new EtcdError("unreachable", endpoint.url, describeError(cause), { cause });
+    }
+    if (this.#http !== undefined && sameTlsMaterial(this.#http.material, material)) {
+      return this.#http.client;
+    }
+    this.#http?.client.close();
+    const client = Deno.createHttpClient({ ...material } as Deno.CreateHttpClientOptions);
+    this.#http = { client, material };
+    return client;
+  }
+}
+
+/** Why there was no reply. What failed before anything was sent had no effect. */
+function connectionError(cause: unknown, endpoint: Endpoint): EtcdError {
+  if (cause instanceof EtcdError) return cause;
+  const text = describeError(cause);
+  const unsent = /client error \(Connect\)|tcp connect error|dns error|failed to lookup/i.test(
+    text,
+  );
+  // fetch puts the URL in front of the reason; the URL is named already.
+  const reason = text.replace(/^.*error sending request.*? for url \([^)]*\):?\s*/, "");
+  const detail = describeTlsError(new Error(reason || text), endpoint.hostname);
+  return new EtcdError(unsent ? "unreachable" : "lost", endpoint.url, detail, { cause });
+}
+
+function parseAnswer(status: number, text: string, endpoint: Endpoint): Answer | undefined {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch { /* not of this API, or not an answer at all */ }
+  if (status >= 200 && status < 300) {
+    const answer = v.safeParse(AnswerSchema, json);
+    if (answer.success) return answer.output;
+    throw new EtcdError("lost", endpoint.url, "the answer is not of the v2 keys API");
+  }
+  const parsed = v.safeParse(FailureSchema, json);
+  const failure = parsed.success ? parsed.output : undefined;
+  const what = failure === undefined
+    ? `HTTP status ${status}`
+    : [failure.message, failure.cause].filter(Boolean).join(": ");
+  switch (failure?.errorCode) {
+    case KEY_NOT_FOUND:
+    case COMPARE_FAILED:
+    case NODE_EXISTS:
+      return undefined;
+    case EVENT_INDEX_CLEARED:
+      throw new EtcdError("compacted", endpoint.url, what);
+    case UNAUTHORIZED:
+      throw new EtcdError("denied", endpoint.url, "wrong user or password, or no permission");
+  }
+  if (status === 401 || status === 403) {
+    throw new EtcdError("denied", endpoint.url, "wrong user or password, or no permission");
+  }
+  if (status === 404) {
+    throw new EtcdError("not-served", endpoint.url, "the v2 API is not served there");
+  }
+  // A write that ended so may still be carried out: etcd gave up waiting, not the cluster.
+  throw new EtcdError(status >= 500 ? "timeout" : "refused", endpoint.url, what);
+}

@@ -1,0 +1,99 @@
+/**
+ * What the watches of all stores share: going on after failures, and times.
+ *
+ * @module
+ */
+import { Backoff } from "../util/time.ts";
+import { StoreError, type WatchUpdate } from "./registry.ts";
+
+/** Times of a watch. */
+export interface WatchTiming {
+  /** After this much silence the connection is asked whether it lives. @default {8_000} */
+  readonly silenceMs: number;
+  /** How long it may take to answer. @default {5_000} */
+  readonly probeMs: number;
+  /** Shortest time between two readings of everything. @default {600_000} */
+  readonly relistMs: number;
+}
+
+/** A silent connection is noticed within 15 s; the next member then has as long again. */
+export const WATCH_TIMING: WatchTiming = { silenceMs: 8_000, probeMs: 5_000, relistMs: 600_000 };
+
+/** A watch that held for so long has shown that the store works: waits start small again. */
+const STABLE_MS = 10_000;
+
+/**
+ * Runs `attempt` again and again until `signal` aborts. An attempt yields what it sees, as long as
+ * it works; it throws when the store fails, and ends when it wants to be started afresh at once.
+ *
+ * One failure after a time of work is no outage yet, as another member often takes over at once;
+ * when that fails as well, `disconnected` is yielded, once until something else comes.
+ */
+export async function* keepFollowing(
+  attempt: () => AsyncIterable<WatchUpdate>,
+  options: { readonly signal: AbortSignal },
+): AsyncGenerator<WatchUpdate> {
+  const { signal } = options;
+  const backoff = new Backoff({ initialMs: 100, maxMs: 5_000 });
+  // Asking again does not make a password right, and checking one is dear for etcd.
+  const deniedBackoff = new Backoff({ initialMs: 2_000, maxMs: 30_000 });
+  let state: "following" | "resuming" | "disconnected" = "resuming";
+  while (!signal.aborted) {
+    const startedAt = performance.now();
+    try {
+      for await (const update of attempt()) {
+        state = "following";
+        yield update;
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (state === "following") {
+        state = "resuming";
+      } else if (state === "resuming") {
+        state = "disconnected";
+        yield { type: "disconnected", error: toError(error) };
+      }
+      if (performance.now() - startedAt >= STABLE_MS) {
+        backoff.reset();
+        deniedBackoff.reset();
+      }
+      const denied = error instanceof StoreError && error.reason === "denied";
+      try {
+        await (denied ? deniedBackoff : backoff).wait({ signal });
+      } catch {
+        return;
+      }
+    }
+  }
+}
+
+/** The values of a single key that is followed: the present one, then each that differs. */
+export async function* valueChanges(
+  updates: AsyncIterable<WatchUpdate>,
+): AsyncGenerator<string | undefined> {
+  let known: { readonly value: string | undefined } | undefined;
+  for await (const update of updates) {
+    const values: (string | undefined)[] = update.type === "snapshot"
+      ? [update.entries[0]?.value]
+      : update.type === "events"
+      ? update.events.map((event) => event.type === "put" ? event.entry.value : undefined)
+      : [];
+    for (const value of values) {
+      if (known !== undefined && known.value === value) continue;
+      known = { value };
+      yield value;
+    }
+  }
+}
+
+/**
+ * Milliseconds to the next reading of everything, a net below the watch. With n hosts that each
+ * read n keys, a time that grows with n keeps the load on the store at n keys per second.
+ */
+export function relistDelay(entries: number, timing: WatchTiming): number {
+  return Math.max(timing.relistMs, entries * 1_000) * (0.8 + Math.random() * 0.4);
+}
+
+function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error), { cause: error });
+}

@@ -1,0 +1,243 @@
+import { ConfigError, describeError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { Backoff } from "../util/time.ts";
+import { loadEtcd3 } from "./etcd_connection.ts";
+import { EtcdError } from "./etcd_error.ts";
+import {
+  configKey,
+  type EtcdOptions,
+  type EtcdSettings,
+  parseEtcdOptions,
+} from "./etcd_options.ts";
+import { EtcdV2Registry } from "./etcd_v2.ts";
+import { EtcdV3Registry } from "./etcd_v3.ts";
+import { keepFollowing } from "./follow.ts";
+import type { CallOptions, Entry, Registry, WatchUpdate } from "./registry.ts";
+import { StoreError } from "./registry.ts";
+import { readTlsFiles } from "./tls_files.ts";
+import { requireTunnelSupport } from "./tls_tunnel.ts";
+
+/** Which of etcd's two separate stores is meant. */
+export type EtcdApi = "v3" | "v2";
+
+/** Options of {@linkcode openRegistry}. */
+export interface OpenRegistryOptions extends EtcdOptions {
+  /** `auto` is v3, and v2 if only v2 holds the config or only v2 is served. */
+  readonly api: EtcdApi | "auto";
+}
+
+/** A registry over etcd that can tell what to do when the config is missing. */
+export interface EtcdRegistry extends Registry {
+  /** The API in use; `undefined` while it is not decided yet. */
+  readonly api: EtcdApi | undefined;
+  /**
+   * For an operator, after `readConfig` answered `undefined`: which key is absent where, the
+   * command that writes `exampleConfig` there, and whether the other API holds the key. No secret.
+   */
+  explainMissingConfig(exampleConfig: string, options: CallOptions): Promise<string>;
+}
+
+/**
+ * Opens the registry that `options` describe. etcd need not be up: connections are made by the
+ * calls, and fail there. Warnings are logged.
+ *
+ * @throws {ConfigError} If options are wrong or TLS files cannot be used.
+ * @throws {OperatorError} If this build cannot use an endpoint at all.
+ */
+export async function openRegistry(options: OpenRegistryOptions): Promise<EtcdRegistry> {
+  const settings = parseEtcdOptions(options);
+  await checkTlsFiles(settings);
+  for (const warning of settings.warnings) options.log.warn(warning);
+  if (options.api !== "v2") {
+    settings.endpoints.filter(({ secure }) => secure).forEach(requireTunnelSupport);
+    // Loading takes a tenth of a second: let it pass while others wait for the network.
+    loadEtcd3().catch(() => {}); // the first call meets the error
+  }
+  return new SwitchingRegistry(settings, options.api);
+}
+
+async function checkTlsFiles(settings: EtcdSettings): Promise<void> {
+  try {
+    await readTlsFiles(settings.tls);
+  } catch (cause) {
+    throw new ConfigError("the etcd options", [describeError(cause)], { cause });
+  }
+}
+
+/** Both stores of one cluster, and the choice between them. */
+class SwitchingRegistry implements EtcdRegistry {
+  readonly #settings: EtcdSettings;
+  readonly #log: Logger;
+  readonly #v3: EtcdV3Registry;
+  readonly #v2: EtcdV2Registry;
+  #api: EtcdApi | undefined;
+
+  constructor(settings: EtcdSettings, api: EtcdApi | "auto") {
+    this.#settings = settings;
+    this.#log = settings.log;
+    this.#v3 = new EtcdV3Registry(settings);
+    this.#v2 = new EtcdV2Registry(settings);
+    this.#api = api === "auto" ? undefined : api;
+  }
+
+  get api(): EtcdApi | undefined {
+    return this.#api;
+  }
+
+  get description(): string {
+    return this.#of(this.#api ?? "v3").description;
+  }
+
+  async readConfig(options: CallOptions): Promise<string | undefined> {
+    return await (await this.#chosen(options)).readConfig(options);
+  }
+
+  async *watchConfig(options: CallOptions): AsyncGenerator<string | undefined> {
+    let toldMissing = false;
+    const backoff = new Backoff({ initialMs: 2_000, maxMs: 5_000 });
+    while (!options.signal.aborted) {
+      try {
+        const registry = await this.#chosen(options);
+        if (this.#api !== undefined) return yield* registry.watchConfig(options);
+        // No store holds it: it may turn up in either.
+        if (!toldMissing) yield undefined;
+        toldMissing = true;
+      } catch (error) {
+        if (options.signal.aborted) return;
+        this.#log.debug("cannot look for the network config", { why: describeError(error) });
+      }
+      await backoff.wait(options).catch(() => {}); // the loop's condition tells of the abort
+    }
+  }
+
+  async list(options: CallOptions): Promise<readonly Entry[]> {
+    return await (await this.#chosen(options)).list(options);
+  }
+
+  async get(key: string, options: CallOptions): Promise<Entry | undefined> {
+    return await (await this.#chosen(options)).get(key, options);
+  }
+
+  async create(
+    key: string,
+    value: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    return await (await this.#chosen(options)).create(key, value, ttlSeconds, options);
+  }
+
+  async update(
+    key: string,
+    value: string,
+    revision: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    return await (await this.#chosen(options)).update(key, value, revision, ttlSeconds, options);
+  }
+
+  async renew(
+    key: string,
+    revision: string,
+    ttlSeconds: number,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    return await (await this.#chosen(options)).renew(key, revision, ttlSeconds, options);
+  }
+
+  async timeToLive(key: string, options: CallOptions): Promise<number | undefined> {
+    return await (await this.#chosen(options)).timeToLive(key, options);
+  }
+
+  async remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
+    return await (await this.#chosen(options)).remove(key, revision, options);
+  }
+
+  watch(options: CallOptions): AsyncIterable<WatchUpdate> {
+    return keepFollowing(() => this.#watchChosen(options), options);
+  }
+
+  async explainMissingConfig(exampleConfig: string, options: CallOptions): Promise<string> {
+    const api = this.#api ?? "v3";
+    const key = configKey(this.#settings.prefix);
+    const where = this.#of(api).description;
+    const missing = `Cannot find the network config: ${where} has no key ${key}`;
+    const advice = `write it with: ${writeCommand(this.#settings, api, exampleConfig)}`;
+    const other: EtcdApi = api === "v3" ? "v2" : "v3";
+    const elsewhere = await this.#holdsConfig(other, options)
+      ? `; etcd's ${other} API does hold this key: use --etcd-api=${other} if that is the one`
+      : "";
+    return `${missing}; ${advice}${elsewhere}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([this.#v3[Symbol.asyncDispose](), this.#v2[Symbol.asyncDispose]()]);
+  }
+
+  #of(api: EtcdApi): Registry {
+    return api === "v3" ? this.#v3 : this.#v2;
+  }
+
+  /**
+   * The store to use. While no store holds the config this is v3 for the moment, and the next call
+   * looks again. Once made, the choice stays: leases in two stores would be two networks.
+   */
+  async #chosen(options: CallOptions): Promise<Registry> {
+    if (this.#api !== undefined) return this.#of(this.#api);
+    let served = true;
+    try {
+      if (await this.#v3.readConfig(options) !== undefined) return this.#choose("v3");
+    } catch (error) {
+      if (!(error instanceof EtcdError) || error.kind !== "not-served") throw error;
+      served = false;
+    }
+    if (await this.#holdsConfig("v2", options)) return this.#choose("v2");
+    return served ? this.#v3 : this.#v2;
+  }
+
+  async *#watchChosen(options: CallOptions): AsyncGenerator<WatchUpdate> {
+    yield* (await this.#chosen(options)).watch(options);
+  }
+
+  #choose(api: EtcdApi): Registry {
+    if (this.#api === undefined) {
+      this.#api = api;
+      if (api === "v2") this.#log.info("using etcd's v2 API: only that one holds the config");
+    }
+    return this.#of(this.#api);
+  }
+
+  /** Whether a store holds the config, as far as it can be asked at all. */
+  async #holdsConfig(api: EtcdApi, options: CallOptions): Promise<boolean> {
+    try {
+      return await this.#of(api).readConfig(options) !== undefined;
+    } catch (error) {
+      if (error instanceof StoreError) return false;
+      throw error;
+    }
+  }
+}
+
+/** The line for a shell that writes `config`; a password is asked for, not shown. */
+function writeCommand(settings: EtcdSettings, api: EtcdApi, config: string): string {
+  const { caFile, certFile, keyFile } = settings.tls;
+  const v3 = api === "v3";
+  const flags = [
+    `--endpoints=${settings.endpoints.map(({ url }) => url).join(",")}`,
+    ...(caFile === undefined ? [] : [`${v3 ? "--cacert" : "--ca-file"}=${quote(caFile)}`]),
+    ...(certFile === undefined ? [] : [`${v3 ? "--cert" : "--cert-file"}=${quote(certFile)}`]),
+    ...(keyFile === undefined ? [] : [`${v3 ? "--key" : "--key-file"}=${quote(keyFile)}`]),
+    ...(settings.credentials === undefined
+      ? []
+      : [`${v3 ? "--user" : "--username"}=${quote(settings.credentials.username)}`]),
+  ];
+  const verb = v3 ? "put" : "set";
+  const key = quote(configKey(settings.prefix));
+  return `ETCDCTL_API=${v3 ? 3 : 2} etcdctl ${flags.join(" ")} ${verb} ${key} ${quote(config)}`;
+}
+
+/** `text` as one word for a shell. */
+function quote(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
