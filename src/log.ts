@@ -140,6 +140,7 @@ function objectToPrintable(value: object, ancestors: readonly unknown[]): unknow
   if (ancestors.length >= MAX_DEPTH) return "[…]";
   const path = [...ancestors, value];
   if (value instanceof Error) return plainText(describeError(value));
+  if (value instanceof RegExp) return plainText(String(value));
   if (value instanceof URL && (value.username !== "" || value.password !== "")) {
     const url = new URL(value);
     url.username = url.password = "";

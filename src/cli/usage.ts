@@ -1,4 +1,3 @@
-import type { UsageError } from "../errors.ts";
 import { type Flag, FLAGS, GROUPS } from "./flags.ts";
 
 const WIDTH = 98;
@@ -6,8 +5,8 @@ const HELP_COLUMN = 34;
 /** Keeps words together until a text is wrapped. */
 const NO_BREAK_SPACE = "\u00a0";
 
-/** What `--help` prints. */
-export function helpText(version: string): string {
+/** What `--help` prints: every flag by group, in less than 100 columns. */
+export function usage(): string {
   const groups = GROUPS.map((group) => {
     const flags: Flag[] = FLAGS.filter((flag) => flag.group === group);
     const refused = flags.filter((flag) => flag.refused !== undefined);
@@ -19,7 +18,7 @@ export function helpText(version: string): string {
     ];
     return `${group}:\n${lines.join("\n")}\n`;
   });
-  return `flanneld ${version}: leases this host a subnet of a shared network and makes it reachable
+  return `flanneld leases this host a subnet of a shared network and makes it reachable
 
 Usage: flanneld [flags]
 
@@ -30,16 +29,6 @@ case with "_" for "-", such as FLANNELD_ETCD_ENDPOINTS.
 
 Exit status: 0 after SIGINT or SIGTERM, 1 if something must be mended first, 2 for wrong usage.
 `;
-}
-
-/** What `--version` prints, without a line feed. */
-export function versionText(version: string, denoVersion: string): string {
-  return `flanneld ${version} (deno ${denoVersion})`;
-}
-
-/** A wrong command line as lines for stderr, one per fault. */
-export function usageErrorText(error: UsageError): string {
-  return error.message.split("\n").map((line) => `flanneld: ${line}`).join("\n");
 }
 
 function describeFlag(flag: Flag): string[] {

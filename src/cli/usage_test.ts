@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
-import { UsageError } from "../errors.ts";
 import { FLAGS, GROUPS } from "./flags.ts";
-import { helpText, usageErrorText, versionText } from "./usage.ts";
+import { usage } from "./usage.ts";
 
-const HELP = helpText("1.2.3");
+const HELP = usage();
 
-Deno.test("helpText() names every flag and group, within 100 columns", () => {
+Deno.test("usage() names every flag and group, within 100 columns", () => {
   for (const { name } of FLAGS) assert.match(HELP, new RegExp(`(^|[ (])--?${name}\\b`, "m"), name);
   for (const group of GROUPS) assert.ok(HELP.includes(`\n${group}:\n`), group);
   for (const line of HELP.split("\n")) {
@@ -14,7 +13,7 @@ Deno.test("helpText() names every flag and group, within 100 columns", () => {
   }
 });
 
-Deno.test("helpText() reads like this", () => {
+Deno.test("usage() reads like this", () => {
   const part = HELP.slice(HELP.indexOf("Lease:"), HELP.indexOf("External interface:"));
   assert.equal(
     part,
@@ -29,12 +28,4 @@ Deno.test("helpText() reads like this", () => {
 
 `,
   );
-});
-
-Deno.test("versionText() names the program's and Deno's version", () => {
-  assert.equal(versionText("1.2.3", "2.9.6"), "flanneld 1.2.3 (deno 2.9.6)");
-});
-
-Deno.test("usageErrorText() puts the program's name before each fault", () => {
-  assert.equal(usageErrorText(new UsageError("a\nb")), "flanneld: a\nflanneld: b");
 });

@@ -12,9 +12,12 @@ export interface IntegerOptions {
 /** UDP port that encapsulation uses. */
 export const PORT: IntegerOptions = { min: 1, max: 65_535 };
 /** VXLAN network identifier: 24 bits (RFC 7348 section 5). */
-export const VNI: IntegerOptions = { min: 1, max: 16_777_215 };
+export const VNI: IntegerOptions = { min: 0, max: 16_777_215 };
 /** The least MTU that IPv4 hosts must take (RFC 791), up to the largest IP packet. */
 export const MTU_BYTES: IntegerOptions = { min: 576, max: 65_535 };
+
+/** Far more than any key or token has; what is longer is a file pasted by mistake. */
+export const MAX_SECRET_CHARS = 16_384;
 
 /**
  * Reads the members of one JSON object as Go's decoder does for flannel: names match without case,
@@ -108,7 +111,10 @@ export class FieldReader {
   /** Like {@linkcode FieldReader.string}, wrapped so that it cannot be printed. */
   secret(name: string): Secret | undefined {
     const value = this.string(name);
-    return value === undefined ? undefined : new Secret(value);
+    if (value === undefined) return undefined;
+    if (value.length <= MAX_SECRET_CHARS) return new Secret(value);
+    this.faultOf(name, `must not have more than ${MAX_SECRET_CHARS} characters`);
+    return undefined;
   }
 
   /** One of `choices`, which are lower case; the text matches without case. */
@@ -206,11 +212,7 @@ export class FieldReader {
   }
 }
 
-/** Whether Go's JSON decoder takes two names for the same one (bytes.EqualFold, for our names). */
-export function sameName(a: string, b: string): boolean {
-  return foldCase(a) === foldCase(b);
-}
-
+/** Names that Go's JSON decoder takes for the same one fold alike (bytes.EqualFold). */
 function foldCase(name: string): string {
   // U+017F folds to "s" and U+212A to "k" in Go; toLowerCase() does only the second.
   return name.replaceAll("\u017f", "s").toLowerCase();

@@ -90,6 +90,8 @@ Deno.test("FieldReader.secret() cannot be printed", () => {
   const secret = reader({ accesskeysecret: "canary-secret" }).secret("AccessKeySecret");
   assert.equal(secret?.reveal(), "canary-secret");
   assert.equal(JSON.stringify({ secret }), '{"secret":"[redacted]"}');
+  const faults = faultsOf((fields) => fields.secret("Key"), { Key: "x".repeat(1_000_000) });
+  assert.deepEqual(faults, ["Backend.Key must not have more than 16384 characters"]);
 });
 
 Deno.test("FieldReader.finish() warns of members that nothing asked for", () => {

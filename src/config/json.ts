@@ -12,6 +12,12 @@ const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
 const LITERALS = new Map<string, unknown>([["true", true], ["false", false], ["null", null]]);
 
+/** The text of a JSON string; lone surrogates become U+FFFD, as in Go. */
+function unquote(token: string): string {
+  const text: string = JSON.parse(token);
+  return text.toWellFormed();
+}
+
 /**
  * Parses JSON (RFC 8259) like `JSON.parse`, with two differences that reading a config as Go does
  * needs: members keep the order of their *last* occurrence, and repeated names are told. And the
@@ -57,7 +63,7 @@ export function parseJson(text: string): ParsedJson {
     do {
       const token = match(STRING);
       if (token === undefined) fail("a member's name in double quotes");
-      const name: string = JSON.parse(token);
+      const name = unquote(token);
       if (!take(":")) fail("a colon");
       if (Object.hasOwn(object, name)) {
         duplicates.push([...path, name].join("."));
@@ -87,8 +93,10 @@ export function parseJson(text: string): ParsedJson {
     if (path.length > MAX_DEPTH) fail(`at most ${MAX_DEPTH} levels of nesting`);
     if (take("{")) return members(path);
     if (take("[")) return elements(path);
-    const scalar = match(STRING) ?? match(NUMBER);
-    if (scalar !== undefined) return JSON.parse(scalar);
+    const string = match(STRING);
+    if (string !== undefined) return unquote(string);
+    const number = match(NUMBER);
+    if (number !== undefined) return Number(number);
     for (const [word, meaning] of LITERALS) if (take(word)) return meaning;
     fail("a value");
   }

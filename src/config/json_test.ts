@@ -44,6 +44,13 @@ Deno.test("parseJson() takes __proto__ for an ordinary name", () => {
   assert.equal((value as Record<string, unknown>).polluted, undefined);
 });
 
+Deno.test("parseJson() replaces lone surrogates, which no other text may hold", () => {
+  assert.deepEqual(parseJson('{"\\ud800":"a\\udc00b","p":"\\ud83d\\ude00"}').value, {
+    "\ufffd": "a\ufffdb",
+    p: "\u{1f600}",
+  });
+});
+
 Deno.test("parseJson() says where the text is wrong without quoting it", () => {
   assert.throws(() => parseJson('{\n  "AccessKeySecret": canary,\n}'), {
     name: "SyntaxError",

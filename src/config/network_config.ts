@@ -1,6 +1,7 @@
 import { ConfigError, describeError } from "../errors.ts";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
-import { FieldReader, kindOf } from "./fields.ts";
+import { rememberSecret } from "../secret.ts";
+import { FieldReader, kindOf, MAX_SECRET_CHARS } from "./fields.ts";
 import { parseJson } from "./json.ts";
 
 /** One family's share of the network config. */
@@ -203,6 +204,7 @@ function readBackend(fields: FieldReader): NetworkConfig["backend"] | undefined 
     fields.faultOf("Backend", `must be an object such as {"Type":"vxlan"}, not ${kindOf(options)}`);
     return undefined;
   }
+  rememberSecrets(options);
   const backendFields = new FieldReader(options, { subject: "Backend" });
   const type = backendFields.string("Type");
   if (type === undefined && backendFields.faults.length === 0) {
@@ -210,6 +212,18 @@ function readBackend(fields: FieldReader): NetworkConfig["backend"] | undefined 
   }
   backendFields.faults.forEach((fault) => fields.fault(fault));
   return type === undefined ? undefined : { type: type.toLowerCase(), options };
+}
+
+/** Keys of backends, ours and upstream's, whose values no log may show. */
+const SECRET_NAME = /secret|password|token|psk|privatekey/i;
+
+/** The raw options outlive the parsing, so they are made unprintable even if one logs them. */
+function rememberSecrets(options: Readonly<Record<string, unknown>>): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (typeof value === "string" && value.length <= MAX_SECRET_CHARS && SECRET_NAME.test(name)) {
+      rememberSecret(value);
+    }
+  }
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { ConfigError } from "../errors.ts";
 import { Address, addressBits, type Family, Prefix } from "../net/mod.ts";
+import { redact } from "../secret.ts";
 import { type FamilyConfig, parseNetworkConfig } from "./network_config.ts";
 
 const ALLOC = { Backend: { Type: "alloc" } };
@@ -227,6 +228,16 @@ Deno.test("parseNetworkConfig() warns of unknown names, repeats and switched-off
     "Netwrok is not known and has no effect; did you mean Network?",
     "Colour is not known and has no effect",
   ]);
+});
+
+Deno.test("parseNetworkConfig() keeps the backend's secrets from being printed", () => {
+  const names = ["AccessKeySecret", "accesskeysecret", "SecurityToken", "PSK", "Password"];
+  for (const name of names) {
+    const secret = `canary-${crypto.randomUUID()}`;
+    const { config } = parse({ Network: "10.3.0.0/16", Backend: { Type: "x", [name]: secret } });
+    assert.equal(config.backend.options[name], secret);
+    assert.equal(redact(`denied for ${secret}`), "denied for [redacted]");
+  }
 });
 
 Deno.test("parseNetworkConfig() refuses text that is not one JSON object, quoting none of it", () => {
