@@ -43,10 +43,24 @@ export class Secret {
  */
 export function rememberSecret(text: string): void {
   if (text.length < 4) return;
-  known.add(text);
-  known.add(encodeURIComponent(text));
-  known.add(JSON.stringify(text).slice(1, -1));
-  known.add(btoa(String.fromCharCode(...new TextEncoder().encode(text))));
+  for (const form of formsOf(text)) known.add(form);
+}
+
+/**
+ * Lets go of a secret that is void: temporary keys come anew every hour, and neither memory nor
+ * the time that {@linkcode redact} takes may grow with them.
+ */
+export function forgetSecret(text: string): void {
+  for (const form of formsOf(text)) known.delete(form);
+}
+
+function formsOf(text: string): readonly string[] {
+  return [
+    text,
+    encodeURIComponent(text),
+    JSON.stringify(text).slice(1, -1),
+    btoa(String.fromCharCode(...new TextEncoder().encode(text))),
+  ];
 }
 
 /** `text` with each known secret replaced by `[redacted]`. */

@@ -1,0 +1,32 @@
+import type { Backend } from "./backend.ts";
+
+/** `alloc` has no settings. */
+export type AllocConfig = Readonly<Record<never, never>>;
+
+/**
+ * `alloc`: takes a lease and programs nothing. The lease holds the public address alone, as
+ * upstream writes it, and the MTU is the external link's.
+ */
+export const alloc: Backend<AllocConfig> = {
+  type: "alloc",
+  families: [4, 6],
+
+  parseConfig(options) {
+    const warnings = Object.keys(options)
+      .filter((key) => key.toLowerCase() !== "type")
+      .map((key) => `Unknown key "${key}" of backend alloc is ignored: alloc has no settings`);
+    return { config: {}, warnings };
+  },
+
+  overheadBytes: () => 0,
+
+  announce(_config, host) {
+    return {
+      ...(host.publicIp ? { publicIp: host.publicIp } : {}),
+      ...(host.publicIpv6 ? { publicIpv6: host.publicIpv6 } : {}),
+      backendType: "",
+    };
+  },
+
+  plan: () => ({}),
+};

@@ -1,0 +1,538 @@
+/**
+ * The calls that `ali-vpc` makes, typed: requests as the API wants them, answers checked field by
+ * field. Names follow the API (VPC 2016-04-28, ECS 2014-05-26) with its spellings inside.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import { Address, addressBits, Prefix } from "../../net/mod.ts";
+import { AliApiError } from "./errors.ts";
+import type { Rpc } from "./rpc.ts";
+
+/** Options of every call. */
+export interface CallOptions {
+  readonly signal: AbortSignal;
+}
+
+/**
+ * `Pending`, `Available`, `Modifying` or `Deleting`. Only `Available` entries forward, and only
+ * those can be changed.
+ */
+export type RouteEntryStatus = string;
+
+/** A next hop of a route entry; `type` is in lower case (the API uses both). */
+export interface NextHop {
+  readonly type: string;
+  readonly id: string;
+}
+
+/** A route entry with an IP destination. */
+export interface RouteEntry {
+  readonly id: string;
+  readonly routeTableId: string;
+  readonly destination: Prefix;
+  readonly status: RouteEntryStatus;
+  /** Custom, System, BGP, CEN, ECR. Only custom entries may be written. */
+  readonly type: string;
+  readonly name: string;
+  /** `TR`: a transit router manages it. */
+  readonly serviceType: string;
+  readonly nextHops: readonly NextHop[];
+}
+
+/** What entries to list; all given conditions hold together. */
+export interface RouteEntryFilter {
+  readonly destination?: Prefix;
+  readonly name?: string;
+  readonly nextHopId?: string;
+  readonly type?: "Custom" | "System";
+}
+
+/** A route table, without its entries. */
+export interface RouteTableInfo {
+  readonly id: string;
+  readonly name: string;
+  readonly vpcId: string;
+  /** System or Custom. */
+  readonly type: string;
+  /** Serves vSwitches, or a gateway's inbound traffic. */
+  readonly associateType: "VSwitch" | "Gateway";
+  readonly vSwitchIds: readonly string[];
+}
+
+/** A VPC's address ranges. */
+export interface VpcInfo {
+  readonly id: string;
+  /** Primary and secondary IPv4 blocks. */
+  readonly cidrs: readonly Prefix[];
+  /** Ranges outside RFC 1918 that the VPC is to treat as private. */
+  readonly userCidrs: readonly Prefix[];
+  readonly vSwitchIds: readonly string[];
+}
+
+/** A vSwitch: a subnet of the VPC in one zone. */
+export interface VSwitchInfo {
+  readonly id: string;
+  readonly name: string;
+  readonly cidr: Prefix;
+  /** The table bound to it, if the service says. */
+  readonly routeTableId?: string;
+}
+
+/** An elastic network interface. */
+export interface NetworkInterfaceInfo {
+  readonly id: string;
+  readonly instanceId: string;
+  readonly type: string;
+  /** Absent where the region does not have the feature. */
+  readonly sourceDestCheck?: boolean;
+}
+
+/** Create, with the token that makes its repetition harmless. */
+export interface CreateRouteEntryOptions extends CallOptions {
+  readonly routeTableId: string;
+  readonly destination: Prefix;
+  readonly instanceId: string;
+  readonly name: string;
+  /** Up to 64 ASCII characters; the same one for every try of one logical create. */
+  readonly clientToken?: string;
+  readonly dryRun?: boolean;
+}
+
+const ID_PATTERN = /^[A-Za-z][A-Za-z0-9-]{0,127}$/;
+
+/** An id goes into further calls: an empty or malformed one must not. */
+const Id = v.pipe(v.string(), v.regex(ID_PATTERN, "is not an id"));
+const OptionalText = v.nullish(v.string(), "");
+const Cidr = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const prefix = parseDestination(dataset.value);
+    if (prefix !== undefined) return prefix;
+    addIssue({ message: `"${dataset.value.slice(0, 60)}" is not in CIDR notation` });
+    return NEVER;
+  }),
+);
+
+/** The `{ "Name": [...] }` that every list is wrapped in; it must be there, even if empty. */
+function list<Name extends string, Item extends v.GenericSchema>(name: Name, item: Item) {
+  return v.pipe(
+    v.object({ [name]: v.array(item) } as Record<Name, v.ArraySchema<Item, undefined>>),
+    v.transform((wrapper) => (wrapper as Record<Name, v.InferOutput<Item>[]>)[name]),
+  );
+}
+
+/** Like {@linkcode list}, empty where the service leaves it out. */
+function optionalList<Name extends string, Item extends v.GenericSchema>(name: Name, item: Item) {
+  type Items = v.InferOutput<Item>[];
+  const wrapper = v.object({ [name]: v.nullish(v.array(item), []) });
+  const items = v.transform((value: { readonly [name: string]: Items }): Items =>
+    value[name] ?? []
+  );
+  return v.nullish(v.pipe(wrapper as v.GenericSchema<unknown, { [name: string]: Items }>, items), {
+    [name]: [],
+  });
+}
+
+const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
+
+const VpcAttributeReply = v.object({
+  VpcId: Id,
+  CidrBlock: Cidr,
+  SecondaryCidrBlocks: optionalList("SecondaryCidrBlock", Cidr),
+  UserCidrs: optionalList("UserCidr", Cidr),
+  VSwitchIds: optionalList("VSwitchId", Id),
+});
+
+const VSwitchFields = {
+  VSwitchId: Id,
+  VSwitchName: OptionalText,
+  CidrBlock: Cidr,
+  RouteTable: v.nullish(v.object({ RouteTableId: v.nullish(v.union([Id, v.literal("")])) })),
+};
+const VSwitchAttributesReply = v.object({ ...VSwitchFields, VpcId: Id });
+const VSwitchesReply = v.object({
+  TotalCount: Count,
+  VSwitches: list("VSwitch", v.object(VSwitchFields)),
+});
+
+const RouteTableListReply = v.object({
+  TotalCount: Count,
+  RouterTableList: list(
+    "RouterTableListType",
+    v.object({
+      RouteTableId: Id,
+      RouteTableName: OptionalText,
+      RouteTableType: OptionalText,
+      VpcId: OptionalText,
+      AssociateType: OptionalText,
+      VSwitchIds: optionalList("VSwitchId", Id),
+    }),
+  ),
+});
+
+const RouteEntryListReply = v.object({
+  NextToken: OptionalText,
+  TotalCount: v.nullish(Count),
+  RouteEntrys: list(
+    "RouteEntry",
+    v.object({
+      RouteEntryId: OptionalText,
+      // A CIDR block, a bare address or the id of a prefix list.
+      DestinationCidrBlock: v.string(),
+      Status: v.string(),
+      Type: v.string(),
+      RouteEntryName: OptionalText,
+      ServiceType: OptionalText,
+      NextHops: optionalList(
+        "NextHop",
+        v.object({ NextHopType: OptionalText, NextHopId: OptionalText }),
+      ),
+    }),
+  ),
+});
+
+const CreateReply = v.object({ RouteEntryId: v.optional(v.unknown()) });
+const AnyReply = v.object({});
+
+const NetworkInterfacesReply = v.object({
+  NetworkInterfaceSets: list(
+    "NetworkInterfaceSet",
+    v.object({
+      NetworkInterfaceId: Id,
+      InstanceId: OptionalText,
+      Type: OptionalText,
+      SourceDestCheck: v.nullish(v.boolean()),
+    }),
+  ),
+});
+
+/** Pages of a list may shift while it changes; so often it is read again. */
+const LIST_TRIES = 4;
+
+/** A limit no real list reaches; it ends a service's endless paging. */
+const MAX_PAGES = 200;
+
+/** The VPC service of one region. */
+export class VpcClient {
+  readonly #rpc: Rpc;
+  readonly #regionId: string;
+
+  constructor(rpc: Rpc, regionId: string) {
+    this.#rpc = rpc;
+    this.#regionId = regionId;
+  }
+
+  /** The VPC's ranges. An unknown id is an error of the service. */
+  async describeVpcAttribute(vpcId: string, options: CallOptions): Promise<VpcInfo> {
+    const reply = await this.#call(
+      "DescribeVpcAttribute",
+      { VpcId: vpcId },
+      VpcAttributeReply,
+      options,
+    );
+    return {
+      id: reply.VpcId,
+      cidrs: [reply.CidrBlock, ...reply.SecondaryCidrBlocks],
+      userCidrs: reply.UserCidrs,
+      vSwitchIds: reply.VSwitchIds,
+    };
+  }
+
+  async describeVSwitchAttributes(
+    vSwitchId: string,
+    options: CallOptions,
+  ): Promise<VSwitchInfo & { readonly vpcId: string }> {
+    const reply = await this.#call(
+      "DescribeVSwitchAttributes",
+      { VSwitchId: vSwitchId },
+      VSwitchAttributesReply,
+      options,
+    );
+    return { ...toVSwitch(reply), vpcId: reply.VpcId };
+  }
+
+  /** Every vSwitch of the VPC. */
+  async describeVSwitches(vpcId: string, options: CallOptions): Promise<readonly VSwitchInfo[]> {
+    return await this.#numberedPages(async (page) => {
+      const reply = await this.#call(
+        "DescribeVSwitches",
+        { VpcId: vpcId, ...page },
+        VSwitchesReply,
+        options,
+      );
+      return { total: reply.TotalCount, items: reply.VSwitches.map(toVSwitch) };
+    }, (vSwitch) => vSwitch.id);
+  }
+
+  /** Route tables of a VPC, or one by its id; empty for an unknown id. */
+  async describeRouteTableList(
+    filter: { readonly vpcId?: string; readonly routeTableId?: string },
+    options: CallOptions,
+  ): Promise<readonly RouteTableInfo[]> {
+    return await this.#numberedPages(async (page) => {
+      const reply = await this.#call(
+        "DescribeRouteTableList",
+        { VpcId: filter.vpcId, RouteTableId: filter.routeTableId, ...page },
+        RouteTableListReply,
+        options,
+      );
+      return {
+        total: reply.TotalCount,
+        items: reply.RouterTableList.map((row): RouteTableInfo => ({
+          id: row.RouteTableId,
+          name: row.RouteTableName,
+          vpcId: row.VpcId,
+          type: row.RouteTableType,
+          associateType: row.AssociateType.toLowerCase() === "gateway" ? "Gateway" : "VSwitch",
+          vSwitchIds: row.VSwitchIds,
+        })),
+      };
+    }, (table) => table.id);
+  }
+
+  /**
+   * The entries of a table that `filter` lets through, complete: read again from the start if its
+   * pages shifted or its token expired. Entries whose destination is a prefix list are left out.
+   * Filters are conditions on the service's side only; the caller checks what it relies on.
+   */
+  async describeRouteEntryList(
+    routeTableId: string,
+    filter: RouteEntryFilter,
+    options: CallOptions,
+  ): Promise<readonly RouteEntry[]> {
+    for (let tries = 1;; tries++) {
+      const entries = await this.#tokenPages(routeTableId, filter, options);
+      if (entries !== undefined) return entries;
+      if (tries === LIST_TRIES) {
+        throw this.#unstable("DescribeRouteEntryList", `route table ${routeTableId}`);
+      }
+    }
+  }
+
+  /** How many entries count against the table's quota. */
+  async countCustomRouteEntries(routeTableId: string, options: CallOptions): Promise<number> {
+    const reply = await this.#call(
+      "DescribeRouteEntryList",
+      { RouteTableId: routeTableId, RouteEntryType: "Custom", MaxResult: 1 },
+      RouteEntryListReply,
+      options,
+    );
+    if (typeof reply.TotalCount === "number") return reply.TotalCount;
+    return (await this.describeRouteEntryList(routeTableId, { type: "Custom" }, options)).length;
+  }
+
+  /** Asks for an entry that leads to an instance. Success means accepted, not yet Available. */
+  async createRouteEntry(options: CreateRouteEntryOptions): Promise<void> {
+    await this.#call(
+      "CreateRouteEntry",
+      {
+        RouteTableId: options.routeTableId,
+        DestinationCidrBlock: options.destination.toString(),
+        NextHopType: "Instance",
+        NextHopId: options.instanceId,
+        RouteEntryName: options.name,
+        ClientToken: options.clientToken,
+        DryRun: options.dryRun,
+      },
+      CreateReply,
+      options,
+    );
+  }
+
+  /** Asks to re-point an entry to an instance, to rename it, or both, without a gap. */
+  async modifyRouteEntry(
+    entryId: string,
+    change: { readonly instanceId?: string; readonly name?: string },
+    options: CallOptions,
+  ): Promise<void> {
+    await this.#call(
+      "ModifyRouteEntry",
+      {
+        RouteEntryId: entryId,
+        NewNextHopType: change.instanceId === undefined ? undefined : "Instance",
+        NewNextHopId: change.instanceId,
+        RouteEntryName: change.name,
+      },
+      AnyReply,
+      options,
+    );
+  }
+
+  /** Asks to delete an entry. */
+  async deleteRouteEntry(entryId: string, options: CallOptions): Promise<void> {
+    await this.#call("DeleteRouteEntry", { RouteEntryId: entryId }, AnyReply, options);
+  }
+
+  #call<Schema extends v.GenericSchema>(
+    action: string,
+    parameters: Parameters<Rpc["call"]>[1],
+    schema: Schema,
+    { signal }: CallOptions,
+  ): Promise<v.InferOutput<Schema>> {
+    return this.#rpc.call(action, { RegionId: this.#regionId, ...parameters }, schema, { signal });
+  }
+
+  /** Pages by number and `TotalCount`. */
+  async #numberedPages<Item>(
+    read: (page: { PageNumber: number; PageSize: number }) => Promise<
+      { total: number; items: readonly Item[] }
+    >,
+    key: (item: Item) => string,
+  ): Promise<readonly Item[]> {
+    const found = new Map<string, Item>();
+    for (let PageNumber = 1, seen = 0; PageNumber <= MAX_PAGES; PageNumber++) {
+      const { total, items } = await read({ PageNumber, PageSize: 50 });
+      for (const item of items) found.set(key(item), item);
+      seen += items.length;
+      if (items.length === 0 || seen >= total) break;
+    }
+    return [...found.values()];
+  }
+
+  /** Pages by token; `undefined` if the listing is not one of a single moment. */
+  async #tokenPages(
+    routeTableId: string,
+    filter: RouteEntryFilter,
+    options: CallOptions,
+  ): Promise<readonly RouteEntry[] | undefined> {
+    const rows = new Map<string, RouteEntry | undefined>();
+    let token = "";
+    for (let page = 1; page <= MAX_PAGES; page++) {
+      let reply;
+      try {
+        reply = await this.#call(
+          "DescribeRouteEntryList",
+          {
+            RouteTableId: routeTableId,
+            RouteEntryType: filter.type,
+            RouteEntryName: filter.name,
+            DestinationCidrBlock: filter.destination?.toString(),
+            NextHopId: filter.nextHopId,
+            MaxResult: 100,
+            NextToken: token === "" ? undefined : token,
+          },
+          RouteEntryListReply,
+          options,
+        );
+      } catch (error) {
+        if (error instanceof AliApiError && /NextToken/i.test(error.code) && page > 1) {
+          return undefined;
+        }
+        throw error;
+      }
+      for (const row of reply.RouteEntrys) {
+        const destination = parseDestination(row.DestinationCidrBlock);
+        const key = row.RouteEntryId || `${row.Type} ${row.DestinationCidrBlock}`;
+        rows.set(
+          key,
+          destination && {
+            id: row.RouteEntryId,
+            routeTableId,
+            destination,
+            status: row.Status,
+            type: row.Type,
+            name: row.RouteEntryName,
+            serviceType: row.ServiceType,
+            nextHops: row.NextHops.map((hop) => ({
+              type: hop.NextHopType.toLowerCase(),
+              id: hop.NextHopId,
+            })),
+          },
+        );
+      }
+      token = reply.NextToken;
+      if (token !== "") continue;
+      // An entry that moved to a page already read was missed; one that moved on came twice.
+      if (page > 1 && typeof reply.TotalCount === "number" && rows.size < reply.TotalCount) {
+        return undefined;
+      }
+      return [...rows.values()].filter((entry) => entry !== undefined);
+    }
+    return undefined;
+  }
+
+  #unstable(action: string, what: string): AliApiError {
+    return new AliApiError({
+      action: `vpc:${action}`,
+      message: `${what} kept changing while it was read`,
+      reaction: { do: "retry", cause: "changing", budgetSeconds: 600 },
+    }, { status: 0, code: "ListChanged" });
+  }
+}
+
+/** The ECS service of one region, as far as interfaces go. */
+export class EcsClient {
+  readonly #rpc: Rpc;
+  readonly #regionId: string;
+
+  constructor(rpc: Rpc, regionId: string) {
+    this.#rpc = rpc;
+    this.#regionId = regionId;
+  }
+
+  /** The interface of that id, or `undefined`. */
+  async describeNetworkInterface(
+    networkInterfaceId: string,
+    { signal }: CallOptions,
+  ): Promise<NetworkInterfaceInfo | undefined> {
+    const reply = await this.#rpc.call(
+      "DescribeNetworkInterfaces",
+      {
+        RegionId: this.#regionId,
+        NetworkInterfaceId: [networkInterfaceId],
+      },
+      NetworkInterfacesReply,
+      { signal },
+    );
+    const row = reply.NetworkInterfaceSets.find((each) =>
+      each.NetworkInterfaceId === networkInterfaceId
+    );
+    return row && {
+      id: row.NetworkInterfaceId,
+      instanceId: row.InstanceId,
+      type: row.Type,
+      ...(typeof row.SourceDestCheck === "boolean" ? { sourceDestCheck: row.SourceDestCheck } : {}),
+    };
+  }
+
+  /** Switches the source/destination check of an interface. */
+  async setSourceDestCheck(
+    networkInterfaceId: string,
+    enabled: boolean,
+    { signal }: CallOptions,
+  ): Promise<void> {
+    await this.#rpc.call(
+      "ModifyNetworkInterfaceAttribute",
+      {
+        RegionId: this.#regionId,
+        NetworkInterfaceId: networkInterfaceId,
+        SourceDestCheck: enabled,
+      },
+      AnyReply,
+      { signal },
+    );
+  }
+}
+
+function toVSwitch(row: {
+  VSwitchId: string;
+  VSwitchName: string;
+  CidrBlock: Prefix;
+  RouteTable?: { RouteTableId?: string | null | undefined } | null | undefined;
+}): VSwitchInfo {
+  return {
+    id: row.VSwitchId,
+    name: row.VSwitchName,
+    cidr: row.CidrBlock,
+    ...(row.RouteTable?.RouteTableId ? { routeTableId: row.RouteTable.RouteTableId } : {}),
+  };
+}
+
+/** A CIDR block, or a bare address as the host prefix that the service takes it for. */
+function parseDestination(text: string): Prefix | undefined {
+  const address = Address.tryParse(text);
+  return address === undefined
+    ? Prefix.tryParse(text)
+    : new Prefix(address, addressBits(address.family));
+}

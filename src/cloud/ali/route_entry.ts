@@ -1,0 +1,165 @@
+/**
+ * What a route entry is to this daemon: whose it is, whether it is right, and what the next step
+ * towards the desired entry is. Pure; {@linkcode RouteTable} does the steps.
+ *
+ * @module
+ */
+import type { Prefix } from "../../net/mod.ts";
+import type { Kind } from "../../reconcile/table.ts";
+import type { CloudRouteSpec } from "../../state/mod.ts";
+import type { NextHop, RouteEntry, RouteEntryStatus } from "./client.ts";
+
+/** A route entry as the Table reports it. A desired one has the fields of the spec alone. */
+export interface CloudRoute extends CloudRouteSpec {
+  readonly entryId?: string;
+  readonly name?: string;
+  readonly status?: RouteEntryStatus;
+  readonly type?: string;
+  readonly serviceType?: string;
+  readonly nextHops?: readonly NextHop[];
+}
+
+/** Who asks. It decides which entries are ours. */
+export interface Owner {
+  readonly network: Prefix;
+  readonly instanceId: string;
+  /** The subnets of the lease that this host holds. */
+  readonly destinations: readonly Prefix[];
+  /** Entries of ours without a name are right too: they cannot be renamed. */
+  readonly acceptUnnamed: boolean;
+}
+
+/**
+ * The mark in `RouteEntryName` of every entry that a flanneld of `network` made. The name goes on
+ * with the instance, so that a host finds all of its own entries with one filtered call, however
+ * many there are in the table.
+ */
+export function routeEntryMarker(network: Prefix): string {
+  return `flanneld/${network}`;
+}
+
+/** The whole name of an entry: `flanneld/10.24.0.0/16/i-bp1abc`. */
+export function routeEntryName(network: Prefix, instanceId: string): string {
+  return `${routeEntryMarker(network)}/${instanceId}`;
+}
+
+/** An entry of the API as one of the Table. */
+export function toCloudRoute(entry: RouteEntry): CloudRoute {
+  const [hop, ...others] = entry.nextHops;
+  const single = hop !== undefined && others.length === 0 && hop.type === "instance";
+  return {
+    routeTableId: entry.routeTableId,
+    destination: entry.destination,
+    instanceId: single ? hop.id : "",
+    entryId: entry.id,
+    name: entry.name,
+    status: entry.status,
+    type: entry.type,
+    serviceType: entry.serviceType,
+    nextHops: entry.nextHops,
+  };
+}
+
+/** Whether the entry may be written at all: custom, one hop, an instance, nobody's service. */
+function isPlain(actual: CloudRoute): boolean {
+  return actual.type === "Custom" && actual.instanceId !== "" &&
+    (actual.serviceType ?? "") === "" && actual.destination.length > 0 &&
+    (actual.entryId ?? "") !== "";
+}
+
+function isMarked(actual: CloudRoute, owner: Owner): boolean {
+  return (actual.name ?? "").startsWith(`${routeEntryMarker(owner.network)}/`);
+}
+
+function isOwnDestination(actual: CloudRoute, owner: Owner): boolean {
+  return owner.destinations.some((destination) => destination.equals(actual.destination));
+}
+
+/**
+ * Ours are: marked entries that lead here, wherever to (stale ones of an earlier lease); marked
+ * entries of our own subnet, wherever they lead (the subnet's former holder is gone: the lease
+ * says so); and the nameless entry of our own subnet that leads here, as upstream flannel left it.
+ */
+export function isOwned(actual: CloudRoute, owner: Owner): boolean {
+  if (!isPlain(actual)) return false;
+  const here = actual.instanceId === owner.instanceId;
+  if (isMarked(actual, owner)) return here || isOwnDestination(actual, owner);
+  return here && actual.name === "" && isOwnDestination(actual, owner);
+}
+
+/** Whether an entry that leads here still wants our name. */
+function wantsName(actual: CloudRoute, owner: Owner): boolean {
+  return !owner.acceptUnnamed && isOwned(actual, owner) &&
+    actual.name !== routeEntryName(owner.network, owner.instanceId);
+}
+
+/** Whether `actual` leads to the instance, in whatever status. */
+function leadsTo(actual: CloudRoute, instanceId: string): boolean {
+  return actual.type === "Custom" && (actual.serviceType ?? "") === "" &&
+    actual.instanceId === instanceId;
+}
+
+/** The {@linkcode Kind} of route entries, as `owner()` sees them at the moment. */
+export function routeEntryKind(owner: () => Owner): Kind<CloudRoute> {
+  return {
+    name: "route entry",
+    key: ({ routeTableId, destination }) => `${routeTableId} ${destination}`,
+    equal: (desired, actual) =>
+      leadsTo(actual, desired.instanceId) && actual.status === "Available" &&
+      !wantsName(actual, owner()),
+    owns: (actual) => isOwned(actual, owner()),
+    format: formatCloudRoute,
+  };
+}
+
+/** `10.24.7.0/24 via i-a in vtb-1`, with what else a person needs to find the entry. */
+export function formatCloudRoute(route: CloudRoute): string {
+  const hops = route.nextHops?.map((hop) => hop.id === "" ? hop.type : hop.id) ?? [];
+  const via = route.instanceId !== ""
+    ? ` via ${route.instanceId}`
+    : hops.length > 0
+    ? ` via ${hops.join(", ")}`
+    : "";
+  const details = [
+    route.entryId,
+    route.name ? `"${route.name.slice(0, 128)}"` : undefined,
+    route.type !== undefined && route.type !== "Custom" ? `type ${route.type}` : undefined,
+    route.serviceType ? `managed by ${route.serviceType}` : undefined,
+    route.status !== undefined && route.status !== "Available" ? route.status : undefined,
+  ].filter((detail) => detail !== undefined && detail !== "");
+  return `${route.destination}${via} in ${route.routeTableId}` +
+    (details.length > 0 ? ` (${details.join(", ")})` : "");
+}
+
+/** What to do about one entry now. */
+export type Step =
+  | { readonly do: "done" }
+  | { readonly do: "wait"; readonly status: string }
+  | { readonly do: "create" }
+  | { readonly do: "modify"; readonly entryId: string; readonly repoint: boolean }
+  | { readonly do: "delete"; readonly entryId: string }
+  | { readonly do: "conflict"; readonly actual: CloudRoute };
+
+/** The step from `actual` towards an Available entry as desired. */
+export function stepTowards(
+  desired: CloudRouteSpec,
+  actual: CloudRoute | undefined,
+  owner: Owner,
+): Step {
+  if (actual === undefined) return { do: "create" };
+  const right = leadsTo(actual, desired.instanceId);
+  if (!right && !isOwned(actual, owner)) return { do: "conflict", actual };
+  if (actual.status !== "Available") return { do: "wait", status: actual.status ?? "unknown" };
+  if (!right) return { do: "modify", entryId: actual.entryId ?? "", repoint: true };
+  return wantsName(actual, owner)
+    ? { do: "modify", entryId: actual.entryId ?? "", repoint: false }
+    : { do: "done" };
+}
+
+/** The step from `actual` towards no entry of ours at `stale`'s place. */
+export function stepAway(actual: CloudRoute | undefined, owner: Owner): Step {
+  if (actual === undefined || !isOwned(actual, owner)) return { do: "done" };
+  if (actual.instanceId !== owner.instanceId) return { do: "done" };
+  if (actual.status !== "Available") return { do: "wait", status: actual.status ?? "unknown" };
+  return { do: "delete", entryId: actual.entryId ?? "" };
+}

@@ -1,0 +1,293 @@
+import type RPCClient from "@alicloud/pop-core/lib/rpc.js";
+import * as v from "valibot";
+import { abortable } from "../../util/abortable.ts";
+import type { RateLimiter } from "../rate_limiter.ts";
+import type { Credentials, CredentialsProvider } from "./credentials.ts";
+import { AliApiError, type Reaction } from "./errors.ts";
+
+/** A request parameter; lists become `Name.1`, `Name.2`, …, and `undefined` is left out. */
+export type Parameter =
+  | string
+  | number
+  | boolean
+  | readonly string[]
+  | readonly Readonly<Record<string, string>>[]
+  | undefined;
+
+/** Options of {@linkcode openRpc}. */
+export interface RpcOptions {
+  /** As RAM names it: the `vpc` of `vpc:CreateRouteEntry`. */
+  readonly service: "vpc" | "ecs";
+  /** URL with scheme. */
+  readonly endpoint: string;
+  readonly apiVersion: string;
+  readonly credentials: CredentialsProvider;
+  readonly limiter: RateLimiter;
+  /** @default {5_000} */
+  readonly connectTimeoutMs?: number;
+  /** From connection to the end of the answer. @default {20_000} */
+  readonly timeoutMs?: number;
+}
+
+/** One RPC-style service of Alibaba Cloud. */
+export interface Rpc extends AsyncDisposable {
+  readonly service: "vpc" | "ecs";
+  /**
+   * Makes one call and checks its answer against `schema`. Refused credentials are renewed once,
+   * a repeated nonce is drawn anew; nothing else is tried twice.
+   *
+   * @throws {AliApiError} On any failure; `outcomeUnknown` if a write may have happened.
+   * @throws `signal.reason` on abort, at once; a write may have happened then.
+   */
+  call<Schema extends v.GenericSchema>(
+    action: string,
+    parameters: Readonly<Record<string, Parameter>>,
+    schema: Schema,
+    options: { signal: AbortSignal },
+  ): Promise<v.InferOutput<Schema>>;
+}
+
+interface PopCredentials {
+  accessKeyId: string;
+  accessKeySecret: string;
+  securityToken?: string;
+}
+
+/** What 1.8.0 has; its declarations lag behind (no `credentialsProvider`, no `verbose`). */
+type PopClientConstructor = new (
+  config: {
+    endpoint: string;
+    apiVersion: string;
+    credentialsProvider: { getCredentials(): Promise<PopCredentials> };
+  },
+  verbose: true,
+) => {
+  keepAliveAgent: { destroy(): void };
+  request(
+    action: string,
+    parameters: object,
+    options: object,
+  ): Promise<[unknown, { response: { statusCode: number } }]>;
+};
+
+const NONCE_TRIES = 3;
+
+/** Makes pop-core's `RPCClient` safe to use. It is loaded here, so that only its users pay. */
+export async function openRpc(options: RpcOptions): Promise<Rpc> {
+  // The package's index would load a second client and an XML parser with it.
+  const module = await import("@alicloud/pop-core/lib/rpc.js");
+  return new PopRpc(options, module.default as unknown as PopClientConstructor & typeof RPCClient);
+}
+
+class PopRpc implements Rpc {
+  readonly service: "vpc" | "ecs";
+  readonly #options: Required<RpcOptions>;
+  readonly #Client: PopClientConstructor;
+  readonly #agent: { destroy(): void };
+  readonly #lifetime = new AbortController();
+
+  constructor(options: RpcOptions, Client: PopClientConstructor) {
+    this.#options = { connectTimeoutMs: 5_000, timeoutMs: 20_000, ...options };
+    this.#Client = Client;
+    this.service = options.service;
+    this.#agent = this.#client(() => Promise.reject(new Error("not for calls"))).keepAliveAgent;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#lifetime.abort(new Error(`The client of ${this.service} is closed`));
+    this.#agent.destroy();
+    return Promise.resolve();
+  }
+
+  async call<Schema extends v.GenericSchema>(
+    action: string,
+    parameters: Readonly<Record<string, Parameter>>,
+    schema: Schema,
+    options: { signal: AbortSignal },
+  ): Promise<v.InferOutput<Schema>> {
+    const answer = await this.#repeat(action, parameters, options);
+    const parsed = v.safeParse(schema, answer);
+    if (parsed.success) return parsed.output;
+    const issue = parsed.issues[0];
+    throw this.#error(action, {
+      code: "UnexpectedAnswer",
+      message: `${v.getDotPath(issue) ?? "the answer"}: ${issue.message}`,
+    });
+  }
+
+  /** Repeats the call where a new signature alone helps. */
+  async #repeat(
+    action: string,
+    parameters: Readonly<Record<string, Parameter>>,
+    options: { signal: AbortSignal },
+  ): Promise<unknown> {
+    let renewed = false;
+    for (let tries = 1;; tries++) {
+      await this.#options.limiter.take(options);
+      const credentials = await this.#options.credentials.get(options);
+      try {
+        return await this.#once(action, parameters, credentials, options);
+      } catch (error) {
+        if (!(error instanceof AliApiError)) throw error;
+        const { reaction } = error;
+        if (reaction.do === "retry" && reaction.cause === "throttled") {
+          this.#options.limiter.pause(2_000);
+        }
+        if (reaction.do === "retry" && reaction.cause === "nonce" && tries < NONCE_TRIES) continue;
+        // A temporary key that has just expired is reported as an unknown key by some services.
+        const stale = reaction.do === "credentials" ||
+          (reaction.do === "stop" && reaction.cause === "key" &&
+            credentials.securityToken !== undefined);
+        if (!stale || renewed || !this.#options.credentials.invalidate(credentials)) throw error;
+        renewed = true;
+      }
+    }
+  }
+
+  async #once(
+    action: string,
+    parameters: Readonly<Record<string, Parameter>>,
+    credentials: Credentials,
+    options: { signal: AbortSignal },
+  ): Promise<unknown> {
+    const { connectTimeoutMs, timeoutMs } = this.#options;
+    // pop-core cannot be told to stop: this ends the socket when nobody waits any more.
+    const call = new AbortController();
+    const onClose = () => call.abort(this.#lifetime.signal.reason);
+    this.#lifetime.signal.addEventListener("abort", onClose, { once: true });
+    const timer = setTimeout(
+      () => call.abort(new DOMException(`No answer within ${timeoutMs} ms`, "TimeoutError")),
+      connectTimeoutMs + timeoutMs,
+    );
+    const client = this.#client(() =>
+      Promise.resolve({
+        accessKeyId: credentials.accessKeyId.reveal(),
+        accessKeySecret: credentials.accessKeySecret.reveal(),
+        ...(credentials.securityToken ? { securityToken: credentials.securityToken.reveal() } : {}),
+      })
+    );
+    try {
+      if (this.#lifetime.signal.aborted) throw this.#lifetime.signal.reason;
+      const [answer, { response }] = await abortable(
+        abortable(
+          client.request(action, flatten(parameters), {
+            method: "POST",
+            connectTimeout: connectTimeoutMs,
+            readTimeout: timeoutMs,
+            agent: this.#agent,
+            beforeRequest: (request: object) => ({ ...request, signal: call.signal }),
+          }),
+          call,
+        ),
+        options,
+      );
+      if (response.statusCode >= 400) {
+        throw this.#error(action, {
+          code: `HTTP${response.statusCode}`,
+          message: "the answer carries no error code",
+          status: response.statusCode,
+        });
+      }
+      return answer;
+    } catch (thrown) {
+      options.signal.throwIfAborted();
+      if (thrown instanceof AliApiError) throw thrown;
+      throw this.#fromThrown(action, thrown);
+    } finally {
+      clearTimeout(timer);
+      this.#lifetime.signal.removeEventListener("abort", onClose);
+      call.abort(new Error("The call has ended"));
+    }
+  }
+
+  #client(getCredentials: () => Promise<PopCredentials>): InstanceType<PopClientConstructor> {
+    const { endpoint, apiVersion } = this.#options;
+    return new this.#Client(
+      { endpoint, apiVersion, credentialsProvider: { getCredentials } },
+      true,
+    );
+  }
+
+  /** What pop-core throws: API errors, socket errors, time-outs, and plain objects. */
+  #fromThrown(action: string, thrown: unknown): AliApiError {
+    const fields = v.safeParse(ThrownSchema, thrown);
+    const seen = fields.success ? fields.output : {};
+    const data = seen.data;
+    if (data?.Code !== undefined) {
+      return this.#error(action, {
+        code: String(data.Code),
+        message: typeof data.Message === "string" ? data.Message : "",
+        status: seen.entry?.response?.statusCode ?? 0,
+        ...(typeof data.RequestId === "string" ? { requestId: data.RequestId } : {}),
+      });
+    }
+    if (seen.name === "SyntaxError" || thrown instanceof TypeError) {
+      return this.#error(action, {
+        code: "UnreadableAnswer",
+        message: "the answer is not a JSON object; a proxy or another service may have given it",
+      });
+    }
+    if (seen.name === "RequestTimeoutError" || seen.name === "TimeoutError") {
+      return this.#error(action, {
+        code: "Timeout",
+        message: `no answer from ${this.#options.endpoint} in time`,
+      });
+    }
+    const reason = typeof seen.code === "string" ? seen.code : undefined;
+    return this.#error(action, {
+      code: "NoConnection",
+      // The library appends the URL; the code alone tells enough.
+      message: `connection to ${this.#options.endpoint} failed: ${
+        reason ?? (seen.message ?? "").split("POST ")[0] ?? ""
+      }`,
+    });
+  }
+
+  #error(
+    action: string,
+    failure: { code: string; message: string; status?: number; requestId?: string },
+  ): AliApiError {
+    const { status = 0, code, message, requestId } = failure;
+    const unknown = isWrite(action) && (status === 0 || status >= 500);
+    const reaction: Reaction | undefined = status === 0
+      ? { do: "retry", cause: "busy", budgetSeconds: 600 }
+      : undefined;
+    return new AliApiError(
+      { action: `${this.service}:${action}`, message, ...(reaction ? { reaction } : {}) },
+      { status, code, outcomeUnknown: unknown, ...(requestId ? { requestId } : {}) },
+    );
+  }
+}
+
+const ThrownSchema = v.object({
+  name: v.optional(v.unknown()),
+  message: v.optional(v.fallback(v.string(), "")),
+  code: v.optional(v.unknown()),
+  data: v.optional(v.fallback(
+    v.object({
+      Code: v.optional(v.unknown()),
+      Message: v.optional(v.unknown()),
+      RequestId: v.optional(v.unknown()),
+    }),
+    {},
+  )),
+  entry: v.optional(v.fallback(
+    v.object({ response: v.object({ statusCode: v.number() }) }),
+    { response: { statusCode: 0 } },
+  )),
+});
+
+/** Reads are named `Describe…`, `List…` or `Get…` throughout. */
+function isWrite(action: string): boolean {
+  return !/^(Describe|List|Get)/.test(action);
+}
+
+/** pop-core sends `undefined` and `null` as those words, and needs plain values. */
+function flatten(parameters: Readonly<Record<string, Parameter>>): Record<string, unknown> {
+  const sent: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value === undefined || value === null) continue;
+    sent[name] = Array.isArray(value) ? value : String(value);
+  }
+  return sent;
+}

@@ -1,0 +1,78 @@
+import { Buffer } from "node:buffer";
+import http from "node:http";
+import https from "node:https";
+import { deadline } from "../util/time.ts";
+
+/** Options of {@linkcode httpRequest}. */
+export interface HttpRequestOptions {
+  readonly signal: AbortSignal;
+  readonly method?: "GET" | "PUT" | "POST";
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+  /** From the first packet to the end of the answer. */
+  readonly timeoutMs: number;
+  /** Longer answers are an error. @default {65_536} */
+  readonly maxBytes?: number;
+}
+
+/** An answer, whatever its status. */
+export interface HttpAnswer {
+  readonly status: number;
+  readonly text: string;
+}
+
+/**
+ * One small HTTP exchange on a connection of its own, straight to the host: the proxies that
+ * `fetch` takes from the environment must never see metadata or tokens, and could not reach a
+ * link-local service anyway. Redirects are not followed.
+ *
+ * @throws `signal.reason` on abort, a `TimeoutError`, or the connection's error.
+ */
+export async function httpRequest(url: string, options: HttpRequestOptions): Promise<HttpAnswer> {
+  const { maxBytes = 65_536, timeoutMs } = options;
+  using limit = deadline(timeoutMs, options);
+  limit.signal.throwIfAborted();
+  const target = new URL(url);
+  const module = target.protocol === "https:" ? https : http;
+  let stop = () => {};
+  try {
+    return await new Promise<HttpAnswer>((resolve, reject) => {
+      const request = module.request(target, {
+        method: options.method ?? "GET",
+        headers: {
+          ...options.headers,
+          ...(options.body === undefined
+            ? {}
+            : { "content-length": String(Buffer.byteLength(options.body)) }),
+        },
+        agent: false,
+      });
+      stop = () => {
+        reject(limit.signal.reason);
+        request.destroy();
+      };
+      limit.signal.addEventListener("abort", stop, { once: true });
+      request.on("error", reject);
+      request.on("response", (response) => {
+        const chunks: Uint8Array[] = [];
+        let size = 0;
+        response.on("data", (chunk: Uint8Array) => {
+          size += chunk.length;
+          if (size > maxBytes) {
+            reject(new Error(`the answer is longer than ${maxBytes} bytes`));
+            request.destroy();
+          } else chunks.push(chunk);
+        });
+        response.on("error", reject);
+        response.on("aborted", () => reject(new Error("the answer was cut short")));
+        response.on("end", () => {
+          const text = new TextDecoder().decode(Buffer.concat(chunks));
+          resolve({ status: response.statusCode ?? 0, text });
+        });
+      });
+      request.end(options.body);
+    });
+  } finally {
+    limit.signal.removeEventListener("abort", stop);
+  }
+}
