@@ -178,7 +178,7 @@ const MarkMatch = v.object({
   match: v.object({
     op: v.literal("=="),
     left: v.object({
-      "&": v.tuple([
+      "&": v.strictTuple([
         v.strictObject({ meta: v.strictObject({ key: v.literal("mark") }) }),
         v.number(),
       ]),
@@ -188,7 +188,7 @@ const MarkMatch = v.object({
 });
 const RandomMasquerade = v.object({
   masquerade: v.strictObject({
-    flags: v.union([v.literal("fully-random"), v.tuple([v.literal("fully-random")])]),
+    flags: v.union([v.literal("fully-random"), v.strictTuple([v.literal("fully-random")])]),
   }),
 });
 

@@ -19,13 +19,14 @@ export class Notices {
 
   /** Puts `sentences` in the place of those told under `subject` before. */
   set(subject: string, sentences: readonly string[]): void {
-    const before = this.#current.get(subject) ?? [];
-    for (const sentence of sentences) {
+    const before = this.all;
+    this.#current.set(subject, sentences);
+    const after = this.all;
+    for (const sentence of after) {
       if (!before.includes(sentence)) this.#log.warn(sentence);
     }
     for (const sentence of before) {
-      if (!sentences.includes(sentence)) this.#log.info(`No longer true: ${sentence}`);
+      if (!after.includes(sentence)) this.#log.info(`No longer true: ${sentence}`);
     }
-    this.#current.set(subject, sentences);
   }
 }
