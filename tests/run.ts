@@ -10,7 +10,13 @@ import { describeError, UsageError } from "../src/errors.ts";
 import { cacheModules, ensurePrerequisites, TEST_NEEDS } from "./prerequisites.ts";
 import { removeLeftovers } from "./support/namespace.ts";
 import { sendSignal } from "./support/process_table.ts";
-import { addCounts, type Counts, parseSkipped, parseSummary } from "./support/test_report.ts";
+import {
+  addCounts,
+  type Counts,
+  NO_REASON,
+  parseSkipped,
+  parseSummary,
+} from "./support/test_report.ts";
 
 const ROOT = new URL("../", import.meta.url).pathname;
 
@@ -129,7 +135,9 @@ async function runGroup(
     signal.removeEventListener("abort", onAbort);
     signal.throwIfAborted();
     const counts = parseSummary(output);
-    const skipped = parseSkipped(await Deno.readTextFile(report));
+    // The report has tests that the filter left out as skipped, too.
+    const skipped = parseSkipped(await Deno.readTextFile(report))
+      .filter((line) => options.filter === undefined || !line.endsWith(NO_REASON));
     if (!counts) return { counts: { passed: 0, failed: 1, skipped: 0 }, skipped };
     // Whatever else made the run fail, such as a file that does not load, is a failure too.
     const failed = status.success ? counts.failed : Math.max(counts.failed, 1);

@@ -1,10 +1,13 @@
 import { OperatorError } from "../../src/errors.ts";
 import { type NamespaceSet, openNamespaces } from "../support/namespace.ts";
+import { settleAll } from "../support/settle_all.ts";
 import { EtcdCluster, type EtcdOptions } from "./etcd.ts";
 import { Host } from "./host.ts";
 import { pingMatrix, type PingOptions, type PingResult } from "./ping.ts";
+import { type AccessKey, type LabCloudOptions, planCloud } from "./cloud.ts";
 import { API_ADDRESS, type LabPlan, METADATA_ADDRESS, planLab } from "./plan.ts";
 import { type DaemonProgram, daemonProgram } from "./program.ts";
+import { RunningCloud } from "./running_cloud.ts";
 import { VpcRouter } from "./vpc_router.ts";
 
 /** Where flannel's keys are unless told otherwise. */
@@ -24,6 +27,8 @@ export interface LabOptions {
   readonly routeTables?: "system" | "own";
   /** `false`: no etcd. @default {{ members: 1 }} */
   readonly etcd?: EtcdOptions | false;
+  /** `false`: no cloud; the router is told by hand what to do. @default {{}} */
+  readonly cloud?: LabCloudOptions | false;
   /** The daemon that the hosts run. @default the binary in `LAB_BINARY`, else the sources */
   readonly program?: DaemonProgram;
 }
@@ -42,7 +47,8 @@ export async function openLab(options: LabOptions): Promise<Lab> {
         "so run it with sudo -E or in a privileged container",
     );
   }
-  const { signal, etcd = {} } = options;
+  const { signal, etcd = {}, cloud: cloudOptions = {} } = options;
+  const accessKey: AccessKey = { id: "LTAI5tLabKey00000001", secret: crypto.randomUUID() };
   const plan = planLab({
     hosts: options.hosts ?? 3,
     vSwitches: options.vSwitches ?? 2,
@@ -78,14 +84,33 @@ export async function openLab(options: LabOptions): Promise<Lab> {
         `--ali-vpc-endpoint=http://${API_ADDRESS}`,
         `--ali-ecs-endpoint=http://${API_ADDRESS}`,
       ],
-      env: {},
+      env: cloudOptions === false
+        ? {}
+        : { ACCESS_KEY_ID: accessKey.id, ACCESS_KEY_SECRET: accessKey.secret },
     })
   );
-  await Promise.all([
-    ...hosts.map((host) => host.open({ signal })),
+  const [cloud] = await settleAll([
+    cloudOptions === false ? undefined : RunningCloud.start({
+      config: planCloud(plan, accessKey, cloudOptions),
+      plan,
+      router,
+      directory: set.directory,
+      signal,
+    }).then((cloud) => stack.use(cloud)),
     cluster.start({ signal }),
+    ...hosts.map((host) => host.open({ signal })),
   ]);
-  return new Lab(plan, set, router, hosts, cluster, stack.move());
+  return new Lab({ plan, set, router, hosts, cluster, cloud, accessKey }, stack.move());
+}
+
+interface LabParts {
+  readonly plan: LabPlan;
+  readonly set: NamespaceSet;
+  readonly router: VpcRouter;
+  readonly hosts: readonly Host[];
+  readonly cluster: EtcdCluster;
+  readonly cloud: RunningCloud | undefined;
+  readonly accessKey: AccessKey;
 }
 
 /** A cluster that {@linkcode openLab} has built. */
@@ -94,23 +119,27 @@ export class Lab implements AsyncDisposable {
   readonly router: VpcRouter;
   readonly hosts: readonly Host[];
   readonly etcd: EtcdCluster;
+  /** The key that the daemons are given. */
+  readonly accessKey: AccessKey;
+  readonly #cloud: RunningCloud | undefined;
   readonly #set: NamespaceSet;
   readonly #stack: AsyncDisposableStack;
 
-  constructor(
-    plan: LabPlan,
-    set: NamespaceSet,
-    router: VpcRouter,
-    hosts: readonly Host[],
-    etcd: EtcdCluster,
-    stack: AsyncDisposableStack,
-  ) {
-    this.plan = plan;
-    this.#set = set;
-    this.router = router;
-    this.hosts = hosts;
-    this.etcd = etcd;
+  constructor(parts: LabParts, stack: AsyncDisposableStack) {
+    this.plan = parts.plan;
+    this.router = parts.router;
+    this.hosts = parts.hosts;
+    this.etcd = parts.cluster;
+    this.accessKey = parts.accessKey;
+    this.#cloud = parts.cloud;
+    this.#set = parts.set;
     this.#stack = stack;
+  }
+
+  /** The simulated cloud; `control` is its console. @throws {Error} In a lab without one. */
+  get cloud(): RunningCloud {
+    if (!this.#cloud) throw new Error("Cannot use the cloud: this lab was opened without one");
+    return this.#cloud;
   }
 
   /** What the names of the lab's namespaces begin with. */
@@ -155,6 +184,7 @@ export class Lab implements AsyncDisposable {
     return pingMatrix(this.hosts.flatMap((host) => [...host.pods]), options);
   }
 
+  /** Ends the daemons, then everything else. */
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.hosts.map((host) => host.killDaemon()));
     await this.#stack[Symbol.asyncDispose]();

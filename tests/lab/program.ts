@@ -9,6 +9,9 @@ const BINARY_VARIABLE = "LAB_BINARY";
 /** Root of the repository, with a slash at the end. */
 export const REPOSITORY = new URL("../../", import.meta.url).pathname;
 
+/** Where `deno task compile` puts the binary. */
+export const DEFAULT_BINARY = `${REPOSITORY}dist/flanneld`;
+
 /** The daemon to test: the binary that `LAB_BINARY` names, else the sources. */
 export function daemonProgram(path = Deno.env.get(BINARY_VARIABLE)): DaemonProgram {
   return path ? { kind: "binary", path } : { kind: "source" };

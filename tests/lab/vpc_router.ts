@@ -38,8 +38,8 @@ export interface RouterRoute {
   readonly tableId: string;
   /** Destination in CIDR notation. */
   readonly destination: string;
-  /** Address of the machine that gets the packets. */
-  readonly via: string;
+  /** Port of the machine that gets the packets; without one they vanish. */
+  readonly port: string | undefined;
 }
 
 /**
@@ -197,13 +197,13 @@ export class VpcRouter {
       this.#routes.delete(key);
     }
     for (const [key, route] of desired) {
-      if (this.#routes.get(key)?.via === route.via) continue;
-      const port = [...this.#ports.values()].find(({ address }) => address === route.via);
+      const current = this.#routes.get(key);
+      if (current && current.port === route.port) continue;
+      const port = route.port === undefined ? undefined : this.#ports.get(route.port);
       const table = this.#tableNumber(route.tableId);
-      // An instance that the lab does not have swallows what is routed to it, like a stopped one.
       commands.push(
         port
-          ? `route replace ${route.destination} via ${route.via} dev ${port.name} onlink table ${table}`
+          ? `route replace ${route.destination} via ${port.address} dev ${port.name} onlink table ${table}`
           : `route replace blackhole ${route.destination} table ${table}`,
       );
       this.#routes.set(key, route);

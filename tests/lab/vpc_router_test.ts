@@ -26,14 +26,14 @@ function routedState(lab: Lab): RouterState {
     routes: lab.hosts.map((host, index) => ({
       tableId: TABLE,
       destination: `10.24.${index + 1}.0/24`,
-      via: host.address,
+      port: host.identity.port.name,
     })),
     checkedPorts: new Set(),
   };
 }
 
 labTest("hosts of two vSwitches reach each other only through the router", async ({ signal }) => {
-  await using lab = await openLab({ signal, etcd: false });
+  await using lab = await openLab({ signal, etcd: false, cloud: false });
   const [first, second, third] = lab.hosts;
   assert.notEqual(first!.identity.vSwitchId, second!.identity.vSwitchId);
   assert.equal(first!.identity.vSwitchId, third!.identity.vSwitchId);
@@ -54,7 +54,7 @@ labTest("hosts of two vSwitches reach each other only through the router", async
 });
 
 labTest("pods reach each other while the route tables say so", async ({ signal }) => {
-  await using lab = await openLab({ signal, etcd: false });
+  await using lab = await openLab({ signal, etcd: false, cloud: false });
   await givePods(lab, { signal });
   const none = await lab.pingPods({ signal });
   assert.ok(none.every(({ milliseconds }) => milliseconds === undefined));
@@ -74,7 +74,7 @@ labTest("pods reach each other while the route tables say so", async ({ signal }
   );
 
   // A route whose instance the lab does not have swallows the packets.
-  const foreign = { tableId: TABLE, destination: "10.24.3.0/24", via: "10.0.1.99" };
+  const foreign = { tableId: TABLE, destination: "10.24.3.0/24", port: undefined };
   await lab.router.apply({ ...state, routes: [...state.routes.slice(0, 2), foreign] }, { signal });
   assert.equal(await ping(lab.host("host1").pods[0]!, "10.24.3.2", { signal }), undefined);
 
@@ -83,7 +83,7 @@ labTest("pods reach each other while the route tables say so", async ({ signal }
 });
 
 labTest("each vSwitch follows the table it is bound to", async ({ signal }) => {
-  await using lab = await openLab({ signal, etcd: false });
+  await using lab = await openLab({ signal, etcd: false, cloud: false });
   await givePods(lab, { signal });
   const [first, second, third] = lab.hosts;
   const state = routedState(lab);
@@ -106,7 +106,7 @@ labTest("each vSwitch follows the table it is bound to", async ({ signal }) => {
 labTest(
   "the source/destination check drops pods' packets in both directions",
   async ({ signal }) => {
-    await using lab = await openLab({ signal, etcd: false });
+    await using lab = await openLab({ signal, etcd: false, cloud: false });
     await givePods(lab, { signal });
     const [first, second, third] = lab.hosts;
     const state = routedState(lab);
@@ -128,7 +128,7 @@ labTest(
 );
 
 labTest("faults lose packets until they are healed", async ({ signal }) => {
-  await using lab = await openLab({ signal, etcd: false });
+  await using lab = await openLab({ signal, etcd: false, cloud: false });
   const [first, second, third] = lab.hosts;
   const services = "100.100.100.200";
 

@@ -1,3 +1,4 @@
+import { deadline } from "../../src/util/time.ts";
 import { residentBytes, sendSignal } from "./process_table.ts";
 
 /** Options of {@linkcode startLogged}. */
@@ -8,6 +9,8 @@ export interface StartLoggedOptions {
   readonly logFile: string;
   /** The whole environment; nothing is inherited. */
   readonly env: Readonly<Record<string, string>>;
+  /** Keeps its standard input open, without anything to read, for as long as we live. */
+  readonly holdStdin?: boolean;
 }
 
 /** Starts a program whose output is logged to a file and can be asked for. */
@@ -19,7 +22,7 @@ export function startLogged(
     args: [...command.args],
     env: { ...options.env },
     clearEnv: true,
-    stdin: "null",
+    stdin: options.holdStdin ? "piped" : "null",
     stdout: "piped",
     stderr: "piped",
   }).spawn();
@@ -36,6 +39,7 @@ export class LoggedProcess implements AsyncDisposable {
   /** How it ended, once all its output has been read. */
   readonly status: Promise<Deno.CommandStatus>;
   readonly #child: Deno.ChildProcess;
+  readonly #holdsStdin: boolean;
   readonly #lines: string[] = [];
   readonly #waiters = new Set<() => void>();
   #ended: Deno.CommandStatus | undefined;
@@ -45,6 +49,7 @@ export class LoggedProcess implements AsyncDisposable {
     this.pid = child.pid;
     this.logFile = options.logFile;
     this.#child = child;
+    this.#holdsStdin = options.holdStdin ?? false;
     this.status = this.#collect();
   }
 
@@ -93,23 +98,27 @@ export class LoggedProcess implements AsyncDisposable {
   /**
    * The first line, among those from `from` on, that matches; waits for it to be written.
    *
-   * @throws {Error} If the process ends or `signal` aborts before such a line.
+   * @throws {Error} If the process ends before such a line, or after `timeoutMs` (60 s).
+   * @throws `signal.reason` on abort.
    */
   async waitForLine(
     pattern: RegExp,
-    options: { signal: AbortSignal; from?: number },
+    options: { signal: AbortSignal; from?: number; timeoutMs?: number },
   ): Promise<string> {
+    const { timeoutMs = 60_000, signal } = options;
+    using limit = deadline(timeoutMs, { signal });
     for (let next = options.from ?? 0;;) {
       for (; next < this.#lines.length; next++) {
         if (pattern.test(this.#lines[next]!)) return this.#lines[next]!;
       }
-      if (this.#ended) {
+      signal.throwIfAborted();
+      if (this.#ended || limit.signal.aborted) {
+        const why = this.#ended ? `it exited with ${this.#ended.code}` : `${timeoutMs} ms are over`;
         throw new Error(
-          `Cannot find ${pattern} in the log of ${this.title}, which exited with ` +
-            `${this.#ended.code}; its last lines:\n${this.tail()}`,
+          `Cannot find ${pattern} in the log of ${this.title}: ${why}; its end:\n${this.tail()}`,
         );
       }
-      await this.#moreOutput(options);
+      await this.#moreOutput(limit.signal);
     }
   }
 
@@ -135,6 +144,7 @@ export class LoggedProcess implements AsyncDisposable {
       read(this.#child.stdout),
       read(this.#child.stderr),
     ]);
+    if (this.#holdsStdin) await this.#child.stdin.abort().catch(() => {/* closed with it */});
     this.#ended = status;
     this.#wake();
     return status;
@@ -149,24 +159,16 @@ export class LoggedProcess implements AsyncDisposable {
     for (const wake of [...this.#waiters]) wake();
   }
 
-  #moreOutput(options: { signal: AbortSignal }): Promise<void> {
-    const { signal } = options;
-    if (signal.aborted) return Promise.reject(signal.reason);
-    return new Promise((resolve, reject) => {
-      const finish = (settle: () => void) => {
+  /** Resolves when there is more output, when the process has ended, or on abort. */
+  #moreOutput(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
         this.#waiters.delete(wake);
-        signal.removeEventListener("abort", onAbort);
-        settle();
+        signal.removeEventListener("abort", wake);
+        resolve();
       };
-      const wake = () => finish(resolve);
-      const onAbort = () =>
-        finish(() =>
-          reject(
-            new Error(`${signal.reason}; last lines:\n${this.tail()}`, { cause: signal.reason }),
-          )
-        );
       this.#waiters.add(wake);
-      signal.addEventListener("abort", onAbort, { once: true });
+      signal.addEventListener("abort", wake, { once: true });
     });
   }
 }

@@ -34,6 +34,9 @@ export function parseSummary(output: string): Counts | undefined {
   return { passed: count("passed"), failed: count("failed"), skipped: count("ignored") };
 }
 
+/** What stands in place of the reason where a skipped test gives none. */
+export const NO_REASON = "[skipped: no reason given]";
+
 /**
  * The skipped tests in a JUnit report of `deno test`, each with its file and its reason, which by
  * this project's convention ends its name: `name [skipped: reason]`.
@@ -43,7 +46,7 @@ export function parseSkipped(xml: string): string[] {
   const pattern = /<testcase name="([^"]*)" classname="([^"]*)"[^>]*>\s*<skipped/g;
   for (const [, name, file] of xml.matchAll(pattern)) {
     const title = unescape(name!);
-    const reason = /\[skipped: .*\]$/.test(title) ? "" : " [skipped: no reason given]";
+    const reason = /\[skipped: .*\]$/.test(title) ? "" : ` ${NO_REASON}`;
     lines.push(`${unescape(file!)}: ${title}${reason}`);
   }
   return lines;

@@ -1,0 +1,363 @@
+/**
+ * `deno task demo`: a cluster of simulated ECS hosts in network namespaces, running the real daemon
+ * against a real etcd and a real Linux data plane. Shows its pods reach each other through the
+ * VPC's route table, and a deleted route come back.
+ *
+ * @module
+ */
+import { parseArgs } from "node:util";
+import { describeError, UsageError } from "../src/errors.ts";
+import { deadline, delay } from "../src/util/time.ts";
+import {
+  type Daemon,
+  daemonProgram,
+  DEFAULT_BINARY,
+  describeLosses,
+  GUIDE_CONFIG,
+  type Host,
+  type Lab,
+  openLab,
+  ping,
+  type PingResult,
+  REPOSITORY,
+} from "./lab/mod.ts";
+import { cacheModules, ensurePrerequisites, LAB_NEEDS } from "./prerequisites.ts";
+import type { BehaviourConfig } from "./simulator/config.ts";
+import { eventually } from "./support/eventually.ts";
+import { type Cell, formatTable, style } from "./support/text_table.ts";
+
+const USAGE = `Usage: deno task demo [options]
+
+Builds a cluster of simulated ECS hosts in network namespaces on this machine, runs flanneld on
+each, and shows pods reach each other through the VPC's route table. Takes about a minute and
+removes everything afterwards. Needs root.
+
+  --hosts=N          number of hosts, 2 to 50, spread over 2 vSwitches (default 3)
+  --binary[=PATH]    run a compiled flanneld (dist/flanneld) instead of the sources
+  --keep             leave the cluster up, with a note on how to look around, until Ctrl-C
+  --help
+`;
+
+/** Until here everything has to be shown; with more hosts it takes longer. */
+const LIMIT_MS = 180_000;
+const LIMIT_PER_HOST_MS = 15_000;
+
+/** As slow, busy and grudging as the real service can be. */
+const BEHAVIOUR: BehaviourConfig = {
+  delays: { minMs: 500, maxMs: 3000 },
+  conflictProbability: 0.25,
+  throttle: { windowMs: 10_000, limits: { DescribeRouteEntryList: 8, CreateRouteEntry: 4 } },
+};
+
+/** The guide's config, with the soonest repair of a route that the backend offers. */
+const CONFIG = {
+  ...GUIDE_CONFIG,
+  Backend: { ...GUIDE_CONFIG.Backend, ResyncSeconds: 10 },
+};
+
+interface Options {
+  readonly hosts: number;
+  readonly binary: string | undefined;
+  readonly keep: boolean;
+}
+
+const colour = Deno.stdout.isTerminal() && !Deno.noColor;
+const startedAt = performance.now();
+
+if (import.meta.main) Deno.exit(await main());
+
+async function main(): Promise<number> {
+  let options: Options | undefined;
+  try {
+    options = parseOptions(Deno.args);
+  } catch (error) {
+    print(`${describeError(error)}\n\n${USAGE}`);
+    return 2;
+  }
+  if (!options) {
+    print(USAGE);
+    return 0;
+  }
+  const interrupt = new AbortController();
+  let exitCode = 1;
+  for (const [name, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
+    Deno.addSignalListener(name, () => {
+      exitCode = code;
+      interrupt.abort(new DOMException(`Interrupted by ${name}`, "AbortError"));
+    });
+  }
+  try {
+    return await demonstrate(options, interrupt.signal) ? 0 : 1;
+  } catch (error) {
+    if (interrupt.signal.aborted) say("Interrupted; everything is removed again");
+    else say(style({ text: `Failed: ${failureText(error)}`, style: "bad" }, { colour }));
+    return exitCode;
+  }
+}
+
+/** Returns whether every ping passed. */
+async function demonstrate(options: Options, interrupt: AbortSignal): Promise<boolean> {
+  await ensurePrerequisites(LAB_NEEDS, { signal: interrupt, say });
+  const programs = ["main.ts", "tests/simulator/main.ts"].map((path) => REPOSITORY + path);
+  await cacheModules(programs, { signal: interrupt, say });
+
+  const limitMs = LIMIT_MS + options.hosts * LIMIT_PER_HOST_MS;
+  using limit = deadline(limitMs, { signal: interrupt });
+  const { signal } = limit;
+  say(`Building ${options.hosts} hosts in 2 vSwitches, a VPC router, a simulated cloud and etcd`);
+  await using lab = await openLab({
+    signal,
+    hosts: options.hosts,
+    program: daemonProgram(options.binary),
+    cloud: { behaviour: BEHAVIOUR },
+  });
+  say(
+    "The cloud takes 0.5 to 3 s for each change of a route, makes one at a time, answers a " +
+      "quarter of them with TaskConflict, and throttles",
+  );
+  say(`Writing /coreos.com/network/config: ${JSON.stringify(CONFIG)}`);
+  await lab.writeConfig(CONFIG, { signal });
+
+  say(`Starting flanneld on each host${options.binary ? ` (${options.binary})` : ""}`);
+  await startDaemons(lab, signal);
+  await lab.ensurePods(1, { signal });
+  say("Started a pod on each host, behind a bridge with subnet.env's subnet and MTU");
+  await printCluster(lab, signal);
+
+  let passed = await showPings(lab, signal);
+  passed = await showHealing(lab, signal) && passed;
+  await printCalls(lab);
+  const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
+  say(
+    passed
+      ? style({ text: `Every ping passed, after ${seconds} s`, style: "good" }, { colour })
+      : style({ text: "Not every ping passed", style: "bad" }, { colour }),
+  );
+  if (options.keep) await keepUp(lab, interrupt);
+  return passed;
+}
+
+async function startDaemons(lab: Lab, signal: AbortSignal): Promise<void> {
+  await Promise.all(lab.hosts.map(async (host) => {
+    const daemon = await host.startDaemon();
+    const done = new AbortController();
+    const reporting = reportStatus(host, daemon, AbortSignal.any([signal, done.signal]));
+    try {
+      const milliseconds = await daemon.ready({ signal, timeoutMs: LIMIT_MS });
+      const { subnet } = await host.readSubnetEnv();
+      say(`${host.label}: ready after ${(milliseconds / 1000).toFixed(1)} s with ${subnet.prefix}`);
+    } finally {
+      done.abort();
+      await reporting;
+    }
+  }));
+}
+
+/** Shows what a daemon tells the service manager while it starts. */
+async function reportStatus(host: Host, daemon: Daemon, signal: AbortSignal): Promise<void> {
+  let shown = 0;
+  while (!signal.aborted) {
+    const statuses = daemon.statuses();
+    for (; shown < statuses.length; shown++) {
+      if (!daemon.isReady()) say(`${host.label}: ${statuses[shown]}`);
+    }
+    await delay(100, { signal }).catch(() => {/* done */});
+  }
+}
+
+async function printCluster(lab: Lab, signal: AbortSignal): Promise<void> {
+  printTable(
+    "Hosts",
+    ["host", "instance", "vSwitch", "address", "subnet", "pod"],
+    await Promise.all(lab.hosts.map(async (host) => [
+      host.label,
+      host.identity.instanceId,
+      host.identity.vSwitchId,
+      host.address,
+      (await host.readSubnetEnv()).subnet.prefix.toString(),
+      host.pods.map(({ address }) => address).join(" "),
+    ])),
+  );
+  const leases = await lab.leases({ signal });
+  printTable(
+    "Leases in etcd",
+    ["key", "value"],
+    [...leases].map(([key, value]) => [`/coreos.com/network/subnets/${key}`, value]),
+  );
+  const { routeEntries } = await lab.cloud.control.snapshot();
+  printTable(
+    "Route entries of the VPC",
+    ["table", "destination", "next hop", "status", "name"],
+    routeEntries.filter(({ type }) => type !== "System").map((entry) => [
+      entry.routeTableId,
+      entry.destination,
+      entry.nextHops.map(({ type, id }) => `${type} ${id}`).join(", "),
+      { text: entry.status, style: entry.status === "Available" ? "good" : "bad" },
+      entry.name,
+    ]),
+  );
+}
+
+/** Pings between all pods and shows the matrix; returns whether all came back. */
+async function showPings(lab: Lab, signal: AbortSignal): Promise<boolean> {
+  say("Pinging from each pod to each other pod");
+  const results = await lab.pingPods({ signal, seconds: 3 });
+  printMatrix(lab, results);
+  const losses = describeLosses(results);
+  if (losses === "") return true;
+  say(style({ text: `No answer: ${losses}`, style: "bad" }, { colour }));
+  for (const host of lab.hosts) print(`${host.daemon.process.tail(8)}\n`);
+  return false;
+}
+
+function printMatrix(lab: Lab, results: readonly PingResult[]): void {
+  const pods = lab.hosts.flatMap((host) => [...host.pods]);
+  const cell = (from: string, to: string): Cell => {
+    if (from === to) return { text: "·", style: "dim" };
+    const result = results.find((each) => each.from.label === from && each.to.label === to);
+    return result?.milliseconds === undefined
+      ? { text: "LOST", style: "bad" }
+      : { text: `${result.milliseconds.toFixed(2)} ms`, style: "good" };
+  };
+  if (pods.length > 12) {
+    const good = results.filter(({ milliseconds }) => milliseconds !== undefined).length;
+    say(`${good} of ${results.length} pings were answered`);
+    return;
+  }
+  printTable(
+    "Pings, from row to column",
+    ["", ...pods.map(({ label }) => label)],
+    pods.map((from) => [from.label, ...pods.map((to) => cell(from.label, to.label))]),
+  );
+}
+
+/** Deletes a host's route as in the console, and waits for it to come back. */
+async function showHealing(lab: Lab, signal: AbortSignal): Promise<boolean> {
+  const host = lab.hosts.at(-1)!;
+  const [from, to] = [lab.hosts[0]!.pods[0]!, host.pods[0]!];
+  const destination = (await host.readSubnetEnv()).subnet.prefix.toString();
+  const isOurs = (entry: { destination: string; status: string }) =>
+    entry.destination === destination && entry.status === "Available";
+  const { routeEntries } = await lab.cloud.control.snapshot();
+  const entry = routeEntries.find(isOurs);
+  if (!entry) throw new Error(`Cannot find a route to ${destination} in the VPC`);
+
+  say(`Deleting the route to ${destination} (${host.label}) in the console`);
+  const deletedAt = performance.now();
+  await lab.cloud.control.deleteRoute({ routeTableId: entry.routeTableId, destination });
+  await lab.cloud.inForce({ signal });
+  const lost = await ping(from, to.address, { signal }) === undefined;
+  say(
+    `${from.label} → ${to.label}: ${lost ? "no answer, as is to be expected" : "still answered"}`,
+  );
+  try {
+    await eventually(
+      async () => (await lab.cloud.control.snapshot()).routeEntries.some(isOurs),
+      { signal, title: `${host.label} to put its route back`, timeoutMs: 60_000 },
+    );
+  } catch (error) {
+    throw new Error(`${describeError(error)}\n${host.daemon.process.tail()}`, { cause: error });
+  }
+  const seconds = ((performance.now() - deletedAt) / 1000).toFixed(1);
+  say(`The route to ${destination} is back after ${seconds} s, put there by ${host.label}`);
+  await lab.cloud.inForce({ signal });
+  return await showPings(lab, signal) && lost;
+}
+
+async function printCalls(lab: Lab): Promise<void> {
+  const requests = await lab.cloud.control.requests();
+  const rows = [...Map.groupBy(
+    requests.filter(({ service }) => service !== "metadata"),
+    ({ action }) => action,
+  )].map(([action, calls]) => {
+    const refused = Map.groupBy(calls.filter(({ code }) => code !== "OK"), ({ code }) => code);
+    const codes = [...refused].map(([code, { length }]) => `${length} × ${code}`).join(", ");
+    return [action, String(calls.length), codes];
+  });
+  printTable("Calls of the cloud's API", ["action", "calls", "refused"], rows);
+}
+
+async function keepUp(lab: Lab, interrupt: AbortSignal): Promise<void> {
+  const [first] = lab.hosts;
+  const pod = first!.pods[0]!;
+  const etcd = lab.etcd.members[0]!;
+  const other = lab.hosts.at(-1)!.pods[0]!;
+  print(`
+The cluster stays up until you press Ctrl-C here (or run: kill ${Deno.pid}). In another terminal:
+
+  ip netns exec ${pod.namespace.name} ping ${other.address}
+  ip netns exec ${first!.namespace.name} bash
+  ip netns exec ${lab.router.namespace.name} ip route show table all
+  ip netns exec ${etcd.namespace.name} etcdctl --endpoints ${etcd.endpoint} get --prefix /coreos.com
+  tail -f ${first!.logFile}
+  cat ${first!.subnetFile}
+
+Everything of it is in namespaces called ${lab.name}-… and in ${lab.directory}.
+`);
+  await new Promise<void>((resolve) =>
+    interrupt.addEventListener("abort", () => resolve(), { once: true })
+  );
+  say("Removing the cluster");
+}
+
+function parseOptions(args: readonly string[]): Options | undefined {
+  let values;
+  try {
+    ({ values } = parseArgs({
+      // A bare --binary means the place where `deno task compile` puts it.
+      args: args.map((arg) => arg === "--binary" ? `--binary=${DEFAULT_BINARY}` : arg),
+      options: {
+        hosts: { type: "string", default: "3" },
+        binary: { type: "string" },
+        keep: { type: "boolean", default: false },
+        help: { type: "boolean", short: "h", default: false },
+      },
+    }));
+  } catch (cause) {
+    throw new UsageError(describeError(cause));
+  }
+  if (values.help) return undefined;
+  const hosts = Number(values.hosts);
+  if (!Number.isInteger(hosts) || hosts < 2 || hosts > 50) {
+    throw new UsageError(`Cannot use --hosts=${values.hosts}: it is not a number from 2 to 50`);
+  }
+  let { binary } = values;
+  if (binary !== undefined) {
+    try {
+      binary = Deno.realPathSync(binary);
+    } catch (cause) {
+      throw new UsageError(
+        `Cannot use --binary=${binary}: there is no such file; "deno task compile" makes it`,
+        { cause },
+      );
+    }
+  }
+  return { hosts, binary, keep: values.keep };
+}
+
+/** The whole text of an error, with the log lines it may carry. */
+function failureText(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause === undefined
+    ? error.message
+    : `${error.message}\nbecause: ${describeError(error.cause)}`;
+}
+
+function printTable(
+  title: string,
+  heading: readonly string[],
+  rows: readonly (readonly (string | Cell)[])[],
+): void {
+  print(`\n${title}\n${formatTable(heading, rows, { colour })}\n\n`);
+}
+
+/** One line with the seconds since the start. */
+function say(line: string): void {
+  const seconds = ((performance.now() - startedAt) / 1000).toFixed(1).padStart(5);
+  print(`${style({ text: `[${seconds}]`, style: "dim" }, { colour })} ${line}\n`);
+}
+
+function print(text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+}

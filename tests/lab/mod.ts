@@ -1,0 +1,30 @@
+/**
+ * A cluster on one machine for demo, tests and bench: hosts as network namespaces in vSwitches that
+ * share no layer 2, the VPC as a router fed from the simulated cloud's route entries in force,
+ * real etcd, real daemons, pods behind a bridge.
+ *
+ * ```
+ *   pods ─ cni0 ─ host1 ─ eth0 ──┐ h1        e1 ┌── etcd1   10.0.0.0/24
+ *   pods ─ cni0 ─ host3 ─ eth0 ──┤ h3  router   │
+ *            10.0.1.0/24         │              │   on the router: 100.100.100.200 metadata,
+ *   pods ─ cni0 ─ host2 ─ eth0 ──┘ h2           │   100.100.0.10 API (the simulator)
+ *            10.0.2.0/24
+ * ```
+ *
+ * Start with {@linkcode openLab}; everything is removed when the lab is disposed, when its process
+ * is killed, or at the latest when the next one starts.
+ *
+ * @module
+ */
+export * from "./cloud.ts";
+export * from "./daemon.ts";
+export * from "./etcd.ts";
+export * from "./host.ts";
+export * from "./lab.ts";
+export * from "./lab_test_case.ts";
+export * from "./ping.ts";
+export * from "./plan.ts";
+export * from "./program.ts";
+export * from "./running_cloud.ts";
+export * from "./subnet_env.ts";
+export * from "./vpc_router.ts";
