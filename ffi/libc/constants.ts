@@ -35,6 +35,7 @@ export const BPF_LD = 0x00;
 export const BPF_JMP = 0x05;
 export const BPF_RET = 0x06;
 export const BPF_W = 0x00;
+export const BPF_H = 0x08;
 export const BPF_ABS = 0x20;
 export const BPF_JEQ = 0x10;
 export const BPF_K = 0x00;

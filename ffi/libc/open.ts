@@ -1,13 +1,6 @@
 import { LITTLE_ENDIAN } from "../byte_order.ts";
 import { openSharedLibrary } from "../shared_library.ts";
 import {
-  BPF_ABS,
-  BPF_JEQ,
-  BPF_JMP,
-  BPF_K,
-  BPF_LD,
-  BPF_RET,
-  BPF_W,
   CLONE_NEWNET,
   EFD_CLOEXEC,
   EFD_NONBLOCK,
@@ -26,6 +19,9 @@ import { libcSymbols } from "./symbols.ts";
 
 /** A file descriptor of the kernel; not one of Deno's resource ids. */
 export type FileDescriptor = number & { readonly __fileDescriptor: unique symbol };
+
+/** An instruction of classic BPF, <linux/filter.h>: jumps count instructions to skip. */
+export type BpfInstruction = readonly [code: number, ifTrue: number, ifFalse: number, k: number];
 
 /**
  * libc's functions with errors as exceptions. To be used by the thread that opened it only: `errno`
@@ -127,19 +123,10 @@ export class Libc implements Disposable {
   }
 
   /**
-   * Drops, in the kernel, each datagram of `fd` whose 32-bit host-order word at `offsetBytes` is
-   * `value` (a classic BPF program, socket(7) SO_ATTACH_FILTER).
+   * Lets the kernel drop each datagram of `fd` for which a classic BPF program returns 0 (socket(7),
+   * SO_ATTACH_FILTER). Programs load words in network order, whatever the datagram was written in.
    */
-  dropWhereWordIs(fd: FileDescriptor, offsetBytes: number, value: number): void {
-    // BPF loads words in network order; the word was written in host order.
-    const word = new DataView(new ArrayBuffer(4));
-    word.setUint32(0, value, LITTLE_ENDIAN);
-    const instructions: [code: number, jt: number, jf: number, k: number][] = [
-      [BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetBytes],
-      [BPF_JMP | BPF_JEQ | BPF_K, 0, 1, word.getUint32(0, false)],
-      [BPF_RET | BPF_K, 0, 0, 0],
-      [BPF_RET | BPF_K, 0, 0, 0xffffffff],
-    ];
+  attachFilter(fd: FileDescriptor, instructions: readonly BpfInstruction[]): void {
     // One block for the program and its code: the call keeps alive what it is handed, not what
     // that points to.
     const block = new DataView(
