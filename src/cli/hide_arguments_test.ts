@@ -2,33 +2,44 @@ import assert from "node:assert/strict";
 
 const MODULE = new URL("./hide_arguments.ts", import.meta.url);
 
-/** Runs a program with `args` and answers what others see of it, before and after hiding. */
-async function runAndLook(args: readonly string[]): Promise<[before: string[], after: string[]]> {
-  const directory = await Deno.makeTempDir();
+/** A program that hides its arguments after a line on stdin, and ends after another one. */
+const PROGRAM = `
+  import { hideArguments } from ${JSON.stringify(MODULE.href)};
+  const line = () => Deno.stdin.readSync(new Uint8Array(1));
+  console.log("started");
+  line();
+  console.log(JSON.stringify([hideArguments(["etcd-password", "token"]) ?? null, Deno.args]));
+  line();`;
+
+/** Runs the program with `args` and answers what others see of it, before and after hiding. */
+async function runAndLook(permissions: readonly string[], args: readonly string[]) {
+  const main = await Deno.makeTempFile({ suffix: ".ts" });
   try {
-    const main = `${directory}/main.ts`;
-    await Deno.writeTextFile(
-      main,
-      `import { hideArguments } from ${JSON.stringify(MODULE.href)};
-      const look = () => Deno.readTextFileSync("/proc/self/cmdline").split("\\0");
-      const before = look();
-      const problem = hideArguments(["etcd-password", "token"]);
-      if (problem !== undefined) throw new Error(problem);
-      console.log(JSON.stringify([before, look(), Deno.args]));`,
-    );
-    const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-config", main, ...args],
-    }).output();
-    const text = new TextDecoder().decode(stdout);
-    assert.notEqual(text, "", new TextDecoder().decode(stderr));
-    const [before, after, own] = JSON.parse(text);
+    await Deno.writeTextFile(main, PROGRAM);
+    await using child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--no-config", "--no-prompt", ...permissions, main, ...args],
+      stdin: "piped",
+      stdout: "piped",
+    }).spawn();
+    const look = async () => {
+      const seen = (await Deno.readTextFile(`/proc/${child.pid}/cmdline`)).split("\0");
+      return seen.slice(seen.indexOf(main) + 1, -1);
+    };
+    const output = child.stdout.pipeThrough(new TextDecoderStream()).values();
+    const input = child.stdin.getWriter();
+    const goOn = () => input.write(new TextEncoder().encode("\n"));
+    assert.equal((await output.next()).value, "started\n");
+    const before = await look();
+    await goOn();
+    const [problem, own] = JSON.parse((await output.next()).value!);
+    const after = await look();
+    await goOn();
+    await input.close();
+    await output.return?.();
     assert.deepEqual(own, args, "the program itself still has its arguments");
-    return [before, after].map((each: string[]) => each.slice(each.indexOf(main) + 1, -1)) as [
-      string[],
-      string[],
-    ];
+    return { before, after, problem };
   } finally {
-    await Deno.remove(directory, { recursive: true });
+    await Deno.remove(main);
   }
 }
 
@@ -44,7 +55,8 @@ Deno.test("hideArguments() hides values from ps and leaves the other arguments",
     "kept",
     "--etcd-password",
   ];
-  const [before, after] = await runAndLook(args);
+  const { before, after, problem } = await runAndLook(["--allow-ffi"], args);
+  assert.equal(problem, null);
   assert.deepEqual(before, args);
   assert.deepEqual(after, [
     "--ip-masq",
@@ -57,4 +69,10 @@ Deno.test("hideArguments() hides values from ps and leaves the other arguments",
     "kept",
     "--etcd-password",
   ]);
+});
+
+Deno.test("hideArguments() says why it cannot", async () => {
+  const { after, problem } = await runAndLook([], ["--etcd-password=canary"]);
+  assert.match(problem, /^Cannot hide secret arguments: Requires ffi access/);
+  assert.deepEqual(after, ["--etcd-password=canary"]);
 });
