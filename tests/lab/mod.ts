@@ -22,6 +22,7 @@ export * from "./etcd.ts";
 export * from "./host.ts";
 export * from "./lab.ts";
 export * from "./lab_test_case.ts";
+export * from "./loss_probe.ts";
 export * from "./ping.ts";
 export * from "./plan.ts";
 export * from "./program.ts";
