@@ -1,0 +1,59 @@
+import { NetlinkError } from "../../ffi/libnl/errors.ts";
+import type { Change, FailedChange } from "../reconcile/table.ts";
+import type { Netlink, NetlinkRequest } from "./netlink.ts";
+
+/** Error codes by which the kernel says that what is to be removed is not there. */
+export const GONE: ReadonlySet<string> = new Set([
+  "ESRCH", // routes
+  "ENOENT", // neighbours, forwarding entries, rules
+  "ENODEV", // the link itself
+  "EADDRNOTAVAIL", // addresses
+]);
+
+/** One request that a change needs, and which error codes count as success. */
+export interface Step {
+  readonly request: NetlinkRequest;
+  readonly accept?: ReadonlySet<string>;
+}
+
+/**
+ * Makes each change by the steps that `plan` gives for it, all in as few datagrams as possible, in
+ * order. A change whose `plan` throws fails with that error; one of whose steps fails, with the
+ * first step's error. The others are still tried.
+ */
+export async function applyChanges<Spec>(
+  netlink: Netlink,
+  changes: readonly Change<Spec>[],
+  plan: (change: Change<Spec>) => readonly Step[],
+  options: { signal: AbortSignal },
+): Promise<FailedChange<Spec>[]> {
+  const failed = new Map<Change<Spec>, Error>();
+  const steps: (Step & { readonly change: Change<Spec> })[] = [];
+  for (const change of changes) {
+    try {
+      for (const step of plan(change)) steps.push({ ...step, change });
+    } catch (error) {
+      failed.set(change, error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+  const errors = await netlink.change(steps.map((step) => step.request), options);
+  errors.forEach((error, i) => {
+    const { change, accept } = steps[i]!;
+    if (!error || failed.has(change)) return;
+    if (error instanceof NetlinkError && accept?.has(error.code)) return;
+    failed.set(change, error);
+  });
+  return [...failed].map(([change, error]) => ({ change, error }));
+}
+
+/** Runs `resolve`, a look-up of links, with the request it is for in its error. */
+export function resolving<T>(description: string, resolve: () => T): T {
+  try {
+    return resolve();
+  } catch (cause) {
+    throw new Error(
+      `Cannot ${description}: ${cause instanceof Error ? cause.message : cause}`,
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,453 @@
+/**
+ * The external interface: the link and the addresses by which other hosts reach this one. The
+ * choice is a pure function of what was asked for and of the kernel's lists; every candidate that
+ * loses says why.
+ *
+ * @module
+ */
+import { NetlinkError } from "../../ffi/libnl/errors.ts";
+import { ConfigError, OperatorError } from "../errors.ts";
+import { Address, type Family } from "../net/mod.ts";
+import { deadline } from "../util/time.ts";
+import { type Link, type LinkAddress, type Netlink, type Route, TABLE_MAIN } from "./netlink.ts";
+
+/** What the external interface is chosen by. */
+export interface InterfaceCriteria {
+  /** The families that the network uses; the interface needs an address of each. */
+  readonly families: readonly Family[];
+  /** `--iface`: names or addresses, in order. */
+  readonly interfaces: readonly string[];
+  /** `--iface-regex`, in order, after `interfaces`; see {@linkcode compileInterfacePattern}. */
+  readonly patterns: readonly RegExp[];
+  /** `--iface-can-reach`, after `patterns`. */
+  readonly canReach?: Address;
+  /** `--public-ip`: advertised instead of the interface's address. */
+  readonly publicIp?: Address;
+  /** `--public-ipv6`. */
+  readonly publicIpv6?: Address;
+}
+
+/** The kernel's lists, as read at one moment. */
+export interface InterfaceFacts {
+  readonly links: readonly Link[];
+  readonly addresses: readonly LinkAddress[];
+  /** Table main. */
+  readonly routes: readonly Route[];
+  /** The route to `canReach`; absent if there is none. */
+  readonly routeToCanReach?: Route;
+}
+
+/** The interface chosen. */
+export interface ExternalInterface {
+  readonly link: string;
+  readonly linkIndex: number;
+  readonly mtuBytes: number;
+  /** IPv4 address of the interface, if the network uses IPv4. */
+  readonly address?: Address;
+  /** IPv6 address of the interface, if the network uses IPv6. */
+  readonly addressV6?: Address;
+  /** Advertised addresses. */
+  readonly publicIp?: Address;
+  readonly publicIpv6?: Address;
+  /** Why it was chosen, such as `it has the default route with the lowest metric, 100`. */
+  readonly reason: string;
+}
+
+/** The choice, or that there is none (yet); `explain` has a line per candidate looked at. */
+export type InterfaceChoice =
+  | { readonly found: ExternalInterface; readonly explain: readonly string[] }
+  | { readonly found?: undefined; readonly explain: readonly string[] };
+
+/**
+ * The regular expression of an `--iface-regex`: JavaScript's syntax, of which Go's RE2 is nearly a
+ * part; not anchored. Go's leading `(?i)` and `(?s)` are understood.
+ *
+ * @throws {ConfigError} If it is not one.
+ */
+export function compileInterfacePattern(text: string): RegExp {
+  const [, flags = "", source = ""] = /^(?:\(\?([is]+)\))?(.*)$/s.exec(text) ?? [];
+  try {
+    return new RegExp(source, [...new Set(flags)].join(""));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ConfigError(`--iface-regex "${text}"`, [reason], { cause });
+  }
+}
+
+/**
+ * Chooses the external interface: by each `--iface` in order, then each `--iface-regex` (addresses
+ * first, then names), then `--iface-can-reach`. If none of these is given: the owner of the public
+ * IPv4 or else IPv6 address, or else the link of the best default route.
+ *
+ * A link must be up and have, for each family, an address that is of global or link-local scope
+ * and neither temporary, deprecated, tentative nor a duplicate. Global ones are preferred to
+ * link-local ones, then those without end of validity, then the kernel's order.
+ */
+export function selectExternalInterface(
+  criteria: InterfaceCriteria,
+  facts: InterfaceFacts,
+): InterfaceChoice {
+  const explain: string[] = [];
+  for (const candidate of candidates(criteria, facts, explain)) {
+    const result = qualify(candidate, criteria, facts);
+    if (typeof result === "string") {
+      explain.push(`${candidate.link.name} (${candidate.reason}): ${result}`);
+      continue;
+    }
+    explain.push(`${result.link}: chosen, ${result.reason}`);
+    return { found: result, explain };
+  }
+  return { explain };
+}
+
+/** A link worth looking at, and which of its addresses it was found by. */
+interface Candidate {
+  readonly link: Link;
+  /** An address that must be used, since it was named. */
+  readonly required?: readonly Address[];
+  /** An address to be used if it is fit. */
+  readonly preferred?: readonly Address[];
+  readonly reason: string;
+}
+
+function* candidates(
+  criteria: InterfaceCriteria,
+  facts: InterfaceFacts,
+  explain: string[],
+): Generator<Candidate> {
+  const { interfaces, patterns, canReach, publicIp, publicIpv6 } = criteria;
+  const asked = interfaces.length > 0 || patterns.length > 0 || canReach !== undefined;
+  for (const text of interfaces) yield* byNameOrAddress(text, facts, explain);
+  for (const pattern of patterns) yield* byPattern(pattern, criteria, facts, explain);
+  if (canReach) yield* byReach(canReach, facts, explain);
+  if (asked) return;
+  const advertised = publicIp ?? publicIpv6;
+  if (advertised) {
+    yield* byAddress(advertised, publicIp ? "--public-ip" : "--public-ipv6", facts, explain);
+  } else {
+    yield* byDefaultRoute(criteria, facts, explain);
+  }
+}
+
+function* byNameOrAddress(
+  text: string,
+  facts: InterfaceFacts,
+  explain: string[],
+): Generator<Candidate> {
+  const address = Address.tryParse(text);
+  if (address) {
+    yield* byAddress(address, "--iface", facts, explain);
+    return;
+  }
+  const link = facts.links.find(({ name }) => name === text);
+  if (link) yield { link, reason: `it is --iface ${text}` };
+  else explain.push(`${text} (--iface): there is no such link`);
+}
+
+function* byAddress(
+  address: Address,
+  flag: string,
+  facts: InterfaceFacts,
+  explain: string[],
+): Generator<Candidate> {
+  const owners = facts.addresses.filter((each) => each.address.address.equals(address));
+  for (const { linkIndex } of owners) {
+    const link = facts.links.find(({ index }) => index === linkIndex);
+    if (link) yield { link, required: [address], reason: `it has ${flag} ${address}` };
+  }
+  if (owners.length === 0) {
+    const hint = flag === "--iface"
+      ? ""
+      : `; if this host is behind NAT, name the interface with --iface as well`;
+    explain.push(`${address} (${flag}): no link has this address${hint}`);
+  }
+}
+
+function* byPattern(
+  pattern: RegExp,
+  criteria: InterfaceCriteria,
+  facts: InterfaceFacts,
+  explain: string[],
+): Generator<Candidate> {
+  const links = facts.links.toSorted((a, b) => a.index - b.index);
+  let matches = 0;
+  for (const link of links) {
+    const matching = criteria.families.map((family) =>
+      usableAddresses(link, family, facts).find(({ address }) =>
+        pattern.test(address.address.toString())
+      )?.address.address
+    );
+    const required = matching.filter((address) => address !== undefined);
+    if (required.length === 0 || required.length < matching.length) continue;
+    matches++;
+    yield { link, required, reason: `${required.join(" and ")} matches --iface-regex ${pattern}` };
+  }
+  for (const link of links) {
+    if (!pattern.test(link.name)) continue;
+    matches++;
+    yield { link, reason: `its name matches --iface-regex ${pattern}` };
+  }
+  if (matches === 0) {
+    explain.push(`${pattern} (--iface-regex): no usable address and no name matches`);
+  }
+}
+
+function* byReach(
+  canReach: Address,
+  { links, routeToCanReach: route }: InterfaceFacts,
+  explain: string[],
+): Generator<Candidate> {
+  const subject = `${canReach} (--iface-can-reach)`;
+  if (!route) {
+    explain.push(`${subject}: there is no route to it`);
+  } else if (route.type !== "unicast") {
+    explain.push(`${subject}: the route to it is of type ${route.type}`);
+  } else {
+    const link = links.find(({ index }) => index === route.linkIndex);
+    const required = route.source ? [route.source] : [];
+    if (link) yield { link, required, reason: `the route to ${canReach} leaves by it` };
+    else explain.push(`${subject}: the route to it leaves by no link that is known`);
+  }
+}
+
+/** A path of a default route. */
+interface DefaultPath {
+  readonly linkIndex: number;
+  readonly metric: number;
+  readonly weight: number;
+  readonly source?: Address;
+}
+
+/** The paths of the default routes of `family`, best first: lowest metric, then highest weight. */
+function defaultPaths(family: Family, routes: readonly Route[]): readonly DefaultPath[] {
+  const paths = routes
+    .filter(({ destination, type }) =>
+      destination.family === family && destination.length === 0 && type === "unicast"
+    )
+    .flatMap((route): DefaultPath[] => {
+      const { metric, source } = route;
+      const hops = route.nextHops.length > 0
+        ? route.nextHops
+        : route.linkIndex === undefined
+        ? []
+        : [{ linkIndex: route.linkIndex, dead: route.dead, weight: 1 }];
+      return hops.filter(({ dead }) => !dead).map(({ linkIndex, weight }) => ({
+        linkIndex,
+        metric,
+        weight,
+        ...(source ? { source } : {}),
+      }));
+    });
+  // Sorting is stable: equals stay in the kernel's order.
+  return paths.toSorted((a, b) => a.metric - b.metric || b.weight - a.weight);
+}
+
+function* byDefaultRoute(
+  { families }: InterfaceCriteria,
+  { links, routes }: InterfaceFacts,
+  explain: string[],
+): Generator<Candidate> {
+  const paths = families.map((family) => defaultPaths(family, routes));
+  families.forEach((family, i) => {
+    if (paths[i]!.length === 0) explain.push(`no IPv${family} default route in table main`);
+  });
+  const seen = new Set<number>();
+  for (const path of paths[0] ?? []) {
+    if (seen.has(path.linkIndex)) continue;
+    seen.add(path.linkIndex);
+    const link = links.find(({ index }) => index === path.linkIndex);
+    if (!link) continue;
+    const others = paths.slice(1).map((list) =>
+      list.find(({ linkIndex }) => linkIndex === link.index)
+    );
+    const lacking = families.slice(1).filter((_, i) => others[i] === undefined);
+    if (lacking.length > 0) {
+      explain.push(
+        `${link.name}: has the IPv${families[0]} default route with metric ${path.metric}, but ` +
+          `no IPv${lacking.join(" and IPv")} default route`,
+      );
+      continue;
+    }
+    const preferred = [path, ...others].flatMap((each) => each?.source ? [each.source] : []);
+    yield {
+      link,
+      preferred,
+      reason: `it has the ${
+        seen.size === 1 ? "best" : "next best"
+      } default route, metric ${path.metric}`,
+    };
+  }
+}
+
+/** Why an address cannot be used; `undefined` if it can. */
+function unfitness({ address: { address }, ...state }: LinkAddress): string | undefined {
+  if (address.isLoopback() || address.isMulticast() || address.isUnspecified()) {
+    return "not a unicast address of the network";
+  }
+  if (state.dadFailed) return "a duplicate of another host's";
+  if (state.tentative) return "tentative";
+  if (state.deprecated) return "deprecated";
+  if (state.temporary) return "temporary";
+  return undefined;
+}
+
+/** The addresses of `family` that may be used, best first. */
+function usableAddresses(
+  link: Link,
+  family: Family,
+  { addresses }: InterfaceFacts,
+): readonly LinkAddress[] {
+  const rank = ({ address, permanent }: LinkAddress) =>
+    (address.address.isLinkLocal() ? 2 : 0) + (permanent ? 0 : 1);
+  return addresses
+    .filter((each) =>
+      each.linkIndex === link.index && each.address.address.family === family &&
+      unfitness(each) === undefined
+    )
+    .toSorted((a, b) => rank(a) - rank(b));
+}
+
+/** The interface that `candidate` makes, or why it does not. */
+function qualify(
+  candidate: Candidate,
+  criteria: InterfaceCriteria,
+  facts: InterfaceFacts,
+): ExternalInterface | string {
+  const { link, required = [], preferred = [], reason } = candidate;
+  const { families, publicIp, publicIpv6 } = criteria;
+  if (!link.up) return "it is down";
+  if (link.mtuBytes <= 0) return "it has no MTU";
+  for (const address of required) {
+    const own = facts.addresses.find((each) =>
+      each.linkIndex === link.index && each.address.address.equals(address)
+    );
+    if (!own) return `${address} is not an address of it`;
+    const fault = unfitness(own);
+    if (fault) return `${address} is ${fault}`;
+  }
+  if (publicIpv6 && required.some(({ family }) => family === 4) && families.includes(6)) {
+    const owner = facts.addresses.find((each) => each.address.address.equals(publicIpv6));
+    if (owner && owner.linkIndex !== link.index) {
+      return `another link has --public-ipv6 ${publicIpv6}`;
+    }
+  }
+  const chosen = new Map<Family, Address>();
+  for (const family of families) {
+    const usable = usableAddresses(link, family, facts).map(({ address }) => address.address);
+    const isUsable = (address: Address) => usable.some((each) => each.equals(address));
+    const address = required.find((each) => each.family === family) ??
+      preferred.find((each) => each.family === family && isUsable(each)) ?? usable[0];
+    if (!address) return `it has no usable IPv${family} address${unusable(link, family, facts)}`;
+    chosen.set(family, address);
+  }
+  const address = chosen.get(4);
+  const addressV6 = chosen.get(6);
+  const advertised = address && (publicIp ?? address);
+  const advertisedV6 = addressV6 && (publicIpv6 ?? addressV6);
+  return {
+    link: link.name,
+    linkIndex: link.index,
+    mtuBytes: link.mtuBytes,
+    ...(address ? { address } : {}),
+    ...(addressV6 ? { addressV6 } : {}),
+    ...(advertised ? { publicIp: advertised } : {}),
+    ...(advertisedV6 ? { publicIpv6: advertisedV6 } : {}),
+    reason,
+  };
+}
+
+/** ` (10.0.0.5 is tentative)`, or nothing if the link has no address of `family` at all. */
+function unusable(link: Link, family: Family, { addresses }: InterfaceFacts): string {
+  const faults = addresses
+    .filter((each) => each.linkIndex === link.index && each.address.address.family === family)
+    .map((each) => `${each.address.address} is ${unfitness(each)}`);
+  return faults.length === 0 ? "" : ` (${faults.join(", ")})`;
+}
+
+/** Reads the kernel's lists that {@linkcode selectExternalInterface} needs. */
+export async function readInterfaceFacts(
+  netlink: Netlink,
+  criteria: InterfaceCriteria,
+  options: { signal: AbortSignal },
+): Promise<InterfaceFacts> {
+  const links = await netlink.listLinks(options);
+  const addresses = await netlink.listAddresses(options);
+  const routes = await netlink.listRoutes({ ...options, table: TABLE_MAIN });
+  const route = criteria.canReach &&
+    await routeIfAny(netlink, criteria.canReach, options);
+  return { links, addresses, routes, ...(route ? { routeToCanReach: route } : {}) };
+}
+
+async function routeIfAny(
+  netlink: Netlink,
+  address: Address,
+  options: { signal: AbortSignal },
+): Promise<Route | undefined> {
+  try {
+    return await netlink.routeGet(address, options);
+  } catch (error) {
+    // No route, or one that refuses (prohibit, blackhole): either way none to reach it by.
+    if (error instanceof NetlinkError) return undefined;
+    throw error;
+  }
+}
+
+/** Options of {@linkcode waitForExternalInterface}. */
+export interface WaitForInterfaceOptions {
+  readonly signal: AbortSignal;
+  /** How long to wait for one to appear; 0: fail at once. */
+  readonly timeoutMs: number;
+  /** Called when it begins to wait, and whenever the reasons change. */
+  readonly onWaiting?: (explain: readonly string[]) => void;
+}
+
+/**
+ * Chooses the external interface, waiting for links, addresses and routes to appear.
+ *
+ * @throws {OperatorError} If there is none in time, with each candidate and why it lost.
+ * @throws `signal.reason` on abort.
+ */
+export async function waitForExternalInterface(
+  netlink: Netlink,
+  criteria: InterfaceCriteria,
+  { signal, timeoutMs, onWaiting }: WaitForInterfaceOptions,
+): Promise<Extract<InterfaceChoice, { found: ExternalInterface }>> {
+  const choose = async () =>
+    selectExternalInterface(criteria, await readInterfaceFacts(netlink, criteria, { signal }));
+  if (timeoutMs <= 0) {
+    const choice = await choose();
+    if (choice.found) return choice;
+    throw noInterface(choice.explain, 0);
+  }
+  using limit = deadline(timeoutMs, { signal });
+  // Subscribed before the first look: nothing that comes in between is missed.
+  await using events = netlink.subscribe({
+    signal: limit.signal,
+    kinds: ["link", "address", "route"],
+  });
+  const steps = events[Symbol.asyncIterator]();
+  let explained = "";
+  for (;;) {
+    const choice = await choose();
+    if (choice.found) return choice;
+    const text = choice.explain.join("\n");
+    if (text !== explained) onWaiting?.(choice.explain);
+    explained = text;
+    try {
+      await steps.next();
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!limit.signal.aborted) throw error;
+      throw noInterface(choice.explain, timeoutMs);
+    }
+  }
+}
+
+function noInterface(explain: readonly string[], waitedMs: number): OperatorError {
+  const waited = waitedMs > 0 ? ` within ${waitedMs / 1000} s` : "";
+  const reasons = explain.length > 0 ? explain.join("; ") : "this host has no candidate";
+  return new OperatorError(
+    `Cannot find the external interface${waited}: ${reasons}. Name it with --iface, or give this ` +
+      `host a default route`,
+  );
+}

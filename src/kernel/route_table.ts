@@ -1,0 +1,242 @@
+import { NetlinkError } from "../../ffi/libnl/errors.ts";
+import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
+import { ROUTE_PROTOCOL, type RouteSpec } from "../state/mod.ts";
+import { applyChanges, GONE, resolving, type Step } from "./apply_changes.ts";
+import { LinkIndex } from "./links.ts";
+import { defaultMetric, type Netlink, type Route, TABLE_MAIN } from "./netlink.ts";
+
+/** A route as found, with what a spec cannot say about it. */
+interface ActualRoute extends RouteSpec {
+  readonly kernel: Route;
+  /**
+   * 0 for the route that the kernel uses; counts the further ones of the same destination, tos and
+   * metric, which `ip route append` (IPv4) or another next hop (IPv6) may have put behind it.
+   */
+  readonly position: number;
+  /** Whether it is the only route of its destination, tos and metric. */
+  readonly alone: boolean;
+}
+
+function kernelRoute(spec: RouteSpec): ActualRoute | undefined {
+  return "kernel" in spec ? spec as ActualRoute : undefined;
+}
+
+/** Destination, tos and metric: what the kernel tells routes of one table apart by. */
+function identity({ destination, tos, metric }: Route): string {
+  return destination.toString() + (tos === 0 ? "" : ` tos ${tos}`) +
+    (metric === defaultMetric(destination.family) ? "" : ` metric ${metric}`);
+}
+
+/** Routes of table main. A desired route has tos 0 and the family's default metric. */
+export const routeKind: Kind<RouteSpec> = {
+  name: "route",
+
+  key(spec) {
+    const actual = kernelRoute(spec);
+    if (!actual) return spec.destination.toString();
+    return identity(actual.kernel) + (actual.position === 0 ? "" : ` #${actual.position}`);
+  },
+
+  equal(desired, actual) {
+    const kernel = kernelRoute(actual)?.kernel;
+    if (
+      !desired.destination.equals(actual.destination) || desired.type !== actual.type ||
+      desired.protocol !== actual.protocol
+    ) return false;
+    if (
+      kernel && (kernel.type !== desired.type || kernel.nextHops.length > 0 ||
+        kernel.others.length > 0)
+    ) return false;
+    if (!sameAddress(desired.source, actual.source)) return false;
+    // IPv6 has no scopes: the kernel reports `universe` whatever it was given.
+    if (
+      desired.destination.family === 4 &&
+      (desired.scope ?? "universe") !== (kernel?.scope ?? actual.scope ?? "universe")
+    ) return false;
+    // A blackhole has no path; IPv6 shows the loopback link there.
+    if (desired.type === "blackhole") return true;
+    return sameAddress(desired.gateway, actual.gateway) &&
+      (desired.link === undefined || desired.link === actual.link) &&
+      (desired.onlink ?? false) === (actual.onlink ?? false);
+  },
+
+  owns(actual) {
+    return actual.protocol === ROUTE_PROTOCOL;
+  },
+
+  format(spec) {
+    const kernel = kernelRoute(spec)?.kernel;
+    const type = kernel?.type ?? spec.type;
+    const words: string[] = type === "unicast" ? [] : [type];
+    words.push(spec.destination.toString());
+    if (type === "unicast") {
+      if (spec.gateway) words.push("via", spec.gateway.toString());
+      if (spec.link !== undefined) words.push("dev", spec.link);
+    }
+    words.push("proto", String(spec.protocol));
+    if (spec.scope === "link") words.push("scope", "link");
+    if (spec.source) words.push("src", spec.source.toString());
+    if (spec.onlink) words.push("onlink");
+    if (kernel && kernel.metric !== defaultMetric(kernel.destination.family)) {
+      words.push("metric", String(kernel.metric));
+    }
+    if (kernel && kernel.nextHops.length > 0) words.push(`(${kernel.nextHops.length} next hops)`);
+    for (const other of kernel?.others ?? []) words.push(`(${other})`);
+    return words.join(" ");
+  },
+};
+
+function sameAddress(
+  a: RouteSpec["gateway"],
+  b: RouteSpec["gateway"],
+): boolean {
+  return a === b || (a !== undefined && b !== undefined && a.equals(b));
+}
+
+function toActual(
+  route: Route,
+  link: string | undefined,
+  place: Pick<ActualRoute, "position" | "alone">,
+): ActualRoute {
+  return {
+    destination: route.destination,
+    type: route.type === "blackhole" ? "blackhole" : "unicast",
+    ...(route.gateway ? { gateway: route.gateway } : {}),
+    ...(link === undefined || route.type === "blackhole" ? {} : { link }),
+    ...(route.onlink ? { onlink: true } : {}),
+    ...(route.scope === "link" ? { scope: "link" } : {}),
+    ...(route.source ? { source: route.source } : {}),
+    protocol: route.protocol,
+    kernel: route,
+    ...place,
+  };
+}
+
+/**
+ * The routes of table main: all with {@linkcode ROUTE_PROTOCOL}, which are ours, and all others
+ * that may stand in the way of one of ours. Routes outlive the process.
+ */
+export function createRouteTable(netlink: Netlink): Table<RouteSpec> {
+  return new RouteTable(netlink);
+}
+
+class RouteTable implements Table<RouteSpec> {
+  readonly kind = routeKind;
+  readonly #netlink: Netlink;
+
+  constructor(netlink: Netlink) {
+    this.#netlink = netlink;
+  }
+
+  async list(options: { signal: AbortSignal }): Promise<readonly RouteSpec[]> {
+    const routes = await this.#netlink.listRoutes({ ...options, table: TABLE_MAIN });
+    // Links after routes: a link that is missing now took its routes with it.
+    const links = await LinkIndex.read(this.#netlink, options);
+    const counts = new Map<string, number>();
+    const found: { route: Route; link: string | undefined; key: string; position: number }[] = [];
+    for (const route of routes) {
+      const inTheWay = route.tos === 0 && route.metric === defaultMetric(route.destination.family);
+      if (!inTheWay && route.protocol !== ROUTE_PROTOCOL) continue;
+      const link = route.linkIndex === undefined ? undefined : links.at(route.linkIndex);
+      if (route.linkIndex !== undefined && !link) continue;
+      const key = identity(route);
+      const position = counts.get(key) ?? 0;
+      counts.set(key, position + 1);
+      found.push({ route, link: link?.name, key, position });
+    }
+    return found.map(({ route, link, key, position }) =>
+      toActual(route, link, { position, alone: counts.get(key) === 1 })
+    );
+  }
+
+  async apply(
+    changes: readonly Change<RouteSpec>[],
+    options: { signal: AbortSignal },
+  ): Promise<readonly FailedChange<RouteSpec>[]> {
+    if (changes.length === 0) return [];
+    const links = await LinkIndex.read(this.#netlink, options);
+    const plan = (change: Change<RouteSpec>) => planRoute(change, links);
+    const failed = await applyChanges(this.#netlink, changes, plan, options);
+    const isExisting = ({ change, error }: FailedChange<RouteSpec>) =>
+      change.op === "add" && error instanceof NetlinkError && error.code === "EEXIST";
+    if (!failed.some(isExisting)) return failed;
+    return await this.#settleExisting(failed, isExisting, plan, options);
+  }
+
+  /** Something came to stand where we add a route: it is right, ours to replace, or in the way. */
+  async #settleExisting(
+    failed: readonly FailedChange<RouteSpec>[],
+    isExisting: (failed: FailedChange<RouteSpec>) => boolean,
+    plan: (change: Change<RouteSpec>) => readonly Step[],
+    options: { signal: AbortSignal },
+  ): Promise<readonly FailedChange<RouteSpec>[]> {
+    const actual = new Map((await this.list(options)).map((each) => [routeKind.key(each), each]));
+    const remaining: FailedChange<RouteSpec>[] = [];
+    const origins = new Map<Change<RouteSpec>, Change<RouteSpec>>();
+    for (const failure of failed) {
+      const { change } = failure;
+      const found = change.op === "add" && isExisting(failure)
+        ? actual.get(routeKind.key(change.desired))
+        : undefined;
+      if (!found || change.op !== "add") {
+        remaining.push(failure);
+      } else if (routeKind.equal(change.desired, found)) {
+        continue;
+      } else if (routeKind.owns(found)) {
+        origins.set({ op: "replace", desired: change.desired, actual: found }, change);
+      } else {
+        const error = new Error(
+          `Cannot add route ${routeKind.format(change.desired)}: ` +
+            `a route that is not flanneld's is in the way (${routeKind.format(found)})`,
+          { cause: failure.error },
+        );
+        remaining.push({ change, error });
+      }
+    }
+    const again = await applyChanges(this.#netlink, [...origins.keys()], plan, options);
+    for (const { change, error } of again) remaining.push({ change: origins.get(change)!, error });
+    return remaining;
+  }
+}
+
+function planRoute(change: Change<RouteSpec>, links: LinkIndex): readonly Step[] {
+  if (change.op === "remove") {
+    const { actual } = change;
+    const value = kernelRoute(actual)?.kernel ?? toKernel("remove", actual, links);
+    return [{ request: { verb: "remove", noun: "route", value }, accept: GONE }];
+  }
+  const value = toKernel(change.op, change.desired, links);
+  const actual = change.op === "replace" ? kernelRoute(change.actual) : undefined;
+  if (actual && !actual.alone && value.destination.family === 6) {
+    // Among several IPv6 routes, NLM_F_REPLACE takes the first that may be part of a multipath
+    // route (ip6_fib.c, fib6_add_rt2node): maybe not ours. A short gap is the lesser evil.
+    return [
+      { request: { verb: "remove", noun: "route", value: actual.kernel }, accept: GONE },
+      { request: { verb: "add", noun: "route", value } },
+    ];
+  }
+  return [{ request: { verb: change.op, noun: "route", value } }];
+}
+
+function toKernel(verb: string, spec: RouteSpec, links: LinkIndex): Route {
+  const { destination, link } = spec;
+  const linkIndex = link === undefined || spec.type === "blackhole"
+    ? undefined
+    : resolving(`${verb} route ${routeKind.format(spec)}`, () => links.indexOf(link));
+  return {
+    destination,
+    type: spec.type,
+    table: TABLE_MAIN,
+    protocol: spec.protocol,
+    scope: spec.scope ?? "universe",
+    tos: 0,
+    metric: defaultMetric(destination.family),
+    ...(spec.gateway ? { gateway: spec.gateway } : {}),
+    ...(linkIndex === undefined ? {} : { linkIndex }),
+    onlink: spec.onlink ?? false,
+    dead: false,
+    ...(spec.source ? { source: spec.source } : {}),
+    nextHops: [],
+    others: [],
+  };
+}

@@ -1,0 +1,51 @@
+import { join } from "node:path";
+import type { Family } from "../net/mod.ts";
+
+/** Options of the functions in this module. */
+export interface SysctlOptions {
+  /** @default {"/proc/sys"} */
+  readonly root?: string;
+}
+
+/**
+ * The value of kernel parameter `name` (`net.ipv4.ip_forward`) without surrounding blanks;
+ * `undefined` if this kernel does not have it, for instance since a module is not loaded.
+ */
+export async function readSysctl(
+  name: string,
+  options: SysctlOptions = {},
+): Promise<string | undefined> {
+  const path = join(options.root ?? "/proc/sys", ...name.split("."));
+  try {
+    return (await Deno.readTextFile(path)).trim();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw new Error(`Cannot read kernel parameter ${name}`, { cause: error });
+  }
+}
+
+/**
+ * Whether the host forwards packets of `family` between links; `undefined` where the kernel lacks
+ * the family.
+ */
+export async function isForwarding(
+  family: Family,
+  options: SysctlOptions = {},
+): Promise<boolean | undefined> {
+  const name = family === 4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding";
+  const value = await readSysctl(name, options);
+  return value === undefined ? undefined : value !== "0";
+}
+
+/**
+ * Whether packets that a bridge passes on go through iptables; `undefined` while module
+ * br_netfilter is not loaded.
+ */
+export async function isBridgeFiltering(
+  family: Family,
+  options: SysctlOptions = {},
+): Promise<boolean | undefined> {
+  const table = family === 4 ? "iptables" : "ip6tables";
+  const value = await readSysctl(`net.bridge.bridge-nf-call-${table}`, options);
+  return value === undefined ? undefined : value !== "0";
+}
