@@ -1,0 +1,306 @@
+/**
+ * What every registry has to do, whatever stores it. Run on memory and on real etcd, v3 and v2.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { type Registry, StoreError } from "../../src/store/registry.ts";
+import { eventually } from "../support/eventually.ts";
+import { WatchLog } from "./watch_log.ts";
+
+/** A store of its own for one test. */
+export interface ContractStore {
+  /** A further client of the same store; the caller disposes it. */
+  open(): Registry;
+  setConfig(value: string | undefined): Promise<void>;
+  /** Writes or, with `undefined`, deletes a key relative to the prefix, as etcdctl would. */
+  write(path: string, value: string | undefined): Promise<void>;
+  /** Lets at least so much time pass for the store. */
+  pass(seconds: number): Promise<void>;
+  /** Shortest TTL that the store keeps as given. */
+  readonly shortestTtlSeconds: number;
+  /** Whether a renewal leaves the revision as it is. */
+  readonly renewKeepsRevision: boolean;
+}
+
+const KEY = "10.3.4.0-24";
+const DUAL_STACK_KEY = "10.3.4.0-24&fd00:0:0:4::-64";
+const VALUE = '{"PublicIP":"192.168.64.3","PublicIPv6":null,"BackendData":{"x":"ä\\n\\"€&=+ %"}}';
+
+/** Runs the suite; `createStore` is asked for a fresh store per test. */
+export async function testRegistryContract(
+  t: Deno.TestContext,
+  createStore: () => ContractStore | Promise<ContractStore>,
+): Promise<void> {
+  for (const [name, body] of Object.entries(tests)) {
+    await t.step(name, async () => {
+      const store = await createStore();
+      const { signal } = new AbortController();
+      await using registry = store.open();
+      await using other = store.open();
+      await body({ store, registry, other, signal });
+    });
+  }
+}
+
+interface Context {
+  readonly store: ContractStore;
+  readonly registry: Registry;
+  /** Another host. */
+  readonly other: Registry;
+  readonly signal: AbortSignal;
+}
+
+const tests: Record<string, (context: Context) => Promise<void>> = {
+  "readConfig() answers undefined until there is a config, then its text": async (context) => {
+    const { store, registry } = context;
+    assert.equal(await registry.readConfig(context), undefined);
+    await store.setConfig(VALUE);
+    assert.equal(await registry.readConfig(context), VALUE);
+    await store.setConfig(undefined);
+    assert.equal(await registry.readConfig(context), undefined);
+  },
+
+  "list() of a store without leases is empty": async (context) => {
+    assert.deepEqual(await context.registry.list(context), []);
+    assert.equal(await context.registry.get(KEY, context), undefined);
+  },
+
+  "create() creates once and answers the entry": async (context) => {
+    const { registry, other } = context;
+    const entry = await registry.create(DUAL_STACK_KEY, VALUE, 60, context);
+    assert.equal(entry?.key, DUAL_STACK_KEY);
+    assert.equal(entry.value, VALUE);
+    assert.equal(entry.expires, true);
+    assert.equal(await other.create(DUAL_STACK_KEY, "{}", 60, context), undefined);
+    assert.deepEqual(await other.get(DUAL_STACK_KEY, context), entry);
+    assert.deepEqual(await other.list(context), [entry]);
+    const ttl = await other.timeToLive(DUAL_STACK_KEY, context);
+    assert(ttl !== undefined && ttl > 50 && ttl <= 60, `${ttl} seconds`);
+  },
+
+  "create() by several at once has one winner": async (context) => {
+    const results = await Promise.all(
+      [context.registry, context.other, context.registry, context.other].map((each, index) =>
+        each.create(KEY, String(index), 60, context)
+      ),
+    );
+    const winners = results.filter((entry) => entry !== undefined);
+    assert.equal(winners.length, 1);
+    assert.deepEqual(await context.other.get(KEY, context), winners[0]);
+  },
+
+  "create() without TTL makes a reservation, which renewing leaves alone": async (context) => {
+    const { registry } = context;
+    const entry = await registry.create(KEY, VALUE, undefined, context);
+    assert.equal(entry?.expires, false);
+    assert.equal(await registry.timeToLive(KEY, context), undefined);
+    assert.deepEqual(await registry.renew(KEY, entry.revision, 60, context), entry);
+    assert.deepEqual(await registry.get(KEY, context), entry);
+    assert.equal(await registry.timeToLive(KEY, context), undefined);
+    const updated = await registry.update(KEY, "{}", entry.revision, undefined, context);
+    assert.equal(updated?.expires, false);
+    assert.equal(await registry.timeToLive(KEY, context), undefined);
+  },
+
+  "update() writes only over the revision it was given": async (context) => {
+    const { registry, other } = context;
+    const first = await registry.create(KEY, "1", 60, context);
+    const second = await other.update(KEY, "2", first!.revision, 90, context);
+    assert.equal(second?.value, "2");
+    assert.equal(second.expires, true);
+    assert.notEqual(second.revision, first!.revision);
+    assert.equal(await registry.update(KEY, "3", first!.revision, 60, context), undefined);
+    assert.deepEqual(await registry.get(KEY, context), second);
+    const ttl = await registry.timeToLive(KEY, context);
+    assert(ttl !== undefined && ttl > 60 && ttl <= 90, `${ttl} seconds`);
+    await other.remove(KEY, second.revision, context);
+    assert.equal(await registry.update(KEY, "4", second.revision, 60, context), undefined);
+    assert.equal(await registry.get(KEY, context), undefined);
+  },
+
+  "update() can give a key an end and take it away": async (context) => {
+    const { registry } = context;
+    const first = await registry.create(KEY, "1", undefined, context);
+    const second = await registry.update(KEY, "1", first!.revision, 60, context);
+    assert.equal(second?.expires, true);
+    const third = await registry.update(KEY, "1", second.revision, undefined, context);
+    assert.equal(third?.expires, false);
+    assert.equal((await registry.get(KEY, context))?.expires, false);
+  },
+
+  "renew() prolongs without an event for watchers": async (context) => {
+    const { store, registry, other } = context;
+    const ttl = store.shortestTtlSeconds;
+    let entry = await registry.create(KEY, VALUE, ttl, context);
+    await using log = new WatchLog(other, context);
+    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+    for (let i = 0; i < 4; i++) {
+      await store.pass(ttl / 2);
+      const renewed = await registry.renew(KEY, entry!.revision, ttl, context);
+      assert.equal(renewed?.value, VALUE);
+      assert.equal(renewed.expires, true);
+      if (store.renewKeepsRevision) assert.deepEqual(renewed, entry);
+      entry = renewed;
+    }
+    // Twice its TTL has passed: without the renewals it would be gone.
+    assert.deepEqual(await other.get(KEY, context), entry);
+    await store.write("subnets/after", "1");
+    await log.until("the later key", ({ map }) => map.has("after"));
+    assert.equal(log.events.length, 1);
+  },
+
+  "renew() gives a longer life than the key had": async (context) => {
+    const { registry } = context;
+    const entry = await registry.create(KEY, VALUE, 30, context);
+    const renewed = await registry.renew(KEY, entry!.revision, 3600, context);
+    assert.equal(renewed?.value, VALUE);
+    const ttl = await registry.timeToLive(KEY, context);
+    assert(ttl !== undefined && ttl > 3500 && ttl <= 3600, `${ttl} seconds`);
+    assert.deepEqual(await registry.get(KEY, context), renewed);
+  },
+
+  "renew() of a changed or deleted key answers undefined and changes nothing": async (context) => {
+    const { registry, other } = context;
+    const entry = await registry.create(KEY, "1", 30, context);
+    const changed = await other.update(KEY, "2", entry!.revision, 30, context);
+    assert.equal(await registry.renew(KEY, entry!.revision, 3600, context), undefined);
+    assert((await registry.timeToLive(KEY, context))! <= 30);
+    assert.deepEqual(await registry.get(KEY, context), changed);
+    await other.remove(KEY, changed!.revision, context);
+    assert.equal(await registry.renew(KEY, changed!.revision, 3600, context), undefined);
+    assert.equal(await registry.get(KEY, context), undefined);
+  },
+
+  "remove() deletes only at the revision it was given": async (context) => {
+    const { registry, other } = context;
+    const first = await registry.create(KEY, "1", 60, context);
+    const second = await other.update(KEY, "2", first!.revision, 60, context);
+    assert.equal(await registry.remove(KEY, first!.revision, context), false);
+    assert.deepEqual(await other.get(KEY, context), second);
+    assert.equal(await registry.remove(KEY, second!.revision, context), true);
+    assert.equal(await registry.remove(KEY, second!.revision, context), false);
+    assert.equal(await other.get(KEY, context), undefined);
+    assert.equal(await other.timeToLive(KEY, context), undefined);
+  },
+
+  "a key ends after its TTL, and watchers see a deletion": async (context) => {
+    const { store, registry, other } = context;
+    await using log = new WatchLog(other, context);
+    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+    await registry.create(KEY, VALUE, store.shortestTtlSeconds, context);
+    await log.until("the key", ({ map }) => map.has(KEY));
+    await store.pass(store.shortestTtlSeconds);
+    await log.until("the key's end", ({ map }) => !map.has(KEY));
+    assert.deepEqual(await registry.list(context), []);
+    assert.notEqual(await registry.create(KEY, VALUE, 60, context), undefined);
+  },
+
+  "foreign keys pass through, and neighbours of the prefix do not": async (context) => {
+    const { store, registry, other } = context;
+    await using log = new WatchLog(other, context);
+    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+    await store.write("subnetsfoo", "near");
+    await store.write("other/10.9.9.0-24", "elsewhere");
+    await store.write("subnets/not a key ü%20&", "not json");
+    await store.write("subnets/deep/er", "");
+    const entry = await registry.create(KEY, VALUE, 60, context);
+    const listed = await registry.list(context);
+    assert.deepEqual(
+      listed.map(({ key, value }) => [key, value]).sort(),
+      [[KEY, VALUE], ["deep/er", ""], ["not a key ü%20&", "not json"]],
+    );
+    assert.deepEqual(listed.find(({ key }) => key === KEY), entry);
+    await log.until("all keys", ({ map }) => map.size === 3);
+    assert.deepEqual([...log.map.values()].sort(byKey), [...listed].sort(byKey));
+    await store.write("subnets/deep/er", undefined);
+    await log.until("the deletion", ({ map }) => !map.has("deep/er"));
+  },
+
+  "watch() starts with a snapshot and tells each change once, in order": async (context) => {
+    const { registry, other } = context;
+    const before = await other.create("10.3.1.0-24", VALUE, 60, context);
+    await using log = new WatchLog(registry, context);
+    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+    assert.deepEqual([...log.map.values()], [before]);
+
+    let entry = await other.create(KEY, "0", undefined, context);
+    for (let i = 1; i < 50; i++) {
+      entry = await other.update(KEY, String(i), entry!.revision, undefined, context);
+    }
+    await other.remove(KEY, entry!.revision, context);
+    await log.until("the deletion", ({ events }) => events.at(-1)?.type === "delete");
+    assert.equal(log.events.length, 51);
+    const values = log.events.flatMap((event) => event.type === "put" ? [event.entry.value] : []);
+    assert.deepEqual(values, Array.from({ length: 50 }, (_, i) => String(i)));
+    assert.deepEqual(log.events.at(-1), { type: "delete", key: KEY });
+    assert.equal(log.snapshots, 1);
+    assert.deepEqual(log.outages, []);
+  },
+
+  "watch() follows many writers": async (context) => {
+    const { registry, other } = context;
+    await using log = new WatchLog(registry, context);
+    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+    await Promise.all(Array.from({ length: 60 }, async (_, i) => {
+      const writer = i % 2 === 0 ? other : registry;
+      const entry = await writer.create(`10.3.${i}.0-24`, VALUE, 60, context);
+      if (i % 3 === 0) await writer.remove(entry!.key, entry!.revision, context);
+    }));
+    const listed = [...await other.list(context)].sort(byKey);
+    assert.equal(listed.length, 40);
+    await log.until("all events", ({ events }) => events.length >= 80);
+    assert.deepEqual([...log.map.values()].sort(byKey), listed);
+    assert.equal(log.events.length, 80);
+  },
+
+  "watchConfig() yields the present config and each change": async (context) => {
+    const { store, registry } = context;
+    const controller = new AbortController();
+    const seen: (string | undefined)[] = [];
+    const following = (async () => {
+      for await (const value of registry.watchConfig(controller)) seen.push(value);
+    })();
+    const until = (count: number) =>
+      eventually(() => seen.length >= count, { ...context, title: `${count} configs` });
+    await until(1);
+    await store.setConfig("1");
+    await until(2);
+    await store.setConfig("2");
+    await until(3);
+    await store.setConfig(undefined);
+    await until(4);
+    controller.abort();
+    await following;
+    assert.deepEqual(seen, [undefined, "1", "2", undefined]);
+  },
+
+  "calls end with the signal's reason": async (context) => {
+    const { registry } = context;
+    const reason = new Error("enough");
+    const signal = AbortSignal.abort(reason);
+    await assert.rejects(registry.readConfig({ signal }), reason);
+    await assert.rejects(registry.list({ signal }), reason);
+    await assert.rejects(registry.create(KEY, VALUE, 60, { signal }), reason);
+    assert.equal(await registry.get(KEY, context), undefined);
+    for await (const update of registry.watch({ signal })) assert.fail(`update ${update.type}`);
+  },
+};
+
+function byKey(a: { key: string }, b: { key: string }): number {
+  return a.key < b.key ? -1 : a.key > b.key ? 1 : 0;
+}
+
+/** Asserts that `promise` fails as the store's own failure of kind `reason`. */
+export async function rejectsWith(
+  promise: Promise<unknown>,
+  reason: StoreError["reason"],
+  message: RegExp,
+): Promise<void> {
+  await assert.rejects(promise, (error) => {
+    assert(error instanceof StoreError, `not a StoreError: ${error}`);
+    assert.match(error.message, message);
+    assert.equal(error.reason, reason);
+    return true;
+  });
+}
