@@ -40,7 +40,6 @@ export const TEST_NEEDS: readonly Need[] = [
   header("stdio.h", "libc6-dev"),
   header("linux/rtnetlink.h", "linux-libc-dev"),
   header("libnl3/netlink/netlink.h", "libnl-3-dev"),
-  header("libnl3/netlink/route/link.h", "libnl-route-3-dev"),
 ];
 
 /** Options of {@linkcode ensurePrerequisites}. */
@@ -112,9 +111,9 @@ async function installPackages(
   await aptGet("update");
   using _ = forbidServiceStarts();
   await aptGet("install", "--no-install-recommends", ...packages);
-  if (packages.includes("etcd-server") && isDirectory("/run/systemd/system")) {
+  if (packages.includes("etcd-server") && isOnPath("update-rc.d")) {
     // Installed for its program; the service would be started at the next boot.
-    await run("systemctl", ["disable", "--quiet", "etcd.service"], options);
+    await run("update-rc.d", ["etcd", "disable"], options);
   }
 }
 
@@ -179,8 +178,4 @@ function exists(path: string): boolean {
   } catch {
     return false;
   }
-}
-
-function isDirectory(path: string): boolean {
-  return exists(path) && Deno.statSync(path).isDirectory;
 }
