@@ -1,6 +1,6 @@
+import { FieldReader } from "../config/fields.ts";
 import { ConfigError } from "../errors.ts";
-import { Secret } from "../secret.ts";
-import { nearest } from "../util/nearest.ts";
+import type { Secret } from "../secret.ts";
 import type { Backend } from "./backend.ts";
 
 /** The `Backend` object of an `ali-vpc` network config, checked. */
@@ -31,20 +31,8 @@ export interface AliVpcFacts {
   readonly routeTableIds: readonly string[];
 }
 
-const KEYS = [
-  "Type",
-  "AccessKeyID",
-  "AccessKeySecret",
-  "SecurityToken",
-  "RamRole",
-  "RouteTableID",
-  "RegionID",
-  "VpcID",
-  "ResyncSeconds",
-  "SourceDestCheck",
-] as const;
-
-const RESYNC_SECONDS = { default: 60, min: 10, max: 3600 };
+/** Sooner would spend the account's calls, later would leave a broken route for hours. */
+const RESYNC_SECONDS = { min: 10, max: 3600, default: 60 };
 
 /**
  * `ali-vpc`: the VPC's route tables carry the pod traffic. Each host holds one route entry per
@@ -57,42 +45,41 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
   families: [4],
 
   parseConfig(options) {
-    const reader = new KeyReader(options);
-    const accessKeyId = reader.secret("AccessKeyID");
-    const accessKeySecret = reader.secret("AccessKeySecret");
-    const securityToken = reader.secret("SecurityToken");
-    const ramRole = reader.text("RamRole", /^[\w.@-]{1,64}$/, "the name of a RAM role");
-    const routeTableIds = reader.routeTableIds();
-    const regionId = reader.text(
-      "RegionID",
-      /^[a-z]+(-[a-z0-9]+)+$/,
-      "a region such as cn-hangzhou",
-    );
-    const vpcId = reader.text("VpcID", /^vpc-[a-z0-9-]+$/, "an id that begins with vpc-");
-    const resyncSeconds = reader.resyncSeconds();
-    const sourceDestCheck = reader.sourceDestCheck();
+    const fields = new FieldReader(options, { subject: "Backend" });
+    fields.string("Type");
+    const accessKeyId = fields.secret("AccessKeyID");
+    const accessKeySecret = fields.secret("AccessKeySecret");
+    const securityToken = fields.secret("SecurityToken");
+    const ramRole = matching(fields, "RamRole", ROLE_NAME);
+    const regionId = matching(fields, "RegionID", REGION_ID);
+    const vpcId = matching(fields, "VpcID", VPC_ID);
+    const routeTableIds = (fields.stringList("RouteTableID") ?? []).map((id) => id.trim());
+    const badId = routeTableIds.find((id) => !ROUTE_TABLE_ID.pattern.test(id));
+    if (badId !== undefined) {
+      fields.faultOf("RouteTableID", `must be ${ROUTE_TABLE_ID.noun}, or a list of them`);
+    }
+    const resyncSeconds = fields.integer("ResyncSeconds", RESYNC_SECONDS);
+    const sourceDestCheck = fields.choice("SourceDestCheck", ["disable", "ignore"]);
     if ((accessKeyId === undefined) !== (accessKeySecret === undefined)) {
-      reader.faults.push("AccessKeyID and AccessKeySecret must be given together");
+      fields.fault("Backend.AccessKeyID and Backend.AccessKeySecret must be given together");
     }
     if (securityToken !== undefined && accessKeyId === undefined) {
-      reader.faults.push("SecurityToken needs AccessKeyID and AccessKeySecret");
+      fields.fault("Backend.SecurityToken needs AccessKeyID and AccessKeySecret");
     }
-    if (reader.faults.length > 0) {
-      throw new ConfigError("the ali-vpc backend config", reader.faults);
-    }
+    const warnings = fields.finish();
     return {
       config: {
         ...(accessKeyId ? { accessKeyId } : {}),
         ...(accessKeySecret ? { accessKeySecret } : {}),
         ...(securityToken ? { securityToken } : {}),
         ...(ramRole ? { ramRole } : {}),
-        routeTableIds,
+        routeTableIds: [...new Set(routeTableIds)],
         ...(regionId ? { regionId } : {}),
         ...(vpcId ? { vpcId } : {}),
-        resyncSeconds,
-        sourceDestCheck,
+        resyncSeconds: resyncSeconds ?? RESYNC_SECONDS.default,
+        sourceDestCheck: sourceDestCheck ?? "disable",
       },
-      warnings: reader.warnings,
+      warnings,
     };
   },
 
@@ -120,84 +107,23 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
   },
 };
 
-/** Reads keys without case and collects faults. Never quotes the value of a secret. */
-class KeyReader {
-  readonly faults: string[] = [];
-  readonly warnings: string[] = [];
-  readonly #values = new Map<string, unknown>();
+/** A form of text, and what to call it. */
+interface Form {
+  readonly pattern: RegExp;
+  readonly noun: string;
+}
 
-  constructor(options: Readonly<Record<string, unknown>>) {
-    for (const [key, value] of Object.entries(options)) {
-      // An empty string is what upstream's Go struct holds for an absent key; null likewise.
-      const known = KEYS.find((each) => each.toLowerCase() === key.toLowerCase());
-      if (known !== undefined) {
-        if (value !== "" && value !== null) this.#values.set(known, value);
-        continue;
-      }
-      const hint = nearest(key, KEYS);
-      this.warnings.push(
-        `Unknown key "${key}" of backend ali-vpc is ignored` +
-          (hint === undefined ? "" : `: did you mean ${hint}?`),
-      );
-    }
-  }
+const ROLE_NAME: Form = { pattern: /^[\w.@-]{1,64}$/, noun: "the name of a RAM role" };
+const REGION_ID: Form = {
+  pattern: /^[a-z]+(-[a-z0-9]+)+$/,
+  noun: "a region id such as cn-hangzhou",
+};
+const VPC_ID: Form = { pattern: /^vpc-[a-z0-9-]+$/, noun: "an id that begins with vpc-" };
+const ROUTE_TABLE_ID: Form = { pattern: /^vtb-[a-z0-9-]+$/, noun: "an id that begins with vtb-" };
 
-  secret(key: typeof KEYS[number]): Secret | undefined {
-    const value = this.#values.get(key);
-    if (value === undefined) return undefined;
-    if (typeof value === "string" && value.trim() !== "") return new Secret(value.trim());
-    this.faults.push(`${key} must be a string`);
-    return undefined;
-  }
-
-  text(key: typeof KEYS[number], pattern: RegExp, what: string): string | undefined {
-    const value = this.#values.get(key);
-    if (value === undefined) return undefined;
-    const text = typeof value === "string" ? value.trim() : undefined;
-    if (text !== undefined && pattern.test(text)) return text;
-    this.faults.push(`${key} must be ${what}, not ${JSON.stringify(value)}`);
-    return undefined;
-  }
-
-  routeTableIds(): readonly string[] {
-    const value = this.#values.get("RouteTableID");
-    if (value === undefined) return [];
-    const list = Array.isArray(value) ? value : [value];
-    if (list.length === 0) this.faults.push("RouteTableID must not be an empty list");
-    const ids = new Set<string>();
-    for (const item of list) {
-      const id = typeof item === "string" ? item.trim() : undefined;
-      if (id !== undefined && /^vtb-[a-z0-9-]+$/.test(id)) ids.add(id);
-      else {
-        this.faults.push(
-          `RouteTableID must be an id that begins with vtb-, or a list of them, not ${
-            JSON.stringify(item)
-          }`,
-        );
-      }
-    }
-    return [...ids];
-  }
-
-  resyncSeconds(): number {
-    const value = this.#values.get("ResyncSeconds") ?? RESYNC_SECONDS.default;
-    const { min, max } = RESYNC_SECONDS;
-    if (Number.isInteger(value) && Number(value) >= min && Number(value) <= max) {
-      return Number(value);
-    }
-    this.faults.push(
-      `ResyncSeconds must be a whole number from ${min} to ${max}, not ${JSON.stringify(value)}`,
-    );
-    return RESYNC_SECONDS.default;
-  }
-
-  sourceDestCheck(): "disable" | "ignore" {
-    const value = this.#values.get("SourceDestCheck") ?? "disable";
-    const text = typeof value === "string" ? value.trim().toLowerCase() : undefined;
-    if (text === "disable" || text === "ignore") return text;
-    this.faults.push(
-      `SourceDestCheck must be "disable" or "ignore", not ${JSON.stringify(value)}`,
-    );
-    return "disable";
-  }
+function matching(fields: FieldReader, name: string, form: Form): string | undefined {
+  const text = fields.string(name)?.trim();
+  if (text === undefined || form.pattern.test(text)) return text;
+  fields.faultOf(name, `must be ${form.noun}`);
+  return undefined;
 }

@@ -1,3 +1,4 @@
+import { FieldReader } from "../config/fields.ts";
 import type { Backend } from "./backend.ts";
 
 /** `alloc` has no settings. */
@@ -12,10 +13,9 @@ export const alloc: Backend<AllocConfig> = {
   families: [4, 6],
 
   parseConfig(options) {
-    const warnings = Object.keys(options)
-      .filter((key) => key.toLowerCase() !== "type")
-      .map((key) => `Unknown key "${key}" of backend alloc is ignored: alloc has no settings`);
-    return { config: {}, warnings };
+    const fields = new FieldReader(options, { subject: "Backend" });
+    fields.string("Type");
+    return { config: {}, warnings: fields.finish() };
   },
 
   overheadBytes: () => 0,

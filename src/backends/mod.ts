@@ -4,8 +4,10 @@
  *
  * @module
  */
+import { ConfigError } from "../errors.ts";
 import { aliVpc } from "./ali_vpc.ts";
 import { alloc } from "./alloc.ts";
+import type { Backend } from "./backend.ts";
 
 export { aliVpc, alloc };
 export type { AliVpcConfig, AliVpcFacts } from "./ali_vpc.ts";
@@ -16,3 +18,19 @@ export const backends = {
   "alloc": alloc,
   "ali-vpc": aliVpc,
 } as const;
+
+/** A backend whose config and facts only itself understands. */
+// deno-lint-ignore no-explicit-any
+export type AnyBackend = Backend<any, any>;
+
+/**
+ * The backend of `Backend.Type`.
+ *
+ * @throws {ConfigError} Naming the backends there are.
+ */
+export function findBackend(type: string): AnyBackend {
+  if (Object.hasOwn(backends, type)) return backends[type as keyof typeof backends];
+  throw new ConfigError("network config", [
+    `unknown backend type "${type}"; this flanneld has ${Object.keys(backends).join(", ")}`,
+  ]);
+}
