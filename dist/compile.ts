@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 import { LIBNL_SONAMES, LIBRARY_DIRECTORY } from "../src/app/carried_libraries.ts";
 
 /** The least that works: the daemon's own needs, nothing for npm packages beyond them. */
-const PERMISSIONS = [
+export const PERMISSIONS = [
   "--allow-net", // the store, the cloud's APIs, health; TLS tunnel sockets
   "--allow-ffi", // netlink
   "--allow-read", // subnet.env, certificates, /proc, the libraries carried inside

@@ -1,3 +1,5 @@
+import { PERMISSIONS } from "../../dist/compile.ts";
+
 /** How the daemon under test is run. */
 export type DaemonProgram =
   | { readonly kind: "source" }
@@ -25,7 +27,10 @@ export function daemonCommand(
   if (program.kind === "binary") return { program: program.path, args: [...flags] };
   return {
     program: Deno.execPath(),
-    args: ["run", "--cached-only", "--no-prompt", "-A", `${REPOSITORY}main.ts`, ...flags],
+    args: [
+      ...["run", "--cached-only", "--no-prompt", ...PERMISSIONS],
+      ...[`${REPOSITORY}main.ts`, ...flags],
+    ],
   };
 }
 
