@@ -43,7 +43,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   if (notifier.problem !== undefined) log.warn(notifier.problem);
 
   const stop = new AbortController();
-  let stopTimer: number | undefined;
+  let stopTimer: ReturnType<typeof setTimeout> | undefined;
   const onSignal = (name: Deno.Signal) => {
     if (stop.signal.aborted) Deno.exit(0); // a second signal ends at once
     log.info(`${name} received: stopping; the data plane stays as it is`);

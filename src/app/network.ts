@@ -2,7 +2,8 @@ import { type AnyBackend, findBackend } from "../backends/mod.ts";
 import { type NetworkConfig, parseNetworkConfig } from "../config/network_config.ts";
 import { ConfigError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import type { Registry } from "../store/registry.ts";
+import { isTransient } from "../store/registry.ts";
+import type { EtcdRegistry } from "../store/open.ts";
 import { Backoff } from "../util/time.ts";
 import { patiently } from "./patience.ts";
 
@@ -15,11 +16,12 @@ export interface ConfiguredNetwork {
   readonly backendConfig: unknown;
 }
 
+/** What the hint shows; the network of the Alibaba guide. */
+const EXAMPLE_CONFIG = '{"Network":"10.24.0.0/16","Backend":{"Type":"ali-vpc"}}';
+
 /** Options of {@linkcode waitForNetworkConfig}. */
 export interface WaitForNetworkConfigOptions {
-  readonly registry: Registry;
-  /** `--etcd-prefix`, for the hint. */
-  readonly prefix: string;
+  readonly registry: EtcdRegistry;
   readonly log: Logger;
   readonly signal: AbortSignal;
   readonly onStatus: (text: string) => void;
@@ -33,20 +35,27 @@ export interface WaitForNetworkConfigOptions {
 export async function waitForNetworkConfig(
   options: WaitForNetworkConfigOptions,
 ): Promise<ConfiguredNetwork> {
-  const { registry, prefix, log, signal, onStatus } = options;
+  const { registry, log, signal, onStatus } = options;
   const absent = new Backoff({ initialMs: 1_000, maxMs: 10_000 });
   for (let waiting = false;; waiting = true) {
     const text = await patiently(
       "read the network config",
       () => registry.readConfig({ signal }),
-      { log, signal, onStatus, initialMs: 500, maxMs: 10_000 },
+      {
+        log,
+        signal,
+        onStatus,
+        isFatal: (error) => !isTransient(error),
+        initialMs: 500,
+        maxMs: 10_000,
+      },
     );
     if (text !== undefined) return configureNetwork(text, log);
     if (!waiting) {
-      const hint = `etcdctl put ${prefix}/config '{"Network":"10.24.0.0/16","Backend":{…}}'`;
-      log.warn(`There is no network config at ${prefix}/config in ${registry.description}; ` +
-        `waiting for it. Write it with: ${hint}`);
-      onStatus(`Waiting for the network config at ${prefix}/config`);
+      const hint = await registry.explainMissingConfig(EXAMPLE_CONFIG, { signal })
+        .catch(() => `There is no network config in ${registry.description}`);
+      log.warn(`${hint}; waiting for it`);
+      onStatus(hint);
     }
     await absent.wait({ signal });
   }
@@ -73,8 +82,12 @@ function requireFamilies(backend: AnyBackend, network: NetworkConfig): void {
     network[family === 4 ? "ipv4" : "ipv6"] && !backend.families.includes(family)
   );
   if (missing.length > 0) {
-    throw new ConfigError("network config", missing.map((family) =>
-      `backend ${backend.type} cannot carry IPv${family}; set EnableIPv${family} to false, or ` +
-      "choose another backend"));
+    throw new ConfigError(
+      "network config",
+      missing.map((family) =>
+        `backend ${backend.type} cannot carry IPv${family}; set EnableIPv${family} to false, or ` +
+        "choose another backend"
+      ),
+    );
   }
 }

@@ -8,6 +8,8 @@ export interface PatienceOptions {
   readonly signal: AbortSignal;
   /** Told the present obstacle, for the service manager. */
   readonly onStatus?: (text: string) => void;
+  /** Which errors only a person can mend, besides {@linkcode OperatorError}. @default none */
+  readonly isFatal?: (error: unknown) => boolean;
   /** @default {1_000} */
   readonly initialMs?: number;
   /** @default {30_000} */
@@ -47,6 +49,7 @@ export async function patiently<T>(
       signal.throwIfAborted();
       if (error instanceof OperatorError) throw error;
       const text = describeError(error);
+      if (options.isFatal?.(error)) throw new OperatorError(text, { cause: error });
       if (text !== reason) {
         log.warn(`Cannot ${what} yet: ${text}; trying again`);
         onStatus?.(`Waiting to ${what}: ${text}`);

@@ -63,6 +63,8 @@ export class Reconciler {
   readonly #wakeup = new Wakeup();
   #report: RoundReport = { inSync: false, changed: 0, problems: [] };
   #problems = new Set<string>();
+  /** The desired state changed after the present round began. */
+  #outdated = false;
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
@@ -82,6 +84,15 @@ export class Reconciler {
     this.#wakeup.wake();
   }
 
+  /**
+   * Like {@linkcode Reconciler.request}, because the desired state is another one: no round that
+   * began before counts as in sync.
+   */
+  desiredChanged(): void {
+    this.#outdated = true;
+    this.request();
+  }
+
   /** Runs rounds until `signal` aborts; rejects with its reason then. */
   async run({ signal }: { signal: AbortSignal }): Promise<never> {
     const retry = new Backoff({ initialMs: 1_000, maxMs: 30_000 });
@@ -98,6 +109,7 @@ export class Reconciler {
 
   /** One round. Rejects on abort only; trouble is in the report. */
   async round({ signal }: { signal: AbortSignal }): Promise<RoundReport> {
+    this.#outdated = false;
     const problems: string[] = [];
     let changed = 0;
     let known = true;
@@ -152,7 +164,8 @@ export class Reconciler {
       }
     }
     this.#logProblems(problems);
-    this.#report = { inSync: known && problems.length === 0, changed, problems };
+    const inSync = known && problems.length === 0 && !this.#outdated;
+    this.#report = { inSync, changed, problems };
     this.#options.onReport?.(this.#report);
     return this.#report;
   }

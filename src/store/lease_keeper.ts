@@ -386,9 +386,3 @@ async function acquire(
     log.debug("Lost a race for a subnet; listing again", { subnet: formatSubnet(subnet) });
   }
 }
-
-/** Whether a failure of the store may pass by itself. */
-export function isTransient(error: unknown): boolean {
-  return !(error instanceof OperatorError) &&
-    !(error instanceof StoreError && error.reason !== "unavailable");
-}

@@ -48,6 +48,11 @@ export class StoreError extends Error {
   }
 }
 
+/** Whether time may mend `error`; false for what the store denied or refused as invalid. */
+export function isTransient(error: unknown): boolean {
+  return !(error instanceof StoreError) || error.reason === "unavailable";
+}
+
 /** Options of every call. A call ends with `signal.reason` on abort and has its own deadline. */
 export interface CallOptions {
   readonly signal: AbortSignal;

@@ -1,0 +1,95 @@
+import { aliVpc, type AliVpcConfig, type AliVpcFacts, type Host } from "../backends/mod.ts";
+import type { Options } from "../cli/options.ts";
+import type { Lease, LeaseAttributes } from "../lease/lease.ts";
+import type { Logger } from "../log.ts";
+import type { AnyStage } from "../reconcile/reconciler.ts";
+import type { DesiredState } from "../state/mod.ts";
+import type { ConfiguredNetwork } from "./network.ts";
+
+/** The part of a backend that needs the world: facts gathered, and Tables beyond the kernel's. */
+export interface BackendRuntime extends AsyncDisposable {
+  announce(host: Host): LeaseAttributes;
+  plan(host: Host, own: Lease, peers: readonly Lease[]): DesiredState;
+  readonly cloud?: CloudRuntime;
+}
+
+/** Tables of a cloud, which have a reconciler of their own: they are slow and each call counts. */
+export interface CloudRuntime {
+  readonly resyncMs: number;
+  /** Stages over what {@linkcode BackendRuntime.plan} says. */
+  stages(desired: () => DesiredState | undefined): AnyStage[];
+  /** Gathers facts before a round; answers whether the plan must be made anew. */
+  follow(own: Lease, peers: readonly Lease[], options: { signal: AbortSignal }): Promise<boolean>;
+  /** For the status page. */
+  status(): Record<string, unknown>;
+}
+
+/** Options of {@linkcode openBackendRuntime}. */
+export interface BackendRuntimeOptions {
+  readonly configured: ConfiguredNetwork;
+  readonly options: Options;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Opens what the backend needs besides the kernel and checks it, before a lease is written.
+ *
+ * @throws {OperatorError} What only a person can mend.
+ * @throws {Error} What time may mend; call again.
+ */
+export async function openBackendRuntime(context: BackendRuntimeOptions): Promise<BackendRuntime> {
+  const { backend, backendConfig: config, network } = context.configured;
+  if (backend === aliVpc) return await openAliVpcRuntime(context, config as AliVpcConfig);
+  return {
+    announce: (host) => backend.announce(config, host, undefined),
+    plan: (host, own, peers) =>
+      backend.plan({ config, network, host, facts: undefined, own, peers }),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+}
+
+async function openAliVpcRuntime(
+  { configured: { network }, options, environment, log, signal }: BackendRuntimeOptions,
+  config: AliVpcConfig,
+): Promise<BackendRuntime> {
+  // Only ali-vpc pays for the SDK.
+  const { openAliVpc } = await import("../cloud/ali/open.ts");
+  const cloud = await openAliVpc({
+    config,
+    network: network.ipv4!.network,
+    endpoints: {
+      ...(options.aliVpcEndpoint ? { vpc: options.aliVpcEndpoint.href } : {}),
+      ...(options.aliEcsEndpoint ? { ecs: options.aliEcsEndpoint.href } : {}),
+      metadata: options.aliMetadataEndpoint.href,
+    },
+    env: (name) => environment[name],
+    log: log.child("ali-vpc"),
+    signal,
+  });
+  let facts: AliVpcFacts = cloud.facts;
+  return {
+    announce: (host) => aliVpc.announce(config, host, facts),
+    plan: (host, own, peers) => aliVpc.plan({ config, network, host, facts, own, peers }),
+    cloud: {
+      resyncMs: cloud.resyncSeconds * 1_000,
+      stages: (desired) => [
+        { table: cloud.sourceDestCheck, desired: () => desired()?.sourceDestChecks ?? [] },
+        { table: cloud.routes, desired: () => desired()?.cloudRoutes ?? undefined },
+      ],
+      async follow(own, peers, { signal }) {
+        const before = facts;
+        facts = await cloud.follow(own, peers, { signal });
+        return facts !== before;
+      },
+      status: () => ({
+        instance: cloud.facts.instanceId,
+        vpc: cloud.facts.vpcId,
+        routeTables: cloud.facts.routeTableIds,
+        credentials: cloud.credentialsSource,
+      }),
+    },
+    [Symbol.asyncDispose]: () => cloud[Symbol.asyncDispose](),
+  };
+}
