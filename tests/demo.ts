@@ -20,6 +20,7 @@ import {
   ping,
   type PingResult,
   REPOSITORY,
+  requireRoot,
 } from "./lab/mod.ts";
 import { cacheModules, ensurePrerequisites, LAB_NEEDS } from "./prerequisites.ts";
 import type { BehaviourConfig } from "./simulator/config.ts";
@@ -97,6 +98,7 @@ async function main(): Promise<number> {
 
 /** Returns whether every ping passed. */
 async function demonstrate(options: Options, interrupt: AbortSignal): Promise<boolean> {
+  requireRoot();
   await ensurePrerequisites(LAB_NEEDS, { signal: interrupt, say });
   const programs = ["main.ts", "tests/simulator/main.ts"].map((path) => REPOSITORY + path);
   await cacheModules(programs, { signal: interrupt, say });

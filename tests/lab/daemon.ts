@@ -73,8 +73,8 @@ export class Daemon implements AsyncDisposable {
       options.signal.throwIfAborted();
       const status = this.statuses().at(-1) ?? "none";
       throw new Error(
-        `${process.title} did not get ready (last status: ${status}); ` +
-          `the end of its log, all of which is in ${process.logFile}:\n${process.tail()}`,
+        `${process.title} did not get ready (last status: ${status}); its log ends so:\n` +
+          process.tail(),
         { cause },
       );
     }

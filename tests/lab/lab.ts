@@ -41,12 +41,7 @@ export interface LabOptions {
  * @throws {OperatorError} Without root.
  */
 export async function openLab(options: LabOptions): Promise<Lab> {
-  if (Deno.uid() !== 0) {
-    throw new OperatorError(
-      "Cannot make network namespaces: this needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN), " +
-        "so run it with sudo -E or in a privileged container",
-    );
-  }
+  requireRoot();
   const { signal, etcd = {}, cloud: cloudOptions = {} } = options;
   const accessKey: AccessKey = { id: "LTAI5tLabKey00000001", secret: crypto.randomUUID() };
   const plan = planLab({
@@ -101,6 +96,15 @@ export async function openLab(options: LabOptions): Promise<Lab> {
     ...hosts.map((host) => host.open({ signal })),
   ]);
   return new Lab({ plan, set, router, hosts, cluster, cloud, accessKey }, stack.move());
+}
+
+/** @throws {OperatorError} Saying what a lab needs, unless this process is root. */
+export function requireRoot(): void {
+  if (Deno.uid() === 0) return;
+  throw new OperatorError(
+    "Cannot make network namespaces: this needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN), " +
+      "so run it with sudo -E or in a privileged container",
+  );
 }
 
 interface LabParts {

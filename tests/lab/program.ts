@@ -40,6 +40,7 @@ export function denoEnvironment(): Record<string, string> {
   const entries = names.map((name) => [name, Deno.env.get(name)] as const);
   return {
     DENO_NO_UPDATE_CHECK: "1",
+    NO_COLOR: "1",
     ...Object.fromEntries(entries.filter(([, value]) => value !== undefined)),
   };
 }

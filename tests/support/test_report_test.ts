@@ -13,7 +13,7 @@ Deno.test("parseSummary() counts tests, not their steps, in coloured output", ()
   assert.equal(parseSummary("error: Type checking failed.\n"), undefined);
 });
 
-Deno.test("parseSkipped() names file, test and reason", () => {
+Deno.test("parseSkipped() names test and reason", () => {
   // As Deno 2.9.6 writes it.
   const xml = `<testsuite name="./a_test.ts" tests="7" disabled="2" errors="0" failures="2">
         <testcase name="plain &lt;&amp;&gt; &quot;ok&quot;" classname="./a_test.ts" time="0.000">
@@ -26,7 +26,7 @@ Deno.test("parseSkipped() names file, test and reason", () => {
         </testcase>
     </testsuite>`;
   assert.deepEqual(parseSkipped(xml), [
-    "./a_test.ts: <x> [skipped: needs root]",
-    "./a_test.ts: steps > two [skipped: no reason given]",
+    "<x> [skipped: needs root]",
+    "steps > two [skipped: no reason given]",
   ]);
 });
