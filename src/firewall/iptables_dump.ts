@@ -26,7 +26,7 @@ export function parseDump(text: string, needed: readonly string[]): Dump {
       if (strange !== undefined && needed.includes(strange)) {
         throw new Error(
           `Cannot read table ${strange} of iptables: it holds rules that only nft can show; ` +
-            `list them with "nft list table ip ${strange}" and move them to a table of their own`,
+            `see "nft list ruleset", and move them to a table of their own`,
         );
       }
     } else if (line.startsWith("*")) {

@@ -14,7 +14,7 @@ const MAX_ATTEMPTS = 6;
 
 /**
  * Runs the program; it has to succeed. Where it met another program's lock or change (iptables
- * exits with 4 or says EAGAIN), it is run again, a few times over about 3 s.
+ * exits with 4 or says EAGAIN), it is run again, a few times with jittered pauses of up to 1 s.
  *
  * @throws {ProgramNotFoundError} If it is not installed.
  * @throws {OperatorError} If it may not change rules, or the kernel lacks what the rules need.
