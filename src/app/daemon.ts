@@ -21,11 +21,12 @@ import {
   type RuleSetSpec,
 } from "../firewall/mod.ts";
 import { serveHealth } from "../health/server.ts";
-import { previousSubnet, renderSubnetEnv } from "../host/subnet_env.ts";
+import { previousNetworks, previousSubnet, renderSubnetEnv } from "../host/subnet_env.ts";
 import { readSubnetFile, type SubnetFileSpec, SubnetFileTable } from "../host/subnet_file_table.ts";
 import type { Lease, LeaseSubnet } from "../lease/lease.ts";
 import { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
+import type { Prefix } from "../net/mod.ts";
 import { Reconciler, type ReconcilerOptions } from "../reconcile/reconciler.ts";
 import { LeaseKeeper } from "../store/lease_keeper.ts";
 import { openRegistry } from "../store/open.ts";
@@ -120,8 +121,16 @@ class DaemonRun implements AsyncDisposable {
     });
 
     onStatus("Choosing the external interface");
+    const former = await this.#formerRun();
     const hostNetwork = this.#resources.use(
-      await openHostNetwork({ options, network: configured.network, log, signal, onStatus }),
+      await openHostNetwork({
+        options,
+        network: configured.network,
+        formerNetworks: former.networks,
+        log,
+        signal,
+        onStatus,
+      }),
     );
 
     const runtime = this.#resources.use(
@@ -152,12 +161,12 @@ class DaemonRun implements AsyncDisposable {
     let onLeaseChange = () => {};
     const keeper = await patiently(
       "lease a subnet",
-      async () =>
+      () =>
         LeaseKeeper.acquire({
           registry,
           network: configured.network,
           attributes: runtime.announce(hostNetwork.host),
-          previous: await this.#previousSubnet(),
+          previous: former.subnet,
           renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
           onLeaseLoss: options.onLeaseLoss,
           log: log.child("lease"),
@@ -413,14 +422,15 @@ class DaemonRun implements AsyncDisposable {
     }];
   }
 
-  async #previousSubnet(): Promise<LeaseSubnet | undefined> {
+  /** What subnet.env tells of the last run. */
+  async #formerRun(): Promise<{ subnet: LeaseSubnet | undefined; networks: readonly Prefix[] }> {
     const { options, log } = this.#context;
     try {
-      const text = await readSubnetFile(options.subnetFile);
-      return text === undefined ? undefined : previousSubnet(text);
+      const text = await readSubnetFile(options.subnetFile) ?? "";
+      return { subnet: previousSubnet(text), networks: previousNetworks(text) };
     } catch (error) {
       log.warn(`The subnet of the last run is unknown: ${describeError(error)}`);
-      return undefined;
+      return { subnet: undefined, networks: [] };
     }
   }
 

@@ -1,0 +1,188 @@
+import type { Host } from "../backends/mod.ts";
+import type { Options } from "../cli/options.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
+import { describeError } from "../errors.ts";
+import {
+  type ExternalInterface,
+  type InterfaceCriteria,
+  readInterfaceFacts,
+  selectExternalInterface,
+  waitForExternalInterface,
+} from "../kernel/external_interface.ts";
+import type { Netlink } from "../kernel/netlink.ts";
+import { openNetlink } from "../kernel/open_netlink.ts";
+import { createRouteTable } from "../kernel/route_table.ts";
+import { isForwarding } from "../kernel/sysctl.ts";
+import { watchKernel } from "../kernel/watch_kernel.ts";
+import type { Logger } from "../log.ts";
+import type { Prefix } from "../net/mod.ts";
+import type { AnyStage } from "../reconcile/reconciler.ts";
+import type { DesiredState } from "../state/mod.ts";
+import { withCarriedLibraries } from "./carried_libraries.ts";
+
+/** Options of {@linkcode openHostNetwork}. */
+export interface HostNetworkOptions {
+  readonly options: Options;
+  readonly network: NetworkConfig;
+  /** Networks that an earlier run served; its leftovers there are ours too. */
+  readonly formerNetworks: readonly Prefix[];
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  readonly onStatus: (text: string) => void;
+}
+
+/**
+ * Opens the kernel's network configuration and chooses the external interface, waiting for one as
+ * long as `--wait-network` says.
+ *
+ * @throws {OperatorError} If there is none in time, with each candidate and why it lost.
+ */
+export async function openHostNetwork(options: HostNetworkOptions): Promise<HostNetwork> {
+  const { log, signal, onStatus, network } = options;
+  await using stack = new AsyncDisposableStack();
+  const netlink = stack.use(
+    withCarriedLibraries((directory) => openNetlink(directory ? { directory } : {})),
+  );
+  const criteria = criteriaOf(options.options, network);
+  const { found, explain } = await waitForExternalInterface(netlink, criteria, {
+    signal,
+    timeoutMs: options.options.waitNetworkSeconds * 1_000,
+    onWaiting(explain) {
+      const reason = explain.join("; ") || "there is no default route";
+      log.warn(`No external interface yet: ${reason}; waiting for one`);
+      onStatus(`Waiting for an external interface: ${reason}`);
+    },
+  });
+  for (const line of explain) log.debug(line);
+  log.info(`External interface is ${found.link}: ${found.reason}`, {
+    address: found.address,
+    addressV6: found.addressV6,
+    publicIp: found.publicIp,
+    publicIpv6: found.publicIpv6,
+    mtu: found.mtuBytes,
+  });
+  for (const family of criteria.families) {
+    if (await isForwarding(family) === false) {
+      log.warn(
+        `This host forwards no IPv${family} packets, so pods reach no other host; set ` +
+          (family === 4 ? "net.ipv4.ip_forward=1" : "net.ipv6.conf.all.forwarding=1"),
+      );
+    }
+  }
+  const resources = stack.move();
+  return new HostNetwork(options, netlink, criteria, found, resources);
+}
+
+/** The host's side: the external interface, and the kernel's Tables. */
+export class HostNetwork implements AsyncDisposable {
+  readonly #options: HostNetworkOptions;
+  readonly #netlink: Netlink;
+  readonly #criteria: InterfaceCriteria;
+  readonly #resources: AsyncDisposable;
+  #found: ExternalInterface;
+  /** Called when addresses or MTU of the external interface have changed. */
+  onChange: () => void = () => {};
+
+  constructor(
+    options: HostNetworkOptions,
+    netlink: Netlink,
+    criteria: InterfaceCriteria,
+    found: ExternalInterface,
+    resources: AsyncDisposable,
+  ) {
+    this.#options = options;
+    this.#netlink = netlink;
+    this.#criteria = criteria;
+    this.#found = found;
+    this.#resources = resources;
+  }
+
+  get host(): Host {
+    return this.#found;
+  }
+
+  /** For the status page. */
+  describe(): Record<string, unknown> {
+    return { ...this.#found };
+  }
+
+  /** The kernel's Tables, in the order of creation. */
+  stages(desired: () => DesiredState | undefined): AnyStage[] {
+    const { network, formerNetworks } = this.#options;
+    const networks = [network.ipv4?.network, network.ipv6?.network, ...formerNetworks];
+    const ours = networks.filter((prefix) => prefix !== undefined);
+    const routes = createRouteTable(this.#netlink, {
+      ownsDestination: (destination) => ours.some((prefix) => prefix.contains(destination)),
+    });
+    return [{
+      table: routes,
+      desired() {
+        const state = desired();
+        return state && (state.routes ?? []);
+      },
+    }];
+  }
+
+  /** Follows the kernel: drift of Tables is reported, the external interface looked at again. */
+  async watch(
+    { signal, onDrift }: { readonly signal: AbortSignal; readonly onDrift: () => void },
+  ): Promise<never> {
+    const { log } = this.#options;
+    return await watchKernel(this.#netlink, {
+      signal,
+      kinds: ["link", "address", "route"],
+      onChange: (kinds) => {
+        onDrift();
+        if (kinds.has("link") || kinds.has("address")) {
+          this.#lookAgain(signal).catch((error) => {
+            if (!signal.aborted) {
+              log.debug(`Cannot look at the external interface: ${describeError(error)}`);
+            }
+          });
+        }
+      },
+      onError: (error) => log.warn(`Kernel events are not followed: ${describeError(error)}`),
+    });
+  }
+
+  /**
+   * Takes changed addresses and MTU over while the interface is the one chosen at start; while it
+   * has none that would do, those of before stand.
+   */
+  async #lookAgain(signal: AbortSignal): Promise<void> {
+    const facts = await readInterfaceFacts(this.#netlink, this.#criteria, { signal });
+    const { link } = this.#found;
+    const { found } = selectExternalInterface(
+      { ...withoutWishes(this.#criteria), interfaces: [link] },
+      facts,
+    );
+    if (!found || JSON.stringify(factsOf(found)) === JSON.stringify(factsOf(this.#found))) return;
+    this.#options.log.info(`External interface ${link} has changed`, factsOf(found));
+    this.#found = { ...found, reason: this.#found.reason };
+    this.onChange();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#resources[Symbol.asyncDispose]();
+  }
+}
+
+function factsOf({ mtuBytes, address, addressV6, publicIp, publicIpv6 }: ExternalInterface) {
+  return { mtuBytes, address, addressV6, publicIp, publicIpv6 };
+}
+
+function criteriaOf(options: Options, network: NetworkConfig): InterfaceCriteria {
+  return {
+    families: [...network.ipv4 ? [4 as const] : [], ...network.ipv6 ? [6 as const] : []],
+    interfaces: options.iface,
+    patterns: options.ifaceRegex,
+    ...(options.ifaceCanReach ? { canReach: options.ifaceCanReach } : {}),
+    ...(options.publicIp ? { publicIp: options.publicIp } : {}),
+    ...(options.publicIpv6 ? { publicIpv6: options.publicIpv6 } : {}),
+  };
+}
+
+/** The criteria without those by which an interface is searched for. */
+function withoutWishes({ canReach: _, ...criteria }: InterfaceCriteria): InterfaceCriteria {
+  return { ...criteria, patterns: [] };
+}

@@ -5,6 +5,9 @@ import type { DesiredState, RouteSpec } from "../state/mod.ts";
 import { ROUTE_PROTOCOL } from "../state/mod.ts";
 import type { BackendRuntime } from "./backend_runtime.ts";
 
+/** The metric of least preference. */
+const LAST_METRIC = 2 ** 32 - 1;
+
 /** What the desired state follows from. */
 export interface PlannerInputs {
   readonly runtime: Pick<BackendRuntime, "plan">;
@@ -54,12 +57,14 @@ export class Planner {
 
 /**
  * A route that drops what goes to the own subnet while no bridge has it, so that it does not
- * follow the default route out and come back.
+ * follow the default route out and come back. Of all routes to the subnet it is the last resort:
+ * with the kernel's usual metric it would come before the bridge's own.
  */
 function blackholeRoutes({ subnet }: Lease): RouteSpec[] {
   return [subnet.ipv4, subnet.ipv6].filter((prefix) => prefix !== undefined).map((destination) => ({
     destination,
     type: "blackhole",
+    metric: LAST_METRIC,
     protocol: ROUTE_PROTOCOL,
   }));
 }

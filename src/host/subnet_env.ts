@@ -67,16 +67,29 @@ export function previousSubnet(text: string): LeaseSubnet | undefined {
   const variables = parseDotenv(text);
   const subnet: { ipv4?: Prefix; ipv6?: Prefix } = {};
   for (const [key, prefix, family] of FAMILIES) {
-    const valid: Prefix[] = [];
-    for (const entry of (variables.get(`${prefix}SUBNET`) ?? "").split(",")) {
-      try {
-        const found = InterfaceAddress.parse(entry.trim()).prefix;
-        if (found.family === family) valid.push(found);
-      } catch (error) {
-        if (!(error instanceof SyntaxError)) throw error;
-      }
-    }
-    if (valid.length === 1) subnet[key] = valid[0]!;
+    const found = prefixes(variables.get(`${prefix}SUBNET`), family);
+    if (found.length === 1) subnet[key] = found[0]!;
   }
   return subnet.ipv4 || subnet.ipv6 ? subnet : undefined;
+}
+
+/** The networks that an earlier run served, as subnet.env tells; its objects lie in them. */
+export function previousNetworks(text: string): Prefix[] {
+  const variables = parseDotenv(text);
+  return FAMILIES.flatMap(([, prefix, family]) =>
+    prefixes(variables.get(`${prefix}NETWORK`), family).filter(({ length }) => length > 0)
+  );
+}
+
+/** The prefixes of `family` in a list with commas; other entries are skipped. */
+function prefixes(list: string | undefined, family: Family): Prefix[] {
+  return (list ?? "").split(",").flatMap((entry) => {
+    try {
+      const { prefix } = InterfaceAddress.parse(entry.trim());
+      return prefix.family === family ? [prefix] : [];
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      return [];
+    }
+  });
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Address, Prefix } from "../net/mod.ts";
-import { parseDotenv, previousSubnet, renderSubnetEnv } from "./subnet_env.ts";
+import { parseDotenv, previousNetworks, previousSubnet, renderSubnetEnv } from "./subnet_env.ts";
 
 function prefix(text: string): Prefix {
   return Prefix.parse(text);
@@ -105,4 +105,11 @@ Deno.test("parseDotenv() expands nothing and drops comments", () => {
     )),
     { A: "1", B: "two words", C: 'a "b" $A', D: "$A #x", E: "x#y", F: "", G: "7" },
   );
+});
+
+Deno.test("previousNetworks() names the networks of both families, and nothing that is none", () => {
+  const text = "FLANNEL_NETWORK=10.3.0.0/16, junk\nFLANNEL_IPV6_NETWORK=fd00:1::/56\n";
+  assert.deepEqual(previousNetworks(text).map(String), ["10.3.0.0/16", "fd00:1::/56"]);
+  assert.deepEqual(previousNetworks("FLANNEL_NETWORK=0.0.0.0/0\n"), []);
+  assert.deepEqual(previousNetworks(""), []);
 });

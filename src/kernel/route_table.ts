@@ -2,6 +2,7 @@ import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import { ROUTE_PROTOCOL, type RouteSpec } from "../state/mod.ts";
 import { applyChanges, GONE, resolving, type Step } from "./apply_changes.ts";
+import type { Prefix } from "../net/mod.ts";
 import { LinkIndex } from "./links.ts";
 import { defaultMetric, type Netlink, type Route, TABLE_MAIN } from "./netlink.ts";
 
@@ -27,13 +28,18 @@ function identity({ destination, tos, metric }: Route): string {
     (metric === defaultMetric(destination.family) ? "" : ` metric ${metric}`);
 }
 
-/** Routes of table main. A desired route has tos 0 and the family's default metric. */
+/** Routes of table main. A desired route has tos 0. */
 export const routeKind: Kind<RouteSpec> = {
   name: "route",
 
   key(spec) {
     const actual = kernelRoute(spec);
-    if (!actual) return spec.destination.toString();
+    if (!actual) {
+      const { destination, metric } = spec;
+      return metric === undefined || metric === defaultMetric(destination.family)
+        ? destination.toString()
+        : `${destination} metric ${metric}`;
+    }
     return identity(actual.kernel) + (actual.position === 0 ? "" : ` #${actual.position}`);
   },
 
@@ -77,8 +83,9 @@ export const routeKind: Kind<RouteSpec> = {
     if (spec.scope === "link") words.push("scope", "link");
     if (spec.source) words.push("src", spec.source.toString());
     if (spec.onlink) words.push("onlink");
-    if (kernel && kernel.metric !== defaultMetric(kernel.destination.family)) {
-      words.push("metric", String(kernel.metric));
+    const metric = kernel?.metric ?? spec.metric;
+    if (metric !== undefined && metric !== defaultMetric(spec.destination.family)) {
+      words.push("metric", String(metric));
     }
     if (kernel && kernel.nextHops.length > 0) words.push(`(${kernel.nextHops.length} next hops)`);
     for (const other of kernel?.others ?? []) words.push(`(${other})`);
@@ -116,15 +123,31 @@ function toActual(
  * The routes of table main: all with {@linkcode ROUTE_PROTOCOL}, which are ours, and all others
  * that may stand in the way of one of ours. Routes outlive the process.
  */
-export function createRouteTable(netlink: Netlink): Table<RouteSpec> {
-  return new RouteTable(netlink);
+export function createRouteTable(
+  netlink: Netlink,
+  options: RouteTableOptions = {},
+): Table<RouteSpec> {
+  return new RouteTable(netlink, options);
+}
+
+/** Options of {@linkcode createRouteTable}. */
+export interface RouteTableOptions {
+  /**
+   * Narrows down which routes with {@linkcode ROUTE_PROTOCOL} are ours, so that several daemons on
+   * one host, each with a network of its own, leave each other's alone. @default all
+   */
+  readonly ownsDestination?: (destination: Prefix) => boolean;
 }
 
 class RouteTable implements Table<RouteSpec> {
-  readonly kind = routeKind;
+  readonly kind: Kind<RouteSpec>;
   readonly #netlink: Netlink;
 
-  constructor(netlink: Netlink) {
+  constructor(netlink: Netlink, { ownsDestination = () => true }: RouteTableOptions) {
+    this.kind = {
+      ...routeKind,
+      owns: (actual) => routeKind.owns(actual) && ownsDestination(actual.destination),
+    };
     this.#netlink = netlink;
   }
 
@@ -135,8 +158,7 @@ class RouteTable implements Table<RouteSpec> {
     const counts = new Map<string, number>();
     const found: { route: Route; link: string | undefined; key: string; position: number }[] = [];
     for (const route of routes) {
-      const inTheWay = route.tos === 0 && route.metric === defaultMetric(route.destination.family);
-      if (!inTheWay && route.protocol !== ROUTE_PROTOCOL) continue;
+      if (route.tos !== 0 && route.protocol !== ROUTE_PROTOCOL) continue;
       const link = route.linkIndex === undefined ? undefined : links.at(route.linkIndex);
       if (route.linkIndex !== undefined && !link) continue;
       const key = identity(route);
@@ -182,7 +204,7 @@ class RouteTable implements Table<RouteSpec> {
         remaining.push(failure);
       } else if (routeKind.equal(change.desired, found)) {
         continue;
-      } else if (routeKind.owns(found)) {
+      } else if (this.kind.owns(found)) {
         origins.set({ op: "replace", desired: change.desired, actual: found }, change);
       } else {
         const error = new Error(
@@ -230,7 +252,7 @@ function toKernel(verb: string, spec: RouteSpec, links: LinkIndex): Route {
     protocol: spec.protocol,
     scope: spec.scope ?? "universe",
     tos: 0,
-    metric: defaultMetric(destination.family),
+    metric: spec.metric ?? defaultMetric(destination.family),
     ...(spec.gateway ? { gateway: spec.gateway } : {}),
     ...(linkIndex === undefined ? {} : { linkIndex }),
     onlink: spec.onlink ?? false,

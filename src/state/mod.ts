@@ -23,6 +23,8 @@ export interface RouteSpec {
   readonly scope?: "universe" | "link";
   /** Preferred source address. */
   readonly source?: Address;
+  /** RTA_PRIORITY, part of a route's identity; absent: what the kernel gives the family. */
+  readonly metric?: number;
   /** `rtm_protocol`; {@linkcode ROUTE_PROTOCOL} in every desired route. */
   readonly protocol: number;
 }
