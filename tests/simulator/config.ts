@@ -145,7 +145,7 @@ export const behaviourConfig = v.strictObject({
   throttle: v.optional(throttleConfig, {}),
   /** NextToken of a list is refused after this. */
   nextTokenLifetimeMs: v.optional(count, 600_000),
-  /** Spelling of the hop type in lists; `mixed` uses both in one answer. */
+  /** Spelling of the hop type Instance in lists; `mixed` uses both in one answer. */
   instanceSpelling: v.optional(v.picklist(["Instance", "instance", "mixed"]), "mixed"),
   /** The code of a RAM denial. */
   denial: v.optional(v.picklist(["Forbidden.RAM", "NoPermission"]), "Forbidden.RAM"),

@@ -73,9 +73,10 @@ export function serveHttp(options: HttpServerOptions, handler: HttpHandler): Htt
       try {
         connection = await listener.accept();
       } catch (error) {
-        if (controller.signal.aborted) return;
-        if (error instanceof Deno.errors.BadResource) return;
-        continue; // a TLS handshake that failed is the peer's affair
+        if (controller.signal.aborted || error instanceof Deno.errors.BadResource) return;
+        // A failed TLS handshake is the peer's affair; want of descriptors may pass.
+        await new Promise((resolve) => setTimeout(resolve, 10));
+        continue;
       }
       const context = { handler, secure: tls !== undefined, signal: controller.signal };
       connections.set(
@@ -115,12 +116,12 @@ async function serveConnection(connection: Deno.Conn, context: Context): Promise
         return;
       }
       const { request, keepAlive } = parsed;
-      const answer = await context.handler({
+      const answer = await answerTo({
         ...request,
         source,
         secure: context.secure,
         signal: context.signal,
-      });
+      }, context);
       switch (answer.kind) {
         case "drop":
           return;
@@ -139,6 +140,16 @@ async function serveConnection(connection: Deno.Conn, context: Context): Promise
     // The peer went away, or sent what is not HTTP: there is nobody to tell.
   } finally {
     close(connection);
+  }
+}
+
+/** The handler's answer. An error in it is a fault of the simulator, which must not go unseen. */
+async function answerTo(request: HttpRequest, { handler, signal }: Context): Promise<HttpAnswer> {
+  try {
+    return await handler(request);
+  } catch (error) {
+    if (!signal.aborted) reportError(error);
+    return { kind: "drop" };
   }
 }
 

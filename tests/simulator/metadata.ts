@@ -25,7 +25,7 @@ export class MetadataServer {
   /** Answers one request; `instanceId` overrides the source address. */
   async handle(request: HttpRequest, instanceId?: string): Promise<HttpAnswer> {
     const cloud = this.#cloud;
-    const path = decodeURI(request.target.replace(/\?.*$/, ""));
+    const path = request.target.replace(/\?.*$/, "").replaceAll("%3A", ":").replaceAll("%3a", ":");
     const record = cloud.record({
       service: "metadata",
       action: `${request.method} ${path}`,

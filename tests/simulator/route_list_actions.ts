@@ -103,10 +103,12 @@ function describeEntry(call: Call, entry: RouteEntry, index: number): Record<str
 }
 
 function spellHopType({ cloud }: Call, hop: NextHop, index: number): string {
-  if (hop.type !== "Instance") return hop.type;
   const { instanceSpelling } = cloud.behaviour;
+  const odd = index % 2 === 1 && instanceSpelling === "mixed";
+  if (hop.type === "local") return odd ? "Local" : "local";
+  if (hop.type !== "Instance") return hop.type;
   if (instanceSpelling !== "mixed") return instanceSpelling;
-  return index % 2 === 0 ? "Instance" : "instance";
+  return odd ? "instance" : "Instance";
 }
 
 function origin(entry: RouteEntry): string {

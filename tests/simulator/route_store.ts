@@ -193,10 +193,7 @@ export class RouteStore {
 
   /** Removes an entry at once, whatever its status. */
   remove(entry: RouteEntry): void {
-    const stored = this.#entries.get(entry.id)!;
-    this.#entries.delete(entry.id);
-    this.#gone.push(stored);
-    this.#note(stored, undefined);
+    this.#remove(this.#entries.get(entry.id)!);
   }
 
   /** Gives an entry other hops at once. */
@@ -213,15 +210,16 @@ export class RouteStore {
     )
       .sort((a, b) => a.task!.dueAtMs - b.task!.dueAtMs);
     for (const stored of due) {
-      const { task, entry } = stored;
+      const { entry } = stored;
+      const { dueAtMs, nextHops } = stored.task!;
       delete stored.task;
       if (entry.status === "Deleting") {
-        this.remove(entry);
+        this.#remove(stored, dueAtMs);
         continue;
       }
-      if (task?.nextHops) entry.nextHops = [...task.nextHops];
+      if (nextHops) entry.nextHops = [...nextHops];
       entry.status = "Available";
-      this.#note(stored, entry);
+      this.#note(stored, entry, dueAtMs);
     }
     const oldestMs = nowMs - Math.max(MIN_MEMORY_MS, this.#context.behaviour().listLagMs);
     this.#gone = this.#gone.filter((stored) => stored.history.at(-1)!.sinceMs > oldestMs);
@@ -255,6 +253,12 @@ export class RouteStore {
     );
     this.#lockedUntilMs.set(stored.vpcId, lockedUntilMs);
     this.#note(stored, stored.entry);
+  }
+
+  #remove(stored: Stored, sinceMs?: number): void {
+    this.#entries.delete(stored.entry.id);
+    this.#gone.push(stored);
+    this.#note(stored, undefined, sinceMs);
   }
 
   #note(stored: Stored, view: RouteEntry | undefined, sinceMs = this.#context.nowMs()): void {
