@@ -183,6 +183,23 @@ export class Libc implements Disposable {
     return this.#check("open", fd) as FileDescriptor;
   }
 
+  /**
+   * The first 4 KiB of a file, as text. For kernel files: Deno asks for every permission there is
+   * before it reads below /proc and /sys.
+   *
+   * @throws {SystemCallError} With `errno`: ENOENT and the like.
+   */
+  readKernelFile(path: string): string {
+    const fd = this.#openReadOnly(path);
+    try {
+      const bytes = new Uint8Array(4096);
+      const length = this.#check("read", this.#symbols.read(fd, bytes, BigInt(bytes.length)));
+      return new TextDecoder().decode(bytes.subarray(0, length));
+    } finally {
+      this.close(fd);
+    }
+  }
+
   /** mallopt(3). Returns whether the parameter was accepted. */
   mallopt(parameter: number, value: number): boolean {
     return this.#symbols.mallopt(parameter, value) === 1;

@@ -58,7 +58,7 @@ export class MessageWriter {
 
   /** Adds a complete message made elsewhere, with other flags and sequence number. */
   append(message: Uint8Array, flags: number, sequence: number): void {
-    const at = this.reserve(message.length);
+    const at = this.#start = this.reserve(message.length);
     this.#bytes.set(message, at);
     this.#view.setUint16(at + nlmsghdr.nlmsg_flags, flags, LITTLE_ENDIAN);
     this.#view.setUint32(at + nlmsghdr.nlmsg_seq, sequence, LITTLE_ENDIAN);

@@ -62,7 +62,7 @@ export async function openHostNetwork(options: HostNetworkOptions): Promise<Host
     mtu: found.mtuBytes,
   });
   for (const family of criteria.families) {
-    if (await isForwarding(family) === false) {
+    if (isForwarding(family) === false) {
       log.warn(
         `This host forwards no IPv${family} packets, so pods reach no other host; set ` +
           (family === 4 ? "net.ipv4.ip_forward=1" : "net.ipv6.conf.all.forwarding=1"),

@@ -11,6 +11,8 @@ export interface HttpRequestOptions {
   readonly body?: string;
   /** From the first packet to the end of the answer. */
   readonly timeoutMs: number;
+  /** Whether no proxy may be used, whatever the environment says. @default {false} */
+  readonly direct?: boolean;
   /** Longer answers are an error. @default {65_536} */
   readonly maxBytes?: number;
 }
@@ -21,10 +23,13 @@ export interface HttpAnswer {
   readonly text: string;
 }
 
+/** Node 24's option for proxies; its declarations lag behind. An empty environment names none. */
+const NO_PROXY = { proxyEnv: {} } as https.AgentOptions;
+
 /**
- * One small HTTP exchange on a connection of its own, straight to the host: the proxies that
- * `fetch` takes from the environment must never see metadata or tokens, and could not reach a
- * link-local service anyway. Redirects are not followed.
+ * One small HTTP exchange on a connection of its own. Not by `fetch`, which takes a proxy from the
+ * environment and cannot be told otherwise: Node's client does so only if `NODE_USE_ENV_PROXY=1`
+ * asks for it, and not at all if `direct`. Redirects are not followed.
  *
  * @throws `signal.reason` on abort, a `TimeoutError`, or the connection's error.
  */
@@ -45,7 +50,7 @@ export async function httpRequest(url: string, options: HttpRequestOptions): Pro
             ? {}
             : { "content-length": String(Buffer.byteLength(options.body)) }),
         },
-        agent: false,
+        agent: options.direct ? new module.Agent(NO_PROXY) : false,
       });
       stop = () => {
         reject(limit.signal.reason);

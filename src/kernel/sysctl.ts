@@ -1,4 +1,6 @@
 import { join } from "node:path";
+import { SystemCallError } from "../../ffi/libc/errors.ts";
+import { Libc } from "../../ffi/libc/open.ts";
 import type { Family } from "../net/mod.ts";
 
 /** Options of the functions in this module. */
@@ -11,15 +13,13 @@ export interface SysctlOptions {
  * The value of kernel parameter `name` (`net.ipv4.ip_forward`) without surrounding blanks;
  * `undefined` if this kernel does not have it, for instance since a module is not loaded.
  */
-export async function readSysctl(
-  name: string,
-  options: SysctlOptions = {},
-): Promise<string | undefined> {
+export function readSysctl(name: string, options: SysctlOptions = {}): string | undefined {
   const path = join(options.root ?? "/proc/sys", ...name.split("."));
+  using libc = Libc.open();
   try {
-    return (await Deno.readTextFile(path)).trim();
+    return libc.readKernelFile(path).trim();
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
+    if (error instanceof SystemCallError && error.code === "ENOENT") return undefined;
     throw new Error(`Cannot read kernel parameter ${name}`, { cause: error });
   }
 }
@@ -28,12 +28,12 @@ export async function readSysctl(
  * Whether the host forwards packets of `family` between links; `undefined` where the kernel lacks
  * the family.
  */
-export async function isForwarding(
+export function isForwarding(
   family: Family,
   options: SysctlOptions = {},
-): Promise<boolean | undefined> {
+): boolean | undefined {
   const name = family === 4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding";
-  const value = await readSysctl(name, options);
+  const value = readSysctl(name, options);
   return value === undefined ? undefined : value !== "0";
 }
 
@@ -41,11 +41,11 @@ export async function isForwarding(
  * Whether packets that a bridge passes on go through iptables; `undefined` while module
  * br_netfilter is not loaded.
  */
-export async function isBridgeFiltering(
+export function isBridgeFiltering(
   family: Family,
   options: SysctlOptions = {},
-): Promise<boolean | undefined> {
+): boolean | undefined {
   const table = family === 4 ? "iptables" : "ip6tables";
-  const value = await readSysctl(`net.bridge.bridge-nf-call-${table}`, options);
+  const value = readSysctl(`net.bridge.bridge-nf-call-${table}`, options);
   return value === undefined ? undefined : value !== "0";
 }

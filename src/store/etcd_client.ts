@@ -79,7 +79,10 @@ export class EtcdClient implements Disposable {
    * @throws {StoreError} When none can.
    */
   connect(options: CallOptions): Promise<EtcdConnection> {
-    return this.run((connection) => Promise.resolve(connection), { ...options, idempotent: true });
+    return this.run((connection) => Promise.resolve(connection), {
+      signal: options.signal,
+      idempotent: true,
+    });
   }
 
   /** Gives a connection up for `error`: the next call goes to the next member. */

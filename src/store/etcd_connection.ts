@@ -129,8 +129,11 @@ export class EtcdConnection implements Disposable {
     const connection = new EtcdConnection(endpoint, settings, stack.move(), host, metadata);
     try {
       const timeoutMs = Math.max(1, until - performance.now());
-      await connection.#authenticate({ ...options, timeoutMs });
-      await connection.probe({ ...options, timeoutMs: Math.max(1, until - performance.now()) });
+      await connection.#authenticate({ signal: options.signal, timeoutMs });
+      await connection.probe({
+        signal: options.signal,
+        timeoutMs: Math.max(1, until - performance.now()),
+      });
       return connection;
     } catch (error) {
       connection[Symbol.dispose]();
@@ -164,7 +167,10 @@ export class EtcdConnection implements Disposable {
       return await this.#unary(method, request, options);
     } catch (error) {
       if (!(error instanceof EtcdError) || error.kind !== "token") throw error;
-      const rest = () => ({ ...options, timeoutMs: Math.max(1, until - performance.now()) });
+      const rest = () => ({
+        signal: options.signal,
+        timeoutMs: Math.max(1, until - performance.now()),
+      });
       await this.#reauthenticate(token, rest());
       return await this.#unary(method, request, rest());
     }

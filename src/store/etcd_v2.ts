@@ -100,7 +100,10 @@ export class EtcdV2Registry implements Registry {
   async remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
     const path = this.#subnets.strip + key;
     const request: V2Request = { method: "DELETE", path, query: { prevIndex: revision } };
-    const { answer } = await this.#client.send(request, { ...options, idempotent: false });
+    const { answer } = await this.#client.send(request, {
+      signal: options.signal,
+      idempotent: false,
+    });
     return answer !== undefined;
   }
 
@@ -115,7 +118,10 @@ export class EtcdV2Registry implements Registry {
 
   async #readNode(key: string, options: CallOptions): Promise<Node | undefined> {
     const request = read(this.#subnets.strip + key, false);
-    const { answer } = await this.#client.send(request, { ...options, idempotent: true });
+    const { answer } = await this.#client.send(request, {
+      signal: options.signal,
+      idempotent: true,
+    });
     return answer === undefined || answer.node.dir ? undefined : answer.node;
   }
 
@@ -125,7 +131,10 @@ export class EtcdV2Registry implements Registry {
     options: CallOptions,
   ): Promise<Entry | undefined> {
     const request: V2Request = { method: "PUT", path: this.#subnets.strip + key, form };
-    const { answer } = await this.#client.send(request, { ...options, idempotent: false });
+    const { answer } = await this.#client.send(request, {
+      signal: options.signal,
+      idempotent: false,
+    });
     return answer === undefined ? undefined : toEntry(answer.node, this.#subnets);
   }
 }
@@ -159,7 +168,7 @@ async function readSubtree(
   options: CallOptions,
 ): Promise<Reading> {
   const request = read(subtree.path, subtree.recursive);
-  const reply = await client.send(request, { ...options, idempotent: true });
+  const reply = await client.send(request, { signal: options.signal, idempotent: true });
   const entries: Entry[] = [];
   const walk = (node: Node) => {
     if (!node.dir) entries.push(toEntry(node, subtree));
@@ -216,7 +225,10 @@ class SubtreeFollower {
       try {
         reply = await this.#client.poll(
           { path, recursive, index: this.#next! },
-          { ...this.#options, waitMs: this.#timing.silenceMs * (1 + Math.random() / 4) },
+          {
+            signal: this.#options.signal,
+            waitMs: this.#timing.silenceMs * (1 + Math.random() / 4),
+          },
         );
       } catch (error) {
         if (!(error instanceof EtcdError) || error.kind !== "compacted") throw error;
@@ -254,7 +266,7 @@ class SubtreeFollower {
   async #canResume(): Promise<boolean> {
     // One key: reading a directory would bring all below it.
     const reply = await this.#client.send(read(this.#probePath, false), {
-      ...this.#options,
+      signal: this.#options.signal,
       idempotent: true,
     });
     return reply.clusterId === this.#clusterId && reply.index >= this.#next! - 1;

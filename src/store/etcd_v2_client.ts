@@ -165,6 +165,7 @@ export class EtcdV2Client implements Disposable {
     },
   ): Promise<Reply> {
     const signal = AbortSignal.any([options.signal, this.#lifetime.signal]);
+    signal.throwIfAborted();
     const long = options.waitMs !== undefined;
     const ended = (cause: unknown, limit: AbortSignal): EtcdError => {
       signal.throwIfAborted();

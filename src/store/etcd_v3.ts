@@ -35,7 +35,7 @@ export class EtcdV3Registry implements Registry {
 
   async list(options: CallOptions): Promise<readonly Entry[]> {
     const { entries } = await readRange(this.#subnets, (request) => {
-      return this.#client.call("range", request, { ...options, idempotent: true });
+      return this.#client.call("range", request, { signal: options.signal, idempotent: true });
     });
     return entries;
   }
@@ -77,8 +77,9 @@ export class EtcdV3Registry implements Registry {
     if (!entry.expires) return entry; // a reservation stays one
     // Prolonging the etcd lease changes no key, so no watcher wakes up for it.
     const grantedSeconds = await this.#client.run(
-      (connection, timeoutMs) => connection.keepAlive(kv.lease, { ...options, timeoutMs }),
-      { ...options, idempotent: true },
+      (connection, timeoutMs) =>
+        connection.keepAlive(kv.lease, { signal: options.signal, timeoutMs }),
+      { signal: options.signal, idempotent: true },
     );
     if (grantedSeconds >= ttlSeconds) return entry;
     return await this.update(key, entry.value, revision, ttlSeconds, options);
@@ -89,7 +90,7 @@ export class EtcdV3Registry implements Registry {
     if (kv === undefined || kv.lease === "0") return undefined;
     const request = { ID: kv.lease };
     const { TTL } = await this.#client.call("leaseTimeToLive", request, {
-      ...options,
+      signal: options.signal,
       idempotent: true,
     });
     return Math.max(0, Number(TTL));
@@ -123,7 +124,10 @@ export class EtcdV3Registry implements Registry {
 
   async #readKv(range: KeyRange, options: CallOptions) {
     const request = { key: range.start };
-    const response = await this.#client.call("range", request, { ...options, idempotent: true });
+    const response = await this.#client.call("range", request, {
+      signal: options.signal,
+      idempotent: true,
+    });
     return response.kvs[0];
   }
 
@@ -167,13 +171,16 @@ export class EtcdV3Registry implements Registry {
     options: CallOptions,
   ): Promise<ITxnResponse> {
     const request = { compare: [{ ...compare, key }], success: [operation] };
-    return this.#client.call("txn", request, { ...options, idempotent: false });
+    return this.#client.call("txn", request, { signal: options.signal, idempotent: false });
   }
 
   async #grant(ttlSeconds: number, options: CallOptions): Promise<string> {
     const request = { TTL: Math.ceil(ttlSeconds) };
     // Repeating it is harmless: an etcd lease without keys ends by itself.
-    const grant = await this.#client.call("leaseGrant", request, { ...options, idempotent: true });
+    const grant = await this.#client.call("leaseGrant", request, {
+      signal: options.signal,
+      idempotent: true,
+    });
     return grant.ID;
   }
 
@@ -181,7 +188,10 @@ export class EtcdV3Registry implements Registry {
   async #revoke(lease: string, options: CallOptions): Promise<void> {
     if (lease === "0") return;
     try {
-      await this.#client.call("leaseRevoke", { ID: lease }, { ...options, idempotent: true });
+      await this.#client.call("leaseRevoke", { ID: lease }, {
+        signal: options.signal,
+        idempotent: true,
+      });
     } catch (error) {
       if (!(error instanceof EtcdError) && !(error instanceof StoreError)) throw error;
     }

@@ -129,6 +129,7 @@ export class Metadata {
       httpRequest(url, {
         ...options,
         timeoutMs,
+        direct: true,
         ...(secret ? { headers: { "X-aliyun-ecs-metadata-token": secret.reveal() } } : {}),
       });
     if (token === undefined && !allowV1) {
@@ -151,6 +152,7 @@ export class Metadata {
       answer = await httpRequest(`${endpoint}/latest/api/token`, {
         ...options,
         timeoutMs,
+        direct: true,
         method: "PUT",
         headers: { "X-aliyun-ecs-metadata-token-ttl-seconds": String(TOKEN_TTL_SECONDS) },
         body: "",

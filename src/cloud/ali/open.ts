@@ -3,6 +3,7 @@ import { describeError, OperatorError } from "../../errors.ts";
 import type { Lease } from "../../lease/lease.ts";
 import type { Logger } from "../../log.ts";
 import { Address, Prefix } from "../../net/mod.ts";
+import { delay } from "../../util/time.ts";
 import { RateLimiter } from "../rate_limiter.ts";
 import { EcsClient, type RouteEntry, VpcClient, type VpcInfo } from "./client.ts";
 import { CredentialsChain } from "./credentials.ts";
@@ -31,10 +32,17 @@ export interface AliVpcOptions {
   readonly env: (name: string) => string | undefined;
   readonly log: Logger;
   readonly signal: AbortSignal;
-  /** Milliseconds since the epoch. @default {Date.now} */
-  readonly now?: () => number;
+  /** Another clock than the system's, for tests. */
+  readonly clock?: Clock;
   /** Looks a host name up. @default {node:dns lookup} */
   readonly resolve?: Resolve;
+}
+
+/** Time as this module uses it. */
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  readonly delay: typeof delay;
 }
 
 /** What is known about the instance. */
@@ -100,7 +108,7 @@ export async function openAliVpc(options: AliVpcOptions): Promise<AliVpcCloud> {
 }
 
 async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
-  const { config, network, log, signal, env, now } = options;
+  const { config, network, log, signal, env, clock = {} } = options;
   if (network.family !== 4) {
     throw new OperatorError("Cannot use ali-vpc with an IPv6 network: it carries IPv4 only");
   }
@@ -114,7 +122,7 @@ async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
   const metadata = new Metadata({
     endpoint: normalizeEndpoint(options.endpoints?.metadata ?? METADATA_ENDPOINT, "http"),
     allowV1: env("ALIBABA_CLOUD_IMDSV1_DISABLED")?.trim().toLowerCase() !== "true",
-    ...(now ? { now } : {}),
+    ...clock,
   });
   const instance = await readInstance(metadata, config, { signal });
   const { regionId, vpcId, instanceId, networkInterfaceId } = instance;
@@ -130,12 +138,12 @@ async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
       env,
       metadata,
       stsEndpoint: () => stsEndpoint(options, regionId),
-      ...(now ? { now } : {}),
+      ...clock,
     }),
   );
   await credentials.get({ signal });
   // Enough for the checks at start without a wait; far below any limit of the account afterwards.
-  const limiter = new RateLimiter({ burst: 30, perSecond: 1 });
+  const limiter = new RateLimiter({ burst: 30, perSecond: 1, ...clock });
   const vpc = new VpcClient(
     stack.use(
       await openRpc({
@@ -169,16 +177,17 @@ async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
     vSwitchId: instance.vSwitchId,
     configured: config.routeTableIds,
     log,
+    ...clock,
   });
   const tables = await choice.resolveOwn({ signal });
   for (const table of tables) {
     await checkRouteTable(vpc, table.id, { network, instanceId, log, signal });
   }
-  const sourceDestCheck = new SourceDestCheckTable({ ecs, networkInterfaceId });
+  const sourceDestCheck = new SourceDestCheckTable({ ecs, networkInterfaceId, ...clock });
   if (config.sourceDestCheck === "disable") {
     await checkInterface(sourceDestCheck, { log, signal });
   }
-  const routes = new RouteTable({ vpc, network, instanceId, log });
+  const routes = new RouteTable({ vpc, network, instanceId, log, ...clock });
 
   let facts: AliVpcInstance = {
     ...instance,

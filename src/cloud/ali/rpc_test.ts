@@ -1,0 +1,231 @@
+import assert from "node:assert/strict";
+import * as v from "valibot";
+import { redact, Secret } from "../../secret.ts";
+import { RateLimiter } from "../rate_limiter.ts";
+import { apiError, cannedServer, json } from "../../../tests/support/canned_server.ts";
+import type { Credentials, CredentialsProvider } from "./credentials.ts";
+import { AliApiError } from "./errors.ts";
+import { openRpc } from "./rpc.ts";
+
+const ID = "LTAI5tCanaryKeyId01";
+const SECRET = "canary-access-key-secret";
+const TOKEN = "canary-security-token+/=";
+const REPLY = v.object({ Value: v.string() });
+
+/** Credentials that change each time they are refused. */
+class TurningCredentials implements CredentialsProvider {
+  renewals = 0;
+  #current = this.#make();
+
+  #make(): Credentials {
+    return {
+      accessKeyId: new Secret(`${ID}${this.renewals}`),
+      accessKeySecret: new Secret(SECRET),
+      securityToken: new Secret(TOKEN),
+    };
+  }
+
+  get(): Promise<Credentials> {
+    return Promise.resolve(this.#current);
+  }
+
+  invalidate(): boolean {
+    this.renewals++;
+    this.#current = this.#make();
+    return true;
+  }
+}
+
+function open(
+  endpoint: string,
+  options: { timeoutMs?: number; credentials?: CredentialsProvider } = {},
+) {
+  return openRpc({
+    service: "vpc",
+    endpoint,
+    apiVersion: "2016-04-28",
+    credentials: new TurningCredentials(),
+    limiter: new RateLimiter({ burst: 100, perSecond: 100 }),
+    timeoutMs: 5_000,
+    ...options,
+  });
+}
+
+const { signal } = new AbortController();
+
+/** The error of one call, which must leak nothing. */
+async function failure(
+  endpoint: string,
+  options: { action?: string; timeoutMs?: number } = {},
+): Promise<AliApiError> {
+  await using rpc = await open(endpoint, options);
+  const error = await rpc.call(options.action ?? "DescribeX", { A: "b" }, REPLY, { signal })
+    .then(() => assert.fail("no error"), (thrown) => thrown);
+  assert(error instanceof AliApiError, Deno.inspect(error));
+  const text = Deno.inspect(error, { depth: 10 }) + JSON.stringify(error);
+  assert(!text.includes(SECRET) && !text.includes(TOKEN) && !text.includes(ID), text);
+  return error;
+}
+
+Deno.test("Rpc.call() posts parameters in the body, without undefined ones, lists numbered", async () => {
+  await using server = cannedServer(() => json({ Value: "x", OwnerId: 1234567890123456 }));
+  await using rpc = await open(server.url);
+  const reply = await rpc.call(
+    "describeThing",
+    { RegionId: "cn-hangzhou", Absent: undefined, Size: 50, DryRun: true, Ids: ["a", "b"] },
+    REPLY,
+    { signal },
+  );
+  assert.deepEqual({ ...reply }, { Value: "x" });
+  const [request] = server.seen;
+  assert.equal(request?.method, "POST");
+  assert.equal(request?.path, "/");
+  const { params } = request!;
+  assert.equal(params["Size"], "50");
+  assert.equal(params["DryRun"], "true");
+  assert.equal(params["Ids.1"], "a");
+  assert.equal(params["Ids.2"], "b");
+  assert.equal(params["SecurityToken"], TOKEN);
+  assert(!("Absent" in params) && !request!.body.includes("undefined"));
+  assert(!request!.body.includes(SECRET));
+});
+
+Deno.test("Rpc.call() turns an API error into code, status and request id", async () => {
+  await using server = cannedServer(() => apiError("TaskConflict", "too frequent"));
+  const error = await failure(server.url, { action: "CreateX" });
+  assert.equal(error.code, "TaskConflict");
+  assert.equal(error.status, 400);
+  assert.equal(error.requestId, "REQ-1");
+  assert.equal(error.action, "vpc:CreateX");
+  assert(error.retriable);
+  assert.equal(error.outcomeUnknown, false);
+  assert.equal(server.seen.length, 1, "whether to repeat is the caller's affair");
+});
+
+Deno.test("Rpc.call() removes secrets that a message repeats", async () => {
+  await using server = cannedServer(({ body }) =>
+    apiError("SignatureDoesNotMatch", `server string to sign is:${body} ${TOKEN} ${ID}0`)
+  );
+  const error = await failure(server.url);
+  assert.match(error.message, /AccessKeySecret does not belong/);
+});
+
+Deno.test("Rpc.call() names bad answers instead of failing on them", async (t) => {
+  const cases: [name: string, answer: () => Response, code: string][] = [
+    ["HTML", () => new Response("<html>502</html>", { status: 502 }), "UnreadableAnswer"],
+    ["nothing", () => new Response(null, { status: 204 }), "UnreadableAnswer"],
+    ["null", () => json(null), "UnreadableAnswer"],
+    ["a hostile key", () => new Response('{"__proto__": 1}'), "UnreadableAnswer"],
+    ["500 without a code", () => json({ Value: "x" }, 500), "HTTP500"],
+    ["a missing field", () => json({ Other: 1 }), "UnexpectedAnswer"],
+    ["another type", () => json({ Value: { deep: true } }), "UnexpectedAnswer"],
+    ["a number", () => json(7), "UnexpectedAnswer"],
+    ["a strange code", () => json({ Code: { a: 1 }, Message: 7 }, 400), "UnreadableAnswer"],
+  ];
+  for (const [name, answer, code] of cases) {
+    await t.step(name, async () => {
+      await using server = cannedServer(answer);
+      const read = await failure(server.url);
+      assert.equal(read.code, code);
+      assert.equal(read.outcomeUnknown, false);
+    });
+  }
+  await using server = cannedServer(() => json({ Other: 1 }));
+  assert.match((await failure(server.url)).message, /Value/, "the missing field is named");
+});
+
+Deno.test("Rpc.call() says when a write may have happened", async () => {
+  await using bad = cannedServer(() => new Response("<html>", { status: 502 }));
+  assert.equal((await failure(bad.url, { action: "CreateX" })).outcomeUnknown, true);
+  await using broken = cannedServer(() => apiError("InternalError", "", 500));
+  assert.equal((await failure(broken.url, { action: "CreateX" })).outcomeUnknown, true);
+  const refused = await failure("http://127.0.0.1:9", { action: "CreateX" });
+  assert.equal(refused.code, "NoConnection");
+  assert.match(refused.message, /ECONNREFUSED/);
+  assert(refused.retriable);
+});
+
+Deno.test("Rpc.call() gives up waiting for an answer", async () => {
+  const late = Promise.withResolvers<void>();
+  await using server = cannedServer(async () => {
+    await late.promise;
+    return json({ Value: "late" });
+  });
+  const error = await failure(server.url, { timeoutMs: 200 });
+  late.resolve();
+  assert.equal(error.code, "Timeout");
+});
+
+Deno.test("Rpc.call() ends at once on abort", async () => {
+  const late = Promise.withResolvers<void>();
+  await using server = cannedServer(async () => {
+    await late.promise;
+    return json({ Value: "late" });
+  });
+  await using rpc = await open(server.url);
+  const controller = new AbortController();
+  const call = rpc.call("CreateX", {}, REPLY, controller);
+  while (server.seen.length === 0) await new Promise((done) => setTimeout(done, 5));
+  controller.abort(new Error("going down"));
+  await assert.rejects(call, /going down/);
+  late.resolve();
+});
+
+Deno.test("Rpc.call() renews refused credentials once", async (t) => {
+  await t.step("and succeeds with the new ones", async () => {
+    await using server = cannedServer(({ params }) =>
+      params["AccessKeyId"] === `${ID}0`
+        ? apiError("InvalidSecurityToken.Expired")
+        : json({ Value: "x" })
+    );
+    const credentials = new TurningCredentials();
+    await using rpc = await open(server.url, { credentials });
+    assert.equal((await rpc.call("DescribeX", {}, REPLY, { signal })).Value, "x");
+    assert.equal(credentials.renewals, 1);
+  });
+  await t.step("and fails if those are refused, too", async () => {
+    await using server = cannedServer(() => apiError("InvalidAccessKeyId.NotFound", "", 404));
+    const credentials = new TurningCredentials();
+    await using rpc = await open(server.url, { credentials });
+    await assert.rejects(rpc.call("DescribeX", {}, REPLY, { signal }), /InvalidAccessKeyId/);
+    assert.equal(credentials.renewals, 1);
+    assert.equal(server.seen.length, 2);
+  });
+});
+
+Deno.test("Rpc.call() draws a new nonce where one was used", async () => {
+  await using server = cannedServer((_, number) =>
+    number < 3 ? apiError("SignatureNonceUsed") : json({ Value: "x" })
+  );
+  await using rpc = await open(server.url);
+  await rpc.call("DescribeX", {}, REPLY, { signal });
+  const nonces = server.seen.map(({ params }) => params["SignatureNonce"]);
+  assert.equal(new Set(nonces).size, 3);
+});
+
+Deno.test("the library signs as the service's documentation shows", async () => {
+  // The vector of "Request signatures" (RPC, HMAC-SHA1), recomputed with two other programs.
+  const { default: Client } = await import("@alicloud/pop-core/lib/rpc.js");
+  await using server = cannedServer(() => json({ Value: "x" }));
+  const client = new (Client as unknown as new (config: object) => {
+    keepAliveAgent: { destroy(): void };
+    request(action: string, parameters: object, options: object): Promise<unknown>;
+  })({
+    endpoint: server.url,
+    apiVersion: "2014-05-26",
+    accessKeyId: "testid",
+    accessKeySecret: "testsecret",
+  });
+  await client.request("DescribeRegions", {
+    Format: "XML",
+    SignatureNonce: "3ee8c1b8-83d3-44af-a94f-4e0ad82fd6cf",
+    Timestamp: "2016-02-23T12:46:24Z",
+  }, { method: "GET" });
+  client.keepAliveAgent.destroy();
+  assert.equal(server.seen[0]?.params["Signature"], "OLeaidS1JvxuMvnyHOwuJ+uX5qY=");
+});
+
+Deno.test("a secret in a log line is removed in each of its forms", () => {
+  new Secret(TOKEN);
+  assert.equal(redact(`a ${TOKEN} b ${encodeURIComponent(TOKEN)}`), "a [redacted] b [redacted]");
+});
