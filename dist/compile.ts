@@ -13,17 +13,26 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { LIBNL_SONAMES, LIBRARY_DIRECTORY } from "../src/app/carried_libraries.ts";
 
+/** What the firewall Tables run. */
+const RULE_PROGRAMS = [
+  "nft",
+  ...["iptables", "ip6tables"].flatMap((name) => [
+    name,
+    ...["", "-legacy", "-nft"].flatMap((variant) =>
+      ["save", "restore"].map((action) => `${name}${variant}-${action}`)
+    ),
+  ]),
+];
+
 /** The least that works: the daemon's own needs, nothing for npm packages beyond them. */
 export const PERMISSIONS = [
   "--allow-net", // the store, the cloud's APIs, health; TLS tunnel sockets
   "--allow-ffi", // netlink
-  "--allow-read", // subnet.env, certificates, /proc, the libraries carried inside
+  "--allow-read", // subnet.env, certificates, token files; kernel files go through libc
   "--allow-write", // --subnet-file may name any place
   "--allow-env", // pop-core's `debug` enumerates the environment
   "--allow-sys=hostname,osRelease,uid,networkInterfaces",
-  "--allow-run=iptables,iptables-save,iptables-restore,ip6tables,ip6tables-save," +
-  "ip6tables-restore,iptables-legacy-save,iptables-nft-save,ip6tables-legacy-save," +
-  "ip6tables-nft-save,nft",
+  `--allow-run=${RULE_PROGRAMS.join(",")}`,
 ];
 
 /** Smaller young generation: an idle daemon makes little garbage, and 1,000 nodes run it. */
@@ -50,7 +59,8 @@ async function main(): Promise<number> {
     "--no-check", // done above, by the pinned version
     ...PERMISSIONS,
     `--v8-flags=${V8_FLAGS}`,
-    `--config=${join(root, "deno.json")}`,
+    `--config=${await writeRuntimeConfig()}`,
+    "--no-lock", // it was checked against deno.lock just before
     ...LIBNL_SONAMES.flatMap((soname) => ["--include", libraryCopy(soname)]),
     `--output=${values.output}`,
     join(root, "main.ts"),
@@ -58,6 +68,32 @@ async function main(): Promise<number> {
   if (code !== 0) return code;
   await report(values.output);
   return 0;
+}
+
+/**
+ * Writes deno.json anew with only those packages that the daemon imports, and answers its path:
+ * all that the config names is carried inside, which would double the size and the start-up time.
+ */
+async function writeRuntimeConfig(): Promise<string> {
+  const { stdout, success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["info", "--json", join(root, "main.ts")],
+  }).output();
+  if (!success) {
+    throw new Error(`Cannot list the imports: ${new TextDecoder().decode(stderr).trim()}`);
+  }
+  const { modules } = JSON.parse(new TextDecoder().decode(stdout));
+  const packages = new Set<string>(
+    modules.flatMap((module: { npmPackage?: string }) => module.npmPackage ?? []),
+  );
+  const config = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
+  const imports = Object.entries<string>(config.imports).filter(([, target]) =>
+    packages.has(target.replace(/^npm:/, ""))
+  );
+  const path = join(root, "dist", "cache", "deno.json");
+  const { version } = config;
+  const runtime = { version, nodeModulesDir: "none", imports: Object.fromEntries(imports) };
+  await Deno.writeTextFile(path, JSON.stringify(runtime));
+  return path;
 }
 
 /** Copies the system's libnl to where `--include` and the program's own URL find it. */
