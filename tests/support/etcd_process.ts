@@ -113,6 +113,7 @@ export class EtcdServer {
 
   /** Waits until it serves. */
   async ready(options: { readonly signal: AbortSignal }): Promise<void> {
+    // This one needs no user where authentication is on.
     const args = ["--dial-timeout=500ms", "--command-timeout=1s", "endpoint", "status"];
     await eventually(async () => {
       if (!this.running) return "ended" as const;

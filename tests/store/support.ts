@@ -1,0 +1,132 @@
+import { Secret } from "../../src/secret.ts";
+import { type EtcdOptions, parseEtcdOptions } from "../../src/store/etcd_options.ts";
+import type { EtcdSettings } from "../../src/store/etcd_options.ts";
+import type { LogFields, Logger, LogLevel } from "../../src/log.ts";
+
+/** A logger that keeps what it is told. */
+export class MemoryLogger implements Logger {
+  readonly lines: string[] = [];
+  readonly trace = this.#at("trace");
+  readonly debug = this.#at("debug");
+  readonly info = this.#at("info");
+  readonly warn = this.#at("warn");
+  readonly error = this.#at("error");
+
+  child(): Logger {
+    return this;
+  }
+
+  #at(level: LogLevel): (message: string, fields?: LogFields) => void {
+    return (message, fields) => this.lines.push(`${level} ${message} ${JSON.stringify(fields)}`);
+  }
+}
+
+/** Settings for `endpoints`, with upstream's prefix unless `more` says otherwise. */
+export function settingsFor(
+  endpoints: readonly string[],
+  more: Partial<EtcdOptions> & { readonly user?: readonly [name: string, password: string] } = {},
+): EtcdSettings {
+  const { user, ...rest } = more;
+  return parseEtcdOptions({
+    endpoints,
+    log: new MemoryLogger(),
+    ...(user === undefined ? {} : { username: user[0], password: new Secret(user[1]) }),
+    ...rest,
+  });
+}
+
+/**
+ * A test with real etcd. Leaks are not looked for: grpc-js keeps a timer for ten seconds after the
+ * last connection of a pool is closed.
+ */
+export function etcdTest(name: string, body: (t: Deno.TestContext) => Promise<void>): void {
+  Deno.test({ name, fn: body, sanitizeOps: false, sanitizeResources: false });
+}
+
+/** A port on loopback that leads to another one, until it is told to fall silent. */
+export class Relay implements Disposable {
+  readonly #listener: Deno.TcpListener;
+  readonly #connections = new Set<Deno.TcpConn>();
+  /** Where connections made from now on lead to. */
+  targetPort: number;
+  #frozen = false;
+  #accepted = 0;
+
+  constructor(targetPort: number) {
+    this.targetPort = targetPort;
+    this.#listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    this.#accept();
+  }
+
+  get endpoint(): string {
+    return `http://127.0.0.1:${this.#listener.addr.port}`;
+  }
+
+  /** Connections taken so far. */
+  get accepted(): number {
+    return this.#accepted;
+  }
+
+  /** From now on bytes vanish in both directions, and no connection is closed. */
+  freeze(): void {
+    this.#frozen = true;
+  }
+
+  /** New connections pass again; those from before stay silent. */
+  thaw(): void {
+    this.#frozen = false;
+  }
+
+  /** Closes all connections. */
+  cut(): void {
+    for (const connection of this.#connections) close(connection);
+    this.#connections.clear();
+  }
+
+  [Symbol.dispose](): void {
+    this.#listener.close();
+    this.cut();
+  }
+
+  async #accept(): Promise<void> {
+    try {
+      for await (const local of this.#listener) {
+        this.#accepted++;
+        this.#connections.add(local);
+        if (!this.#frozen) this.#join(local);
+      }
+    } catch { /* closed */ }
+  }
+
+  async #join(local: Deno.TcpConn): Promise<void> {
+    let remote: Deno.TcpConn;
+    try {
+      remote = await Deno.connect({ hostname: "127.0.0.1", port: this.targetPort });
+    } catch {
+      return close(local);
+    }
+    this.#connections.add(remote);
+    let silent = false;
+    const pump = async (from: Deno.TcpConn, to: Deno.TcpConn) => {
+      const buffer = new Uint8Array(65536);
+      try {
+        for (;;) {
+          const count = await from.read(buffer);
+          if (count === null) break;
+          silent ||= this.#frozen;
+          if (silent) continue;
+          for (let sent = 0; sent < count;) sent += await to.write(buffer.subarray(sent, count));
+        }
+      } catch { /* closed */ }
+      if (!silent) { for (const connection of [from, to]) close(connection); }
+    };
+    pump(local, remote);
+    pump(remote, local);
+  }
+}
+
+function close(connection: Deno.TcpConn): void {
+  try {
+    connection.close();
+  } catch { /* It is closed already. */ }
+}
