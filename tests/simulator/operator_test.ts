@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { deadline } from "../../src/util/time.ts";
 import { Cloud } from "./cloud.ts";
 import { EXAMPLE, exampleConfig } from "./example.ts";
+import { startSimulator } from "./mod.ts";
 import { codeOf, ManualClock, TestBench } from "./testing.ts";
 
 const PLACE = { routeTableId: EXAMPLE.systemTableId, destination: "10.24.1.0/24" };
@@ -126,3 +128,25 @@ Deno.test("a config is refused with every fault", () => {
   });
   assert.throws(() => new Cloud(config), /seed: .*; vpcs\.0\.cidr: is no CIDR/);
 });
+
+Deno.test("a running simulator carries out what is due without being asked", async () => {
+  await using simulator = await startSimulator({
+    config: exampleConfig({ behaviour: { delays: { minMs: 20, maxMs: 20 } } }),
+  });
+  const { cloud } = simulator;
+  const table = cloud.network.table(EXAMPLE.systemTableId);
+  const entry = cloud.routes.create({ table, destination: PLACE.destination, nextHops: [] });
+  const available = Promise.withResolvers<void>();
+  using _subscription = cloud.subscribe(() => {
+    if (entry.status === "Available") available.resolve();
+  });
+  await deadlineOf(available.promise, 10_000);
+});
+
+/** `promise`, or a failure after `milliseconds`. */
+async function deadlineOf(promise: Promise<void>, milliseconds: number): Promise<void> {
+  using limit = deadline(milliseconds, { signal: new AbortController().signal });
+  const late = Promise.withResolvers<never>();
+  limit.signal.addEventListener("abort", () => late.reject(limit.signal.reason));
+  await Promise.race([promise, late.promise]);
+}

@@ -84,10 +84,9 @@ export class RouteStore {
     return table.quota ?? this.#context.behaviour().quota;
   }
 
-  /** Whether an entry of the VPC is not settled, or the VPC is still locked after one did. */
+  /** Whether a write to the VPC has not settled, or has only just done so. */
   isBusy(vpcId: string): boolean {
-    if ((this.#lockedUntilMs.get(vpcId) ?? 0) > this.#context.nowMs()) return true;
-    return [...this.#entries.values()].some((each) => each.vpcId === vpcId && each.task);
+    return (this.#lockedUntilMs.get(vpcId) ?? 0) > this.#context.nowMs();
   }
 
   /** @throws {ApiError} One of the conflict codes, if the VPC takes no write now. */
