@@ -5,12 +5,17 @@ import type { LinkSpec } from "../state/mod.ts";
 import { applyChanges, GONE, resolving, type Step } from "./apply_changes.ts";
 import type { OwnedLinksOptions } from "./link_entry_table.ts";
 import { LinkIndex } from "./links.ts";
-import type { Link, Netlink, NewLink } from "./netlink.ts";
+import type { Link, LinkChange, Netlink, NewLink } from "./netlink.ts";
 
 /** A link as found. */
 interface ActualLink extends LinkSpec {
   readonly kernel: Link;
+  /** The largest MTU that the kernel allows it. */
+  readonly maxMtuBytes?: number;
 }
+
+/** Bytes that VXLAN takes of the underlay's MTU, by its family (VXLAN_HEADROOM, net/vxlan.h). */
+const VXLAN_HEADROOM_BYTES = { 4: 50, 6: 70 } as const;
 
 /**
  * The virtual links that flanneld owns, and every other link, since it may have a name that we
@@ -18,6 +23,14 @@ interface ActualLink extends LinkSpec {
  */
 export function createLinkTable(netlink: Netlink, options: OwnedLinksOptions): Table<LinkSpec> {
   return new LinkTable(netlink, options);
+}
+
+/**
+ * The MTU that `desired` gets: the kernel silently cuts a new VXLAN device's to what the underlay
+ * leaves, and refuses a larger one later (vxlan_config_apply).
+ */
+function allowedMtu(desired: LinkSpec, { maxMtuBytes }: ActualLink): number {
+  return Math.min(desired.mtuBytes, maxMtuBytes ?? Infinity);
 }
 
 /** What differs, apart from the name. The first group can be changed in place. */
@@ -28,7 +41,7 @@ function differences(
   const { kernel } = actual;
   const inPlace: string[] = [];
   const fixed: string[] = [];
-  if (desired.mtuBytes !== actual.mtuBytes) inPlace.push("mtu");
+  if (allowedMtu(desired, actual) !== actual.mtuBytes) inPlace.push("mtu");
   if (desired.mac && !(actual.mac && desired.mac.equals(actual.mac))) inPlace.push("mac");
   if (!kernel.up) inPlace.push("up");
   if (desired.kind !== kernel.kind) fixed.push("kind");
@@ -104,7 +117,7 @@ class LinkTable implements Table<LinkSpec> {
       if (change.op !== "remove") {
         const found = hasCode(error, "EEXIST") ? now?.get(change.desired.name) : undefined;
         if (found && this.kind.equal(change.desired, found)) return [];
-        if (hasCode(error, "EOPNOTSUPP")) {
+        if (hasCode(error, "EOPNOTSUPP") && error.message.startsWith("Cannot add link")) {
           return [{ change, error: unsupportedKind(change.desired, error) }];
         }
       }
@@ -123,22 +136,23 @@ class LinkTable implements Table<LinkSpec> {
         const actual = change.actual as ActualLink;
         const { inPlace, fixed } = differences(desired, actual);
         if (fixed.length > 0) return [removal(actual), this.#add(desired, links)];
-        return [{
-          request: {
-            verb: "set",
-            noun: "link",
-            value: {
-              index: actual.kernel.index,
-              name: desired.name,
-              ...(inPlace.includes("mtu") ? { mtuBytes: desired.mtuBytes } : {}),
-              ...(desired.mac && inPlace.includes("mac") ? { mac: desired.mac } : {}),
-              ...(inPlace.includes("up") ? { up: true } : {}),
-              ...(desired.vxlan && inPlace.includes("learning")
-                ? { learning: desired.vxlan.learning }
-                : {}),
-            },
-          },
-        }];
+        const { index, name } = actual.kernel;
+        const set = (value: Omit<LinkChange, "index" | "name">): Step => ({
+          request: { verb: "set", noun: "link", value: { index, name, ...value } },
+        });
+        const steps: Step[] = [];
+        if (inPlace.some((field) => field !== "learning")) {
+          steps.push(set({
+            ...(inPlace.includes("mtu") ? { mtuBytes: allowedMtu(desired, actual) } : {}),
+            ...(desired.mac && inPlace.includes("mac") ? { mac: desired.mac } : {}),
+            ...(inPlace.includes("up") ? { up: true } : {}),
+          }));
+        }
+        // On its own: the kernel refuses an MTU beside VXLAN parameters (vxlan_nl2conf).
+        if (desired.vxlan && inPlace.includes("learning")) {
+          steps.push(set({ learning: desired.vxlan.learning }));
+        }
+        return steps;
       }
     }
   }
@@ -191,6 +205,9 @@ function unsupportedKind({ name, kind }: LinkSpec, cause: Error): OperatorError 
 
 function toActual(link: Link, index: LinkIndex): ActualLink {
   const { vxlan } = link;
+  const underlay = vxlan?.underlayIndex === undefined ? undefined : index.at(vxlan.underlayIndex);
+  const maxMtuBytes = vxlan?.local && underlay &&
+    underlay.mtuBytes - VXLAN_HEADROOM_BYTES[vxlan.local.family];
   return {
     name: link.name,
     // Foreign links are of any kind; this one is only compared and printed.
@@ -211,5 +228,6 @@ function toActual(link: Link, index: LinkIndex): ActualLink {
       }
       : {}),
     kernel: link,
+    ...(maxMtuBytes === undefined ? {} : { maxMtuBytes }),
   };
 }

@@ -422,7 +422,7 @@ class KernelNetlink implements Netlink {
     requests: readonly NetlinkRequest[],
     { signal }: { signal: AbortSignal },
   ): Promise<readonly (Error | undefined)[]> {
-    const errors: (Error | undefined)[] = new Array(requests.length);
+    const errors = requests.map((): Error | undefined => undefined);
     let sliceEnd = performance.now() + SLICE_MS;
     for (let first = 0; first < requests.length; first += BATCH_REQUESTS) {
       signal.throwIfAborted();

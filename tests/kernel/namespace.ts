@@ -1,0 +1,52 @@
+import { runProgram } from "../../src/util/process.ts";
+
+/** A network namespace of a test's own; it and all in it vanish when disposed of. */
+export interface TestNamespace extends AsyncDisposable {
+  readonly name: string;
+  /** For `openNetlink({ namespace })`. */
+  readonly path: string;
+  /** Runs a program in it; its standard output. @throws {Error} If it fails. */
+  run(program: string, ...args: string[]): Promise<string>;
+}
+
+async function run(program: string, args: readonly string[]): Promise<string> {
+  const { signal } = new AbortController();
+  const result = await runProgram(program, args, { signal });
+  if (result.code !== 0) {
+    throw new Error(`${program} ${args.join(" ")} failed: ${result.stderr.trim()}`);
+  }
+  return result.stdout;
+}
+
+let count = 0;
+
+/** Makes a namespace with its loopback link up. Needs root and iproute2. */
+export async function createTestNamespace(): Promise<TestNamespace> {
+  const name = `flanneld-test-${Deno.pid}-${++count}`;
+  await run("ip", ["netns", "add", name]);
+  try {
+    await run("ip", ["-n", name, "link", "set", "lo", "up"]);
+  } catch (error) {
+    await run("ip", ["netns", "delete", name]);
+    throw error;
+  }
+  return {
+    name,
+    path: `/run/netns/${name}`,
+    run: (program, ...args) => run("ip", ["netns", "exec", name, program, ...args]),
+    async [Symbol.asyncDispose]() {
+      await run("ip", ["netns", "delete", name]);
+    },
+  };
+}
+
+/** Why tests that need a namespace cannot run here; `undefined` if they can. */
+export function namespaceObstacle(): string | undefined {
+  if (Deno.uid() !== 0) return "needs root to make network namespaces";
+  try {
+    new Deno.Command("ip", { args: ["-V"], stdout: "null", stderr: "null" }).outputSync();
+    return undefined;
+  } catch {
+    return "needs iproute2";
+  }
+}
