@@ -208,10 +208,18 @@ const NetworkInterfacesReply = v.object({
 });
 
 /** Pages of a list may shift while it changes; so often it is read again. */
-const LIST_TRIES = 4;
+const LIST_TRIES = 6;
 
 /** A limit no real list reaches; it ends a service's endless paging. */
 const MAX_PAGES = 200;
+
+/** One reading of a list. */
+interface Listing {
+  readonly entries: readonly RouteEntry[];
+  /** Every row's key, also of rows that are no entries for us. */
+  readonly keys: string;
+  readonly pages: number;
+}
 
 /** The VPC service of one region. */
 export class VpcClient {
@@ -301,13 +309,16 @@ export class VpcClient {
     filter: RouteEntryFilter,
     options: CallOptions,
   ): Promise<readonly RouteEntry[]> {
-    for (let tries = 1;; tries++) {
-      const entries = await this.#tokenPages(routeTableId, filter, options);
-      if (entries !== undefined) return entries;
-      if (tries === LIST_TRIES) {
-        throw this.#unstable("DescribeRouteEntryList", `route table ${routeTableId}`);
-      }
+    let before: string | undefined;
+    for (let tries = 1; tries <= LIST_TRIES; tries++) {
+      const listing = await this.#tokenPages(routeTableId, filter, options);
+      if (listing === undefined) continue;
+      // One page is one moment. Of several, an entry may have slipped from a page not yet read to
+      // one already read, and no count tells: two readings in a row must agree.
+      if (listing.pages === 1 || listing.keys === before) return listing.entries;
+      before = listing.keys;
     }
+    throw this.#unstable("DescribeRouteEntryList", `route table ${routeTableId}`);
   }
 
   /** How many entries count against the table's quota. */
@@ -390,12 +401,12 @@ export class VpcClient {
     return [...found.values()];
   }
 
-  /** Pages by token; `undefined` if the listing is not one of a single moment. */
+  /** Pages by token; `undefined` if the token expired on the way. */
   async #tokenPages(
     routeTableId: string,
     filter: RouteEntryFilter,
     options: CallOptions,
-  ): Promise<readonly RouteEntry[] | undefined> {
+  ): Promise<Listing | undefined> {
     const rows = new Map<string, RouteEntry | undefined>();
     let token = "";
     for (let page = 1; page <= MAX_PAGES; page++) {
@@ -443,11 +454,11 @@ export class VpcClient {
       }
       token = reply.NextToken;
       if (token !== "") continue;
-      // An entry that moved to a page already read was missed; one that moved on came twice.
-      if (page > 1 && typeof reply.TotalCount === "number" && rows.size < reply.TotalCount) {
-        return undefined;
-      }
-      return [...rows.values()].filter((entry) => entry !== undefined);
+      return {
+        entries: [...rows.values()].filter((entry) => entry !== undefined),
+        keys: [...rows.keys()].sort().join(),
+        pages: page,
+      };
     }
     return undefined;
   }

@@ -1,0 +1,166 @@
+import assert from "node:assert/strict";
+import { Prefix } from "../../net/mod.ts";
+import { diff, formatChange } from "../../reconcile/diff.ts";
+import type { CloudRouteSpec } from "../../state/mod.ts";
+import type { RouteEntry } from "./client.ts";
+import {
+  formatCloudRoute,
+  type Owner,
+  routeEntryKind,
+  routeEntryName,
+  stepAway,
+  stepTowards,
+  toCloudRoute,
+} from "./route_entry.ts";
+
+const network = Prefix.parse("10.24.0.0/16");
+const owner: Owner = {
+  network,
+  instanceId: "i-me",
+  destinations: [Prefix.parse("10.24.7.0/24")],
+  acceptUnnamed: false,
+};
+const NAME = routeEntryName(network, "i-me");
+const desired: CloudRouteSpec = {
+  routeTableId: "vtb-1",
+  destination: Prefix.parse("10.24.7.0/24"),
+  instanceId: "i-me",
+};
+
+/** An Available custom entry of our subnet, ours unless `change` says otherwise. */
+function entry(change: Partial<Omit<RouteEntry, "destination">> & { destination?: string } = {}) {
+  return toCloudRoute({
+    id: "rte-1",
+    routeTableId: "vtb-1",
+    status: "Available",
+    type: "Custom",
+    name: NAME,
+    serviceType: "",
+    nextHops: [{ type: "instance", id: "i-me" }],
+    ...change,
+    destination: Prefix.parse(change.destination ?? "10.24.7.0/24"),
+  });
+}
+
+/** What one round would do about a table with these entries. */
+function planned(entries: readonly ReturnType<typeof entry>[], as: Owner = owner): string[] {
+  const kind = routeEntryKind(() => as);
+  const { writes, removals, conflicts } = diff(kind, [desired], entries);
+  return [
+    ...[...writes, ...removals].map((change) => formatChange(kind, change)),
+    ...conflicts.map(({ actual }) => `conflict ${formatCloudRoute(actual)}`),
+  ];
+}
+
+const ADD = "add route entry 10.24.7.0/24 via i-me in vtb-1";
+const REPLACE = ADD.replace("add", "replace");
+
+Deno.test("routeEntryName() is short enough and says whose the entry is", () => {
+  assert.equal(NAME, "flanneld/10.24.0.0/16/i-me");
+  const longest = routeEntryName(Prefix.parse("ffff:ffff:ffff:ffff::/64"), `i-${"x".repeat(40)}`);
+  assert(longest.length <= 128);
+});
+
+Deno.test("a right entry is left alone, whatever its name", () => {
+  assert.deepEqual(planned([entry()]), []);
+  assert.deepEqual(planned([entry({ name: "the operator's own" })]), []);
+});
+
+Deno.test("a missing, pending or nameless entry is written", () => {
+  assert.deepEqual(planned([]), [ADD]);
+  assert.deepEqual(planned([entry({ status: "Pending" })]), [REPLACE]);
+  assert.deepEqual(planned([entry({ name: "" })]), [REPLACE], "upstream's entry is adopted");
+  assert.deepEqual(planned([entry({ name: "" })], { ...owner, acceptUnnamed: true }), []);
+});
+
+Deno.test("our subnet's marked entry is re-pointed, whoever held the subnet before", () => {
+  const former = {
+    name: routeEntryName(network, "i-old"),
+    nextHops: [{ type: "instance", id: "i-old" }],
+  };
+  assert.deepEqual(planned([entry(former)]), [REPLACE]);
+  assert.deepEqual(planned([entry({ nextHops: [{ type: "instance", id: "i-console" }] })]), [
+    REPLACE,
+  ]);
+});
+
+Deno.test("what is not ours is a conflict where it stands in the way", () => {
+  const foreign: Parameters<typeof entry>[0][] = [
+    { name: "", nextHops: [{ type: "instance", id: "i-other" }] },
+    { name: "flanneld/10.99.0.0/16/i-other", nextHops: [{ type: "instance", id: "i-other" }] },
+    { name: "x", nextHops: [{ type: "vpngateway", id: "vpn-1" }] },
+    {
+      nextHops: [{ type: "routerinterface", id: "ri-1" }, { type: "routerinterface", id: "ri-2" }],
+    },
+    { serviceType: "TR" },
+    { type: "System", nextHops: [{ type: "local", id: "" }], name: "" },
+    { type: "CEN", nextHops: [{ type: "attachment", id: "tr-1" }], name: "" },
+    { nextHops: [] },
+  ];
+  for (const change of foreign) {
+    const lines = planned([entry(change)]);
+    assert.equal(lines.length, 1);
+    assert.match(lines[0]!, /^conflict /, Deno.inspect(change));
+  }
+  assert.match(
+    planned([entry({ name: "vpn", nextHops: [{ type: "vpngateway", id: "vpn-1" }] })])[0]!,
+    /10\.24\.7\.0\/24 via vpn-1 in vtb-1 \(rte-1, "vpn"\)/,
+  );
+});
+
+Deno.test("only marked entries that lead here are removed", () => {
+  const kept: Parameters<typeof entry>[0][] = [
+    { destination: "0.0.0.0/0", name: "" },
+    { destination: "0.0.0.0/0", name: NAME },
+    { destination: "10.24.9.0/24", name: "" },
+    { destination: "10.24.9.0/24", name: "to me, by hand" },
+    { destination: "10.24.9.0/24", nextHops: [{ type: "instance", id: "i-console" }] },
+    {
+      destination: "10.24.9.0/24",
+      name: routeEntryName(network, "i-old"),
+      nextHops: [{ type: "instance", id: "i-old" }],
+    },
+    { destination: "10.24.9.0/24", serviceType: "TR" },
+    { destination: "10.24.9.0/24", type: "System" },
+    { destination: "10.24.9.0/24", name: "flanneld/10.24.0.0/16x/i-me" },
+    { destination: "10.24.9.0/24", name: "flanneld/10.25.0.0/16/i-me" },
+  ];
+  for (const change of kept) {
+    assert.deepEqual(
+      planned([entry(), entry({ ...change, id: "rte-2" })]),
+      [],
+      Deno.inspect(change),
+    );
+  }
+  assert.deepEqual(planned([entry(), entry({ destination: "10.24.9.0/24", id: "rte-2" })]), [
+    `remove route entry 10.24.9.0/24 via i-me in vtb-1 (rte-2, "${NAME}")`,
+  ]);
+});
+
+Deno.test("stepTowards() waits for what is between two states, and touches nothing foreign", () => {
+  const step = (actual: ReturnType<typeof entry> | undefined) =>
+    stepTowards(desired, actual, owner).do;
+  assert.equal(step(undefined), "create");
+  assert.equal(step(entry()), "done");
+  for (const status of ["Pending", "Modifying", "Deleting", "Unheard-of"]) {
+    assert.equal(step(entry({ status })), "wait");
+  }
+  assert.equal(step(entry({ name: "" })), "modify");
+  assert.equal(step(entry({ name: "by hand" })), "done");
+  assert.equal(step(entry({ name: "", nextHops: [{ type: "instance", id: "i-x" }] })), "conflict");
+  assert.equal(
+    step(entry({ name: "", status: "Deleting", nextHops: [{ type: "instance", id: "i-x" }] })),
+    "conflict",
+  );
+});
+
+Deno.test("stepAway() deletes only what is still ours and leads here", () => {
+  assert.equal(stepAway(undefined, owner).do, "done");
+  assert.equal(stepAway(entry(), owner).do, "delete");
+  assert.equal(stepAway(entry({ status: "Modifying" }), owner).do, "wait");
+  assert.equal(stepAway(entry({ nextHops: [{ type: "instance", id: "i-x" }] }), owner).do, "done");
+  assert.equal(
+    stepAway(entry({ name: "taken over", destination: "10.24.9.0/24" }), owner).do,
+    "done",
+  );
+});
