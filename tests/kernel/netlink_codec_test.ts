@@ -290,13 +290,14 @@ Deno.test("encodeNeighbor() and the decoders agree with libnl-route", () => {
 
       const object = library.owned("rtnl_neigh_alloc", symbols.rtnl_neigh_alloc());
       try {
+        // Before the family: for AF_BRIDGE libnl would refuse an IP address.
+        withAddress(library, address, addressBits(address.family), (destination) => {
+          assert.equal(symbols.rtnl_neigh_set_dst(object, destination), 0);
+        });
         symbols.rtnl_neigh_set_family(object, fdb ? AF_BRIDGE : addressFamily(address.family));
         symbols.rtnl_neigh_set_ifindex(object, entry.linkIndex);
         symbols.rtnl_neigh_set_state(object, NUD_PERMANENT);
         if (fdb) symbols.rtnl_neigh_set_flags(object, NTF_SELF);
-        withAddress(library, address, addressBits(address.family), (destination) => {
-          symbols.rtnl_neigh_set_dst(object, destination);
-        });
         const mac = libnl.buildAddress(AF_LLC, entry.mac.toBytes());
         symbols.rtnl_neigh_set_lladdr(object, mac);
         libnl.putAddress(mac);
