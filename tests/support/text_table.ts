@@ -25,10 +25,9 @@ export function formatTable(
     Math.max(title.length, ...cells.map((row) => row[column]?.text.length ?? 0))
   );
   const line = (row: readonly Cell[]) =>
-    "  " + row.map((cell, column) => {
-      const padding = column === row.length - 1 ? 0 : widths[column]! - cell.text.length;
-      return style(cell, options) + " ".repeat(padding);
-    }).join("  ");
+    row.map((cell, column) =>
+      "  " + style(cell, options) + " ".repeat(widths[column]! - cell.text.length)
+    ).join("").trimEnd();
   return [
     line(heading.map((text) => ({ text }))),
     line(widths.map((width) => ({ text: "─".repeat(width), style: "dim" }))),

@@ -9,7 +9,7 @@ Deno.test("formatTable() aligns columns by their longest text, styled or not", (
       "  host    to    note",
       "  ──────  ────  ────",
       "  a       1 ms  x",
-      "  longer  LOST  ",
+      "  longer  LOST",
     ].join("\n"),
   );
   const coloured = formatTable(["host", "to", "note"], rows, { colour: true });
