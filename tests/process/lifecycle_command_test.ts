@@ -1,0 +1,96 @@
+import assert from "node:assert/strict";
+import { labTest } from "../lab/mod.ts";
+import { runFlanneld } from "./support.ts";
+
+/** Command lines that are refused: arguments, variables, and what each line of stderr has to say. */
+const REFUSED: readonly {
+  readonly title: string;
+  readonly flags?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly says: readonly RegExp[];
+}[] = [
+  {
+    title: "an unknown flag, with the nearest name",
+    flags: ["--etcd-endpoint=http://10.0.0.5:2379"],
+    says: [/Unknown flag --etcd-endpoint; did you mean --etcd-endpoints\?$/],
+  },
+  {
+    title: "an unknown flag that is like no other",
+    flags: ["--frobnicate"],
+    says: [/Unknown flag --frobnicate; see --help for all flags$/],
+  },
+  {
+    title: "a value of the wrong type",
+    flags: ["--iptables-resync=often"],
+    says: [/Invalid value "often" for --iptables-resync: it must be a whole number$/],
+  },
+  {
+    title: "a value out of its range",
+    flags: ["--subnet-lease-renew-margin", "1440"],
+    says: [/"1440" for --subnet-lease-renew-margin: .* from 1 to 1439$/],
+  },
+  {
+    title: "a bad variable, by its own name",
+    env: { FLANNELD_HEALTHZ_PORT: "http" },
+    says: [/Invalid value "http" for FLANNELD_HEALTHZ_PORT: it must be a whole number$/],
+  },
+  {
+    title: "a leftover after the flags",
+    flags: ["--ip-masq", "false"],
+    says: [/Unexpected argument "false" after --ip-masq: .* as in --ip-masq=false$/],
+  },
+  {
+    title: "an argument that is no flag",
+    flags: ["run"],
+    says: [/Unexpected argument "run": flanneld takes flags only$/],
+  },
+  {
+    title: "flags of a part that is not built, by name",
+    flags: ["--kube-subnet-mgr", "--kubeconfig-file=/root/.kube/config"],
+    says: [
+      /--kube-subnet-mgr is not available in this version; leave it out: .* --etcd-endpoints/,
+      /--kubeconfig-file is not available in this version/,
+    ],
+  },
+  {
+    title: "every fault at once",
+    flags: ["--etcd-api=v4", "--iface=", "--public-ip=fd00::1"],
+    env: { FLANNELD_IP_MASQ: "yes" },
+    says: [/FLANNELD_IP_MASQ/, /--etcd-api/, /--iface/, /--public-ip/],
+  },
+  {
+    title: "a user without a password, and never the password itself",
+    flags: ["--etcd-password=canary-7d1f"],
+    says: [/--etcd-password is given without --etcd-username; give both, or neither$/],
+  },
+];
+
+for (const { title, flags = [], env = {}, says } of REFUSED) {
+  labTest(`the command line refuses ${title}`, async ({ signal }) => {
+    const result = await runFlanneld(flags, { signal, env });
+    assert.equal(result.code, 2);
+    assert.equal(result.stdout, "");
+    const lines = result.stderr.trimEnd().split("\n");
+    assert.equal(lines.length, says.length, result.stderr);
+    for (const line of lines) assert.match(line, /^flanneld: \S/);
+    for (const pattern of says) {
+      assert.equal(lines.filter((line) => pattern.test(line)).length, 1, result.stderr);
+    }
+    assert.doesNotMatch(result.stderr, /canary/);
+  });
+}
+
+labTest("--help and --version print to stdout and exit 0", async ({ signal }) => {
+  for (const flag of ["--help", "-h", "-help"]) {
+    const help = await runFlanneld([flag], { signal });
+    assert.deepEqual([help.code, help.stderr], [0, ""]);
+    assert.match(help.stdout, /--etcd-endpoints/);
+    assert.match(help.stdout, /FLANNELD_/);
+    for (const line of help.stdout.split("\n")) assert.ok(line.length <= 100, line);
+  }
+  for (const flag of ["--version", "-version=true"]) {
+    const version = await runFlanneld([flag], { signal });
+    assert.deepEqual([version.code, version.stderr], [0, ""]);
+    assert.match(version.stdout, /^flanneld \d+\.\d+\.\d+ \(Deno \d+\.\d+\.\d+\)\n$/);
+  }
+});
