@@ -1,0 +1,374 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { FakeKernel } from "../../tests/fakes/fake_netlink.ts";
+import { ConfigError, OperatorError } from "../errors.ts";
+import { Address, InterfaceAddress } from "../net/mod.ts";
+import {
+  compileInterfacePattern,
+  type InterfaceChoice,
+  type InterfaceCriteria,
+  type InterfaceFacts,
+  selectExternalInterface,
+  waitForExternalInterface,
+} from "./external_interface.ts";
+import type { LinkAddress } from "./netlink.ts";
+
+const IPV4: InterfaceCriteria = { families: [4], interfaces: [], patterns: [] };
+const DUAL: InterfaceCriteria = { ...IPV4, families: [4, 6] };
+
+/** A host with two links of both families. */
+function createHost(): FakeKernel {
+  const kernel = new FakeKernel();
+  kernel.addLink("eth0");
+  kernel.addLink("eth1", { mtuBytes: 9000 });
+  kernel.addAddress("eth0", "192.0.2.10/24");
+  kernel.addAddress("eth0", "2001:db8:0::10/64");
+  kernel.addAddress("eth0", "fe80::10/64");
+  kernel.addAddress("eth1", "198.51.100.10/24");
+  kernel.addAddress("eth1", "2001:db8:1::10/64");
+  return kernel;
+}
+
+function select(
+  kernel: FakeKernel,
+  criteria: InterfaceCriteria,
+  facts: Partial<InterfaceFacts> = {},
+): InterfaceChoice {
+  const { links, addresses, routes } = kernel;
+  return selectExternalInterface(criteria, { links, addresses, routes, ...facts });
+}
+
+/** `eth0 192.0.2.10 2001:db8::10`, or the reasons why there is none. */
+function outcome({ found, explain }: InterfaceChoice): string {
+  if (!found) return `none: ${explain.join("; ")}`;
+  return [found.link, found.address, found.addressV6].filter((part) => part).join(" ");
+}
+
+function gateway(text: string): { gateway: Address } {
+  return { gateway: Address.parse(text) };
+}
+
+Deno.test("the default route with the lowest metric wins, whatever the order", () => {
+  const kernel = createHost();
+  kernel.addRoute("0.0.0.0/0", { dev: "eth0", metric: 200, ...gateway("192.0.2.1") });
+  kernel.addRoute("0.0.0.0/0", { dev: "eth1", metric: 100, ...gateway("198.51.100.1") });
+  const choice = select(kernel, IPV4);
+  assert.equal(outcome(choice), "eth1 198.51.100.10");
+  assert.equal(choice.found?.mtuBytes, 9000);
+  assert.equal(choice.found?.reason, "it has the best default route, metric 100");
+  assert.equal(String(choice.found?.publicIp), "198.51.100.10");
+});
+
+Deno.test("default routes that lead nowhere, or by another table, do not count", () => {
+  const kernel = createHost();
+  kernel.addRoute("0.0.0.0/0", { type: "unreachable", metric: 1 });
+  kernel.addRoute("0.0.0.0/0", { dev: "eth0", metric: 5, dead: true });
+  kernel.addRoute("0.0.0.0/1", { dev: "eth0", metric: 2 });
+  assert.equal(outcome(select(kernel, IPV4)), "none: no IPv4 default route in table main");
+  kernel.addRoute("0.0.0.0/0", { dev: "eth1", metric: 9 });
+  assert.equal(outcome(select(kernel, IPV4)), "eth1 198.51.100.10");
+});
+
+Deno.test("of a multipath default route the living hop of the highest weight wins", () => {
+  const kernel = createHost();
+  const [eth0, eth1] = ["eth0", "eth1"].map((name) =>
+    kernel.links.find((link) => link.name === name)!.index
+  );
+  const hop = { onlink: false, dead: false };
+  kernel.addRoute("0.0.0.0/0", {
+    nextHops: [
+      { ...hop, linkIndex: eth0!, weight: 1 },
+      { ...hop, linkIndex: eth1!, weight: 5 },
+    ],
+  });
+  assert.equal(outcome(select(kernel, IPV4)), "eth1 198.51.100.10");
+  kernel.routes.pop();
+  kernel.addRoute("0.0.0.0/0", {
+    nextHops: [
+      { ...hop, linkIndex: eth0!, weight: 1 },
+      { ...hop, linkIndex: eth1!, weight: 5, dead: true },
+    ],
+  });
+  assert.equal(outcome(select(kernel, IPV4)), "eth0 192.0.2.10");
+});
+
+Deno.test("the next default route is taken where the best one's link does not qualify", () => {
+  const kernel = createHost();
+  kernel.addLink("eth2", { up: false });
+  kernel.addLink("eth3");
+  kernel.addRoute("0.0.0.0/0", { dev: "eth2", metric: 1 });
+  kernel.addRoute("0.0.0.0/0", { dev: "eth3", metric: 2 });
+  kernel.addRoute("0.0.0.0/0", { dev: "eth0", metric: 3 });
+  const choice = select(kernel, IPV4);
+  assert.equal(outcome(choice), "eth0 192.0.2.10");
+  assert.deepEqual(choice.explain, [
+    "eth2 (it has the best default route, metric 1): it is down",
+    "eth3 (it has the next best default route, metric 2): it has no usable IPv4 address",
+    "eth0: chosen, it has the next best default route, metric 3",
+  ]);
+});
+
+Deno.test("dual stack needs default routes of both families on one link", () => {
+  const kernel = createHost();
+  kernel.addRoute("0.0.0.0/0", { dev: "eth0", metric: 1 });
+  assert.equal(
+    outcome(select(kernel, DUAL)),
+    "none: no IPv6 default route in table main; " +
+      "eth0: has the IPv4 default route with metric 1, but no IPv6 default route",
+  );
+  kernel.addRoute("::/0", { dev: "eth1" });
+  kernel.addRoute("0.0.0.0/0", { dev: "eth1", metric: 2 });
+  assert.equal(outcome(select(kernel, DUAL)), "eth1 198.51.100.10 2001:db8:1::10");
+  assert.equal(outcome(select(kernel, { ...DUAL, families: [6] })), "eth1 2001:db8:1::10");
+});
+
+Deno.test("the source address of the default route is preferred, if it is fit", () => {
+  const kernel = createHost();
+  kernel.addAddress("eth0", "192.0.2.11/24");
+  kernel.addAddress("eth0", "192.0.2.12/24", { deprecated: true });
+  kernel.addRoute("0.0.0.0/0", { dev: "eth0", source: Address.parse("192.0.2.11") });
+  assert.equal(outcome(select(kernel, IPV4)), "eth0 192.0.2.11");
+  kernel.routes.pop();
+  kernel.addRoute("0.0.0.0/0", { dev: "eth0", source: Address.parse("192.0.2.12") });
+  assert.equal(outcome(select(kernel, IPV4)), "eth0 192.0.2.10");
+});
+
+Deno.test("global addresses come before link-local ones, lasting before limited ones", () => {
+  const kernel = new FakeKernel();
+  kernel.addLink("eth0");
+  kernel.addAddress("eth0", "169.254.1.1/16");
+  const criteria = { ...IPV4, interfaces: ["eth0"] };
+  assert.equal(outcome(select(kernel, criteria)), "eth0 169.254.1.1");
+  kernel.addAddress("eth0", "192.0.2.2/24", { permanent: false });
+  assert.equal(outcome(select(kernel, criteria)), "eth0 192.0.2.2");
+  kernel.addAddress("eth0", "192.0.2.3/24");
+  assert.equal(outcome(select(kernel, criteria)), "eth0 192.0.2.3");
+  kernel.addAddress("eth0", "192.0.2.4/24");
+  assert.equal(outcome(select(kernel, criteria)), "eth0 192.0.2.3", "the kernel's order");
+});
+
+for (const state of ["temporary", "deprecated", "tentative", "dadFailed"] as const) {
+  Deno.test(`an address that is ${state} is never used`, () => {
+    const kernel = new FakeKernel();
+    kernel.addLink("eth0");
+    kernel.addAddress("eth0", "2001:db8::1/64", { [state]: true });
+    const word = state === "dadFailed" ? "a duplicate of another host's" : state;
+    const criteria: InterfaceCriteria = { ...IPV4, families: [6] };
+    assert.equal(
+      outcome(select(kernel, { ...criteria, interfaces: ["eth0"] })),
+      "none: eth0 (it is --iface eth0): it has no usable IPv6 address " +
+        `(2001:db8::1 is ${word})`,
+    );
+    assert.equal(
+      outcome(select(kernel, { ...criteria, interfaces: ["2001:db8::1"] })),
+      `none: eth0 (it has --iface 2001:db8::1): 2001:db8::1 is ${word}`,
+    );
+    kernel.addAddress("eth0", "2001:db8::2/64");
+    assert.equal(
+      outcome(select(kernel, { ...criteria, interfaces: ["eth0"] })),
+      "eth0 2001:db8::2",
+    );
+  });
+}
+
+Deno.test("--iface takes names and addresses in order, before all other ways", () => {
+  const kernel = createHost();
+  kernel.addRoute("0.0.0.0/0", { dev: "eth0" });
+  const criteria = { ...IPV4, patterns: [/eth0/] };
+  const by = (...interfaces: string[]) => select(kernel, { ...criteria, interfaces });
+  assert.equal(outcome(by("eth1")), "eth1 198.51.100.10");
+  assert.equal(outcome(by("198.51.100.10")), "eth1 198.51.100.10");
+  const missed = by("eth9", "203.0.113.1", "eth1", "eth0");
+  assert.equal(outcome(missed), "eth1 198.51.100.10");
+  assert.deepEqual(missed.explain, [
+    "eth9 (--iface): there is no such link",
+    "203.0.113.1 (--iface): no link has this address",
+    "eth1: chosen, it is --iface eth1",
+  ]);
+  assert.equal(outcome(by("eth9")), "eth0 192.0.2.10", "then by --iface-regex");
+  const only = { ...IPV4, interfaces: ["eth9"] };
+  assert.equal(
+    outcome(select(kernel, only)),
+    "none: eth9 (--iface): there is no such link",
+    "never by the default route",
+  );
+});
+
+Deno.test("a literal IPv4 --iface in dual stack may not contradict --public-ipv6", () => {
+  const kernel = createHost();
+  const criteria = { ...DUAL, interfaces: ["192.0.2.10"] };
+  assert.equal(outcome(select(kernel, criteria)), "eth0 192.0.2.10 2001:db8::10");
+  const other = { ...criteria, publicIpv6: Address.parse("2001:db8:1::10") };
+  assert.equal(
+    outcome(select(kernel, other)),
+    "none: eth0 (it has --iface 192.0.2.10): " +
+      "another link has --public-ipv6 2001:db8:1::10",
+  );
+});
+
+Deno.test("--iface-regex looks at addresses in link order, then at names", () => {
+  const kernel = createHost();
+  const by = (criteria: InterfaceCriteria, ...texts: string[]) =>
+    outcome(select(kernel, { ...criteria, patterns: texts.map(compileInterfacePattern) }));
+  assert.equal(by(IPV4, "^198\\.51\\."), "eth1 198.51.100.10");
+  assert.equal(by(IPV4, "\\.10$"), "eth0 192.0.2.10");
+  assert.equal(by(IPV4, "eth1"), "eth1 198.51.100.10");
+  assert.equal(by(IPV4, "(?i)ETH1"), "eth1 198.51.100.10");
+  assert.equal(by(IPV4, "^ens", "eth1"), "eth1 198.51.100.10");
+  assert.equal(by(DUAL, "^(198|2001:db8:1:)"), "eth1 198.51.100.10 2001:db8:1::10");
+  assert.equal(
+    by(DUAL, "^198"),
+    "none: /^198/ (--iface-regex): no usable address and no name matches",
+  );
+  kernel.addAddress("eth0", "192.0.2.77/24");
+  assert.equal(by(IPV4, "\\.77$"), "eth0 192.0.2.77", "the address that matched");
+});
+
+Deno.test("compileInterfacePattern() says what is wrong", () => {
+  assert.throws(
+    () => compileInterfacePattern("eth(0"),
+    (error) =>
+      error instanceof ConfigError && /^Cannot use --iface-regex "eth\(0": /.test(error.message),
+  );
+});
+
+Deno.test("--iface-can-reach takes link and source of the kernel's route", () => {
+  const kernel = createHost();
+  const canReach = Address.parse("203.0.113.1");
+  const criteria = { ...IPV4, canReach };
+  assert.equal(
+    outcome(select(kernel, criteria)),
+    "none: 203.0.113.1 (--iface-can-reach): there is no route to it",
+  );
+  kernel.addAddress("eth1", "198.51.100.11/24");
+  kernel.addRoute("203.0.113.0/24", { dev: "eth1", source: Address.parse("198.51.100.11") });
+  const routeToCanReach = kernel.lookUp(canReach);
+  assert.equal(outcome(select(kernel, criteria, { routeToCanReach })), "eth1 198.51.100.11");
+  const own = Address.parse("192.0.2.10");
+  assert.equal(
+    outcome(select(kernel, { ...IPV4, canReach: own }, { routeToCanReach: kernel.lookUp(own) })),
+    "none: 192.0.2.10 (--iface-can-reach): the route to it is of type local",
+  );
+});
+
+Deno.test("--public-ip alone must be a local address; with --iface it is only advertised", () => {
+  const kernel = createHost();
+  kernel.addRoute("0.0.0.0/0", { dev: "eth0" });
+  const local = { ...IPV4, publicIp: Address.parse("198.51.100.10") };
+  assert.equal(outcome(select(kernel, local)), "eth1 198.51.100.10");
+  const v6 = { ...DUAL, publicIpv6: Address.parse("2001:db8:1::10") };
+  assert.equal(outcome(select(kernel, v6)), "eth1 198.51.100.10 2001:db8:1::10");
+  const nat = { ...IPV4, publicIp: Address.parse("203.0.113.5") };
+  assert.equal(
+    outcome(select(kernel, nat)),
+    "none: 203.0.113.5 (--public-ip): no link has this address; " +
+      "if this host is behind NAT, name the interface with --iface as well",
+  );
+  const named = select(kernel, { ...nat, interfaces: ["eth0"] });
+  assert.equal(outcome(named), "eth0 192.0.2.10");
+  assert.equal(String(named.found?.publicIp), "203.0.113.5");
+});
+
+Deno.test("whatever is chosen is up and fit, and a refusal is explained", () => {
+  const texts = ["192.0.2.1/24", "169.254.0.1/16", "127.0.0.9/8", "2001:db8::1/64", "fe80::1/64"];
+  const addresses: fc.Arbitrary<LinkAddress> = fc.record({
+    linkIndex: fc.integer({ min: 1, max: 3 }),
+    address: fc.constantFrom(...texts).map((text) => InterfaceAddress.parse(text)),
+    scope: fc.constant("universe" as const),
+    permanent: fc.boolean(),
+    temporary: fc.boolean(),
+    deprecated: fc.boolean(),
+    tentative: fc.boolean(),
+    dadFailed: fc.boolean(),
+  });
+  const criteria = fc.record({
+    families: fc.constantFrom([4] as const, [6] as const, [4, 6] as const),
+    interfaces: fc.subarray(["l1", "l2", "192.0.2.1", "2001:db8::1", "l9"]),
+    patterns: fc.subarray([/l3/, /^192/, /:/]),
+  });
+  fc.assert(fc.property(
+    fc.array(fc.boolean(), { minLength: 3, maxLength: 3 }),
+    fc.array(addresses, { maxLength: 8 }),
+    criteria,
+    (ups, addresses, criteria) => {
+      const links = ups.map((up, i) => ({
+        index: i + 1,
+        name: `l${i + 1}`,
+        mtuBytes: 1500,
+        up,
+        running: up,
+        loopback: false,
+      }));
+      const { found, explain } = selectExternalInterface(criteria, {
+        links,
+        addresses,
+        routes: [],
+      });
+      assert.ok(explain.length > 0);
+      if (!found) return;
+      assert.ok(links.find(({ index }) => index === found.linkIndex)?.up);
+      const chosen = [found.address, found.addressV6].filter((each) => each !== undefined);
+      assert.deepEqual(chosen.map(({ family }) => family), [...criteria.families]);
+      for (const address of chosen) {
+        assert.ok(
+          addresses.some((each) =>
+            each.linkIndex === found.linkIndex && each.address.address.equals(address) &&
+            !address.isLoopback() && !each.temporary && !each.deprecated && !each.tentative &&
+            !each.dadFailed
+          ),
+        );
+      }
+    },
+  ));
+});
+
+Deno.test("waitForExternalInterface() waits until a default route comes", async () => {
+  const kernel = createHost();
+  await using netlink = kernel.open();
+  const waits: (readonly string[])[] = [];
+  const { signal } = new AbortController();
+  const choice = await waitForExternalInterface(netlink, IPV4, {
+    signal,
+    timeoutMs: 60_000,
+    onWaiting(explain) {
+      waits.push(explain);
+      // First something that changes nothing, then what is waited for.
+      setTimeout(() => kernel.addRoute("10.0.0.0/8", { dev: "eth1" }), 0);
+      setTimeout(() => kernel.addRoute("0.0.0.0/0", { dev: "eth1" }), 5);
+    },
+  });
+  assert.equal(outcome(choice), "eth1 198.51.100.10");
+  assert.deepEqual(waits, [["no IPv4 default route in table main"]], "told once");
+});
+
+Deno.test("waitForExternalInterface() gives up with the candidates named", async () => {
+  const kernel = createHost();
+  kernel.addLink("eth2");
+  kernel.addRoute("0.0.0.0/0", { dev: "eth2" });
+  await using netlink = kernel.open();
+  const { signal } = new AbortController();
+  for (const [timeoutMs, text] of [[0, ""], [20, " within 0.02 s"]] as const) {
+    await assert.rejects(
+      waitForExternalInterface(netlink, IPV4, { signal, timeoutMs }),
+      (error) =>
+        error instanceof OperatorError && error.message ===
+          `Cannot find the external interface${text}: eth2 (it has the best default route, ` +
+            `metric 0): it has no usable IPv4 address. Name it with --iface, or give this ` +
+            `host a default route`,
+    );
+  }
+});
+
+Deno.test("waitForExternalInterface() ends with the signal's reason", async () => {
+  await using netlink = new FakeKernel().open();
+  const controller = new AbortController();
+  const reason = new Error("terminated");
+  await assert.rejects(
+    waitForExternalInterface(netlink, IPV4, {
+      signal: controller.signal,
+      timeoutMs: 60_000,
+      onWaiting: () => setTimeout(() => controller.abort(reason), 0),
+    }),
+    reason,
+  );
+});
