@@ -79,6 +79,7 @@ class DaemonRun implements AsyncDisposable {
   #onPlaneChange = () => {};
   #subnetFileWritten = false;
   #announced = false;
+  #toldStatus: string | undefined;
   #wasReady = false;
 
   constructor(context: RunDaemonOptions) {
@@ -474,7 +475,8 @@ class DaemonRun implements AsyncDisposable {
   }
 
   #tellStatus(text: string): void {
-    this.#context.notifier.status(text);
+    if (text !== this.#toldStatus) this.#context.notifier.status(text);
+    this.#toldStatus = text;
   }
 }
 

@@ -78,7 +78,10 @@ export async function readSubnetFile(path: string): Promise<string | undefined> 
     file = await Deno.open(path, { read: true });
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
-    throw new Error(`Cannot read ${path}`, { cause: error });
+    throw new Error(
+      `Cannot read ${path}: see what is in its place, or choose another one with --subnet-file`,
+      { cause: error },
+    );
   }
   using _file = file;
   const buffer = new Uint8Array(MAX_BYTES);
