@@ -20,7 +20,7 @@ import { OperatorError } from "../errors.ts";
 import { EtcdError, fromGrpcError } from "./etcd_error.ts";
 import { configKey, type Endpoint, type EtcdSettings } from "./etcd_options.ts";
 import { describeTlsError, readTlsFiles } from "./tls_files.ts";
-import { Http2RefusedError, openTlsTunnel } from "./tls_tunnel.ts";
+import { Http2RefusedError, openTlsTunnel, type TlsTunnel } from "./tls_tunnel.ts";
 
 /** The unary calls in use: service, request, response. */
 export interface Methods {
@@ -92,6 +92,7 @@ export class EtcdConnection implements Disposable {
   readonly #stack: DisposableStack;
   readonly #host: GrpcHost;
   readonly #emptyMetadata: GrpcMetadata;
+  readonly #tunnel: TlsTunnel | undefined;
   readonly #calls = new Set<GrpcCall>();
   #token: string | undefined;
   #authenticating: Promise<void> | undefined;
@@ -101,14 +102,15 @@ export class EtcdConnection implements Disposable {
     endpoint: Endpoint,
     settings: EtcdSettings,
     stack: DisposableStack,
-    host: GrpcHost,
-    metadata: GrpcMetadata,
+    parts: { readonly host: GrpcHost; readonly metadata: GrpcMetadata },
+    tunnel: TlsTunnel | undefined,
   ) {
     this.endpoint = endpoint;
     this.#settings = settings;
     this.#stack = stack;
-    this.#host = host;
-    this.#emptyMetadata = metadata;
+    this.#host = parts.host;
+    this.#emptyMetadata = parts.metadata;
+    this.#tunnel = tunnel;
   }
 
   /**
@@ -124,9 +126,9 @@ export class EtcdConnection implements Disposable {
   ): Promise<EtcdConnection> {
     const until = performance.now() + options.timeoutMs;
     using stack = new DisposableStack();
-    const target = await openTarget(endpoint, settings, stack, options);
-    const { host, metadata } = await openHost(endpoint, target, stack);
-    const connection = new EtcdConnection(endpoint, settings, stack.move(), host, metadata);
+    const tunnel = await openTunnel(endpoint, settings, stack, options);
+    const parts = await openHost(endpoint, tunnel, stack);
+    const connection = new EtcdConnection(endpoint, settings, stack.move(), parts, tunnel);
     try {
       const timeoutMs = Math.max(1, until - performance.now());
       await connection.#authenticate({ signal: options.signal, timeoutMs });
@@ -250,7 +252,7 @@ export class EtcdConnection implements Disposable {
         (error: Error | null, response: Methods[M]["response"]) => {
           signal.removeEventListener("abort", onAbort);
           this.#calls.delete(call);
-          if (error) return reject(fromGrpcError(error, this.endpoint.url));
+          if (error) return reject(this.#sortOut(error));
           this.#heardAt = performance.now();
           resolve(response);
         },
@@ -290,7 +292,7 @@ export class EtcdConnection implements Disposable {
       }
     } catch (error) {
       signal.throwIfAborted();
-      throw fromGrpcError(error, this.endpoint.url);
+      throw this.#sortOut(error);
     } finally {
       signal.removeEventListener("abort", onAbort);
     }
@@ -299,6 +301,17 @@ export class EtcdConnection implements Disposable {
   #end(stream: GrpcDuplex): void {
     this.#calls.delete(stream);
     stream.cancel();
+  }
+
+  /** The error of a call. What TLS says of the end of a connection is closer to the cause. */
+  #sortOut(error: unknown): EtcdError {
+    const sorted = fromGrpcError(error, this.endpoint.url);
+    const cause = this.#tunnel?.failure;
+    if (cause === undefined || (sorted.kind !== "lost" && sorted.kind !== "unreachable")) {
+      return sorted;
+    }
+    const detail = describeTlsError(cause, this.endpoint.hostname);
+    return new EtcdError(sorted.kind, this.endpoint.url, detail, { cause });
   }
 
   #closed(): EtcdError {
@@ -341,20 +354,19 @@ export function loadEtcd3(): Promise<typeof import("etcd3")> {
   return import("etcd3");
 }
 
-/** What grpc-js is to connect to: the endpoint, or the way into a TLS tunnel to it. */
-async function openTarget(
+/** The way to a member that wants TLS; `undefined` for one that does not. */
+async function openTunnel(
   endpoint: Endpoint,
   settings: EtcdSettings,
   stack: DisposableStack,
   options: RequestOptions,
-): Promise<string> {
-  if (!endpoint.secure) return endpoint.url.slice("http://".length);
+): Promise<TlsTunnel | undefined> {
+  if (!endpoint.secure) return undefined;
   const timeout = AbortSignal.timeout(options.timeoutMs);
   try {
     const material = await readTlsFiles(settings.tls);
     const signal = AbortSignal.any([options.signal, timeout]);
-    const tunnel = stack.use(await openTlsTunnel(endpoint, material, { signal }));
-    return `unix:${tunnel.socketPath}`;
+    return stack.use(await openTlsTunnel(endpoint, material, { signal }));
   } catch (cause) {
     options.signal.throwIfAborted();
     if (cause instanceof OperatorError) throw cause;
@@ -372,7 +384,7 @@ async function openTarget(
  */
 async function openHost(
   endpoint: Endpoint,
-  target: string,
+  tunnel: TlsTunnel | undefined,
   stack: DisposableStack,
 ): Promise<{ host: GrpcHost; metadata: GrpcMetadata }> {
   const { Etcd3 } = await loadEtcd3();
@@ -384,8 +396,9 @@ async function openHost(
       }));
     }
   }
+  const authority = endpoint.url.replace(/^https?:\/\//, "");
   const grpcOptions: Record<string, unknown> = {
-    "grpc.default_authority": endpoint.url.replace(/^https?:\/\//, ""),
+    "grpc.default_authority": authority,
     // etcd lies inside the network, where a proxy for the Internet does not lead; upstream's
     // client does not use one either. Without this, http_proxy would divert us.
     "grpc.enable_http_proxy": 0,
@@ -395,7 +408,8 @@ async function openHost(
     // A session of our own: the global pool would hand a new connection the old, silent one.
     "grpc.use_local_subchannel_pool": 1,
   };
-  const member = new Member({ hosts: target, grpcOptions });
+  const hosts = tunnel === undefined ? authority : `unix:${tunnel.socketPath}`;
+  const member = new Member({ hosts, grpcOptions });
   const parts = await member.parts();
   const channel = parts.host.getServiceClient("KV").getChannel();
   grpcOptions["channelOverride"] = channel; // one channel, hence one session, for all services

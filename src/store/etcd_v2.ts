@@ -217,9 +217,8 @@ class SubtreeFollower {
 
   async *attempt(): AsyncGenerator<WatchUpdate> {
     const { path, recursive } = this.#subtree;
-    let resumed = false;
-    if (this.#next !== undefined && await this.#canResume()) resumed = true;
-    else yield await this.#snapshot();
+    const resumed = this.#next !== undefined && await this.#canResume();
+    yield resumed ? { type: "events", events: [] } : await this.#snapshot();
     for (;;) {
       let reply: Reply;
       try {
@@ -235,11 +234,6 @@ class SubtreeFollower {
         yield await this.#snapshot();
         continue;
       }
-      if (resumed) {
-        resumed = false;
-        yield { type: "events", events: [] };
-      }
-
       if (reply.answer === undefined) {
         this.#next = Math.max(this.#next!, reply.index + 1);
         // A poll says nothing about a member that is cut off from the others; a quorum read does.
@@ -268,6 +262,7 @@ class SubtreeFollower {
     const reply = await this.#client.send(read(this.#probePath, false), {
       signal: this.#options.signal,
       idempotent: true,
+      timeoutMs: this.#timing.probeMs,
     });
     return reply.clusterId === this.#clusterId && reply.index >= this.#next! - 1;
   }

@@ -90,14 +90,15 @@ export class EtcdV2Client implements Disposable {
 
   /**
    * Sends `request`. With `idempotent` it is repeated at the next member whatever went wrong;
-   * without, only if it certainly had no effect.
+   * without, only if it certainly had no effect. No member may take longer than `timeoutMs`.
    *
    * @throws {StoreError} When no member could carry it out.
    */
   async send(
     request: V2Request,
-    options: CallOptions & { readonly idempotent: boolean },
+    options: CallOptions & { readonly idempotent: boolean; readonly timeoutMs?: number },
   ): Promise<Reply> {
+    const { timeoutMs = LAST_REQUEST_MS } = options;
     const failures: EtcdError[] = [];
     const count = this.settings.endpoints.length;
     for (let attempt = 1; attempt <= count; attempt++) {
@@ -106,7 +107,7 @@ export class EtcdV2Client implements Disposable {
       try {
         return await this.#ask(this.settings.endpoints[member]!, request, {
           signal: options.signal,
-          timeoutMs: last ? LAST_REQUEST_MS : FAILOVER_MS,
+          timeoutMs: last ? timeoutMs : Math.min(timeoutMs, FAILOVER_MS),
         });
       } catch (error) {
         if (!(error instanceof EtcdError) || !error.isPassing) throw error;
@@ -249,7 +250,8 @@ function connectionError(cause: unknown, endpoint: Endpoint): EtcdError {
     text,
   );
   // fetch puts the URL in front of the reason; the URL is named already.
-  const reason = text.replace(/^.*error sending request.*? for url \([^)]*\):?\s*/, "");
+  const reason = text.replace(/^.*error sending request.*? for url \([^)]*\):?\s*/, "")
+    .replace(/^client error \(\w+\):\s*/, "");
   const detail = describeTlsError(new Error(reason || text), endpoint.hostname);
   return new EtcdError(unsent ? "unreachable" : "lost", endpoint.url, detail, { cause });
 }

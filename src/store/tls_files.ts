@@ -55,10 +55,16 @@ export function sameTlsMaterial(a: TlsMaterial, b: TlsMaterial): boolean {
  */
 export function describeTlsError(error: unknown, hostname: string): string {
   const text = describeError(error);
-  if (/NotValidForName/.test(text)) return `the certificate is not valid for ${hostname}`;
-  if (/UnknownIssuer/.test(text)) return "the certificate is not signed by a CA that is trusted";
-  if (/invalid peer certificate: Expired/.test(text)) return "the certificate has expired";
-  if (/NotValidYet/.test(text)) return "the certificate is not valid yet: check the clocks";
+  if (/not valid for name|NotValidForName/i.test(text)) {
+    return `the certificate is not valid for ${hostname}`;
+  }
+  if (/UnknownIssuer|BadSignature/.test(text)) {
+    return "the certificate is not signed by a CA that is trusted";
+  }
+  if (/certificate (has )?expired|: Expired/i.test(text)) return "the certificate has expired";
+  if (/not valid yet|NotValidYet/i.test(text)) {
+    return "the certificate is not valid yet: check the clocks";
+  }
   if (/CaUsedAsEndEntity/.test(text)) return "the server uses a CA certificate as its own";
   if (/CertificateRequired/.test(text)) return "the server demands a client certificate";
   if (/(UnknownCA|BadCertificate|CertificateUnknown|CertificateExpired)/.test(text)) {
@@ -73,8 +79,8 @@ export function describeTlsError(error: unknown, hostname: string): string {
 /** What a failure to connect means, from the text of the error. */
 export function describeConnectError(text: string): string {
   if (/ECONNREFUSED|Connection refused/i.test(text)) return "connection refused";
-  if (/ECONNRESET|Connection reset|closed before message completed/i.test(text)) {
-    return "the connection was reset";
+  if (/ECONNRESET|Connection reset|connection closed|closed before message/i.test(text)) {
+    return "the connection was closed by the server";
   }
   if (/EHOSTUNREACH|No route to host/i.test(text)) return "no route to host";
   if (/ENETUNREACH|Network is unreachable/i.test(text)) return "network is unreachable";

@@ -12,6 +12,11 @@ export class Http2RefusedError extends Error {
 export interface TlsTunnel extends Disposable {
   /** Path of the socket. It takes one connection and is gone after it. */
   readonly socketPath: string;
+  /**
+   * Why the TLS side ended, if it did by an error. With TLS 1.3 a server refuses a client
+   * certificate only after the handshake, so it shows here and not when connecting.
+   */
+  readonly failure: Error | undefined;
 }
 
 /**
@@ -41,8 +46,15 @@ export async function openTlsTunnel(
   const socketPath = `${directory}/etcd`;
   const listener = stack.use(Deno.listen({ transport: "unix", path: socketPath }));
   const moved = stack.move();
-  join(listener, remote, directory);
-  return { socketPath, [Symbol.dispose]: () => disposeQuietly(moved) };
+  let failure: Error | undefined;
+  join(listener, remote, directory, (error) => failure = error);
+  return {
+    socketPath,
+    get failure() {
+      return failure;
+    },
+    [Symbol.dispose]: () => disposeQuietly(moved),
+  };
 }
 
 /** @throws {OperatorError} If this version of Deno cannot do it. */
@@ -99,18 +111,26 @@ async function join(
   listener: Deno.UnixListener,
   remote: Deno.TlsConn,
   directory: string,
+  onFailure: (error: Error) => void,
 ): Promise<void> {
+  using stack = new DisposableStack();
+  stack.adopt(remote, disposeQuietly);
+  let local: Deno.UnixConn;
   try {
-    using stack = new DisposableStack();
-    stack.adopt(remote, disposeQuietly);
-    const local = stack.adopt(await listener.accept(), disposeQuietly);
-    disposeQuietly(listener);
-    removeQuietly(directory);
-    await Promise.race([
-      local.readable.pipeTo(remote.writable),
-      remote.readable.pipeTo(local.writable),
-    ]);
-  } catch { /* The end of either connection shows on the other, and there it is reported. */ }
+    local = stack.adopt(await listener.accept(), disposeQuietly);
+  } catch {
+    return; // disposed before anyone connected
+  }
+  disposeQuietly(listener);
+  removeQuietly(directory);
+  try {
+    // Where sending fails, receiving tells why. The local side ends only after that is noted.
+    const received = remote.readable.pipeTo(local.writable, { preventAbort: true });
+    const sent = local.readable.pipeTo(remote.writable).catch(() => received);
+    await Promise.race([received, sent]);
+  } catch (error) {
+    onFailure(error instanceof Error ? error : new Error(String(error)));
+  }
 }
 
 function disposeQuietly(resource: Disposable): void {

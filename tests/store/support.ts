@@ -52,14 +52,20 @@ export class Relay implements Disposable {
   #frozen = false;
   #accepted = 0;
 
-  constructor(targetPort: number) {
+  constructor(targetPort: number, options: { hostname?: string } = {}) {
     this.targetPort = targetPort;
-    this.#listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    this.#listener = Deno.listen({ hostname: options.hostname ?? "127.0.0.1", port: 0 });
     this.#accept();
   }
 
   get endpoint(): string {
-    return `http://127.0.0.1:${this.#listener.addr.port}`;
+    return `http://${this.address}`;
+  }
+
+  /** Host and port. */
+  get address(): string {
+    const { hostname, port } = this.#listener.addr;
+    return `${hostname}:${port}`;
   }
 
   /** Connections taken so far. */

@@ -1,0 +1,184 @@
+import assert from "node:assert/strict";
+import { Secret } from "../../src/secret.ts";
+import { openRegistry, type OpenRegistryOptions } from "../../src/store/open.ts";
+import { EtcdServers } from "../support/etcd_process.ts";
+import { eventually } from "../support/eventually.ts";
+import { rejectsWith } from "./registry_contract.ts";
+import { etcdTest, MemoryLogger, Relay } from "./support.ts";
+import { WatchLog } from "./watch_log.ts";
+
+const { signal } = new AbortController();
+const CONFIG_KEY = "/coreos.com/network/config";
+const CONFIG = '{"Network":"10.24.0.0/16"}';
+
+function open(endpoints: readonly string[], more: Partial<OpenRegistryOptions> = {}) {
+  return openRegistry({ endpoints, api: "auto", log: new MemoryLogger(), ...more });
+}
+
+etcdTest("openRegistry() takes v3, and v2 only while v3 has no config and v2 has", async () => {
+  await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
+  const server = etcd.any;
+  {
+    await using registry = await open(etcd.endpoints);
+    assert.equal(registry.api, undefined);
+    assert.equal(await registry.readConfig({ signal }), undefined);
+    assert.equal(registry.api, undefined, "nothing is decided while nothing is there");
+    assert.deepEqual(await registry.list({ signal }), []);
+    const text = await registry.explainMissingConfig(CONFIG, { signal });
+    assert.equal(
+      text,
+      `Cannot find the network config: etcd v3 at ${server.endpoint} has no key ${CONFIG_KEY}; ` +
+        `write it with: ETCDCTL_API=3 etcdctl --endpoints=${server.endpoint} put ${CONFIG_KEY} ` +
+        `'${CONFIG}'`,
+    );
+    const command = /write it with: (.*)$/.exec(text)![1]!;
+    // The line is meant for a shell; here its words are run without one.
+    const words = command.match(/'[^']*'|\S+/g)!.map((word) => word.replaceAll("'", ""));
+    await server.ctl(words.slice(3), { signal });
+    assert.equal(await registry.readConfig({ signal }), CONFIG);
+    assert.equal(registry.api, "v3");
+    await server.ctl(["del", CONFIG_KEY], { signal });
+  }
+
+  await server.ctl(["set", CONFIG_KEY, CONFIG], { signal, api: 2 });
+  {
+    await using registry = await open(etcd.endpoints);
+    assert.equal(await registry.readConfig({ signal }), CONFIG);
+    assert.equal(registry.api, "v2");
+    assert.match(registry.description, /^etcd v2 at /);
+    await registry.create("10.3.4.0-24", "{}", 3600, { signal });
+    await using log = new WatchLog(registry, { signal });
+    await log.until("the snapshot", ({ map }) => map.has("10.3.4.0-24"));
+    const listed = await server.ctl(["ls", "/coreos.com/network/subnets"], { signal, api: 2 });
+    assert.equal(listed.trim(), "/coreos.com/network/subnets/10.3.4.0-24");
+    // The choice stays, even if v3 gets a config later: the leases are here.
+    await server.ctl(["put", CONFIG_KEY, "{}"], { signal });
+    assert.equal(await registry.readConfig({ signal }), CONFIG);
+    await server.ctl(["del", CONFIG_KEY], { signal });
+  }
+  {
+    await using registry = await open(etcd.endpoints, { api: "v3" });
+    assert.equal(await registry.readConfig({ signal }), undefined);
+    const text = await registry.explainMissingConfig(CONFIG, { signal });
+    assert.match(text, /; etcd's v2 API does hold this key: use --etcd-api=v2 if that is the one$/);
+  }
+  await server.ctl(["put", CONFIG_KEY, '{"Network":"10.3.0.0/16"}'], { signal });
+  {
+    await using registry = await open(etcd.endpoints);
+    assert.equal(await registry.readConfig({ signal }), '{"Network":"10.3.0.0/16"}');
+    assert.equal(registry.api, "v3");
+  }
+});
+
+etcdTest("openRegistry() waits for the config to turn up in either store", async () => {
+  await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
+  await using registry = await open(etcd.endpoints);
+  const controller = new AbortController();
+  const seen: (string | undefined)[] = [];
+  const following = (async () => {
+    for await (const config of registry.watchConfig(controller)) seen.push(config);
+  })();
+  await eventually(() => seen.length === 1, { signal, title: "the first answer" });
+  await etcd.any.ctl(["set", CONFIG_KEY, CONFIG], { signal, api: 2 });
+  await eventually(() => seen.length === 2, { signal, title: "the config" });
+  await etcd.any.ctl(["set", CONFIG_KEY, "{}"], { signal, api: 2 });
+  await eventually(() => seen.length === 3, { signal, title: "the changed config" });
+  controller.abort();
+  await following;
+  assert.deepEqual(seen, [undefined, CONFIG, "{}"]);
+});
+
+etcdTest("openRegistry() needs no etcd to open, and reads it once it is there", async () => {
+  await using etcd = await EtcdServers.start({ signal });
+  await etcd.any.ctl(["put", CONFIG_KEY, CONFIG], { signal });
+  const server = etcd.any;
+  await server.kill();
+  await using registry = await open(["http://127.0.0.1:1", server.endpoint], {
+    username: "flannel",
+    password: new Secret("c0rrect-h0rse"),
+  });
+  await rejectsWith(
+    registry.readConfig({ signal }),
+    "unavailable",
+    /^Cannot reach etcd at http:.*: connection refused; at http:.*: connection refused$/,
+  );
+  server.start();
+  await server.ready({ signal });
+  assert.equal(await registry.readConfig({ signal }), CONFIG);
+});
+
+etcdTest("openRegistry() takes v2 where v3 is not served at all", async () => {
+  await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
+  await etcd.any.ctl(["set", CONFIG_KEY, CONFIG], { signal, api: 2 });
+  // An etcd of before v3: HTTP/1 only.
+  await using old = Deno.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    onListen() {},
+  }, async (request) => {
+    const { pathname, search } = new URL(request.url);
+    if (!pathname.startsWith("/v2/")) return new Response("404 page not found", { status: 404 });
+    return await fetch(`${etcd.any.endpoint}${pathname}${search}`, {
+      method: request.method,
+      headers: request.headers,
+      ...(request.body === null ? {} : { body: await request.text() }),
+    });
+  });
+  using front = new Http1Only(old.addr.port);
+  await using registry = await open([front.endpoint]);
+  assert.equal(await registry.readConfig({ signal }), CONFIG);
+  assert.equal(registry.api, "v2");
+  await using v3 = await open([front.endpoint], { api: "v3" });
+  await rejectsWith(v3.readConfig({ signal }), "unavailable", /the v3 API is not served there$/);
+});
+
+/** Refuses HTTP/2 as a server that has never heard of it: Deno's own would accept it. */
+class Http1Only implements Disposable {
+  readonly #relay: Relay;
+  readonly #listener: Deno.TcpListener;
+
+  constructor(port: number) {
+    this.#relay = new Relay(port);
+    this.#listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    this.#serve();
+  }
+
+  get endpoint(): string {
+    return `http://127.0.0.1:${this.#listener.addr.port}`;
+  }
+
+  [Symbol.dispose](): void {
+    this.#listener.close();
+    this.#relay[Symbol.dispose]();
+  }
+
+  async #serve(): Promise<void> {
+    try {
+      for await (const local of this.#listener) this.#join(local).catch(() => {});
+    } catch { /* closed */ }
+  }
+
+  async #join(local: Deno.TcpConn): Promise<void> {
+    using _local = { [Symbol.dispose]: () => close(local) };
+    const buffer = new Uint8Array(65536);
+    const first = buffer.slice(0, await local.read(buffer) ?? 0);
+    if (new TextDecoder().decode(first).startsWith("PRI * HTTP/2.0")) {
+      const refusal = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+      await local.write(new TextEncoder().encode(refusal));
+      return;
+    }
+    const { hostname, port } = new URL(this.#relay.endpoint);
+    using remote = await Deno.connect({ hostname, port: Number(port) });
+    await remote.write(first);
+    await Promise.race([
+      local.readable.pipeTo(remote.writable),
+      remote.readable.pipeTo(local.writable),
+    ]);
+  }
+}
+
+function close(connection: Deno.TcpConn): void {
+  try {
+    connection.close();
+  } catch { /* It is closed already. */ }
+}
