@@ -1,20 +1,28 @@
 import { getSystemErrorMessage, getSystemErrorName } from "node:util";
 
+/** Linux has one number for ENOTSUP and this; the kernel and its manual pages say this. */
+const EOPNOTSUPP = 95;
+
 /** `ENETUNREACH` for 101; `errno 4242` for a number without a name. */
 export function errnoName(errno: number): string {
-  try {
-    return getSystemErrorName(-errno) ?? `errno ${errno}`;
-  } catch {
-    return `errno ${errno}`;
-  }
+  if (errno === EOPNOTSUPP) return "EOPNOTSUPP";
+  const name = orUndefined(() => getSystemErrorName(-errno));
+  return name?.startsWith("E") ? name : `errno ${errno}`;
 }
 
 /** `network is unreachable` for 101, with the name where there is no text. */
 export function errnoText(errno: number): string {
+  if (errno === EOPNOTSUPP) return "operation not supported";
+  const text = orUndefined(() => getSystemErrorMessage(-errno));
+  return text && !text.startsWith("Unknown") ? text : errnoName(errno);
+}
+
+/** Deno and Node differ in whether an unknown number throws. */
+function orUndefined(get: () => string | undefined): string | undefined {
   try {
-    return getSystemErrorMessage(-errno) ?? errnoName(errno);
+    return get();
   } catch {
-    return errnoName(errno);
+    return undefined;
   }
 }
 

@@ -76,6 +76,10 @@ function withLink<T>(
   use: (link: CObject<"rtnl_link">) => T,
 ): T {
   const { symbols, libnl } = route;
+  // libnl ends the process (an assertion) when the setters of one kind are called for another.
+  if (link.vxlan && link.kind !== "vxlan") {
+    throw new TypeError(`Cannot set VXLAN parameters of a link of kind ${link.kind}`);
+  }
   const object = route.owned<"rtnl_link">("rtnl_link_alloc", symbols.rtnl_link_alloc());
   try {
     if (link.index !== undefined) symbols.rtnl_link_set_ifindex(object, link.index);

@@ -81,7 +81,8 @@ export function compileInterfacePattern(text: string): RegExp {
  *
  * A link must be up and have, for each family, an address that is of global or link-local scope
  * and neither temporary, deprecated, tentative nor a duplicate. Global ones are preferred to
- * link-local ones, then those without end of validity, then the kernel's order.
+ * link-local ones, even if that means to wait for one that is tentative, then those without end of
+ * validity, then the kernel's order.
  */
 export function selectExternalInterface(
   criteria: InterfaceCriteria,
@@ -279,13 +280,16 @@ function* byDefaultRoute(
   }
 }
 
+/** Duplicate address detection takes about a second (RFC 4862 section 5.4). */
+const TENTATIVE = "tentative";
+
 /** Why an address cannot be used; `undefined` if it can. */
 function unfitness({ address: { address }, ...state }: LinkAddress): string | undefined {
   if (address.isLoopback() || address.isMulticast() || address.isUnspecified()) {
     return "not a unicast address of the network";
   }
   if (state.dadFailed) return "a duplicate of another host's";
-  if (state.tentative) return "tentative";
+  if (state.tentative) return TENTATIVE;
   if (state.deprecated) return "deprecated";
   if (state.temporary) return "temporary";
   return undefined;
@@ -338,6 +342,14 @@ function qualify(
     const address = required.find((each) => each.family === family) ??
       preferred.find((each) => each.family === family && isUsable(each)) ?? usable[0];
     if (!address) return `it has no usable IPv${family} address${unusable(link, family, facts)}`;
+    // A link-local address is fit sooner; once advertised it would stay.
+    const coming = address.isLinkLocal() && !required.includes(address)
+      ? facts.addresses.find((each) =>
+        each.linkIndex === link.index && each.address.address.family === family &&
+        !each.address.address.isLinkLocal() && unfitness(each) === TENTATIVE
+      )
+      : undefined;
+    if (coming) return `${coming.address.address} is still ${TENTATIVE}`;
     chosen.set(family, address);
   }
   const address = chosen.get(4);

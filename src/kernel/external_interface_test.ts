@@ -147,6 +147,19 @@ Deno.test("global addresses come before link-local ones, lasting before limited 
   assert.equal(outcome(select(kernel, criteria)), "eth0 192.0.2.3", "the kernel's order");
 });
 
+Deno.test("a link-local address does not win by being fit sooner", () => {
+  const kernel = new FakeKernel();
+  kernel.addLink("eth0");
+  kernel.addAddress("eth0", "fe80::1/64");
+  const criteria: InterfaceCriteria = { ...IPV4, families: [6], interfaces: ["eth0"] };
+  assert.equal(outcome(select(kernel, criteria)), "eth0 fe80::1");
+  kernel.addAddress("eth0", "2001:db8::1/64", { tentative: true });
+  assert.equal(
+    outcome(select(kernel, criteria)),
+    "none: eth0 (it is --iface eth0): 2001:db8::1 is still tentative",
+  );
+});
+
 for (const state of ["temporary", "deprecated", "tentative", "dadFailed"] as const) {
   Deno.test(`an address that is ${state} is never used`, () => {
     const kernel = new FakeKernel();

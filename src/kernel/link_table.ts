@@ -162,7 +162,9 @@ class LinkTable implements Table<LinkSpec> {
       const { name, kind, mtuBytes, mac, vxlan } = desired;
       if (!this.#options.ownsLink(name)) throw new Error("the name is not flanneld's");
       if (kind === "tun") throw new Error("the process that reads a TUN device makes it");
-      if (kind === "vxlan" && !vxlan) throw new Error("its VXLAN parameters are missing");
+      if ((kind === "vxlan") !== (vxlan !== undefined)) {
+        throw new Error("VXLAN parameters belong to links of kind vxlan, and to each of them");
+      }
       return {
         name,
         kind,
