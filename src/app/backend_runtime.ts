@@ -75,8 +75,11 @@ async function openAliVpcRuntime(
     cloud: {
       resyncMs: cloud.resyncSeconds * 1_000,
       stages: (desired) => [
-        { table: cloud.sourceDestCheck, desired: () => desired()?.sourceDestChecks ?? [] },
-        { table: cloud.routes, desired: () => desired()?.cloudRoutes ?? undefined },
+        // Who leaves the check to the operator may lack the right to read it, too.
+        ...(config.sourceDestCheck === "ignore"
+          ? []
+          : [{ table: cloud.sourceDestCheck, desired: () => desired()?.sourceDestChecks }]),
+        { table: cloud.routes, desired: () => desired()?.cloudRoutes },
       ],
       async follow(own, peers, { signal }) {
         const before = facts;

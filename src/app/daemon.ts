@@ -199,6 +199,7 @@ class DaemonRun implements AsyncDisposable {
       stages: runtime.cloud.stages(() => planner.desired),
       resyncMs: runtime.cloud.resyncMs,
       prepare: async ({ signal }) => {
+        if (!leases.complete) return;
         if (await runtime.cloud!.follow(keeper.lease, planner.peers, { signal })) replan();
       },
     });

@@ -1,9 +1,9 @@
 import type { AliVpcConfig } from "../../backends/ali_vpc.ts";
-import { describeError, OperatorError } from "../../errors.ts";
+import { OperatorError } from "../../errors.ts";
 import type { Lease } from "../../lease/lease.ts";
 import type { Logger } from "../../log.ts";
 import { Address, Prefix } from "../../net/mod.ts";
-import { delay } from "../../util/time.ts";
+import { Backoff, delay } from "../../util/time.ts";
 import { RateLimiter } from "../rate_limiter.ts";
 import { EcsClient, type RouteEntry, VpcClient, type VpcInfo } from "./client.ts";
 import { CredentialsChain } from "./credentials.ts";
@@ -71,8 +71,8 @@ export interface AliVpcCloud extends AsyncDisposable {
   /**
    * Takes the leases into account: which subnets are ours, and which route tables the peers'
    * vSwitches use. To be called before each round of the route Table; it costs no call as long as
-   * the VPC has one table, and few otherwise. Answers the facts for the plan, and never fails for
-   * trouble of the service: the tables known before stay.
+   * the VPC has one table, and few otherwise. Answers the facts for the plan, the same object while
+   * they stay the same, and never fails for trouble of the service: the tables known before stay.
    */
   follow(
     own: Lease,
@@ -85,6 +85,8 @@ export interface AliVpcCloud extends AsyncDisposable {
 const RESERVED = Prefix.parse("100.64.0.0/10");
 /** Entries per table where nobody raised the quota. The service tells no other number. */
 const DEFAULT_QUOTA = 200;
+/** The source/destination check is looked at every so many resyncs: 5 min by default. */
+const CHECK_FRESH_RESYNCS = 5;
 
 const REGION = /^[a-z]+(-[a-z0-9]+)+$/;
 const ID = /^[a-z]+-[a-z0-9-]{1,120}$/;
@@ -169,7 +171,8 @@ async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
     regionId,
   );
 
-  const vpcInfo = await vpc.describeVpcAttribute(vpcId, { signal });
+  const patience = new Patience({ ...options, clock });
+  const vpcInfo = await patience.call(() => vpc.describeVpcAttribute(vpcId, { signal }));
   refuseOverlap(network, vpcInfo);
   const choice = new TableChoice({
     vpc,
@@ -179,14 +182,19 @@ async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
     log,
     ...clock,
   });
-  const tables = await choice.resolveOwn({ signal });
-  for (const table of tables) {
-    await checkRouteTable(vpc, table.id, { network, instanceId, log, signal });
+  const tables = await patience.call(() => choice.resolveOwn({ signal }));
+  for (const { id } of tables) {
+    await patience.call(() => checkRouteTable(vpc, id, { network, instanceId, log, signal }));
   }
-  const sourceDestCheck = new SourceDestCheckTable({ ecs, networkInterfaceId, ...clock });
-  if (config.sourceDestCheck === "disable") {
-    await checkInterface(sourceDestCheck, { log, signal });
-  }
+  const sourceDestCheck = new SourceDestCheckTable({
+    ecs,
+    networkInterfaceId,
+    log,
+    freshMs: config.resyncSeconds * CHECK_FRESH_RESYNCS * 1_000,
+    ...clock,
+  });
+  // Tells early what will be in the way.
+  if (config.sourceDestCheck === "disable") await sourceDestCheck.list({ signal });
   const routes = new RouteTable({ vpc, network, instanceId, log, ...clock });
 
   let facts: AliVpcInstance = {
@@ -228,12 +236,57 @@ async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
         ...chosen,
         destinations: own.subnet.ipv4 === undefined ? [] : [own.subnet.ipv4],
       });
-      return facts = { ...facts, routeTableIds: chosen.routeTableIds };
+      if (chosen.routeTableIds.join() !== facts.routeTableIds.join()) {
+        facts = { ...facts, routeTableIds: chosen.routeTableIds };
+      }
+      return facts;
     },
     async [Symbol.asyncDispose]() {
       await resources.disposeAsync();
     },
   };
+}
+
+interface PatienceOptions {
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  readonly clock: Partial<Clock>;
+}
+
+/** How long one step of the start waits for the account's rate limit to let it through. */
+const THROTTLE_PATIENCE_MS = 10 * 60_000;
+
+/**
+ * Repeats a step that the account's rate limit refused. To begin all over instead, as for other
+ * trouble, would cost every host of a large cluster a dozen calls more each time.
+ */
+class Patience {
+  readonly #options: PatienceOptions;
+  #said = false;
+
+  constructor(options: PatienceOptions) {
+    this.#options = options;
+  }
+
+  async call<Result>(step: () => Promise<Result>): Promise<Result> {
+    const { log, signal, clock } = this.#options;
+    const { now = Date.now, delay: wait = delay } = clock;
+    const backoff = new Backoff({ initialMs: 8_000, maxMs: 60_000 });
+    const giveUpAt = now() + THROTTLE_PATIENCE_MS;
+    for (;;) {
+      try {
+        return await step();
+      } catch (error) {
+        signal.throwIfAborted();
+        const throttled = error instanceof AliApiError && error.reaction.do === "retry" &&
+          error.reaction.cause === "throttled";
+        if (!throttled || now() > giveUpAt) throw error;
+        if (!this.#said) log.info("Waiting for Alibaba Cloud's rate limit", { reason: error.code });
+        this.#said = true;
+        await wait(backoff.next(), { signal });
+      }
+    }
+  }
 }
 
 /** The security token service's URL; RRSA's own variables choose region and network. */
@@ -341,29 +394,15 @@ async function checkRouteTable(
       return;
     }
     if (reaction.cause === "quota") {
-      throw new OperatorError(
-        `Cannot use route table ${routeTableId}: ${tableFull(used, error)}`,
-        { cause: error },
-      );
+      // Other hosts leave, and quotas are raised: to be waited out, without a lease.
+      throw new Error(`Cannot use route table ${routeTableId}: ${tableFull(used, error)}`, {
+        cause: error,
+      });
     }
     // How much a dry run checks is not documented: only a plain denial counts.
     if (reaction.cause === "denied" || reaction.cause === "key" || reaction.cause === "clock") {
       throw error;
     }
     log.debug("A dry run of CreateRouteEntry was answered with an error", { error: error.message });
-  }
-}
-
-/** Tells early what will be in the way; the entry in the route table is useful all the same. */
-async function checkInterface(
-  table: SourceDestCheckTable,
-  context: { readonly log: Logger; readonly signal: AbortSignal },
-): Promise<void> {
-  try {
-    await table.list(context);
-  } catch (error) {
-    context.signal.throwIfAborted();
-    if (!(error instanceof OperatorError)) throw error;
-    context.log.warn(describeError(error));
   }
 }

@@ -1,4 +1,5 @@
-import { OperatorError } from "../../errors.ts";
+import { describeError, OperatorError } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
 import type { SourceDestCheckSpec } from "../../state/mod.ts";
 import { Backoff, delay } from "../../util/time.ts";
@@ -10,6 +11,11 @@ export interface SourceDestCheckTableOptions {
   readonly ecs: EcsClient;
   /** The primary interface of this instance; no other is ever read or changed. */
   readonly networkInterfaceId: string;
+  readonly log: Logger;
+  /** How long a check that was seen off counts as off without another call. @default {300_000} */
+  readonly freshMs?: number;
+  /** Milliseconds on a clock that only goes forward. @default {performance.now} */
+  readonly now?: () => number;
   /** @default {delay} */
   readonly delay?: typeof delay;
 }
@@ -24,14 +30,14 @@ const TRIES = 8;
  */
 export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
   readonly kind: Kind<SourceDestCheckSpec>;
-  readonly #ecs: EcsClient;
+  readonly #options: Required<SourceDestCheckTableOptions>;
   readonly #id: string;
-  readonly #delay: typeof delay;
+  #seenOffAt = -Infinity;
+  #denialSaid = false;
 
   constructor(options: SourceDestCheckTableOptions) {
-    this.#ecs = options.ecs;
+    this.#options = { freshMs: 300_000, now: () => performance.now(), delay, ...options };
     this.#id = options.networkInterfaceId;
-    this.#delay = options.delay ?? delay;
     this.kind = {
       name: "source/destination check",
       key: (spec) => spec.networkInterfaceId,
@@ -41,20 +47,15 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     };
   }
 
-  /** One call. A region without the feature counts as a check that is off. */
+  /**
+   * One call, or none while an earlier answer is fresh: only a person switches the check on again,
+   * and each round of every host would ask. A region without the feature counts as a check that is
+   * off; so does one that may not be read, as most are off and the route serves then.
+   */
   async list(options: { signal: AbortSignal }): Promise<readonly SourceDestCheckSpec[]> {
-    let found;
-    try {
-      found = await this.#ecs.describeNetworkInterface(this.#id, options);
-    } catch (error) {
-      throw this.#explain("read", error, options);
-    }
-    if (found === undefined) {
-      throw new Error(
-        `Cannot read the source/destination check: there is no interface ${this.#id}`,
-      );
-    }
-    return [{ networkInterfaceId: found.id, enabled: found.sourceDestCheck ?? false }];
+    const { now, freshMs } = this.#options;
+    const enabled = now() - this.#seenOffAt >= freshMs && await this.#read(options);
+    return [{ networkInterfaceId: this.#id, enabled }];
   }
 
   /** A removal is no change: nobody owns the absence of a switch. */
@@ -83,30 +84,55 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     const backoff = new Backoff({ initialMs: 1_000, maxMs: 15_000 });
     for (let tries = 1;; tries++) {
       try {
-        await this.#ecs.setSourceDestCheck(this.#id, enabled, options);
+        await this.#options.ecs.setSourceDestCheck(this.#id, enabled, options);
         break;
       } catch (error) {
         const retriable = error instanceof AliApiError && error.reaction.do === "retry";
         if (!retriable || tries === TRIES) {
-          throw this.#explain("switch off", error, options);
+          options.signal.throwIfAborted();
+          throw this.#explain("switch off", error);
         }
-        await this.#delay(backoff.next(), options);
+        await this.#options.delay(backoff.next(), options);
       }
     }
     // Read back: the interface may still be in the hands of another operation.
     for (let tries = 1; tries <= TRIES; tries++) {
-      const [actual] = await this.list(options);
-      if (actual?.enabled === enabled) return;
-      await this.#delay(backoff.next(), options);
+      if (await this.#read(options) === enabled) return;
+      await this.#options.delay(backoff.next(), options);
     }
     throw new Error(
       `Cannot switch the source/destination check of ${this.#id}: it stays as it was`,
     );
   }
 
+  /** Whether the check is on, as far as it can be known. */
+  async #read(options: { signal: AbortSignal }): Promise<boolean> {
+    const { ecs, log, now } = this.#options;
+    let enabled = false;
+    try {
+      const found = await ecs.describeNetworkInterface(this.#id, options);
+      if (found === undefined) {
+        throw new Error(
+          `Cannot read the source/destination check: there is no interface ${this.#id}`,
+        );
+      }
+      enabled = found.sourceDestCheck ?? false;
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (!(error instanceof AliApiError) || !error.denied) throw error;
+      if (!this.#denialSaid) {
+        log.warn(
+          `${describeError(this.#explain("read", error))}. Until then it is taken to be off`,
+        );
+      }
+      this.#denialSaid = true;
+    }
+    this.#seenOffAt = enabled ? -Infinity : now();
+    return enabled;
+  }
+
   /** A denial tells exactly what to do instead. */
-  #explain(verb: string, error: unknown, options: { signal: AbortSignal }): unknown {
-    options.signal.throwIfAborted();
+  #explain(verb: string, error: unknown): unknown {
     if (!(error instanceof AliApiError) || !error.denied) return error;
     return new OperatorError(
       `Cannot ${verb} the source/destination check of ${this.#id}: RAM denies ${error.action}. ` +
