@@ -424,12 +424,22 @@ export async function waitForExternalInterface(
   criteria: InterfaceCriteria,
   { signal, timeoutMs, onWaiting }: WaitForInterfaceOptions,
 ): Promise<Extract<InterfaceChoice, { found: ExternalInterface }>> {
-  const choose = async () =>
-    selectExternalInterface(criteria, await readInterfaceFacts(netlink, criteria, { signal }));
+  const choose = async () => {
+    const facts = await readInterfaceFacts(netlink, criteria, { signal });
+    return { ...selectExternalInterface(criteria, facts), facts };
+  };
+  const noInterface = ({ explain, facts }: Awaited<ReturnType<typeof choose>>) => {
+    const waited = timeoutMs > 0 ? ` within ${timeoutMs / 1000} s` : "";
+    const reasons = explain.length > 0 ? explain.join("; ") : "this host has no candidate";
+    return new OperatorError(
+      `Cannot find the external interface${waited}: ${reasons}. Name it with --iface` +
+        `${listUsable(criteria, facts)}, or give this host a default route`,
+    );
+  };
   if (timeoutMs <= 0) {
     const choice = await choose();
     if (choice.found) return choice;
-    throw noInterface(choice.explain, 0);
+    throw noInterface(choice);
   }
   using limit = deadline(timeoutMs, { signal });
   // Subscribed before the first look: nothing that comes in between is missed.
@@ -450,16 +460,19 @@ export async function waitForExternalInterface(
     } catch (error) {
       signal.throwIfAborted();
       if (!limit.signal.aborted) throw error;
-      throw noInterface(choice.explain, timeoutMs);
+      throw noInterface(choice);
     }
   }
 }
 
-function noInterface(explain: readonly string[], waitedMs: number): OperatorError {
-  const waited = waitedMs > 0 ? ` within ${waitedMs / 1000} s` : "";
-  const reasons = explain.length > 0 ? explain.join("; ") : "this host has no candidate";
-  return new OperatorError(
-    `Cannot find the external interface${waited}: ${reasons}. Name it with --iface, or give this ` +
-      `host a default route`,
-  );
+/** At most this many links are listed to choose from. */
+const LISTED_LINKS = 8;
+
+/** ` (eth0 has 10.0.1.10, eth1 has 10.1.0.7)`: the links that could be named. */
+function listUsable({ families }: InterfaceCriteria, facts: InterfaceFacts): string {
+  const listed = facts.links.filter(({ up }) => up).flatMap((link) => {
+    const best = families.map((family) => usableAddresses(link, family, facts)[0]?.address.address);
+    return best.includes(undefined) ? [] : [`${link.name} has ${best.join(" and ")}`];
+  });
+  return listed.length === 0 ? "" : ` (${listed.slice(0, LISTED_LINKS).join(", ")})`;
 }

@@ -366,8 +366,8 @@ Deno.test("waitForExternalInterface() gives up with the candidates named", async
       (error) =>
         error instanceof OperatorError && error.message ===
           `Cannot find the external interface${text}: eth2 (it has the best default route, ` +
-            `metric 0): it has no usable IPv4 address. Name it with --iface, or give this ` +
-            `host a default route`,
+            `metric 0): it has no usable IPv4 address. Name it with --iface (eth0 has ` +
+            `192.0.2.10, eth1 has 198.51.100.10), or give this host a default route`,
     );
   }
 });

@@ -18,11 +18,30 @@ async function run(program: string, args: readonly string[]): Promise<string> {
   return result.stdout;
 }
 
+const PREFIX = "flanneld-test-";
 let count = 0;
+
+/** Deletes the namespaces of test processes that were killed. */
+async function removeLeftovers(): Promise<void> {
+  const list = await run("ip", ["netns", "list"]);
+  for (const line of list.split("\n")) {
+    const name = line.split(" ")[0]!;
+    const [, pid] = name.startsWith(PREFIX)
+      ? /^(\d+)-\d+$/.exec(name.slice(PREFIX.length)) ?? []
+      : [];
+    if (pid === undefined) continue;
+    try {
+      await Deno.stat(`/proc/${pid}`);
+    } catch {
+      await run("ip", ["netns", "delete", name]);
+    }
+  }
+}
 
 /** Makes a namespace with its loopback link up. Needs root and iproute2. */
 export async function createTestNamespace(): Promise<TestNamespace> {
-  const name = `flanneld-test-${Deno.pid}-${++count}`;
+  if (count === 0) await removeLeftovers();
+  const name = `${PREFIX}${Deno.pid}-${++count}`;
   await run("ip", ["netns", "add", name]);
   try {
     await run("ip", ["-n", name, "link", "set", "lo", "up"]);
