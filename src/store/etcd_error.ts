@@ -82,8 +82,8 @@ export function fromGrpcError(error: unknown, endpoint: string): EtcdError {
   const { code, details } = error as { code?: unknown; details?: unknown };
   const text = typeof details === "string" && details !== "" ? details : describeError(error);
   const detail = text.replace(/^etcdserver: (mvcc: )?/, "");
-  const make = (kind: EtcdErrorKind, what = detail) =>
-    new EtcdError(kind, endpoint, what, { cause: error });
+  // Without a cause, whose text would follow the sentence that says the same in plain words.
+  const make = (kind: EtcdErrorKind, what = detail) => new EtcdError(kind, endpoint, what);
   switch (code) {
     case DEADLINE_EXCEEDED:
       return make("timeout", "no answer in time");
@@ -131,17 +131,15 @@ export function fromGrpcError(error: unknown, endpoint: string): EtcdError {
 
 /**
  * The failures of all members that were asked, as one error. Its kind is `not-served` if that is
- * what every member said that could be reached, and else that of the last one.
+ * what every member said that could be reached, and else that of the last one to say otherwise.
  */
 export function joinFailures(failures: readonly EtcdError[]): EtcdError {
-  const last = failures.at(-1)!;
   const reached = failures.filter(({ kind }) => kind !== "unreachable");
-  const decisive = reached.length > 0 && reached.every(({ kind }) => kind === "not-served")
-    ? reached.at(-1)!
-    : last;
+  const notServed = reached.length > 0 && reached.every(({ kind }) => kind === "not-served");
+  const decisive = failures.findLast(({ kind }) => notServed === (kind === "not-served"))!;
   const reasons = new Map(failures.map(({ endpoint, detail }) => [endpoint, detail]));
   if (reasons.size === 1) return decisive;
   const all = [...reasons].map(([endpoint, detail]) => `${endpoint}: ${detail}`).join("; at ");
   const [first] = reasons.keys();
-  return new EtcdError(decisive.kind, first!, all.slice(`${first}: `.length), { cause: decisive });
+  return new EtcdError(decisive.kind, first!, all.slice(`${first}: `.length));
 }

@@ -71,7 +71,12 @@ export function parseEtcdOptions(options: EtcdOptions): EtcdSettings {
     else if (!endpoints.some(({ url }) => url === endpoint.url)) endpoints.push(endpoint);
   }
 
-  const { caFile, certFile, keyFile, username, password } = options;
+  // A flag that was not given is an empty text upstream.
+  const caFile = options.caFile || undefined;
+  const certFile = options.certFile || undefined;
+  const keyFile = options.keyFile || undefined;
+  const username = options.username || undefined;
+  const { password } = options;
   if ((certFile === undefined) !== (keyFile === undefined)) {
     faults.push(
       certFile === undefined

@@ -54,8 +54,7 @@ etcdTest("EtcdV2Registry takes a snapshot when etcd has cleared the events", asy
   await set(server, "10.3.1.0-24", "goes");
   await using log = new WatchLog(registry, { signal });
   await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-  relay.freeze();
-  relay.cut();
+  relay.refuse();
   await log.until("the outage", ({ disconnected }) => disconnected);
   await server.ctl(["rm", `${SUBNETS}/10.3.1.0-24`], { signal, api: 2 });
   // etcd remembers the last 1,000 events of all keys.
@@ -64,8 +63,7 @@ etcdTest("EtcdV2Registry takes a snapshot when etcd has cleared the events", asy
       Array.from({ length: 50 }, (_, i) => writer.create(`k${from + i}`, "", 60, { signal })),
     );
   }
-  relay.thaw();
-  relay.cut();
+  relay.restore();
   await log.until("the second snapshot", ({ snapshots }) => snapshots === 2);
   assert.equal(log.map.size, 1_100);
   await set(server, "10.3.2.0-24", "later");
@@ -84,23 +82,6 @@ etcdTest("EtcdV2Registry sees that the directory was deleted, with all below it"
   assert.deepEqual(await registry.list({ signal }), []);
   await set(etcd.any, "10.3.3.0-24", "3");
   await log.until("the event", ({ map }) => map.has("10.3.3.0-24"));
-});
-
-etcdTest("EtcdV2Registry notices a connection that silently drops everything", async () => {
-  await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
-  using relay = new Relay(etcd.any.port);
-  await using registry = new EtcdV2Registry(settingsFor([relay.endpoint]));
-  await using log = new WatchLog(registry, { signal });
-  await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-  relay.freeze();
-  await set(etcd.any, "10.3.1.0-24", "unheard");
-  const startedAt = performance.now();
-  await log.until("the outage", ({ disconnected }) => disconnected, { timeoutMs: 45_000 });
-  const tookMs = performance.now() - startedAt;
-  assert(tookMs < 30_000, `noticed after ${tookMs} ms`);
-  relay.thaw();
-  await log.until("the event", ({ map }) => map.has("10.3.1.0-24"));
-  assert.equal(log.snapshots, 1);
 });
 
 etcdTest("EtcdV2Registry shows its user and password, and tells when they are wrong", async () => {

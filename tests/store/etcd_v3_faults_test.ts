@@ -92,14 +92,12 @@ etcdTest("EtcdV3Registry takes a snapshot after compaction during an outage", as
   await using log = new WatchLog(registry, { signal });
   await log.until("the snapshot", ({ map }) => map.size === 2);
 
-  relay.freeze();
-  relay.cut();
+  relay.refuse();
   await log.until("the outage", ({ disconnected }) => disconnected);
   await server!.ctl(["del", `${SUBNETS}10.3.2.0-24`], { signal });
   await put(server!, "10.3.3.0-24", "comes");
   await etcd.compact({ signal });
-  relay.thaw();
-  relay.cut();
+  relay.restore();
   await log.until("the second snapshot", ({ snapshots }) => snapshots === 2);
   assert.deepEqual([...log.map.keys()].sort(), ["10.3.1.0-24", "10.3.3.0-24"]);
   await put(server!, "10.3.4.0-24", "later");
@@ -115,8 +113,7 @@ etcdTest("EtcdV3Registry loses nothing of many events missed, cut off in between
   await using writer = new EtcdV3Registry(settingsFor(etcd.endpoints));
   await using log = new WatchLog(registry, { signal });
   await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-  relay.freeze();
-  relay.cut();
+  relay.refuse();
   await log.until("the outage", ({ disconnected }) => disconnected);
   const total = 3_500;
   for (let from = 0; from < total; from += 50) {
@@ -124,8 +121,7 @@ etcdTest("EtcdV3Registry loses nothing of many events missed, cut off in between
       return writer.create(`key-${from + i}`, "x".repeat(200), undefined, { signal });
     }));
   }
-  relay.thaw();
-  relay.cut();
+  relay.restore();
   // etcd sends at most 1,000 revisions at a time to a watch that lags: cut after each part.
   const parts: number[] = [];
   for (let seen = 0; seen < total;) {
@@ -138,24 +134,6 @@ etcdTest("EtcdV3Registry loses nothing of many events missed, cut off in between
   assert.equal(log.events.length, total, "each event came once");
   assert.equal(log.snapshots, 1);
   assert(parts.length > 1, `came in parts: ${parts}`);
-});
-
-etcdTest("EtcdV3Registry notices a connection that silently drops everything", async () => {
-  await using etcd = await EtcdServers.start({ signal });
-  const [server] = etcd.members;
-  using relay = new Relay(server!.port);
-  await using registry = new EtcdV3Registry(settingsFor([relay.endpoint]));
-  await using log = new WatchLog(registry, { signal });
-  await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-  relay.freeze();
-  await put(server!, "10.3.1.0-24", "unheard");
-  const startedAt = performance.now();
-  await log.until("the outage", ({ disconnected }) => disconnected, { timeoutMs: 45_000 });
-  const tookMs = performance.now() - startedAt;
-  assert(tookMs < 30_000, `noticed after ${tookMs} ms`);
-  relay.thaw();
-  await log.until("the event", ({ map }) => map.has("10.3.1.0-24"));
-  assert.equal(log.snapshots, 1);
 });
 
 etcdTest("EtcdV3Registry leaves a silent member for another one, without an outage", async () => {

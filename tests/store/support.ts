@@ -50,6 +50,7 @@ export class Relay implements Disposable {
   /** Where connections made from now on lead to. */
   targetPort: number;
   #frozen = false;
+  #refusing = false;
   #accepted = 0;
 
   constructor(targetPort: number, options: { hostname?: string } = {}) {
@@ -78,9 +79,15 @@ export class Relay implements Disposable {
     this.#frozen = true;
   }
 
-  /** New connections pass again; those from before stay silent. */
-  thaw(): void {
-    this.#frozen = false;
+  /** Closes all connections, and new ones at once. */
+  refuse(): void {
+    this.#refusing = true;
+    this.cut();
+  }
+
+  /** New connections pass again; those from before a freeze stay silent. */
+  restore(): void {
+    this.#frozen = this.#refusing = false;
   }
 
   /** Closes all connections. */
@@ -99,7 +106,8 @@ export class Relay implements Disposable {
       for await (const local of this.#listener) {
         this.#accepted++;
         this.#connections.add(local);
-        if (!this.#frozen) this.#join(local);
+        if (this.#refusing) close(local);
+        else if (!this.#frozen) this.#join(local);
       }
     } catch { /* closed */ }
   }

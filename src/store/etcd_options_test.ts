@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { ConfigError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { Secret } from "../secret.ts";
+import {
+  configKey,
+  type EtcdOptions,
+  joinPath,
+  parseEtcdOptions,
+  subnetsPrefix,
+} from "./etcd_options.ts";
+
+const log = {} as Logger; // not used by what is tested here
+
+function parse(options: Partial<EtcdOptions>) {
+  return parseEtcdOptions({ endpoints: ["http://127.0.0.1:2379"], log, ...options });
+}
+
+function faults(options: Partial<EtcdOptions>): readonly string[] {
+  try {
+    parse(options);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults;
+    throw error;
+  }
+  return [];
+}
+
+Deno.test("joinPath() cleans as Go's path.Join does", () => {
+  // The table is that of Go's path_test.go, where it applies.
+  const cases: readonly (readonly [readonly string[], string])[] = [
+    [[], ""],
+    [["a"], "a"],
+    [["a", "b"], "a/b"],
+    [["a", ""], "a"],
+    [["", "b"], "b"],
+    [["/", "a"], "/a"],
+    [["/", ""], "/"],
+    [["a/", "b"], "a/b"],
+    [["", ""], ""],
+    [["/coreos.com/network/", "config"], "/coreos.com/network/config"],
+    [["//coreos.com//./network", "config"], "/coreos.com/network/config"],
+    [["/a/b/../c", "d"], "/a/c/d"],
+    [["/../a", "b"], "/a/b"],
+    [["../a", "b"], "../a/b"],
+    [["a/../..", "b"], "../b"],
+    [["a/.."], "."],
+  ];
+  for (const [parts, joined] of cases) assert.equal(joinPath(...parts), joined, parts.join(" + "));
+});
+
+Deno.test("keys are those of upstream, whatever slashes the prefix has", () => {
+  for (const prefix of ["/coreos.com/network", "/coreos.com/network/", "//coreos.com/network"]) {
+    assert.equal(configKey(prefix), "/coreos.com/network/config");
+    assert.equal(subnetsPrefix(prefix), "/coreos.com/network/subnets/");
+  }
+  assert.equal(configKey("net"), "net/config");
+  assert.equal(configKey(""), "config");
+  assert.equal(subnetsPrefix("/"), "/subnets/");
+});
+
+Deno.test("parseEtcdOptions() takes endpoints as upstream's users write them", () => {
+  const { endpoints } = parse({
+    endpoints: ["http://127.0.0.1:4001", " https://Etcd.example:2379/", "10.0.0.5", "[::1]:2379"],
+  });
+  assert.deepEqual(endpoints, [
+    { url: "http://127.0.0.1:4001", secure: false, hostname: "127.0.0.1", port: 4001 },
+    { url: "https://etcd.example:2379", secure: true, hostname: "etcd.example", port: 2379 },
+    { url: "http://10.0.0.5:2379", secure: false, hostname: "10.0.0.5", port: 2379 },
+    { url: "http://[::1]:2379", secure: false, hostname: "::1", port: 2379 },
+  ]);
+  assert.equal(parse({ endpoints: ["http://a:1", "http://a:1/"] }).endpoints.length, 1);
+});
+
+Deno.test("parseEtcdOptions() refuses what it cannot use, and shows no password", () => {
+  assert.deepEqual(faults({ endpoints: [] }), ["no endpoint is given"]);
+  for (
+    const endpoint of [
+      "",
+      "ftp://a",
+      "unix:///run/etcd",
+      "http://a:0",
+      "http://a:65536",
+      "http://a/path",
+      "http://[::1",
+      "http://a b",
+      "http://",
+    ]
+  ) {
+    assert.equal(faults({ endpoints: [endpoint] }).length, 1, endpoint);
+  }
+  const [fault] = faults({ endpoints: ["http://me:s3cret@a:2379"] });
+  assert.match(fault!, /^endpoint 1 carries a user name/);
+  assert(!fault!.includes("s3cret"));
+  assert.deepEqual(faults({ certFile: "c" }), ["a client certificate is given without its key"]);
+  assert.deepEqual(faults({ keyFile: "k" }), ["a client key is given without its certificate"]);
+  assert.deepEqual(faults({ username: "u" }), ["a user name is given without a password"]);
+  assert.equal(faults({ password: new Secret("s3cret") }).length, 1);
+  assert.equal(faults({ endpoints: [], certFile: "c", username: "u" }).length, 3);
+});
+
+Deno.test("parseEtcdOptions() takes empty options for absent ones", () => {
+  const settings = parse({ caFile: "", certFile: "", keyFile: "", username: "" });
+  assert.deepEqual(settings.tls, {});
+  assert.equal(settings.credentials, undefined);
+  assert.deepEqual(settings.warnings, []);
+});
+
+Deno.test("parseEtcdOptions() warns of TLS files that are not used", () => {
+  assert.equal(parse({ caFile: "ca.pem" }).warnings.length, 1);
+  assert.deepEqual(parse({ endpoints: ["https://a"], caFile: "ca.pem" }).warnings, []);
+});

@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import type { EtcdSettings } from "../../src/store/etcd_options.ts";
+import { EtcdV2Registry } from "../../src/store/etcd_v2.ts";
+import { EtcdV3Registry } from "../../src/store/etcd_v3.ts";
+import type { Registry } from "../../src/store/registry.ts";
+import { EtcdServers } from "../support/etcd_process.ts";
+import { etcdTest, Relay, settingsFor } from "./support.ts";
+import { WatchLog } from "./watch_log.ts";
+
+const { signal } = new AbortController();
+
+/** A watch whose only connection falls silent: noticed, and nothing lost once it is back. */
+async function checkSilence(
+  etcd: EtcdServers,
+  RegistryClass: new (settings: EtcdSettings) => Registry,
+): Promise<void> {
+  using relay = new Relay(etcd.any.port);
+  await using registry = new RegistryClass(settingsFor([relay.endpoint]));
+  await using other = new RegistryClass(settingsFor(etcd.endpoints));
+  await using log = new WatchLog(registry, { signal });
+  await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+  relay.freeze();
+  await other.create("10.3.1.0-24", "unheard", 3600, { signal });
+  const startedAt = performance.now();
+  await log.until("the outage", ({ disconnected }) => disconnected, { timeoutMs: 45_000 });
+  const tookMs = performance.now() - startedAt;
+  assert(tookMs < 30_000, `noticed after ${tookMs} ms`);
+  relay.restore();
+  await log.until("the event", ({ map }) => map.has("10.3.1.0-24"));
+  assert.equal(log.snapshots, 1);
+  assert.equal(log.events.length, 1);
+}
+
+// Both at the same time, as each takes 20 seconds of waiting.
+etcdTest("etcd v3 and v2: a connection that silently drops everything is noticed", async () => {
+  await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
+  await Promise.all([checkSilence(etcd, EtcdV3Registry), checkSilence(etcd, EtcdV2Registry)]);
+});
