@@ -228,18 +228,16 @@ async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
         address !== undefined && vpcInfo.cidrs.some((cidr) => cidr.contains(address));
       const addresses = peers.map((peer) => peer.attributes.publicIp).filter(inVpc);
       const chosen: ChosenTables = await choice.forPeers(addresses, { signal });
-      const added = chosen.routeTableIds.filter((id) => !facts.routeTableIds.includes(id));
-      if (added.length > 0) {
-        log.info("Peers use further route tables", { tables: added.join(",") });
-      }
       routes.setScope({
         ...chosen,
         destinations: own.subnet.ipv4 === undefined ? [] : [own.subnet.ipv4],
       });
-      if (chosen.routeTableIds.join() !== facts.routeTableIds.join()) {
-        facts = { ...facts, routeTableIds: chosen.routeTableIds };
-      }
-      return facts;
+      const before = facts.routeTableIds;
+      if (before.join() === chosen.routeTableIds.join()) return facts;
+      log.info("The route tables that peers use have changed", {
+        tables: chosen.routeTableIds.join(","),
+      });
+      return facts = { ...facts, routeTableIds: chosen.routeTableIds };
     },
     async [Symbol.asyncDispose]() {
       await resources.disposeAsync();

@@ -62,11 +62,14 @@ const FIRST_SWEEP_MS = 2 * 60_000;
 /** A waiting host says so again after this. */
 const REMIND_MS = 5 * 60_000;
 
+/** While another host's write is under way, which the service reports in several ways. */
+const TURN = { initialMs: 2_500, maxMs: 20_000 };
+
 /** Upper bounds of waits by their cause, first and largest. */
 const WAITS: Readonly<Record<RetryCause, { initialMs: number; maxMs: number }>> = {
   // One write of the VPC takes seconds; with many hosts waiting, most tries are in vain.
-  task: { initialMs: 1_000, maxMs: 15_000 },
-  changing: { initialMs: 1_500, maxMs: 15_000 },
+  task: TURN,
+  changing: TURN,
   // Limits are counted per minute and account.
   throttled: { initialMs: 8_000, maxMs: 60_000 },
   busy: { initialMs: 2_000, maxMs: 30_000 },
@@ -256,13 +259,16 @@ export class RouteTable implements Table<CloudRoute> {
       : `create route ${target.destination} in ${target.routeTableId}`;
     const wait = new Waits(this.#options, goal);
     const token = new LogicalCreate();
-    for (;;) {
+    for (let looks = 1;; looks++) {
       let actual: CloudRoute | undefined;
-      try {
-        actual = await this.#read(target.routeTableId, target.destination, options);
-      } catch (error) {
-        await wait.after(error, options);
-        continue;
+      // The list has just found nothing there; should that be wrong, the create is refused.
+      if (looks > 1 || change.op !== "add") {
+        try {
+          actual = await this.#read(target.routeTableId, target.destination, options);
+        } catch (error) {
+          await wait.after(error, options);
+          continue;
+        }
       }
       const step = change.op === "remove"
         ? stepAway(actual, this.#owner())
@@ -366,10 +372,9 @@ export class RouteTable implements Table<CloudRoute> {
           throw new Error(tableFull(used, thrown), { cause: thrown });
         }
         await wait.after(thrown, options);
-        // Such an answer may also mean that it is our own entry which changes.
-        if (thrown.outcomeUnknown || (reaction.do === "retry" && reaction.cause === "changing")) {
-          return;
-        }
+        // It may be our own entry that changes; one that is to be created is not there yet.
+        const ours = reaction.do === "retry" && reaction.cause === "changing" && write !== "create";
+        if (thrown.outcomeUnknown || ours) return;
       }
     }
   }
@@ -406,7 +411,8 @@ class Waits {
   readonly goal: string;
   readonly #options: Required<RouteTableOptions>;
   readonly #startedAt: number;
-  readonly #causes = new Map<RetryCause, { readonly backoff: Backoff; readonly since: number }>();
+  /** By the bounds of the wait: causes that share them count as one. */
+  readonly #causes = new Map<object, { readonly backoff: Backoff; readonly since: number }>();
   readonly #poll: Backoff;
   #saidAt = -Infinity;
 
@@ -437,11 +443,11 @@ class Waits {
     if (!(error instanceof AliApiError) || error.reaction.do !== "retry") throw this.failure(error);
     const { cause, budgetSeconds } = error.reaction;
     const now = this.#options.now();
-    let known = this.#causes.get(cause);
+    let known = this.#causes.get(WAITS[cause]);
     if (known === undefined) {
       const backoff = new Backoff({ ...WAITS[cause], random: this.#options.random });
       known = { backoff, since: now };
-      this.#causes.set(cause, known);
+      this.#causes.set(WAITS[cause], known);
     }
     if (now - known.since > budgetSeconds * 1000 || now - this.#startedAt > PATIENCE_MS) {
       throw this.failure(error);
