@@ -19,6 +19,7 @@ import { Buffer } from "node:buffer";
 import { OperatorError } from "../errors.ts";
 import { EtcdError, fromGrpcError } from "./etcd_error.ts";
 import { configKey, type Endpoint, type EtcdSettings } from "./etcd_options.ts";
+import { keepFirstHttp2Bytes } from "./http2_workaround.ts";
 import { describeTlsError, readTlsFiles } from "./tls_files.ts";
 import { Http2RefusedError, openTlsTunnel, type TlsTunnel } from "./tls_tunnel.ts";
 
@@ -351,6 +352,7 @@ export class EtcdConnection implements Disposable {
 
 /** etcd3, loaded when first asked for: 100 ms and 40 MB that another store need not pay. */
 export function loadEtcd3(): Promise<typeof import("etcd3")> {
+  keepFirstHttp2Bytes();
   return import("etcd3");
 }
 

@@ -1,0 +1,38 @@
+import http2 from "node:http2";
+import type { Socket } from "node:net";
+
+/** HTTP/2 sessions over a given socket keep the first bytes from this version of Deno on. */
+const FIRST_RIGHT_MINOR = 9;
+
+let applied = false;
+
+/**
+ * Deno before 2.9 loses what a server sends before `http2.connect()` takes a socket over. grpc-js
+ * hands over a socket that is connected already, etcd greets at once, and so about every second
+ * connection hung for ever. There, this makes `http2.connect()` open the socket itself: same peer,
+ * plain HTTP only. The one that grpc-js opened is kept until the session stands, since its end
+ * would end the session, and then closed.
+ *
+ * To be called before grpc-js makes its first connection. Does nothing where Deno is right.
+ */
+export function keepFirstHttp2Bytes(): void {
+  const [major = 0, minor = 0] = Deno.version.deno.split(".").map(Number);
+  if (applied || major > 2 || (major === 2 && minor >= FIRST_RIGHT_MINOR)) return;
+  applied = true;
+  const connect = http2.connect as (...args: unknown[]) => http2.ClientHttp2Session;
+  const patched = (authority: unknown, options?: unknown, listener?: unknown) => {
+    const given = options as http2.ClientSessionOptions | undefined;
+    if (!given?.createConnection || !String(authority).startsWith("http:")) {
+      return connect(authority, options, listener);
+    }
+    const { createConnection, ...rest } = given;
+    const socket = createConnection(new URL(String(authority)), given) as Socket;
+    const { remoteAddress = "", remotePort } = socket;
+    const host = remoteAddress.includes(":") ? `[${remoteAddress}]` : remoteAddress;
+    const session = connect(`http://${host}:${remotePort}`, rest, listener);
+    session.once("remoteSettings", () => socket.destroy());
+    session.once("close", () => socket.destroy());
+    return session;
+  };
+  (http2 as { connect: unknown }).connect = patched;
+}
