@@ -92,10 +92,19 @@ export class Host {
     return this.#pods;
   }
 
-  /** Prepares an instance that forwards packets, as the guide tells its owner to. */
+  /**
+   * Prepares an instance that forwards packets, as the guide tells its owner to; to be called
+   * before it is connected.
+   */
   async open(options: { signal: AbortSignal }): Promise<void> {
     await Deno.mkdir(this.directory, { recursive: true, mode: 0o700 });
-    await this.namespace.sysctl({ "net/ipv4/ip_forward": "1" }, options);
+    await this.namespace.sysctl({
+      "net/ipv4/ip_forward": "1",
+      // Nobody else can have an address here; without the wait, the host's state is settled at once.
+      ...(hasIpv6()
+        ? { "net/ipv6/conf/all/accept_dad": "0", "net/ipv6/conf/default/accept_dad": "0" }
+        : {}),
+    }, options);
   }
 
   /** Starts the daemon, whose flags are the lab's followed by the given ones. */
@@ -185,5 +194,13 @@ export class Host {
     for (const pod of pods) await this.#set.remove(pod.namespace);
     if (this.#podSubnet) await this.namespace.ip(["link del cni0"], options);
     this.#podSubnet = undefined;
+  }
+}
+
+function hasIpv6(): boolean {
+  try {
+    return Deno.statSync("/proc/sys/net/ipv6").isDirectory;
+  } catch {
+    return false;
   }
 }

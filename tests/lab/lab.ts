@@ -63,13 +63,6 @@ export async function openLab(options: LabOptions): Promise<Lab> {
     namespace: rest[plan.hosts.length + index]!,
   }));
 
-  const router = new VpcRouter(routerNamespace!);
-  await router.open([METADATA_ADDRESS, API_ADDRESS], { signal });
-  await router.connect([
-    ...plan.hosts.map(({ port }, index) => ({ port, namespace: hostNamespaces[index]! })),
-    ...etcdMachines,
-  ], { signal });
-
   const cluster = stack.use(new EtcdCluster(etcdMachines, set.directory, etcd || {}));
   const hosts = plan.hosts.map((identity, index) =>
     new Host(identity, hostNamespaces[index]!, set, {
@@ -84,6 +77,16 @@ export async function openLab(options: LabOptions): Promise<Lab> {
         : { ACCESS_KEY_ID: accessKey.id, ACCESS_KEY_SECRET: accessKey.secret },
     })
   );
+  const router = new VpcRouter(routerNamespace!);
+  await settleAll([
+    router.open([METADATA_ADDRESS, API_ADDRESS], { signal }),
+    ...hosts.map((host) => host.open({ signal })),
+  ]);
+  await router.connect([
+    ...plan.hosts.map(({ port }, index) => ({ port, namespace: hostNamespaces[index]! })),
+    ...etcdMachines,
+  ], { signal });
+
   const [cloud] = await settleAll([
     cloudOptions === false ? undefined : RunningCloud.start({
       config: planCloud(plan, accessKey, cloudOptions),
@@ -93,7 +96,6 @@ export async function openLab(options: LabOptions): Promise<Lab> {
       signal,
     }).then((cloud) => stack.use(cloud)),
     cluster.start({ signal }),
-    ...hosts.map((host) => host.open({ signal })),
   ]);
   return new Lab({ plan, set, router, hosts, cluster, cloud, accessKey }, stack.move());
 }
