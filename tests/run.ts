@@ -33,7 +33,7 @@ Runs all tests, or those of the files and directories given.
 `;
 
 /** Test files that neither make namespaces nor load the machine. */
-const PARALLEL = /^(?:src|ffi|dist|tests\/simulator|tests\/support)\/|^tests\/[^/]+$/;
+const PARALLEL = /^(?:src|ffi|tests\/simulator|tests\/support)\/|^tests\/[^/]+$/;
 
 interface Options {
   readonly filter: string | undefined;
