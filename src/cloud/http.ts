@@ -2,6 +2,7 @@ import { Buffer } from "node:buffer";
 import http from "node:http";
 import https from "node:https";
 import { deadline } from "../util/time.ts";
+import { onBrokenBody } from "./broken_body.ts";
 
 /** Options of {@linkcode httpRequest}. */
 export interface HttpRequestOptions {
@@ -37,6 +38,8 @@ export async function httpRequest(url: string, options: HttpRequestOptions): Pro
   const { maxBytes = 65_536, timeoutMs } = options;
   using limit = deadline(timeoutMs, options);
   limit.signal.throwIfAborted();
+  let cutShort = () => {};
+  using _broken = onBrokenBody(() => cutShort());
   const target = new URL(url);
   const module = target.protocol === "https:" ? https : http;
   let stop = () => {};
@@ -56,6 +59,7 @@ export async function httpRequest(url: string, options: HttpRequestOptions): Pro
         reject(limit.signal.reason);
         request.destroy();
       };
+      cutShort = () => reject(new Error("the answer was cut short"));
       limit.signal.addEventListener("abort", stop, { once: true });
       request.on("error", reject);
       request.on("response", (response) => {
@@ -69,7 +73,7 @@ export async function httpRequest(url: string, options: HttpRequestOptions): Pro
           } else chunks.push(chunk);
         });
         response.on("error", reject);
-        response.on("aborted", () => reject(new Error("the answer was cut short")));
+        response.on("aborted", cutShort);
         response.on("end", () => {
           const text = new TextDecoder().decode(Buffer.concat(chunks));
           resolve({ status: response.statusCode ?? 0, text });

@@ -354,6 +354,13 @@ Deno.test("what no host can use is refused before anything is written", async (t
       /AccessKey is wrong/,
     );
   });
+  await t.step("an instance of the classic network", async () => {
+    await using simulator = await start();
+    await using metadata = cannedServer(({ path }) =>
+      path.endsWith("/region-id") ? new Response("cn-hangzhou") : new Response("", { status: 404 })
+    );
+    await refused(simulator, { metadataEndpoint: metadata.url }, /not in a VPC/);
+  });
   await t.step("no credentials at all", async () => {
     await using simulator = await start();
     await refused(

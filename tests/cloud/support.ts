@@ -40,6 +40,8 @@ export interface OpenOnOptions {
   readonly backend?: Readonly<Record<string, unknown>>;
   readonly network?: Prefix;
   readonly env?: Readonly<Record<string, string>>;
+  /** @default the simulator's, as the instance sees it */
+  readonly metadataEndpoint?: string;
   readonly log?: LineLog;
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
@@ -55,7 +57,7 @@ export function openOn(simulator: Simulator, options: OpenOnOptions = {}): Promi
       vpc: simulator.vpcEndpoint,
       ecs: simulator.ecsEndpoint,
       sts: simulator.stsEndpoint,
-      metadata: simulator.metadataEndpoint(instanceId),
+      metadata: options.metadataEndpoint ?? simulator.metadataEndpoint(instanceId),
     },
     env: (name) => env[name],
     log,

@@ -1,6 +1,7 @@
 import type RPCClient from "@alicloud/pop-core/lib/rpc.js";
 import * as v from "valibot";
 import { abortable } from "../../util/abortable.ts";
+import { onBrokenBody } from "../broken_body.ts";
 import type { RateLimiter } from "../rate_limiter.ts";
 import type { Credentials, CredentialsProvider } from "./credentials.ts";
 import { AliApiError, type Reaction } from "./errors.ts";
@@ -85,6 +86,8 @@ class PopRpc implements Rpc {
   readonly #Client: PopClientConstructor;
   readonly #agent: { destroy(): void };
   readonly #lifetime = new AbortController();
+  /** A call that was given up may break afterwards. */
+  readonly #broken = onBrokenBody(() => {});
 
   constructor(options: RpcOptions, Client: PopClientConstructor) {
     this.#options = { connectTimeoutMs: 5_000, timeoutMs: 20_000, ...options };
@@ -96,6 +99,7 @@ class PopRpc implements Rpc {
   [Symbol.asyncDispose](): Promise<void> {
     this.#lifetime.abort(new Error(`The client of ${this.service} is closed`));
     this.#agent.destroy();
+    this.#broken[Symbol.dispose]();
     return Promise.resolve();
   }
 
@@ -159,6 +163,7 @@ class PopRpc implements Rpc {
       () => call.abort(new DOMException(`No answer within ${timeoutMs} ms`, "TimeoutError")),
       connectTimeoutMs + timeoutMs,
     );
+    using _broken = onBrokenBody(() => call.abort(new Error("The answer was cut short")));
     const client = this.#client(() =>
       Promise.resolve({
         accessKeyId: credentials.accessKeyId.reveal(),

@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import { chooseEndpoint, endpointHosts, normalizeEndpoint } from "./endpoints.ts";
+
+Deno.test("endpointHosts() prefers the name inside the VPC and knows odd public ones", () => {
+  assert.deepEqual(endpointHosts("vpc", "cn-beijing"), [
+    "vpc-vpc.cn-beijing.aliyuncs.com",
+    "vpc.cn-beijing.aliyuncs.com",
+  ]);
+  assert.equal(endpointHosts("vpc", "cn-hangzhou")[1], "vpc.aliyuncs.com");
+  assert.equal(endpointHosts("ecs", "cn-hangzhou")[1], "ecs-cn-hangzhou.aliyuncs.com");
+  assert.equal(endpointHosts("sts", "cn-hangzhou")[1], "sts.cn-hangzhou.aliyuncs.com");
+});
+
+Deno.test("chooseEndpoint() takes the public name where the other is unknown", async () => {
+  const asked: string[] = [];
+  const known = (names: readonly string[]) => (host: string) => {
+    asked.push(host);
+    return names.includes(host) ? Promise.resolve() : Promise.reject(new Error("ENOTFOUND"));
+  };
+  const inside = "ecs-vpc.cn-x.aliyuncs.com";
+  assert.equal(await chooseEndpoint("ecs", "cn-x", known([inside])), `https://${inside}`);
+  assert.equal(await chooseEndpoint("ecs", "cn-x", known([])), "https://ecs.cn-x.aliyuncs.com");
+  assert.deepEqual(asked, [inside, inside]);
+});
+
+Deno.test("normalizeEndpoint() adds the scheme and drops the trailing slash", () => {
+  assert.equal(normalizeEndpoint("vpc.example.com"), "https://vpc.example.com");
+  assert.equal(normalizeEndpoint("127.0.0.1:8080/"), "https://127.0.0.1:8080");
+  assert.equal(normalizeEndpoint("100.100.100.200", "http"), "http://100.100.100.200");
+  assert.equal(normalizeEndpoint("http://[fd00::1]:80/api/"), "http://[fd00::1]/api");
+  for (
+    const bad of ["", "ftp://x", "https://user:pass@x", "https://x/?a=b", "https://x/#y", "a b"]
+  ) {
+    assert.throws(() => normalizeEndpoint(bad), SyntaxError, bad);
+  }
+});
