@@ -8,6 +8,7 @@ import { CloudApiError } from "../../src/cloud/cloud_api_error.ts";
 import { Prefix } from "../../src/net/mod.ts";
 import { redact } from "../../src/secret.ts";
 import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
+import { cannedServer } from "../support/canned_server.ts";
 import { type CloudConfig, type Simulator, startSimulator } from "../simulator/mod.ts";
 import {
   fastClock,
