@@ -8,6 +8,7 @@ import {
   countCalls,
   foreignOf,
   mark,
+  note,
   openCloudLab,
   startAll,
   subnetOf,
@@ -55,7 +56,7 @@ labTest(
     await lab.ensurePods(1, { signal });
     await assertPodsReachable(lab, { signal });
     const start = await callsSince(lab, 0, first);
-    console.log(`calls of one host's first start (${start.length}): ${countCalls(start)}`);
+    note(`calls of one host's first start (${start.length}): ${countCalls(start)}`);
     assert.ok(start.length <= 20, countCalls(start));
 
     // From now on every packet counts, and every call.
@@ -75,7 +76,7 @@ labTest(
     assert.ok(sent > 100, `${sent} packets were sent`);
     assert.equal(lost, 0, `${lost} of ${sent} packets were lost`);
     const restart = await callsSince(lab, from, first);
-    console.log(`calls of one host's restart (${restart.length}): ${countCalls(restart)}`);
+    note(`calls of one host's restart (${restart.length}): ${countCalls(restart)}`);
     assert.deepEqual(writesAmong(await callsSince(lab, from)), []);
     assert.deepEqual(restart.filter(({ params }) => params["DryRun"] === "true"), []);
     assert.ok(restart.length <= 10, countCalls(restart));

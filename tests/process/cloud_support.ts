@@ -274,3 +274,29 @@ export async function lastWords(
   assert.equal(errors.length, 1, `one clear line, not:\n${daemon.process.tail()}`);
   return errors[0]!;
 }
+
+/** Tells whoever runs the tests a number worth knowing. */
+export function note(text: string): void {
+  Deno.stdout.writeSync(new TextEncoder().encode(`${text}\n`));
+}
+
+/** One thing that happens to a host; given the host and its key, if it has one of its own. */
+export type Scenario = (host: Host) => Promise<void>;
+
+/** Runs scenarios side by side, each on a host of its own; says by title which have failed. */
+export async function together(
+  lab: Lab,
+  scenarios: Readonly<Record<string, Scenario>>,
+): Promise<void> {
+  const entries = Object.entries(scenarios);
+  assert.equal(lab.hosts.length, entries.length, "a host for each scenario");
+  const outcomes = await Promise.allSettled(
+    entries.map(([, scenario], index) => scenario(lab.hosts[index]!)),
+  );
+  const failures = outcomes.flatMap((outcome, index) =>
+    outcome.status === "fulfilled"
+      ? []
+      : [new Error(`${entries[index]![0]} (host${index + 1})`, { cause: outcome.reason })]
+  );
+  if (failures.length > 0) throw new AggregateError(failures, "Some scenarios failed");
+}
