@@ -1,16 +1,13 @@
 /** Keys, roles, rights and metadata, from a host's point of view. */
 import assert from "node:assert/strict";
-import { type Host, labTest, RAM_ROLE } from "../lab/mod.ts";
+import { type Host, labTest } from "../lab/mod.ts";
 import type { CloudConfig } from "../simulator/config.ts";
 import { eventually } from "../support/eventually.ts";
 import { linesOf } from "./support.ts";
 import {
   assertRightRoutes,
   callsSince,
-  countCalls,
-  healed,
   lastWords,
-  mark,
   openCloudLab,
   type Scenario,
   statusSays,
@@ -49,7 +46,6 @@ function withKeys(config: CloudConfig): CloudConfig {
         allow: NEEDED.filter((each) => each !== action),
       })),
     ],
-    roles: [{ name: RAM_ROLE, allow: NEEDED, lifetimeMs: 12_000, renewBeforeMs: 7_000 }],
   };
 }
 
@@ -173,49 +169,5 @@ labTest(
     await together(lab, scenarios);
     await assertRightRoutes(lab, [...ready]);
     assert.equal((await lab.leases({ signal })).size, ready.size, "who gave up has left no lease");
-  },
-);
-
-labTest(
-  "a role's keys come by token only, rotate without a failed call, and may be revoked",
-  async ({ signal }) => {
-    await using lab = await openCloudLab({
-      signal,
-      hosts: 1,
-      cloud: {
-        ramRole: true,
-        customise: (config) => ({
-          ...withKeys(config),
-          instances: config.instances!.map((each) => ({ ...each, httpTokens: "required" })),
-        }),
-      },
-    });
-    const { control } = lab.cloud;
-    const [host] = lab.hosts;
-    const daemon = await host!.startDaemon({ env: { ACCESS_KEY_ID: "", ACCESS_KEY_SECRET: "" } });
-    await daemon.ready({ signal });
-    const keys = await eventually(async () => {
-      const used = new Set((await callsSince(lab, 0)).map(({ accessKeyId }) => accessKeyId));
-      return used.size >= 4 && used;
-    }, { signal, title: "the fourth pair of keys", timeoutMs: 60_000 });
-    assert.ok([...keys].every((id) => id.startsWith("STS.")));
-    const calls = await callsSince(lab, 0);
-    const failed = calls.filter(({ code }) => code !== "OK" && code !== "DryRunOperation");
-    assert.deepEqual(countCalls(failed), "");
-    const metadata = (await control.requests()).filter(({ service }) => service === "metadata");
-    assert.ok(metadata.some(({ action, code }) => /api\/token/.test(action) && code === "OK"));
-    assert.deepEqual(metadata.filter(({ code }) => code !== "OK"), []);
-
-    const from = await mark(lab);
-    await control.rotateRole(RAM_ROLE, { revoke: true });
-    const { subnet } = await host!.readSubnetEnv();
-    await control.deleteRoute({
-      routeTableId: "vtb-bp1lab",
-      destination: subnet.prefix.toString(),
-    });
-    await healed(lab, host!, { signal });
-    const refused = (await callsSince(lab, from)).filter(({ code }) => code !== "OK");
-    assert.ok(refused.length <= 1, `renewed once, at once: ${countCalls(refused)}`);
-    assert.deepEqual(linesOf(daemon, / (WARN|ERROR) /), []);
   },
 );
