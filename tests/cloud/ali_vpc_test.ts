@@ -286,6 +286,38 @@ Deno.test("stale entries of tables that are no longer used are found, by and by"
   assert.equal(entries(simulator).length, 1);
 });
 
+Deno.test("our vSwitch bound to another table takes our route with it", async () => {
+  await using simulator = await start();
+  let hurryMs = 0;
+  const now = () => Date.now() + hurryMs;
+  const delay = () => Promise.resolve();
+  await using cloud = await openOn(simulator, { clock: { now, delay } });
+  await round(cloud, OWN);
+  simulator.cloud.bindVSwitch(EXAMPLE.vSwitchIds[0], "vtb-spare-3");
+  hurryMs += 30 * 60_000;
+  assert((await round(cloud, OWN)).inSync);
+  assert.deepEqual(cloud.facts.routeTableIds, ["vtb-spare-3"]);
+  assert.equal(entries(simulator, "vtb-spare-3").length, 1);
+  hurryMs += 2 * 3_600_000;
+  for (let n = 0; n < 20; n++) await round(cloud, OWN);
+  assert.deepEqual(entries(simulator), [], "nobody looks there for us any more");
+});
+
+Deno.test("a table that cannot be read is not written blindly", async () => {
+  await using simulator = await start();
+  await using cloud = await openOn(simulator);
+  const peer = lease("10.24.9.0/24", "192.168.2.13");
+  assert((await round(cloud, OWN, { peers: [peer] })).inSync);
+  const since = simulator.requests.length;
+  simulator.cloud.addFault({
+    match: { action: "DescribeRouteEntryList" },
+    times: 1,
+    effect: { kind: "error", status: 400, code: "Throttling.User" },
+  });
+  assert((await round(cloud, OWN, { peers: [peer] })).inSync);
+  assert.deepEqual(writes(simulator.requests.slice(since)), []);
+});
+
 Deno.test("what no host can use is refused before anything is written", async (t) => {
   await t.step("overlap with the VPC's blocks", async () => {
     await using simulator = await start();

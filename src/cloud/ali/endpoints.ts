@@ -1,4 +1,5 @@
 import { lookup } from "node:dns/promises";
+import { OperatorError } from "../../errors.ts";
 
 /** The services that are called. */
 export type Product = "vpc" | "ecs" | "sts";
@@ -31,16 +32,16 @@ export function endpointHosts(product: Product, regionId: string): readonly [str
 /**
  * `text` as a base URL without trailing slash; `scheme` is for text that names none.
  *
- * @throws {SyntaxError} If that gives no http or https URL.
+ * @throws {OperatorError} If that gives no http or https URL.
  */
 export function normalizeEndpoint(text: string, scheme: "http" | "https" = "https"): string {
   const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `${scheme}://${text}`);
-  if (url === null) throw new SyntaxError(`Cannot use endpoint "${text}": it is no URL`);
+  if (url === null) throw new OperatorError(`Cannot use endpoint "${text}": it is no URL`);
   if (url.protocol !== "https:" && url.protocol !== "http:") {
-    throw new SyntaxError(`Cannot use endpoint "${text}": it must be an http or https URL`);
+    throw new OperatorError(`Cannot use endpoint "${text}": it must be an http or https URL`);
   }
   if (url.username !== "" || url.search !== "" || url.hash !== "") {
-    throw new SyntaxError(`Cannot use endpoint: user, query and fragment are not allowed in it`);
+    throw new OperatorError("Cannot use endpoint: user, query and fragment are not allowed in it");
   }
   return `${url.protocol}//${url.host}${url.pathname.replace(/\/+$/, "")}`;
 }

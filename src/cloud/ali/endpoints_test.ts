@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { OperatorError } from "../../errors.ts";
 import { chooseEndpoint, endpointHosts, normalizeEndpoint } from "./endpoints.ts";
 
 Deno.test("endpointHosts() prefers the name inside the VPC and knows odd public ones", () => {
@@ -31,6 +32,6 @@ Deno.test("normalizeEndpoint() adds the scheme and drops the trailing slash", ()
   for (
     const bad of ["", "ftp://x", "https://user:pass@x", "https://x/?a=b", "https://x/#y", "a b"]
   ) {
-    assert.throws(() => normalizeEndpoint(bad), SyntaxError, bad);
+    assert.throws(() => normalizeEndpoint(bad), OperatorError, bad);
   }
 });

@@ -194,7 +194,9 @@ async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
     ...clock,
   });
   // Tells early what will be in the way.
-  if (config.sourceDestCheck === "disable") await sourceDestCheck.list({ signal });
+  if (config.sourceDestCheck === "disable") {
+    await patience.call(() => sourceDestCheck.list({ signal }));
+  }
   const routes = new RouteTable({ vpc, network, instanceId, log, ...clock });
 
   let facts: AliVpcInstance = {

@@ -97,6 +97,8 @@ export class RouteTable implements Table<CloudRoute> {
   #scope: RouteTableScope = { routeTableIds: [], otherTableIds: [], destinations: [] };
   #sweepAt: number;
   #unswept = new Set<string>();
+  /** Tables that the last `list` left out. */
+  readonly #unread = new Set<string>();
   #acceptUnnamed = false;
   /** Re-pointing in place is denied or unknown here: delete and create instead. */
   #modifyUnusable = false;
@@ -121,6 +123,7 @@ export class RouteTable implements Table<CloudRoute> {
     const found: CloudRoute[] = [];
     const faults: unknown[] = [];
     const { routeTableIds, destinations } = this.#scope;
+    this.#unread.clear();
     for (const routeTableId of routeTableIds) {
       try {
         const named = await this.#listNamed(routeTableId, options);
@@ -136,6 +139,7 @@ export class RouteTable implements Table<CloudRoute> {
           table: routeTableId,
           error: describeError(error),
         });
+        this.#unread.add(routeTableId);
         faults.push(error);
       }
     }
@@ -262,7 +266,7 @@ export class RouteTable implements Table<CloudRoute> {
     for (let looks = 1;; looks++) {
       let actual: CloudRoute | undefined;
       // The list has just found nothing there; should that be wrong, the create is refused.
-      if (looks > 1 || change.op !== "add") {
+      if (looks > 1 || change.op !== "add" || this.#unread.has(target.routeTableId)) {
         try {
           actual = await this.#read(target.routeTableId, target.destination, options);
         } catch (error) {
@@ -301,7 +305,7 @@ export class RouteTable implements Table<CloudRoute> {
       await vpc.modifyRouteEntry(entryId, { name }, options);
     } catch (error) {
       options.signal.throwIfAborted();
-      if (error instanceof AliApiError && error.reaction.do === "stop") {
+      if (isUnavailable(error)) {
         this.#acceptUnnamed = true;
         log.warn("Cannot name a route entry as flanneld's own; it is used as it is", {
           error: error.message,
@@ -360,7 +364,7 @@ export class RouteTable implements Table<CloudRoute> {
           await wait.poll("settling", options);
           return;
         }
-        if (reaction.do === "stop" && write === "modify") {
+        if (write === "modify" && isUnavailable(thrown)) {
           this.#modifyUnusable = true;
           log.warn("Cannot re-point a route entry in place; it is deleted and created anew", {
             error: thrown.message,
@@ -389,6 +393,12 @@ export class RouteTable implements Table<CloudRoute> {
     if (sent === undefined || this.#options.now() - sent.at > LIST_LAG_MS) return false;
     return sent.write === step.do || (sent.write === "delete" && step.do === "modify");
   }
+}
+
+/** Whether an action is denied or unknown here, whatever it is asked to do. */
+function isUnavailable(error: unknown): error is AliApiError {
+  return error instanceof AliApiError && error.reaction.do === "stop" &&
+    (error.reaction.cause === "denied" || error.reaction.cause === "request");
 }
 
 /** The token that makes all tries of one create one create (64 ASCII characters at most). */

@@ -123,7 +123,7 @@ export class TableChoice {
     addresses: readonly Address[],
     options: { signal: AbortSignal },
   ): Promise<void> {
-    if (this.#isStale(this.#tables?.at, TABLES_STALE_MS)) await this.#listTables(options);
+    if (this.#isStale(this.#tables?.at, TABLES_STALE_MS)) await this.#lookAgain(options);
     const tables = (this.#tables?.list ?? []).filter((table) => table.associateType === "VSwitch");
     const known = new Set(tables.map((table) => table.id));
     for (const id of this.#further) if (!known.has(id)) this.#further.delete(id);
@@ -145,6 +145,18 @@ export class TableChoice {
         tables.find((each) => each.vSwitchIds.includes(vSwitch.id))?.id;
       if (table !== undefined && known.has(table) && !own.has(table)) this.#further.add(table);
     }
+  }
+
+  /** Tables come and go, and an operator may bind our own vSwitch to another one. */
+  async #lookAgain(options: { signal: AbortSignal }): Promise<void> {
+    const { vpc, vSwitchId, log } = this.#options;
+    const tables = (await this.#listTables(options))
+      .filter((table) => table.associateType === "VSwitch");
+    const bound = await boundTable(vpc, vSwitchId, tables, options);
+    if (bound === undefined || this.#own.some((table) => table.id === bound.id)) return;
+    log.info("This instance's vSwitch is bound to another route table now", { table: bound.id });
+    this.#own = [bound];
+    this.#further.delete(bound.id);
   }
 
   #isStale(at: number | undefined, afterMs: number): boolean {
