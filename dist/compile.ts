@@ -38,7 +38,22 @@ export const PERMISSIONS = [
 /** Smaller young generation: an idle daemon makes little garbage, and 1,000 nodes run it. */
 const V8_FLAGS = "--max-semi-space-size=1";
 
+/**
+ * Entry points and where each is bundled to. One file in place of a hundred spares about 8 MB and
+ * a quarter of the start-up time.
+ */
+const BUNDLES = [["main.ts", "main.js"]] as const;
+
+/**
+ * Packages that are carried as they are: loaded late or never, and they read files of their own
+ * (etcd3 its .proto files) or are CommonJS with dynamic requires.
+ */
+const CARRIED_PACKAGES = ["etcd3", "@alicloud/pop-core"];
+
 const root = join(import.meta.dirname!, "..");
+
+/** Same depth below the root as the sources, whose relative URLs so stay right. */
+const cache = join(root, "dist", "cache");
 
 if (import.meta.main) Deno.exit(await main());
 
@@ -51,6 +66,17 @@ async function main(): Promise<number> {
   const compiler = await findCompiler();
   const check = await run(Deno.execPath(), ["check", "--quiet", join(root, "main.ts")]);
   if (check !== 0) return check;
+  const config = await writeRuntimeConfig();
+  for (const [source, bundle] of BUNDLES) {
+    const code = await run(Deno.execPath(), [
+      "bundle",
+      "--quiet",
+      ...CARRIED_PACKAGES.flatMap((name) => ["--external", name]),
+      `--output=${join(cache, bundle)}`,
+      join(root, source),
+    ]);
+    if (code !== 0) return code;
+  }
   const code = await run(compiler[0]!, [
     ...compiler.slice(1),
     "compile",
@@ -59,11 +85,11 @@ async function main(): Promise<number> {
     "--no-check", // done above, by the pinned version
     ...PERMISSIONS,
     `--v8-flags=${V8_FLAGS}`,
-    `--config=${await writeRuntimeConfig()}`,
+    `--config=${config}`,
     "--no-lock", // it was checked against deno.lock just before
     ...LIBNL_SONAMES.flatMap((soname) => ["--include", libraryCopy(soname)]),
     `--output=${values.output}`,
-    join(root, "main.ts"),
+    join(cache, "main.js"),
   ]);
   if (code !== 0) return code;
   await report(values.output);
@@ -71,7 +97,7 @@ async function main(): Promise<number> {
 }
 
 /**
- * Writes deno.json anew with only those packages that the daemon imports, and answers its path:
+ * Writes deno.json anew with only those packages that the bundle imports, and answers its path:
  * all that the config names is carried inside, which would double the size and the start-up time.
  */
 async function writeRuntimeConfig(): Promise<string> {
@@ -86,10 +112,10 @@ async function writeRuntimeConfig(): Promise<string> {
     modules.flatMap((module: { npmPackage?: string }) => module.npmPackage ?? []),
   );
   const config = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
-  const imports = Object.entries<string>(config.imports).filter(([, target]) =>
-    packages.has(target.replace(/^npm:/, ""))
+  const imports = Object.entries<string>(config.imports).filter(([name, target]) =>
+    CARRIED_PACKAGES.includes(name) && packages.has(target.replace(/^npm:/, ""))
   );
-  const path = join(root, "dist", "cache", "deno.json");
+  const path = join(cache, "deno.json");
   const { version } = config;
   const runtime = { version, nodeModulesDir: "none", imports: Object.fromEntries(imports) };
   await Deno.writeTextFile(path, JSON.stringify(runtime));

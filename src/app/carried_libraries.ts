@@ -7,26 +7,41 @@ export const LIBRARY_DIRECTORY = new URL("../../dist/cache/lib/", import.meta.ur
 export const LIBNL_SONAMES = ["libnl-3.so.200", "libnl-route-3.so.200"] as const;
 
 /**
- * Writes the libraries carried inside the executable to a new directory that only this user can
- * enter, and hands it to `open`; the directory is gone when this returns (a loaded library stays
- * mapped). `undefined` is handed over where nothing is carried, as when run from sources.
+ * Loads the libraries that the executable carries, where the system has none of its own; whoever
+ * opens one by its soname afterwards gets it. They are written to a directory that only this user
+ * can enter and that is gone when this returns: a loaded library stays mapped. Does nothing where
+ * nothing is carried, as when run from sources.
+ *
+ * Answers the names of the libraries taken from the executable.
  */
-export function withCarriedLibraries<T>(open: (directory: string | undefined) => T): T {
-  const libraries: { name: string; bytes: Uint8Array }[] = [];
-  try {
-    for (const name of LIBNL_SONAMES) {
-      libraries.push({ name, bytes: Deno.readFileSync(new URL(name, LIBRARY_DIRECTORY)) });
+export function loadCarriedLibraries(): readonly string[] {
+  const missing = LIBNL_SONAMES.filter((name) => !load(name));
+  const carried = missing.flatMap((name) => {
+    try {
+      return [{ name, bytes: Deno.readFileSync(new URL(name, LIBRARY_DIRECTORY)) }];
+    } catch {
+      return []; // nothing is carried; opening it will say which package has it
     }
-  } catch {
-    return open(undefined);
-  }
+  });
+  if (carried.length === 0) return [];
   const directory = Deno.makeTempDirSync({ prefix: "flanneld-lib-" }); // mode 0700
   try {
-    for (const { name, bytes } of libraries) {
-      Deno.writeFileSync(join(directory, name), bytes, { mode: 0o500 });
-    }
-    return open(directory);
+    return carried.filter(({ name, bytes }) => {
+      const path = join(directory, name);
+      Deno.writeFileSync(path, bytes, { mode: 0o500 });
+      return load(path);
+    }).map(({ name }) => name);
   } finally {
     Deno.removeSync(directory, { recursive: true });
+  }
+}
+
+/** Loads a library for good: its handle is never closed. */
+function load(path: string): boolean {
+  try {
+    Deno.dlopen(path, {});
+    return true;
+  } catch {
+    return false;
   }
 }

@@ -3,7 +3,7 @@ import { hideArguments } from "../cli/hide_arguments.ts";
 import { parseCommandLine, SECRET_FLAGS } from "../cli/parse.ts";
 import { usage } from "../cli/usage.ts";
 import { describeError, OperatorError, UsageError } from "../errors.ts";
-import { createLogger } from "../log.ts";
+import { createLogger, type Logger } from "../log.ts";
 import { redact } from "../secret.ts";
 import { openNotifier } from "../util/notify.ts";
 import { runDaemon } from "./daemon.ts";
@@ -42,6 +42,8 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   using notifier = openNotifier(environment["NOTIFY_SOCKET"]);
   if (notifier.problem !== undefined) log.warn(notifier.problem);
 
+  using _ = surviveStrayErrors(log);
+
   const stop = new AbortController();
   let stopTimer: ReturnType<typeof setTimeout> | undefined;
   const onSignal = (name: Deno.Signal) => {
@@ -78,6 +80,26 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     Deno.removeSignalListener("SIGINT", onInterrupt);
     Deno.removeSignalListener("SIGTERM", onTerminate);
   }
+}
+
+/**
+ * Keeps errors that a library threw outside of any call of ours (from a timer or a socket's event)
+ * from ending the daemon. What matters to us fails in our own loops as well, which end the process.
+ */
+function surviveStrayErrors(log: Logger): Disposable {
+  const onError = (event: ErrorEvent | PromiseRejectionEvent) => {
+    event.preventDefault();
+    const error = event instanceof ErrorEvent ? event.error : event.reason;
+    log.warn(`An error outside of any operation was passed over: ${describeError(error)}`);
+  };
+  globalThis.addEventListener("error", onError);
+  globalThis.addEventListener("unhandledrejection", onError);
+  return {
+    [Symbol.dispose]() {
+      globalThis.removeEventListener("error", onError);
+      globalThis.removeEventListener("unhandledrejection", onError);
+    },
+  };
 }
 
 /** Why everything ends: somebody asked for it. */

@@ -121,6 +121,18 @@ class DaemonRun implements AsyncDisposable {
       onStatus,
     });
 
+    // Its programs are looked at while the rest is waited for.
+    const openingFirewall = openFirewall({
+      mode: modeOf(configured),
+      networks: networksOf(configured).map(({ network }) => network),
+      masquerade: options.ipMasq,
+      forward: options.iptablesForwardRules,
+      randomFullyDisabled: options.ipMasqFullyRandomDisable,
+      log: log.child("firewall"),
+      signal,
+    });
+    openingFirewall.catch(() => {}); // met below
+
     onStatus("Choosing the external interface");
     const former = await this.#formerRun();
     const hostNetwork = this.#resources.use(
@@ -148,16 +160,6 @@ class DaemonRun implements AsyncDisposable {
         { log, signal, onStatus },
       ),
     );
-    const firewall = await openFirewall({
-      mode: modeOf(configured),
-      networks: networksOf(configured).map(({ network }) => network),
-      masquerade: options.ipMasq,
-      forward: options.iptablesForwardRules,
-      randomFullyDisabled: options.ipMasqFullyRandomDisable,
-      log: log.child("firewall"),
-      signal,
-    });
-
     onStatus("Leasing a subnet");
     let onLeaseChange = () => {};
     const keeper = await patiently(
@@ -175,6 +177,8 @@ class DaemonRun implements AsyncDisposable {
         }, { signal }),
       { log, signal, onStatus, isFatal: (error) => !isTransient(error) },
     );
+
+    const firewall = await openingFirewall;
 
     const leases = new LeaseMap({ network: configured.network });
     const planner = new Planner({

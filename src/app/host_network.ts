@@ -18,7 +18,7 @@ import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
-import { withCarriedLibraries } from "./carried_libraries.ts";
+import { loadCarriedLibraries } from "./carried_libraries.ts";
 
 /** Options of {@linkcode openHostNetwork}. */
 export interface HostNetworkOptions {
@@ -40,9 +40,9 @@ export interface HostNetworkOptions {
 export async function openHostNetwork(options: HostNetworkOptions): Promise<HostNetwork> {
   const { log, signal, onStatus, network } = options;
   await using stack = new AsyncDisposableStack();
-  const netlink = stack.use(
-    withCarriedLibraries((directory) => openNetlink(directory ? { directory } : {})),
-  );
+  const carried = loadCarriedLibraries();
+  if (carried.length > 0) log.info(`Using the carried ${carried.join(", ")}: the host has none`);
+  const netlink = stack.use(openNetlink());
   const criteria = criteriaOf(options.options, network);
   const { found, explain } = await waitForExternalInterface(netlink, criteria, {
     signal,
