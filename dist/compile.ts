@@ -9,9 +9,8 @@
  * @module
  */
 import { basename, dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { LIBNL_SONAMES, LIBRARY_DIRECTORY } from "../src/app/carried_libraries.ts";
+import { LIBNL_SONAMES } from "../src/app/carried_libraries.ts";
 
 /** What the firewall Tables run. */
 const RULE_PROGRAMS = [
@@ -52,7 +51,7 @@ const CARRIED_PACKAGES = ["etcd3", "@alicloud/pop-core"];
 
 const root = join(import.meta.dirname!, "..");
 
-/** Same depth below the root as the sources, whose relative URLs so stay right. */
+/** What goes into the executable: bundles, and beside them what they look for at `./lib/`. */
 const cache = join(root, "dist", "cache");
 
 if (import.meta.main) Deno.exit(await main());
@@ -146,7 +145,7 @@ function carryLibraries(): void {
 }
 
 function libraryCopy(soname: string): string {
-  return join(fileURLToPath(LIBRARY_DIRECTORY), soname);
+  return join(cache, "lib", soname);
 }
 
 /** The program and first arguments of the Deno that fits the denort in use. */

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 
-/** Where the libraries lie in the source tree, and so inside the executable. */
-export const LIBRARY_DIRECTORY = new URL("../../dist/cache/lib/", import.meta.url);
+/** Where the libraries lie inside the executable: beside the bundle of which this is a part. */
+const LIBRARY_DIRECTORY = new URL("./lib/", import.meta.url);
 
 /** The libraries that the executable carries, in the order in which they must be loaded. */
 export const LIBNL_SONAMES = ["libnl-3.so.200", "libnl-route-3.so.200"] as const;

@@ -51,8 +51,8 @@ export interface RunDaemonOptions {
 
 /** Rounds of the kernel Tables besides those that events ask for. */
 const KERNEL_RESYNC_MS = 60_000;
-/** Looks at subnet.env. */
-const FILE_RESYNC_MS = 30_000;
+/** Looks at subnet.env, without which no pod starts. */
+const FILE_RESYNC_MS = 5_000;
 /** How long peers may be out of date before the daemon counts as not ready. */
 const STALE_AFTER_MS = 60_000;
 

@@ -1,7 +1,8 @@
 import type { Host } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
-import { describeError } from "../errors.ts";
+import { LibraryNotFoundError } from "../../ffi/shared_library.ts";
+import { describeError, OperatorError } from "../errors.ts";
 import {
   type ExternalInterface,
   type InterfaceCriteria,
@@ -42,7 +43,7 @@ export async function openHostNetwork(options: HostNetworkOptions): Promise<Host
   await using stack = new AsyncDisposableStack();
   const carried = loadCarriedLibraries();
   if (carried.length > 0) log.info(`Using the carried ${carried.join(", ")}: the host has none`);
-  const netlink = stack.use(openNetlink());
+  const netlink = stack.use(openKernel());
   const criteria = criteriaOf(options.options, network);
   const { found, explain } = await waitForExternalInterface(netlink, criteria, {
     signal,
@@ -71,6 +72,16 @@ export async function openHostNetwork(options: HostNetworkOptions): Promise<Host
   }
   const resources = stack.move();
   return new HostNetwork(options, netlink, criteria, found, resources);
+}
+
+/** @throws {OperatorError} If libnl is missing, naming its packages. */
+function openKernel(): Netlink {
+  try {
+    return openNetlink();
+  } catch (error) {
+    if (!(error instanceof LibraryNotFoundError)) throw error;
+    throw new OperatorError(error.message, { cause: error });
+  }
 }
 
 /** The host's side: the external interface, and the kernel's Tables. */
