@@ -112,7 +112,7 @@ class DaemonRun implements AsyncDisposable {
         log: log.child("etcd"),
       }),
     );
-    const onStatus = (text: string) => this.#tellStatus(text);
+    const onStatus = (text: string) => this.#readiness.set("start-up", text);
     onStatus("Reading the network config");
     const configured = await waitForNetworkConfig({
       registry,
@@ -468,20 +468,15 @@ class DaemonRun implements AsyncDisposable {
     const { ready, reasons } = this.#readiness;
     this.#onPlaneChange();
     if (!ready) {
-      this.#tellStatus(reasons[0] ?? "");
+      notifier.status(reasons[0]!);
       if (this.#wasReady) log.warn(`Not ready: ${reasons.join("; ")}`);
     } else {
       if (!this.#wasReady) log.info("Ready: the subnet is usable");
       if (!this.#announced) notifier.ready();
       this.#announced = true;
-      this.#tellStatus("Ready");
+      notifier.status("Ready");
     }
     this.#wasReady = ready;
-  }
-
-  #tellStatus(text: string): void {
-    if (text !== this.#toldStatus) this.#context.notifier.status(text);
-    this.#toldStatus = text;
   }
 }
 

@@ -1,0 +1,164 @@
+import assert from "node:assert/strict";
+import { eventually } from "../support/eventually.ts";
+import { type Host, labTest } from "../lab/mod.ts";
+import { askHealth, HEALTH_FLAGS, linesOf, openAllocLab, startReady } from "./support.ts";
+
+/** How soon drift has to be mended. */
+const REPAIR_MS = 2_000;
+
+async function routes(host: Host, options: { signal: AbortSignal }): Promise<string[]> {
+  const text = await host.namespace.run("ip", ["-4", "route", "show"], options);
+  return text.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+}
+
+labTest(
+  "the blackhole route is kept, and stale routes of an earlier run go",
+  async ({ signal }) => {
+    await using lab = await openAllocLab({ signal });
+    const host = lab.hosts[0]!;
+    const via = `via ${host.identity.port.gateway} dev eth0`;
+    // 102 marks flanneld's routes. An earlier run served 10.77.0.0/16, its subnet.env says.
+    await Deno.writeTextFile(
+      host.subnetFile,
+      "FLANNEL_NETWORK=10.77.0.0/16\nFLANNEL_SUBNET=10.77.5.1/24\nFLANNEL_MTU=1500\n" +
+        "FLANNEL_IPMASQ=false\n",
+    );
+    const stale = [
+      "blackhole 10.24.99.0/24 proto 102",
+      `10.24.98.0/24 ${via} proto 102`,
+      "blackhole 10.77.5.0/24 proto 102 metric 4294967295",
+    ];
+    const foreign = [
+      `10.24.97.0/24 ${via} proto static`,
+      "blackhole 10.24.96.0/24 proto boot",
+      "blackhole 192.168.7.0/24 proto 102", // of a daemon with another network, perhaps
+      `10.30.0.0/16 ${via} proto 102`,
+    ];
+    await host.namespace.ip([...stale, ...foreign].map((route) => `route add ${route}`), {
+      signal,
+    });
+    const before = await routes(host, { signal });
+    const daemon = await startReady(host, { signal, flags: ["--ip-blackhole-route"] });
+    const { prefix } = (await host.readSubnetEnv()).subnet;
+    assert.ok(prefix.toString().startsWith("10.24."));
+    const own = `blackhole ${prefix} proto 102 metric 4294967295`;
+    const kept = before.filter((line) =>
+      !["10.24.99.", "10.24.98.", "10.77."].some((each) => line.includes(each))
+    );
+    assert.equal(kept.length, before.length - stale.length);
+    const isRight = async () =>
+      JSON.stringify((await routes(host, { signal })).sort()) ===
+        JSON.stringify([...kept, own].sort());
+    assert.ok(await isRight(), (await routes(host, { signal })).join("\n"));
+
+    // A bridge of the pods comes first; the blackhole is the last resort behind it.
+    await host.ensurePods(1, { signal });
+    const found = await host.namespace.run(
+      "ip",
+      ["route", "get", prefix.address.add(2n).toString()],
+      { signal },
+    );
+    assert.match(found, /dev cni0/);
+    await host.removePods({ signal });
+
+    const harms: string[] = [
+      `route del ${own}`,
+      `route add blackhole 10.24.95.0/24 proto 102`,
+      `route replace prohibit ${prefix} proto 102 metric 4294967295`,
+    ];
+    for (const harm of harms) {
+      const from = daemon.process.lines.length;
+      await host.namespace.ip([harm], { signal });
+      const harmedAt = performance.now();
+      await daemon.process.waitForLine(/ kernel: (add|replace|remove) route/, { signal, from });
+      await eventually(isRight, { signal, title: `repair of ${harm}`, intervalMs: 20 });
+      const tookMs = performance.now() - harmedAt;
+      assert.ok(tookMs < REPAIR_MS, `${harm}: ${Math.round(tookMs)} ms`);
+    }
+    assert.equal(linesOf(daemon, / (WARN|ERROR) /).length, 0, daemon.process.tail());
+
+    // Without the flag it is one of the stale ones.
+    await daemon.stop();
+    await startReady(host, { signal });
+    assert.deepEqual((await routes(host, { signal })).sort(), kept.sort());
+  },
+);
+
+labTest(
+  "somebody else's route in the place of the blackhole is named, and left alone",
+  async ({ signal }) => {
+    await using lab = await openAllocLab({ signal });
+    const host = lab.hosts[0]!;
+    await Deno.writeTextFile(host.subnetFile, "FLANNEL_SUBNET=10.24.77.1/24\n");
+    const foreign = "blackhole 10.24.77.0/24 proto static metric 4294967295";
+    await host.namespace.ip([`route add ${foreign}`], { signal });
+    const daemon = await host.startDaemon({ flags: ["--ip-blackhole-route", ...HEALTH_FLAGS] });
+    const line = await daemon.process.waitForLine(/stands in its place and is not ours/, {
+      signal,
+    });
+    assert.match(line, /10\.24\.77\.0\/24 .*metric 4294967295/);
+    assert.equal((await askHealth(host, "/readyz", { signal })).status, 503);
+    assert.ok(!daemon.isReady());
+    await host.namespace.ip([`route del ${foreign}`], { signal });
+    await daemon.ready({ signal });
+    assert.ok((await routes(host, { signal })).includes(foreign.replace("static", "102")));
+  },
+);
+
+labTest(
+  "subnet.env follows the external interface, and comes back when it is harmed",
+  async ({ signal }) => {
+    await using lab = await openAllocLab({ signal });
+    const host = lab.hosts[0]!;
+    const { namespace, identity: { port } } = host;
+    const daemon = await startReady(host, { signal });
+    const leases = await lab.leases({ signal });
+    const [key] = leases.keys();
+    const text = await Deno.readTextFile(host.subnetFile);
+    const becomes = (expected: string) =>
+      eventually(async () => await Deno.readTextFile(host.subnetFile) === expected, {
+        signal,
+        timeoutMs: 10_000,
+        title: `subnet.env to be ${JSON.stringify(expected)}`,
+      });
+
+    await namespace.ip(["link set eth0 mtu 1400"], { signal });
+    await becomes(text.replace("MTU=1500", "MTU=1400"));
+    await namespace.ip(["link set eth0 mtu 1500"], { signal });
+    await becomes(text);
+
+    await Deno.remove(host.subnetFile);
+    await becomes(text);
+    await Deno.writeTextFile(host.subnetFile, text.replace("MTU=1500", "MTU=9000"));
+    await becomes(text);
+
+    // Another address on the same interface: the lease says so, the subnet stays.
+    const address = port.address.replace(/\d+$/, "77");
+    await lab.router.namespace.ip([`route add ${address}/32 dev ${port.name}`], { signal });
+    await namespace.sysctl({ "net/ipv4/conf/all/promote_secondaries": "1" }, { signal });
+    const from = daemon.process.lines.length;
+    await namespace.ip([
+      `address add ${address}/${port.prefixLength} dev eth0`,
+      `address del ${port.address}/${port.prefixLength} dev eth0`,
+      `route replace default via ${port.gateway} dev eth0`,
+    ], { signal });
+    await daemon.process.waitForLine(/External interface eth0 has changed/, { signal, from });
+    await eventually(
+      async () =>
+        (await lab.leases({ signal })).get(key!) === `{"PublicIP":"${address}","PublicIPv6":null}`,
+      {
+        signal,
+        title: "the lease with the new address",
+      },
+    );
+    assert.equal((await lab.leases({ signal })).size, 1);
+    assert.equal(await Deno.readTextFile(host.subnetFile), text);
+    assert.equal(daemon.process.ended, undefined);
+
+    // By its new address the host finds its lease again.
+    await daemon.stop();
+    await Deno.remove(host.subnetFile);
+    await startReady(host, { signal });
+    assert.equal(await Deno.readTextFile(host.subnetFile), text);
+  },
+);
