@@ -468,15 +468,20 @@ class DaemonRun implements AsyncDisposable {
     const { ready, reasons } = this.#readiness;
     this.#onPlaneChange();
     if (!ready) {
-      notifier.status(reasons[0]!);
+      this.#tellStatus(reasons[0]!);
       if (this.#wasReady) log.warn(`Not ready: ${reasons.join("; ")}`);
     } else {
       if (!this.#wasReady) log.info("Ready: the subnet is usable");
       if (!this.#announced) notifier.ready();
       this.#announced = true;
-      notifier.status("Ready");
+      this.#tellStatus("Ready");
     }
     this.#wasReady = ready;
+  }
+
+  #tellStatus(text: string): void {
+    if (text !== this.#toldStatus) this.#context.notifier.status(text);
+    this.#toldStatus = text;
   }
 }
 
