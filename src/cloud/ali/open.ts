@@ -253,39 +253,57 @@ interface PatienceOptions {
   readonly clock: Partial<Clock>;
 }
 
-/** How long one step of the start waits for the account's rate limit to let it through. */
-const THROTTLE_PATIENCE_MS = 10 * 60_000;
+/** How long one step of the start waits, and how long before it is repeated. */
+const PATIENCE = {
+  /** For the account's rate limit to let it through. */
+  throttled: { budgetMs: 10 * 60_000, initialMs: 8_000, maxMs: 60_000 },
+  /** For the service to recover; longer outages are the caller's to wait out. */
+  other: { budgetMs: 30_000, initialMs: 1_000, maxMs: 8_000 },
+} as const;
 
 /**
- * Repeats a step that the account's rate limit refused. To begin all over instead, as for other
- * trouble, would cost every host of a large cluster a dozen calls more each time.
+ * Repeats a step of the start that time can mend. To begin all over instead would cost every host
+ * of a large cluster a dozen calls more each time, and never end where one call in a few fails.
  */
 class Patience {
   readonly #options: PatienceOptions;
-  #said = false;
+  #said = "";
 
   constructor(options: PatienceOptions) {
     this.#options = options;
   }
 
   async call<Result>(step: () => Promise<Result>): Promise<Result> {
-    const { log, signal, clock } = this.#options;
+    const { signal, clock } = this.#options;
     const { now = Date.now, delay: wait = delay } = clock;
-    const backoff = new Backoff({ initialMs: 8_000, maxMs: 60_000 });
-    const giveUpAt = now() + THROTTLE_PATIENCE_MS;
+    const startedAt = now();
+    const backoffs = {
+      throttled: new Backoff(PATIENCE.throttled),
+      other: new Backoff(PATIENCE.other),
+    };
     for (;;) {
       try {
         return await step();
       } catch (error) {
         signal.throwIfAborted();
-        const throttled = error instanceof AliApiError && error.reaction.do === "retry" &&
-          error.reaction.cause === "throttled";
-        if (!throttled || now() > giveUpAt) throw error;
-        if (!this.#said) log.info("Waiting for Alibaba Cloud's rate limit", { reason: error.code });
-        this.#said = true;
-        await wait(backoff.next(), { signal });
+        if (!(error instanceof AliApiError) || error.reaction.do !== "retry") throw error;
+        const kind = error.reaction.cause === "throttled" ? "throttled" : "other";
+        if (now() - startedAt > PATIENCE[kind].budgetMs) throw error;
+        this.#say(kind, error);
+        await wait(backoffs[kind].next(), { signal });
       }
     }
+  }
+
+  /** One line for each kind of trouble, not for each call. */
+  #say(kind: keyof typeof PATIENCE, error: AliApiError): void {
+    const { log } = this.#options;
+    const said = `${kind} ${error.code}`;
+    if (said === this.#said) return;
+    this.#said = said;
+    if (kind === "throttled") {
+      log.info("Waiting for Alibaba Cloud's rate limit", { reason: error.code });
+    } else log.warn(`${error.message}; trying again`);
   }
 }
 
