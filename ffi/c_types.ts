@@ -6,6 +6,7 @@
  */
 export const int = "i32";
 export const unsigned_int = "u32";
+export const unsigned_long = "u64";
 export const uint8_t = "u8";
 export const uint16_t = "u16";
 export const uint32_t = "u32";

@@ -18,6 +18,9 @@ export const POLLNVAL = 0x020;
 export const EFD_CLOEXEC = 0o2000000;
 export const EFD_NONBLOCK = 0o4000;
 
+/** <sys/mman.h> */
+export const MADV_DONTNEED = 4;
+
 /** <fcntl.h> */
 export const O_RDONLY = 0;
 export const O_CLOEXEC = 0o2000000;

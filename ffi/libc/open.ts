@@ -4,6 +4,7 @@ import {
   CLONE_NEWNET,
   EFD_CLOEXEC,
   EFD_NONBLOCK,
+  MADV_DONTNEED,
   O_CLOEXEC,
   O_RDONLY,
   POLLIN,
@@ -93,6 +94,45 @@ export class Libc implements Disposable {
     return fds.map((_, i) => set.getInt16(i * pollfd.size + pollfd.revents, LITTLE_ENDIAN));
   }
 
+  /** open(2) of an existing file; the descriptor is closed on exec. The caller closes it. */
+  openFile(path: string, flags: number): FileDescriptor {
+    const name = new TextEncoder().encode(`${path}\0`);
+    return this.#check("open", this.#symbols.open(name, flags | O_CLOEXEC)) as FileDescriptor;
+  }
+
+  /** ioctl(2) whose argument is a pointer to `argument`, which the kernel may write to. */
+  ioctl(fd: FileDescriptor, request: number, argument: Uint8Array<ArrayBuffer>): void {
+    const pointer = Deno.UnsafePointer.of(argument);
+    this.#check("ioctl", this.#symbols.ioctl(fd, BigInt(request), pointer));
+  }
+
+  /** ioctl(2) whose argument is a number. */
+  ioctlNumber(fd: FileDescriptor, request: number, argument: number): void {
+    // The register that would hold the pointer holds the number.
+    const register = Deno.UnsafePointer.create(BigInt(argument));
+    this.#check("ioctl", this.#symbols.ioctl(fd, BigInt(request), register));
+  }
+
+  /** fcntl(2) with an integer argument; returns its result. */
+  fcntl(fd: FileDescriptor, command: number, argument = 0): number {
+    return this.#check("fcntl", this.#symbols.fcntl(fd, command, argument));
+  }
+
+  /** socket(2); the caller closes it. */
+  socket(domain: number, type: number, protocol: number): FileDescriptor {
+    return this.#check("socket", this.#symbols.socket(domain, type, protocol)) as FileDescriptor;
+  }
+
+  /** bind(2) to a `struct sockaddr` of any family. */
+  bind(fd: FileDescriptor, address: Uint8Array<ArrayBuffer>): void {
+    this.#check("bind", this.#symbols.bind(fd, address, address.length));
+  }
+
+  /** sendmsg(2) of a `struct msghdr`; what it points to must be held by the caller. */
+  sendmsg(fd: FileDescriptor, message: Uint8Array<ArrayBuffer>, flags: number): number {
+    return this.#check("sendmsg", this.#symbols.sendmsg(fd, message, flags));
+  }
+
   /** Sets an integer socket option. */
   setSocketOption(fd: FileDescriptor, level: number, option: number, value: number): void {
     const bytes = new Int32Array([value]);
@@ -178,26 +218,52 @@ export class Libc implements Disposable {
   }
 
   #openReadOnly(path: string): FileDescriptor {
-    const name = new TextEncoder().encode(`${path}\0`);
-    const fd = this.#symbols.open(name, O_RDONLY | O_CLOEXEC);
-    return this.#check("open", fd) as FileDescriptor;
+    return this.openFile(path, O_RDONLY);
   }
 
   /**
-   * The first 4 KiB of a file, as text. For kernel files: Deno asks for every permission there is
-   * before it reads below /proc and /sys.
+   * A kernel file as text, at most 1 MiB of it. Deno asks for every permission there is before it
+   * reads below /proc and /sys, so those files are read here.
    *
    * @throws {SystemCallError} With `errno`: ENOENT and the like.
    */
   readKernelFile(path: string): string {
     const fd = this.#openReadOnly(path);
     try {
-      const bytes = new Uint8Array(4096);
-      const length = this.#check("read", this.#symbols.read(fd, bytes, BigInt(bytes.length)));
-      return new TextDecoder().decode(bytes.subarray(0, length));
+      const decoder = new TextDecoder();
+      const bytes = new Uint8Array(16_384);
+      let text = "";
+      while (text.length < 1 << 20) {
+        const length = this.#check("read", this.#symbols.read(fd, bytes, BigInt(bytes.length)));
+        if (length === 0) break;
+        text += decoder.decode(bytes.subarray(0, length), { stream: true });
+      }
+      return text;
     } finally {
       this.close(fd);
     }
+  }
+
+  /**
+   * Unmaps the pages of this program's machine code that start-up alone needed: those in use come
+   * back from the page cache at a touch. Only code is let go, which nothing ever writes to.
+   */
+  releaseProgramText(): void {
+    for (const { start, sizeBytes } of this.#programText()) {
+      const pointer = Deno.UnsafePointer.create(start);
+      this.#check("madvise", this.#symbols.madvise(pointer, BigInt(sizeBytes), MADV_DONTNEED));
+    }
+  }
+
+  /** Executable mappings of this program's file, see proc_pid_maps(5). */
+  #programText(): { start: bigint; sizeBytes: number }[] {
+    const program = Deno.execPath();
+    return this.readKernelFile("/proc/self/maps").split("\n").flatMap((line) => {
+      const match = /^([0-9a-f]+)-([0-9a-f]+) r-xp \S+ \S+ \d+ +(.*)$/.exec(line);
+      if (match?.[3] !== program) return [];
+      const [start, end] = [BigInt(`0x${match[1]}`), BigInt(`0x${match[2]}`)];
+      return [{ start, sizeBytes: Number(end - start) }];
+    });
   }
 
   /** mallopt(3). Returns whether the parameter was accepted. */

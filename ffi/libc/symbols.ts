@@ -7,6 +7,7 @@ import {
   socklen_t,
   ssize_t,
   unsigned_int,
+  unsigned_long,
   void_,
 } from "../c_types.ts";
 
@@ -30,10 +31,22 @@ export const libcSymbols = {
   free: { parameters: [pointer], result: void_ },
   // int open(const char *, int, ...); <fcntl.h>
   open: { parameters: [buffer, int], result: int },
+  // int ioctl(int, unsigned long, ...); <sys/ioctl.h>
+  ioctl: { parameters: [int, unsigned_long, pointer], result: int },
+  // int fcntl(int, int, ...); <fcntl.h>
+  fcntl: { parameters: [int, int, int], result: int },
+  // int socket(int, int, int); <sys/socket.h>
+  socket: { parameters: [int, int, int], result: int },
+  // int bind(int, const struct sockaddr *, socklen_t); <sys/socket.h>
+  bind: { parameters: [int, buffer, socklen_t], result: int },
+  // ssize_t sendmsg(int, const struct msghdr *, int); <sys/socket.h>
+  sendmsg: { parameters: [int, buffer, int], result: ssize_t },
   // int setns(int, int); <sched.h>
   setns: { parameters: [int, int], result: int },
   // int mallopt(int, int); <malloc.h>
   mallopt: { parameters: [int, int], result: int },
+  // int madvise(void *, size_t, int); <sys/mman.h>
+  madvise: { parameters: [pointer, size_t, int], result: int },
   // int malloc_trim(size_t); <malloc.h>
   malloc_trim: { parameters: [size_t], result: int },
 } as const satisfies Deno.ForeignLibraryInterface;

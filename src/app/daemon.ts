@@ -35,6 +35,7 @@ import type { Notifier } from "../util/notify.ts";
 import { openBackendRuntime } from "./backend_runtime.ts";
 import { type ConfiguredNetwork, waitForNetworkConfig } from "./network.ts";
 import { openHostNetwork } from "./host_network.ts";
+import { releaseStartupMemory } from "./memory.ts";
 import { patiently } from "./patience.ts";
 import { Planner } from "./planner.ts";
 import { Readiness } from "./readiness.ts";
@@ -53,6 +54,8 @@ export interface RunDaemonOptions {
 const KERNEL_RESYNC_MS = 60_000;
 /** Looks at subnet.env, without which no pod starts. */
 const FILE_RESYNC_MS = 5_000;
+/** When what the start-up needed is not needed any more. */
+const SETTLED_AFTER_MS = 5_000;
 /** How long peers may be out of date before the daemon counts as not ready. */
 const STALE_AFTER_MS = 60_000;
 
@@ -472,7 +475,11 @@ class DaemonRun implements AsyncDisposable {
       if (this.#wasReady) log.warn(`Not ready: ${reasons.join("; ")}`);
     } else {
       if (!this.#wasReady) log.info("Ready: the subnet is usable");
-      if (!this.#announced) notifier.ready();
+      if (!this.#announced) {
+        notifier.ready();
+        const timer = setTimeout(releaseStartupMemory, SETTLED_AFTER_MS);
+        this.#resources.defer(() => clearTimeout(timer));
+      }
       this.#announced = true;
       this.#tellStatus("Ready");
     }
