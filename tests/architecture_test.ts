@@ -23,6 +23,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   firewall: ["net", "state", "reconcile", "util"],
   host: ["net", "lease", "reconcile", "util"],
   cloud: ["net", "state", "reconcile", "lease", "config", "backends", "util"],
+  dataplane: ["net", "util", "ffi"],
   health: ["util"],
   cli: ["net", "config", "util"],
 };

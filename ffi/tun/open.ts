@@ -1,0 +1,224 @@
+import { LITTLE_ENDIAN } from "../byte_order.ts";
+import { SystemCallError } from "../libc/errors.ts";
+import type { FileDescriptor, Libc } from "../libc/open.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  IFF_NO_PI,
+  IFF_TUN,
+  IFF_VNET_HDR,
+  IPPROTO_IPV6,
+  IPPROTO_RAW,
+  IPPROTO_UDP,
+  IPV6_V6ONLY,
+  SIOCSIFTXQLEN,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+  SOCK_RAW,
+  SOL_UDP,
+  TUN_F_CSUM,
+  TUN_F_TSO4,
+  TUN_F_TSO6,
+  TUN_F_TSO_ECN,
+  TUN_F_USO4,
+  TUN_F_USO6,
+  TUNGETIFF,
+  TUNSETIFF,
+  TUNSETOFFLOAD,
+  TUNSETPERSIST,
+  TUNSETVNETHDRSZ,
+  UDP_GRO,
+} from "./constants.ts";
+import { ifreq, sockaddr_in, sockaddr_in6, virtio_net_hdr } from "./structs.ts";
+
+const TUN_DEVICE = "/dev/net/tun";
+const O_RDWR = 2;
+const O_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1;
+
+/** What the kernel does for a TUN device's packets, as far as it was asked and agreed. */
+export interface TunOffloads {
+  /** Whole TCP sends come as one packet, and go so (TSO), with checksums left to do. */
+  readonly tcp: boolean;
+  /** The same for runs of UDP datagrams (USO, Linux 6.2). */
+  readonly udp: boolean;
+}
+
+/** A queue of a TUN device; the descriptor is the caller's to close. */
+export interface TunQueue {
+  readonly fd: FileDescriptor;
+  readonly offloads: TunOffloads;
+}
+
+/**
+ * Opens the TUN device `name`, making it if there is none, and keeps it beyond the process
+ * (TUNSETPERSIST). Each packet has a `virtio_net_hdr` in front. Reads do not block.
+ *
+ * @throws {SystemCallError} ENOENT, ENODEV without TUN in the kernel or /dev; EPERM without
+ * CAP_NET_ADMIN; EBUSY if another process has it; EINVAL if the name is another kind of link's, or
+ * the device was made in another mode.
+ */
+export function openTunQueue(libc: Libc, name: string): TunQueue {
+  const fd = libc.openFile(TUN_DEVICE, O_RDWR | O_NONBLOCK);
+  try {
+    const request = interfaceRequest(name);
+    new DataView(request.buffer).setUint16(
+      ifreq.ifr_flags,
+      IFF_TUN | IFF_NO_PI | IFF_VNET_HDR,
+      LITTLE_ENDIAN,
+    );
+    libc.ioctl(fd, TUNSETIFF, request);
+    libc.ioctlNumber(fd, TUNSETPERSIST, 1);
+    return { fd, offloads: setOffloads(libc, fd) };
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+}
+
+/**
+ * Takes over the queue `fd` that another process opened with {@linkcode openTunQueue}.
+ *
+ * @throws {SystemCallError} If it is no TUN queue, or its device is gone.
+ * @throws {Error} If it is the queue of another device, or in another mode.
+ */
+export function adoptTunQueue(libc: Libc, fd: FileDescriptor, name: string): TunQueue {
+  const request = new Uint8Array(ifreq.size);
+  libc.ioctl(fd, TUNGETIFF, request);
+  const found = new TextDecoder().decode(request.subarray(0, request.indexOf(0)));
+  const flags = new DataView(request.buffer).getUint16(ifreq.ifr_flags, LITTLE_ENDIAN);
+  const wanted = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR;
+  if (found !== name) throw new Error(`Cannot take over TUN queue: it is one of "${found}"`);
+  if ((flags & wanted) !== wanted) {
+    throw new Error(`Cannot take over TUN queue of ${name}: it is in another mode`);
+  }
+  return { fd, offloads: setOffloads(libc, fd) };
+}
+
+/** Asks for what offloads there are, most first. */
+function setOffloads(libc: Libc, fd: FileDescriptor): TunOffloads {
+  const headerSize = new Uint8Array(new Int32Array([virtio_net_hdr.size]).buffer);
+  libc.ioctl(fd, TUNSETVNETHDRSZ, headerSize);
+  const tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+  const choices: [number, TunOffloads][] = [
+    [tcp | TUN_F_USO4 | TUN_F_USO6, { tcp: true, udp: true }],
+    [tcp, { tcp: true, udp: false }],
+    [0, { tcp: false, udp: false }],
+  ];
+  for (const [flags, offloads] of choices) {
+    try {
+      libc.ioctlNumber(fd, TUNSETOFFLOAD, flags);
+      return offloads;
+    } catch (error) {
+      if (!(error instanceof SystemCallError) || error.code !== "EINVAL") throw error;
+    }
+  }
+  return { tcp: false, udp: false };
+}
+
+/** Sets how many packets the kernel holds for a reader that is late. */
+export function setTransmitQueueLength(libc: Libc, name: string, packets: number): void {
+  const socket = libc.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  try {
+    const request = interfaceRequest(name);
+    new DataView(request.buffer).setInt32(ifreq.ifr_flags, packets, LITTLE_ENDIAN); // ifr_qlen
+    libc.ioctl(socket, SIOCSIFTXQLEN, request);
+  } finally {
+    libc.close(socket);
+  }
+}
+
+function interfaceRequest(name: string): Uint8Array<ArrayBuffer> {
+  const bytes = new TextEncoder().encode(name);
+  if (bytes.length === 0 || bytes.length > 15) {
+    throw new RangeError(`Cannot use link name "${name}": it must have 1 to 15 bytes`);
+  }
+  const request = new Uint8Array(ifreq.size);
+  request.set(bytes, ifreq.ifr_name);
+  return request;
+}
+
+/** A `struct sockaddr_in` or `sockaddr_in6` for an address of 4 or 16 bytes. */
+export function socketAddress(address: Uint8Array, port: number): Uint8Array<ArrayBuffer> {
+  const four = address.length === 4;
+  const bytes = new Uint8Array(four ? sockaddr_in.size : sockaddr_in6.size);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(sockaddr_in.sin_family, four ? AF_INET : AF_INET6, LITTLE_ENDIAN);
+  view.setUint16(sockaddr_in.sin_port, port); // network order
+  bytes.set(address, four ? sockaddr_in.sin_addr : sockaddr_in6.sin6_addr);
+  return bytes;
+}
+
+/** A bound socket of the tunnel; the descriptor is the caller's to close. */
+export interface UdpSocket {
+  readonly fd: FileDescriptor;
+  /** Whether runs of datagrams are received as one message (UDP_GRO, Linux 5.0). */
+  readonly receivesRuns: boolean;
+}
+
+/** Options of {@linkcode openUdpSocket}. */
+export interface OpenUdpSocketOptions {
+  /** 4 or 16 bytes. */
+  readonly address: Uint8Array;
+  readonly port: number;
+  /** Of each direction; beyond the system's limit where that is permitted. */
+  readonly bufferBytes: number;
+}
+
+/**
+ * A UDP socket bound to one address; its calls do not block.
+ *
+ * @throws {SystemCallError} EADDRINUSE, EADDRNOTAVAIL.
+ */
+export function openUdpSocket(libc: Libc, options: OpenUdpSocketOptions): UdpSocket {
+  const { address, port, bufferBytes } = options;
+  const family = address.length === 4 ? AF_INET : AF_INET6;
+  const fd = libc.socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_UDP);
+  try {
+    if (family === AF_INET6) libc.setSocketOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    libc.bind(fd, socketAddress(address, port));
+    return adoptUdpSocket(libc, fd, bufferBytes);
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+}
+
+/** Takes over a socket that another process opened with {@linkcode openUdpSocket}. */
+export function adoptUdpSocket(
+  libc: Libc,
+  fd: FileDescriptor,
+  bufferBytes: number,
+): UdpSocket {
+  libc.setReceiveBuffer(fd, bufferBytes);
+  setSendBuffer(libc, fd, bufferBytes);
+  try {
+    libc.setSocketOption(fd, SOL_UDP, UDP_GRO, 1);
+    return { fd, receivesRuns: true };
+  } catch (error) {
+    if (!(error instanceof SystemCallError) || error.code !== "ENOPROTOOPT") throw error;
+    return { fd, receivesRuns: false };
+  }
+}
+
+function setSendBuffer(libc: Libc, fd: FileDescriptor, sizeBytes: number): void {
+  try {
+    libc.setSocketOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, sizeBytes);
+  } catch (error) {
+    if (!(error instanceof SystemCallError) || error.code !== "EPERM") throw error;
+    libc.setSocketOption(fd, SOL_SOCKET, SO_SNDBUF, sizeBytes);
+  }
+}
+
+/**
+ * A raw socket that sends packets which bring their own IP header: how ICMP errors leave. Written
+ * to the TUN device they would come from outside with this host's own source address, which
+ * kernels drop as martian (fib_validate_source).
+ */
+export function openRawSocket(libc: Libc, family: 4 | 6): FileDescriptor {
+  const domain = family === 4 ? AF_INET : AF_INET6;
+  return libc.socket(domain, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW);
+}

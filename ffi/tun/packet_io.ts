@@ -1,0 +1,70 @@
+import { openSharedLibrary } from "../shared_library.ts";
+import { LITTLE_ENDIAN } from "../byte_order.ts";
+import { packetSymbols } from "./symbols.ts";
+
+/** Error numbers that the packet path tells apart, <asm-generic/errno.h>; the same everywhere. */
+export const Errno = {
+  EINTR: 4,
+  EIO: 5,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EINVAL: 22,
+  EBADFD: 77,
+  EMSGSIZE: 90,
+  ENOBUFS: 105,
+} as const;
+
+/**
+ * The calls of the packet path for one thread. They return -1 on failure, as C does, and
+ * {@linkcode PacketIo.errno} says why; nothing is thrown or allocated. Buffers hold structs of
+ * `structs.ts` with addresses from {@linkcode addressOf}, whose memory the caller must hold.
+ */
+export class PacketIo implements Disposable {
+  readonly #library: Deno.DynamicLibrary<typeof packetSymbols>;
+  readonly #errno: Deno.UnsafePointerView;
+  readonly poll: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["poll"];
+  readonly read: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["read"];
+  readonly readv: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["readv"];
+  readonly writev: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["writev"];
+  readonly recvmmsg: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["recvmmsg"];
+  readonly sendmmsg: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["sendmmsg"];
+  readonly sendto: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["sendto"];
+
+  /** Opens libc for the calling thread, whose `errno` is read through a view made once. */
+  constructor() {
+    this.#library = openSharedLibrary("libc.so.6", packetSymbols, {
+      debian: "libc6",
+      fedora: "glibc",
+    });
+    const { symbols } = this.#library;
+    this.#errno = new Deno.UnsafePointerView(symbols.__errno_location()!);
+    this.poll = symbols.poll;
+    this.read = symbols.read;
+    this.readv = symbols.readv;
+    this.writev = symbols.writev;
+    this.recvmmsg = symbols.recvmmsg;
+    this.sendmmsg = symbols.sendmmsg;
+    this.sendto = symbols.sendto;
+  }
+
+  /** Why the last call returned -1. */
+  errno(): number {
+    return this.#errno.getInt32();
+  }
+
+  [Symbol.dispose](): void {
+    this.#library.close();
+  }
+}
+
+/**
+ * The address of `memory` as a number (user space ends below 2^53 on every 64-bit Linux). `memory`
+ * must not be resized or dropped while the address is in use.
+ */
+export function addressOf(memory: Uint8Array<ArrayBuffer>): number {
+  return Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory)));
+}
+
+/** Offsets of the low and the high half of a 64-bit field, in bytes. */
+export const LOW_HALF = LITTLE_ENDIAN ? 0 : 4;
+export const HIGH_HALF = 4 - LOW_HALF;

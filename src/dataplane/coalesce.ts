@@ -1,0 +1,320 @@
+/**
+ * Joins packets of one flow that follow each other into a large packet that the kernel passes on as
+ * one (GRO in user space): what `segment.ts` undoes. Only packets whose split would give back the
+ * very same bytes are joined, and only after their checksums were found right, since a large
+ * packet's are made anew.
+ *
+ * @module
+ */
+import { VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6 } from "../../ffi/tun/constants.ts";
+import { VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_UDP_L4 } from "../../ffi/tun/constants.ts";
+import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
+import { virtio_net_hdr } from "../../ffi/tun/structs.ts";
+import { IPV4, IPV6, MAX_PACKET_BYTES, type PacketMemory, PROTOCOL, TCP, UDP } from "./packet.ts";
+
+/** A packet to be written: a `virtio_net_hdr` and pieces of memory, in order. */
+export interface PacketWriter {
+  /**
+   * @param header The `virtio_net_hdr`.
+   * @param pieces Pairs of offset and length; the first `count` pairs count.
+   * @param packets How many packets went into this one.
+   */
+  write(header: Uint8Array, pieces: Int32Array, count: number, packets: number): void;
+}
+
+/** Packets that may be under way to become large ones at a time: flows that come interleaved. */
+const MAX_OPEN = 8;
+/** Pieces of a large packet; the kernel's own limit is higher (UIO_MAXIOV, 1024). */
+const MAX_PIECES = 128;
+/** Datagrams of a large UDP packet: UDP_MAX_SEGMENTS of older kernels. */
+const MAX_DATAGRAMS = 64;
+/** TCP flags that a packet to be joined may have. */
+const JOINABLE_FLAGS = TCP.ACK | TCP.PSH | TCP.ECE;
+
+/** A packet that may grow. Objects are made once and used again. */
+class OpenPacket {
+  readonly header = new Uint8Array(virtio_net_hdr.size);
+  readonly headerView = new DataView(this.header.buffer);
+  readonly pieces = new Int32Array(MAX_PIECES * 2);
+  pieceCount = 0;
+  /** First packet: where it begins, where its transport header and its payload do. */
+  ip = 0;
+  transport = 0;
+  payload = 0;
+  protocol = 0;
+  ipv4 = true;
+  /** Payload bytes of each packet but the last. */
+  segmentBytes = 0;
+  /** IP header and all payloads so far. */
+  totalBytes = 0;
+  packets = 0;
+  /** What the next packet must have. */
+  nextSequence = 0;
+  nextId = 0;
+  /** Whether packets may still be joined. */
+  growing = false;
+  /** Whether the first packet's checksums were looked at and are right. */
+  verified = false;
+  psh = 0;
+}
+
+/** Options of {@linkcode Coalescer}. */
+export interface CoalescerOptions {
+  /** Whether the kernel takes large TCP packets. */
+  readonly tcp: boolean;
+  /** Whether the kernel takes large UDP packets. */
+  readonly udp: boolean;
+}
+
+/**
+ * Joins packets of one memory. Packets of a flow keep their order; {@linkcode Coalescer.flush} must
+ * be called before the memory is used for others.
+ */
+export class Coalescer {
+  readonly #memory: PacketMemory;
+  readonly #writer: PacketWriter;
+  readonly #options: CoalescerOptions;
+  readonly #open = Array.from({ length: MAX_OPEN }, () => new OpenPacket());
+  #openCount = 0;
+  readonly #plainHeader = new Uint8Array(virtio_net_hdr.size);
+  readonly #plainPieces = new Int32Array(2);
+
+  constructor(memory: PacketMemory, writer: PacketWriter, options: CoalescerOptions) {
+    this.#memory = memory;
+    this.#writer = writer;
+    this.#options = options;
+  }
+
+  /**
+   * Takes an IP packet of `length` bytes at `ip`, whose IP header's lengths agree with it. It is
+   * written at once, or later as part of a larger one.
+   */
+  add(ip: number, length: number): void {
+    const { bytes } = this.#memory;
+    const ipv4 = bytes[ip]! >> 4 === 4;
+    const protocol = ipv4 ? bytes[ip + IPV4.PROTOCOL]! : bytes[ip + IPV6.NEXT_HEADER]!;
+    const tcp = protocol === PROTOCOL.TCP;
+    if (!(tcp ? this.#options.tcp : protocol === PROTOCOL.UDP && this.#options.udp)) {
+      this.#writePlain(ip, length);
+      return;
+    }
+    const ipBytes = ipv4 ? (bytes[ip]! & 0xf) * 4 : IPV6.HEADER_BYTES;
+    const transport = ip + ipBytes;
+    if (length < ipBytes + (tcp ? TCP.HEADER_BYTES : UDP.HEADER_BYTES)) {
+      this.#writePlain(ip, length);
+      return;
+    }
+    const index = this.#find(ip, transport, ipv4, protocol);
+    if (index >= 0) {
+      const packet = this.#open[index]!;
+      if (packet.growing && this.#join(packet, ip, transport, length)) return;
+      // Whatever comes later of this flow must not overtake what is held.
+      this.#close(index);
+    }
+    if (!this.#mayStart(ip, transport, length, ipv4, protocol)) {
+      this.#writePlain(ip, length);
+      return;
+    }
+    if (this.#openCount === MAX_OPEN) this.#close(0);
+    this.#start(ip, transport, length, ipv4, protocol);
+  }
+
+  /** Writes all that is held. */
+  flush(): void {
+    for (let i = 0; i < this.#openCount; i++) this.#write(this.#open[i]!);
+    this.#openCount = 0;
+  }
+
+  /** The held packet of the same flow, or -1. */
+  #find(ip: number, transport: number, ipv4: boolean, protocol: number): number {
+    const { view } = this.#memory;
+    const ports = view.getInt32(transport);
+    for (let i = this.#openCount - 1; i >= 0; i--) {
+      const packet = this.#open[i]!;
+      if (packet.protocol !== protocol || packet.ipv4 !== ipv4) continue;
+      if (view.getInt32(packet.transport) !== ports) continue;
+      const from = ipv4 ? IPV4.SOURCE : IPV6.SOURCE;
+      const to = ipv4 ? IPV4.HEADER_BYTES : IPV6.HEADER_BYTES;
+      let same = true;
+      for (let at = from; at < to; at += 4) {
+        same = same && view.getInt32(packet.ip + at) === view.getInt32(ip + at);
+      }
+      if (same) return i;
+    }
+    return -1;
+  }
+
+  /** Whether others may be joined to this packet. */
+  #mayStart(
+    ip: number,
+    transport: number,
+    length: number,
+    ipv4: boolean,
+    protocol: number,
+  ): boolean {
+    const { bytes, view } = this.#memory;
+    if (ipv4) {
+      if (transport - ip !== IPV4.HEADER_BYTES) return false;
+      if ((view.getUint16(ip + IPV4.FRAGMENT) & ~IPV4.DONT_FRAGMENT) !== 0) return false;
+    }
+    if (protocol === PROTOCOL.UDP) {
+      const udpBytes = view.getUint16(transport + UDP.LENGTH);
+      return udpBytes > UDP.HEADER_BYTES && transport - ip + udpBytes === length &&
+        view.getUint16(transport + UDP.CHECKSUM) !== 0;
+    }
+    const tcpBytes = (bytes[transport + TCP.DATA_OFFSET]! >> 4) * 4;
+    const flags = bytes[transport + TCP.FLAGS]!;
+    return tcpBytes >= TCP.HEADER_BYTES && transport - ip + tcpBytes < length &&
+      (flags & TCP.ACK) !== 0 && (flags & ~JOINABLE_FLAGS) === 0 &&
+      (bytes[transport + TCP.DATA_OFFSET]! & 0xf) === 0;
+  }
+
+  #start(ip: number, transport: number, length: number, ipv4: boolean, protocol: number): void {
+    const { bytes, view } = this.#memory;
+    const packet = this.#open[this.#openCount++]!;
+    const tcp = protocol === PROTOCOL.TCP;
+    packet.ip = ip;
+    packet.transport = transport;
+    packet.payload = transport +
+      (tcp ? (bytes[transport + TCP.DATA_OFFSET]! >> 4) * 4 : UDP.HEADER_BYTES);
+    packet.protocol = protocol;
+    packet.ipv4 = ipv4;
+    packet.segmentBytes = ip + length - packet.payload;
+    packet.totalBytes = length;
+    packet.packets = 1;
+    packet.pieces[0] = ip;
+    packet.pieces[1] = length;
+    packet.pieceCount = 1;
+    packet.nextId = ipv4 ? (view.getUint16(ip + IPV4.ID) + 1) & 0xffff : 0;
+    packet.verified = false;
+    packet.psh = 0;
+    if (tcp) {
+      packet.nextSequence = (view.getUint32(transport + TCP.SEQUENCE) + packet.segmentBytes) >>> 0;
+      packet.growing = (bytes[transport + TCP.FLAGS]! & TCP.PSH) === 0;
+    } else {
+      packet.growing = true;
+    }
+  }
+
+  /** Joins a packet of the same flow to `packet` if it is the very next one. */
+  #join(packet: OpenPacket, ip: number, transport: number, length: number): boolean {
+    const { bytes, view } = this.#memory;
+    const tcp = packet.protocol === PROTOCOL.TCP;
+    const headerBytes = packet.payload - packet.ip;
+    if (transport - ip !== packet.transport - packet.ip || length <= headerBytes) return false;
+    const payloadBytes = length - headerBytes;
+    if (
+      payloadBytes > packet.segmentBytes || packet.pieceCount === MAX_PIECES ||
+      packet.totalBytes + payloadBytes > MAX_PACKET_BYTES
+    ) return false;
+    if (packet.ipv4) {
+      // Version, header length, type of service; flags; TTL.
+      if (view.getUint16(ip) !== view.getUint16(packet.ip)) return false;
+      if (view.getUint16(ip + IPV4.FRAGMENT) !== view.getUint16(packet.ip + IPV4.FRAGMENT)) {
+        return false;
+      }
+      if (bytes[ip + IPV4.TTL] !== bytes[packet.ip + IPV4.TTL]) return false;
+      if (view.getUint16(ip + IPV4.ID) !== packet.nextId) return false;
+    } else if (
+      // Version, traffic class, flow label; hop limit.
+      view.getInt32(ip) !== view.getInt32(packet.ip) ||
+      bytes[ip + IPV6.HOP_LIMIT] !== bytes[packet.ip + IPV6.HOP_LIMIT]
+    ) return false;
+
+    let flags = 0;
+    if (tcp) {
+      const first = packet.transport;
+      flags = bytes[transport + TCP.FLAGS]!;
+      if (view.getUint32(transport + TCP.SEQUENCE) !== packet.nextSequence) return false;
+      if (view.getInt32(transport + 8) !== view.getInt32(first + 8)) return false; // acknowledgement
+      // Data offset, flags apart from PSH, window.
+      const changed = view.getInt32(transport + 12) ^ view.getInt32(first + 12);
+      if ((changed & ~(TCP.PSH << 16)) !== 0) return false;
+      // Urgent pointer and options; the checksum between them does differ.
+      if (view.getUint16(transport + 18) !== view.getUint16(first + 18)) return false;
+      for (let at = TCP.HEADER_BYTES; at < packet.payload - first; at += 4) {
+        if (view.getInt32(transport + at) !== view.getInt32(first + at)) return false;
+      }
+    } else {
+      if (packet.packets === MAX_DATAGRAMS) return false;
+      if (view.getUint16(transport + UDP.LENGTH) !== UDP.HEADER_BYTES + payloadBytes) return false;
+      if (view.getUint16(transport + UDP.CHECKSUM) === 0) return false;
+    }
+
+    if (!packet.verified) {
+      if (!this.#isIntact(packet.ip, packet.transport, packet.ip + packet.pieces[1]!, packet)) {
+        packet.growing = false;
+        return false;
+      }
+      packet.verified = true;
+    }
+    if (!this.#isIntact(ip, transport, ip + length, packet)) return false;
+
+    packet.pieces[packet.pieceCount * 2] = ip + headerBytes;
+    packet.pieces[packet.pieceCount * 2 + 1] = payloadBytes;
+    packet.pieceCount++;
+    packet.packets++;
+    packet.totalBytes += payloadBytes;
+    packet.nextId = (packet.nextId + 1) & 0xffff;
+    packet.nextSequence = (packet.nextSequence + payloadBytes) >>> 0;
+    packet.psh = flags & TCP.PSH;
+    packet.growing = payloadBytes === packet.segmentBytes && packet.psh === 0;
+    return true;
+  }
+
+  #isIntact(ip: number, transport: number, end: number, { ipv4, protocol }: OpenPacket): boolean {
+    if (ipv4 && this.#memory.sum(ip, IPV4.HEADER_BYTES) !== 0xffff) return false;
+    return this.#memory.hasRightChecksum(ip, transport, end, protocol);
+  }
+
+  /** Writes a held packet out of turn; the others keep their order. */
+  #close(index: number): void {
+    const packet = this.#open[index]!;
+    this.#write(packet);
+    this.#openCount--;
+    for (let i = index; i < this.#openCount; i++) this.#open[i] = this.#open[i + 1]!;
+    this.#open[this.#openCount] = packet;
+  }
+
+  #write(packet: OpenPacket): void {
+    if (packet.packets === 1) {
+      this.#writer.write(this.#plainHeader, packet.pieces, 1, 1);
+      return;
+    }
+    const memory = this.#memory;
+    const { bytes, view } = memory;
+    const { ip, transport, payload, protocol, ipv4, totalBytes, header, headerView } = packet;
+    const tcp = protocol === PROTOCOL.TCP;
+    const transportBytes = totalBytes - (transport - ip);
+    if (ipv4) {
+      view.setUint16(ip + IPV4.TOTAL_LENGTH, totalBytes);
+      memory.sealIpv4Header(ip);
+    } else {
+      view.setUint16(ip + IPV6.PAYLOAD_LENGTH, transportBytes);
+    }
+    let sum = memory.pseudoSum(ip, protocol) + transportBytes;
+    sum = (sum & 0xffff) + (sum >>> 16);
+    sum = (sum & 0xffff) + (sum >>> 16);
+    const checksumOffset = tcp ? TCP.CHECKSUM : UDP.CHECKSUM;
+    view.setUint16(transport + checksumOffset, sum);
+    if (tcp) bytes[transport + TCP.FLAGS]! |= packet.psh;
+    else view.setUint16(transport + UDP.LENGTH, transportBytes);
+    header[virtio_net_hdr.flags] = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+    header[virtio_net_hdr.gso_type] = !tcp
+      ? VIRTIO_NET_HDR_GSO_UDP_L4
+      : ipv4
+      ? VIRTIO_NET_HDR_GSO_TCPV4
+      : VIRTIO_NET_HDR_GSO_TCPV6;
+    headerView.setUint16(virtio_net_hdr.hdr_len, payload - ip, LITTLE_ENDIAN);
+    headerView.setUint16(virtio_net_hdr.gso_size, packet.segmentBytes, LITTLE_ENDIAN);
+    headerView.setUint16(virtio_net_hdr.csum_start, transport - ip, LITTLE_ENDIAN);
+    headerView.setUint16(virtio_net_hdr.csum_offset, checksumOffset, LITTLE_ENDIAN);
+    this.#writer.write(header, packet.pieces, packet.pieceCount, packet.packets);
+  }
+
+  #writePlain(ip: number, length: number): void {
+    this.#plainPieces[0] = ip;
+    this.#plainPieces[1] = length;
+    this.#writer.write(this.#plainHeader, this.#plainPieces, 1, 1);
+  }
+}

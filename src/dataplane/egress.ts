@@ -1,0 +1,257 @@
+import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
+import {
+  VIRTIO_NET_HDR_F_NEEDS_CSUM,
+  VIRTIO_NET_HDR_GSO_ECN,
+  VIRTIO_NET_HDR_GSO_NONE,
+  VIRTIO_NET_HDR_GSO_TCPV4,
+  VIRTIO_NET_HDR_GSO_TCPV6,
+  VIRTIO_NET_HDR_GSO_UDP_L4,
+} from "../../ffi/tun/constants.ts";
+import { addressOf, Errno, type PacketIo } from "../../ffi/tun/packet_io.ts";
+import { iovec, virtio_net_hdr } from "../../ffi/tun/structs.ts";
+import { updateChecksum } from "./checksum.ts";
+import { type ForwardingReader, SLOT } from "./forwarding_table.ts";
+import { type IcmpSender, MAX_ICMP_BYTES } from "./icmp_sender.ts";
+import type { IcmpProblem } from "./icmp.ts";
+import { IPV4, IPV6, MAX_PACKET_BYTES, PacketMemory } from "./packet.ts";
+import {
+  finishChecksum,
+  type LargePacket,
+  MAX_HEADER_BYTES,
+  type SegmentSink,
+  segmentTcp,
+  segmentUdp,
+} from "./segment.ts";
+import { SendBatch, setAddress, setSize } from "./send_batch.ts";
+import { CONTROL, COUNTER } from "./shared_state.ts";
+
+/** Packets and bytes read before what they became is sent: enough to pay, little enough to cache. */
+const MAX_READS = 64;
+const PACKET_AREA_BYTES = 384 * 1024;
+/** The largest read: a header and a packet, at an address that suits the packet. */
+const READ_BYTES = virtio_net_hdr.size + MAX_PACKET_BYTES;
+/** Headers that were made anew. */
+const HEADER_AREA_BYTES = 1024 * MAX_HEADER_BYTES;
+
+/** Options of {@linkcode Egress}. */
+export interface EgressOptions {
+  readonly io: PacketIo;
+  readonly reader: ForwardingReader;
+  readonly counters: Float64Array;
+  readonly control: Int32Array;
+  readonly icmp: IcmpSender;
+  readonly eventfd: number;
+  readonly onNotice: (text: string) => void;
+}
+
+/** How a round of work went. */
+export type PumpResult = "idle" | "worked" | "gone";
+
+/** Carries packets from the TUN device to peers. */
+export class Egress implements SegmentSink {
+  readonly #options: EgressOptions;
+  readonly #memory = new PacketMemory(PACKET_AREA_BYTES + HEADER_AREA_BYTES + MAX_ICMP_BYTES);
+  readonly #address: number;
+  readonly #readVector = new Uint8Array(iovec.size);
+  readonly #readVectorView = new DataView(this.#readVector.buffer);
+  readonly #batch4: SendBatch;
+  readonly #batch6: SendBatch;
+  #nextHeader = PACKET_AREA_BYTES;
+  /** Reused for each large packet. */
+  readonly #large: LargePacket = { offset: 0, length: 0, transport: 0, segmentBytes: 0 };
+  /** Where the packet at hand goes. */
+  #slot = -1;
+
+  constructor(options: EgressOptions) {
+    this.#options = options;
+    this.#address = addressOf(this.#memory.bytes);
+    setSize(this.#readVectorView, iovec.iov_len, READ_BYTES);
+    const batch = (family: 4 | 6) =>
+      new SendBatch({
+        ...options,
+        family,
+        memoryAddress: this.#address,
+      });
+    this.#batch4 = batch(4);
+    this.#batch6 = batch(6);
+  }
+
+  /** The sockets to send through; -1 for none. */
+  setSockets(ipv4: number, ipv6: number): void {
+    this.#batch4.descriptor = ipv4;
+    this.#batch6.descriptor = ipv6;
+  }
+
+  /** Reads what the device has, up to a batch, and sends it. */
+  pump(tun: number): PumpResult {
+    const { io, counters } = this.#options;
+    let at = 0;
+    let reads = 0;
+    let gone = false;
+    while (reads < MAX_READS) {
+      // The packet itself is to begin at a multiple of 4.
+      at = ((at + virtio_net_hdr.size + 3) & ~3) - virtio_net_hdr.size;
+      if (at + READ_BYTES > PACKET_AREA_BYTES) break;
+      setAddress(this.#readVectorView, iovec.iov_base, this.#address + at);
+      const length = io.readv(tun, this.#readVector, 1);
+      if (length < 0) {
+        const errno = io.errno();
+        if (errno === Errno.EINTR) continue;
+        gone = errno !== Errno.EAGAIN;
+        break;
+      }
+      reads++;
+      counters[COUNTER.tunReads]!++;
+      this.#forward(at, length);
+      at += length;
+    }
+    if (reads > 0) {
+      this.#batch4.flush();
+      this.#batch6.flush();
+      this.#nextHeader = PACKET_AREA_BYTES;
+    }
+    return gone ? "gone" : reads > 0 ? "worked" : "idle";
+  }
+
+  headerSpace(length: number): number {
+    const batch = this.#batch();
+    batch.reserve();
+    if (this.#nextHeader + length > PACKET_AREA_BYTES + HEADER_AREA_BYTES) {
+      this.#batch4.flush();
+      this.#batch6.flush();
+      this.#nextHeader = PACKET_AREA_BYTES;
+    }
+    const header = this.#nextHeader;
+    this.#nextHeader += (length + 3) & ~3;
+    return header;
+  }
+
+  segment(header: number, headerLength: number, payload: number, payloadLength: number): void {
+    this.#batch().add(this.#slot, header, headerLength, payload, payloadLength);
+  }
+
+  #batch(): SendBatch {
+    return this.#options.reader.words[this.#slot + SLOT.PEER_FAMILY] === 4
+      ? this.#batch4
+      : this.#batch6;
+  }
+
+  /** Deals with one read: a `virtio_net_hdr` at `at` and a packet. */
+  #forward(at: number, readBytes: number): void {
+    const { reader, counters, control } = this.#options;
+    const { bytes, view } = this.#memory;
+    const ip = at + virtio_net_hdr.size;
+    let length = readBytes - virtio_net_hdr.size;
+    const ipv4 = bytes[ip]! >> 4 === 4;
+    const headerBytes = ipv4 ? (bytes[ip]! & 0xf) * 4 : IPV6.HEADER_BYTES;
+    if (
+      length < IPV4.HEADER_BYTES || length < headerBytes || headerBytes < IPV4.HEADER_BYTES ||
+      (!ipv4 && bytes[ip]! >> 4 !== 6)
+    ) {
+      counters[COUNTER.dropMalformed]!++;
+      return;
+    }
+    const gso = bytes[at + virtio_net_hdr.gso_type]! & ~VIRTIO_NET_HDR_GSO_ECN;
+    if (gso === VIRTIO_NET_HDR_GSO_NONE) {
+      // What the kernel sends is as long as its header says; a raw socket may have it otherwise.
+      const stated = ipv4
+        ? view.getUint16(ip + IPV4.TOTAL_LENGTH)
+        : IPV6.HEADER_BYTES + view.getUint16(ip + IPV6.PAYLOAD_LENGTH);
+      if (stated < headerBytes || stated > length) {
+        counters[COUNTER.dropMalformed]!++;
+        return;
+      }
+      length = stated;
+    }
+    const to = ip + (ipv4 ? IPV4.DESTINATION : IPV6.DESTINATION);
+    const slot = ipv4 ? reader.lookup4(view.getInt32(to)) : reader.lookup6(
+      view.getInt32(to),
+      view.getInt32(to + 4),
+      view.getInt32(to + 8),
+      view.getInt32(to + 12),
+    );
+    if (slot < 0) {
+      this.#refuse(ip, length, "no-peer", COUNTER.dropNoPeer);
+      return;
+    }
+    if (!this.#mayHop(ip, ipv4)) {
+      this.#refuse(ip, length, "time-exceeded", COUNTER.dropTtl);
+      return;
+    }
+    this.#slot = slot;
+    const mtu = control[CONTROL.MTU]!;
+    const needsChecksum = (bytes[at + virtio_net_hdr.flags]! & VIRTIO_NET_HDR_F_NEEDS_CSUM) !== 0;
+    const start = view.getUint16(at + virtio_net_hdr.csum_start, LITTLE_ENDIAN);
+
+    if (gso === VIRTIO_NET_HDR_GSO_NONE) {
+      const mayNotFragment = !ipv4 ||
+        (view.getUint16(ip + IPV4.FRAGMENT) & IPV4.DONT_FRAGMENT) !== 0;
+      if (length > mtu && mayNotFragment) {
+        this.#refuse(ip, length, "too-long", COUNTER.dropTooLong);
+        return;
+      }
+      this.#hop(ip, ipv4);
+      if (needsChecksum) {
+        const place = view.getUint16(at + virtio_net_hdr.csum_offset, LITTLE_ENDIAN);
+        if (!finishChecksum(this.#memory, ip, length, start, place)) {
+          counters[COUNTER.dropMalformed]!++;
+          return;
+        }
+      }
+      const batch = this.#batch();
+      batch.reserve();
+      batch.add(slot, ip, length, 0, 0);
+      return;
+    }
+
+    const large = this.#large;
+    large.offset = ip;
+    large.length = length;
+    // hdr_len is only a hint and may be wrong (Linux, Documentation/networking/tuntap.rst and
+    // virtio-v1.2 5.1.6.2); where the transport header begins is what the checksum needs.
+    large.transport = ip + start;
+    large.segmentBytes = view.getUint16(at + virtio_net_hdr.gso_size, LITTLE_ENDIAN);
+    if (!needsChecksum || start < headerBytes) {
+      counters[COUNTER.dropMalformed]!++;
+      return;
+    }
+    const tcp = gso === (ipv4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6);
+    const segmentHeader = tcp ? (bytes[large.transport + 12]! >> 4) * 4 : 8;
+    if (start + segmentHeader + large.segmentBytes > mtu && mtu > 0) {
+      this.#refuse(ip, length, "too-long", COUNTER.dropTooLong);
+      return;
+    }
+    this.#hop(ip, ipv4);
+    const done = tcp
+      ? segmentTcp(this.#memory, large, this)
+      : gso === VIRTIO_NET_HDR_GSO_UDP_L4 && segmentUdp(this.#memory, large, this);
+    if (!done) counters[COUNTER.dropMalformed]!++;
+  }
+
+  #mayHop(ip: number, ipv4: boolean): boolean {
+    return this.#memory.bytes[ip + (ipv4 ? IPV4.TTL : IPV6.HOP_LIMIT)]! > 1;
+  }
+
+  #hop(ip: number, ipv4: boolean): void {
+    decrementTtl(this.#memory, ip, ipv4);
+  }
+
+  #refuse(ip: number, length: number, problem: IcmpProblem, counter: number): void {
+    const { icmp, counters } = this.#options;
+    counters[counter]!++;
+    icmp.report(this.#memory, ip, length, PACKET_AREA_BYTES + HEADER_AREA_BYTES, problem);
+  }
+}
+
+/** Takes one off the TTL or hop limit, which must not be 0. */
+export function decrementTtl({ bytes, view }: PacketMemory, ip: number, ipv4: boolean): void {
+  if (!ipv4) {
+    bytes[ip + IPV6.HOP_LIMIT]!--;
+    return;
+  }
+  const before = view.getUint16(ip + IPV4.TTL);
+  const after = before - 0x100;
+  view.setUint16(ip + IPV4.TTL, after);
+  const checksum = view.getUint16(ip + IPV4.CHECKSUM);
+  view.setUint16(ip + IPV4.CHECKSUM, updateChecksum(checksum, before, after));
+}

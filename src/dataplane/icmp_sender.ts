@@ -1,0 +1,85 @@
+import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
+import { AF_INET, AF_INET6, MSG_DONTWAIT } from "../../ffi/tun/constants.ts";
+import type { PacketIo } from "../../ffi/tun/packet_io.ts";
+import { sockaddr_in, sockaddr_in6 } from "../../ffi/tun/structs.ts";
+import { type IcmpErrorOptions, type IcmpProblem, MAX_ICMP_BYTES, writeIcmpError } from "./icmp.ts";
+import { IPV4, IPV6, type PacketMemory } from "./packet.ts";
+import { CONTROL, COUNTER } from "./shared_state.ts";
+
+/** Errors that may follow each other at once, and per second (as Linux's icmp_msgs_per_sec). */
+const BURST = 50;
+const PER_SECOND = 1_000;
+
+/** Options of {@linkcode IcmpSender}. */
+export interface IcmpSenderOptions {
+  readonly io: PacketIo;
+  readonly counters: Float64Array;
+  readonly control: Int32Array;
+  readonly rawV4: number;
+  readonly rawV6: number;
+}
+
+/** Sends ICMP errors from this host, not more than a kernel would. */
+export class IcmpSender {
+  readonly #options: IcmpSenderOptions;
+  readonly #name4 = new Uint8Array(sockaddr_in.size);
+  readonly #name6 = new Uint8Array(sockaddr_in6.size);
+  #tokens = BURST;
+  #filledAtMs = 0;
+
+  constructor(options: IcmpSenderOptions) {
+    this.#options = options;
+    new DataView(this.#name4.buffer).setUint16(sockaddr_in.sin_family, AF_INET, LITTLE_ENDIAN);
+    new DataView(this.#name6.buffer).setUint16(sockaddr_in6.sin6_family, AF_INET6, LITTLE_ENDIAN);
+  }
+
+  /**
+   * Tells the sender of the packet at `ip` about `problem`, if that may be. `at` is memory for
+   * {@linkcode MAX_ICMP_BYTES} to write the error in.
+   */
+  report(
+    memory: PacketMemory,
+    ip: number,
+    length: number,
+    at: number,
+    problem: IcmpProblem,
+  ): void {
+    if (!this.#takeToken()) return;
+    const { io, counters, control, rawV4, rawV6 } = this.#options;
+    const ipv4 = memory.bytes[ip]! >> 4 === 4;
+    const options: IcmpErrorOptions = {
+      problem,
+      mtuBytes: Atomics.load(control, CONTROL.MTU),
+      source: ipv4
+        ? control.subarray(CONTROL.OWN_IPV4, CONTROL.OWN_IPV4 + 1)
+        : control.subarray(CONTROL.OWN_IPV6, CONTROL.OWN_IPV6 + 4),
+    };
+    const icmpBytes = writeIcmpError(memory, ip, length, at, options);
+    if (icmpBytes === 0) return;
+    const { bytes } = memory;
+    const name = ipv4 ? this.#name4 : this.#name6;
+    const packet = bytes.subarray(at, at + icmpBytes);
+    if (ipv4) {
+      const to = at + IPV4.DESTINATION;
+      name.set(bytes.subarray(to, to + 4), sockaddr_in.sin_addr);
+    } else {
+      const to = at + IPV6.DESTINATION;
+      name.set(bytes.subarray(to, to + 16), sockaddr_in6.sin6_addr);
+    }
+    const socket = ipv4 ? rawV4 : rawV6;
+    if (io.sendto(socket, packet, BigInt(icmpBytes), MSG_DONTWAIT, name, name.length) > 0) {
+      counters[COUNTER.icmpSent]!++;
+    }
+  }
+
+  #takeToken(): boolean {
+    const now = performance.now();
+    this.#tokens = Math.min(BURST, this.#tokens + (now - this.#filledAtMs) * PER_SECOND / 1_000);
+    this.#filledAtMs = now;
+    if (this.#tokens < 1) return false;
+    this.#tokens--;
+    return true;
+  }
+}
+
+export { MAX_ICMP_BYTES };

@@ -1,0 +1,106 @@
+/**
+ * Where things are in IP packets, and the memory that packets lie in.
+ *
+ * @module
+ */
+import { Checksum } from "./checksum.ts";
+
+/** IPv4 header, RFC 791. */
+export const IPV4 = {
+  HEADER_BYTES: 20,
+  TOS: 1,
+  TOTAL_LENGTH: 2,
+  ID: 4,
+  FRAGMENT: 6,
+  TTL: 8,
+  PROTOCOL: 9,
+  CHECKSUM: 10,
+  SOURCE: 12,
+  DESTINATION: 16,
+  DONT_FRAGMENT: 0x4000,
+  /** More fragments, or not the first one. */
+  IS_FRAGMENT: 0x3fff,
+  FRAGMENT_OFFSET: 0x1fff,
+} as const;
+
+/** IPv6 header, RFC 8200. */
+export const IPV6 = {
+  HEADER_BYTES: 40,
+  PAYLOAD_LENGTH: 4,
+  NEXT_HEADER: 6,
+  HOP_LIMIT: 7,
+  SOURCE: 8,
+  DESTINATION: 24,
+} as const;
+
+/** TCP header, RFC 9293. */
+export const TCP = {
+  HEADER_BYTES: 20,
+  SEQUENCE: 4,
+  ACKNOWLEDGEMENT: 8,
+  DATA_OFFSET: 12,
+  FLAGS: 13,
+  CHECKSUM: 16,
+  FIN: 0x01,
+  SYN: 0x02,
+  RST: 0x04,
+  PSH: 0x08,
+  ACK: 0x10,
+  URG: 0x20,
+  ECE: 0x40,
+  CWR: 0x80,
+} as const;
+
+/** UDP header, RFC 768. */
+export const UDP = { HEADER_BYTES: 8, LENGTH: 4, CHECKSUM: 6 } as const;
+
+export const PROTOCOL = { ICMP: 1, TCP: 6, UDP: 17, ICMPV6: 58, NONE: 59 } as const;
+
+/** The largest IP packet. */
+export const MAX_PACKET_BYTES = 65_535;
+
+/** A block of memory with the views through which packets in it are read and written. */
+export class PacketMemory {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView<ArrayBuffer>;
+  readonly #checksum: Checksum;
+
+  /** @param sizeBytes A multiple of 4. */
+  constructor(sizeBytes: number) {
+    const buffer = new ArrayBuffer(sizeBytes);
+    this.bytes = new Uint8Array(buffer);
+    this.view = new DataView(buffer);
+    this.#checksum = new Checksum(buffer);
+  }
+
+  /** See {@linkcode Checksum.sum}. */
+  sum(offset: number, length: number): number {
+    return this.#checksum.sum(offset, length);
+  }
+
+  /**
+   * The sum of the pseudo-header that TCP and UDP checksums cover (RFC 9293 section 3.1, RFC 8200
+   * section 8.1), without the length. `ip` is where the IP header begins.
+   */
+  pseudoSum(ip: number, protocol: number): number {
+    return this.bytes[ip]! >> 4 === 4
+      ? this.sum(ip + IPV4.SOURCE, 8) + protocol
+      : this.sum(ip + IPV6.SOURCE, 32) + protocol;
+  }
+
+  /** Whether the TCP or UDP checksum of a whole packet is right. */
+  hasRightChecksum(ip: number, transport: number, end: number, protocol: number): boolean {
+    const length = end - transport;
+    let sum = this.pseudoSum(ip, protocol) + length + this.sum(transport, length);
+    sum = (sum & 0xffff) + (sum >>> 16);
+    sum = (sum & 0xffff) + (sum >>> 16);
+    return sum === 0xffff;
+  }
+
+  /** Writes an IPv4 header's checksum. */
+  sealIpv4Header(ip: number): void {
+    const length = (this.bytes[ip]! & 0xf) * 4;
+    this.view.setUint16(ip + IPV4.CHECKSUM, 0);
+    this.view.setUint16(ip + IPV4.CHECKSUM, ~this.sum(ip, length) & 0xffff);
+  }
+}

@@ -1,0 +1,162 @@
+import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
+import { POLLERR, POLLHUP, POLLIN, POLLNVAL } from "../../ffi/libc/constants.ts";
+import { pollfd } from "../../ffi/libc/structs.ts";
+import { addressOf, PacketIo } from "../../ffi/tun/packet_io.ts";
+import { Egress } from "./egress.ts";
+import { type ForwardingReader, ForwardingReader as Reader, SLOT } from "./forwarding_table.ts";
+import { IcmpSender } from "./icmp_sender.ts";
+import { Ingress } from "./ingress.ts";
+import { KEEPALIVE_INTERVAL_MS, writeKeepalive } from "./keepalive.ts";
+import { PacketMemory } from "./packet.ts";
+import { SendBatch } from "./send_batch.ts";
+import { CONTROL, COUNTER, type WorkerMessage, type WorkerSetup } from "./shared_state.ts";
+
+/** Places in the poll set. */
+const POLL = { EVENT: 0, TUN: 1, SOCKET_V4: 2, SOCKET_V6: 3, COUNT: 4 } as const;
+
+/**
+ * Carries packets until told to stop. It waits in poll(2) only after every source was found empty;
+ * the eventfd among them is how the main thread gets its attention.
+ */
+export function runPacketLoop(
+  setup: WorkerSetup,
+  tell: (message: WorkerMessage) => void,
+): void {
+  using io = new PacketIo();
+  const control = new Int32Array(setup.control);
+  const counters = new Float64Array(setup.counters);
+  const reader = new Reader(setup.forwarding, setup.index);
+  const icmp = new IcmpSender({ io, counters, control, rawV4: setup.rawV4, rawV6: setup.rawV6 });
+  const notices = new Set<string>();
+  const onNotice = (text: string) => {
+    if (!notices.has(text)) tell({ type: "notice", text });
+    notices.add(text);
+  };
+  const { eventfd } = setup;
+  const out = setup.direction !== "in";
+  const into = setup.direction !== "out";
+  const egress = new Egress({ io, reader, counters, control, icmp, eventfd, onNotice });
+  const ingress = new Ingress({ ...setup, io, reader, counters, icmp });
+  const keepalives = setup.natTraversal && out
+    ? new KeepaliveSender({ io, reader, counters, control, eventfd, onNotice })
+    : undefined;
+
+  const poll = new Uint8Array(POLL.COUNT * pollfd.size);
+  const pollView = new DataView(poll.buffer);
+  const setPoll = (place: number, fd: number) => {
+    // poll(2) passes over negative descriptors.
+    pollView.setInt32(place * pollfd.size + pollfd.fd, fd, LITTLE_ENDIAN);
+    pollView.setInt16(place * pollfd.size + pollfd.events, POLLIN, LITTLE_ENDIAN);
+  };
+  const revents = (place: number) =>
+    pollView.getInt16(place * pollfd.size + pollfd.revents, LITTLE_ENDIAN);
+  const eventCount = new Uint8Array(8);
+
+  let tun = -1;
+  let socket4 = -1;
+  let socket6 = -1;
+  const takeDescriptors = () => {
+    const version = Atomics.load(control, CONTROL.DESCRIPTORS);
+    tun = Atomics.load(control, CONTROL.TUN);
+    socket4 = Atomics.load(control, CONTROL.SOCKET_V4);
+    socket6 = Atomics.load(control, CONTROL.SOCKET_V6);
+    egress.setSockets(socket4, socket6);
+    ingress.device = tun;
+    keepalives?.setSockets(socket4, socket6);
+    setPoll(POLL.EVENT, eventfd);
+    setPoll(POLL.TUN, out ? tun : -1);
+    setPoll(POLL.SOCKET_V4, into ? socket4 : -1);
+    setPoll(POLL.SOCKET_V6, into ? socket6 : -1);
+    Atomics.store(control, CONTROL.SEEN + setup.index, version);
+    Atomics.notify(control, CONTROL.SEEN + setup.index);
+  };
+  const dropDevice = () => {
+    if (tun < 0) return;
+    tun = -1;
+    ingress.device = -1;
+    setPoll(POLL.TUN, -1);
+    tell({ type: "device-gone" });
+  };
+
+  takeDescriptors();
+  while (Atomics.load(control, CONTROL.STOP) === 0) {
+    if (
+      Atomics.load(control, CONTROL.DESCRIPTORS) !== control[CONTROL.SEEN + setup.index]
+    ) takeDescriptors();
+    reader.begin();
+    let worked = false;
+    if (out && tun >= 0) {
+      const result = egress.pump(tun);
+      worked = result === "worked";
+      if (result === "gone") dropDevice();
+    }
+    if (into && socket4 >= 0) worked = ingress.pump(socket4) === "worked" || worked;
+    if (into && socket6 >= 0) worked = ingress.pump(socket6) === "worked" || worked;
+    if (ingress.deviceGone) dropDevice();
+    keepalives?.sendDue();
+    if (worked) continue;
+    reader.end();
+    counters[COUNTER.wakeups]!++;
+    io.poll(poll, BigInt(POLL.COUNT), keepalives?.waitMs() ?? -1);
+    if (revents(POLL.EVENT) !== 0) io.read(eventfd, eventCount, BigInt(eventCount.length));
+    if ((revents(POLL.TUN) & (POLLERR | POLLHUP | POLLNVAL)) !== 0) dropDevice();
+  }
+  reader.end();
+}
+
+interface KeepaliveSenderOptions {
+  readonly io: PacketIo;
+  readonly reader: ForwardingReader;
+  readonly counters: Float64Array;
+  readonly control: Int32Array;
+  readonly eventfd: number;
+  readonly onNotice: (text: string) => void;
+}
+
+/** Sends each peer a keepalive now and then. */
+class KeepaliveSender {
+  readonly #options: KeepaliveSenderOptions;
+  readonly #memory = new PacketMemory(64);
+  readonly #batch4: SendBatch;
+  readonly #batch6: SendBatch;
+  #dueAtMs = 0;
+
+  constructor(options: KeepaliveSenderOptions) {
+    this.#options = options;
+    const memoryAddress = addressOf(this.#memory.bytes);
+    this.#batch4 = new SendBatch({ ...options, family: 4, memoryAddress });
+    this.#batch6 = new SendBatch({ ...options, family: 6, memoryAddress });
+  }
+
+  setSockets(ipv4: number, ipv6: number): void {
+    this.#batch4.descriptor = ipv4;
+    this.#batch6.descriptor = ipv6;
+  }
+
+  /** How long poll(2) may wait. */
+  waitMs(): number {
+    return Math.max(1, Math.ceil(this.#dueAtMs - performance.now()));
+  }
+
+  /** Sends to every peer if it is time. */
+  sendDue(): void {
+    if (performance.now() < this.#dueAtMs) return;
+    this.#dueAtMs = performance.now() + KEEPALIVE_INTERVAL_MS;
+    const { reader, control, counters } = this.#options;
+    const { words } = reader;
+    for (let slot = reader.nextSlot(0); slot >= 0; slot = reader.nextSlot(slot)) {
+      const ipv4 = words[slot + SLOT.TAG]! >> 8 === 4;
+      const own = ipv4
+        ? control.subarray(CONTROL.OWN_IPV4, CONTROL.OWN_IPV4 + 1)
+        : control.subarray(CONTROL.OWN_IPV6, CONTROL.OWN_IPV6 + 4);
+      if (!own.some((word) => word !== 0)) continue;
+      const peer = words.slice(slot + SLOT.KEY, slot + SLOT.KEY + own.length);
+      const length = writeKeepalive(this.#memory, 0, own, peer);
+      const batch = words[slot + SLOT.PEER_FAMILY] === 4 ? this.#batch4 : this.#batch6;
+      batch.reserve();
+      batch.add(slot, 0, length, 0, 0);
+      batch.flush(); // each uses the same memory
+      counters[COUNTER.keepalivesSent]!++;
+    }
+  }
+}

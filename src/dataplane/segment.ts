@@ -1,0 +1,183 @@
+/**
+ * Splits what the kernel hands over as one large packet (TSO, USO) into the packets that belong on
+ * the wire, as the kernel's own tcp_gso_segment and __udp_gso_segment would. Headers are written
+ * anew for each; the payload stays where it is.
+ *
+ * @module
+ */
+import { IPV4, IPV6, type PacketMemory, PROTOCOL, TCP, UDP } from "./packet.ts";
+
+/** Takes the packets that come of a split. */
+export interface SegmentSink {
+  /** Where in the same memory the next header of `length` bytes may be written. */
+  headerSpace(length: number): number;
+  /** One packet: a header at the place just asked for, and its payload. */
+  segment(header: number, headerLength: number, payload: number, payloadLength: number): void;
+}
+
+/** What a large packet is. */
+export interface LargePacket {
+  /** Where its IP header begins. */
+  offset: number;
+  /** IP header to the end. */
+  length: number;
+  /** Where its TCP or UDP header begins. */
+  transport: number;
+  /** Payload bytes of each packet but the last. */
+  segmentBytes: number;
+}
+
+/** Headers of a large packet beyond this are none. */
+export const MAX_HEADER_BYTES = 120;
+
+/**
+ * Splits a large TCP packet. Its TTL must be final, its checksum fields count for nothing.
+ *
+ * @returns Whether it was one; nothing is written otherwise.
+ */
+export function segmentTcp(
+  memory: PacketMemory,
+  { offset, length, transport, segmentBytes }: LargePacket,
+  sink: SegmentSink,
+): boolean {
+  const { bytes, view } = memory;
+  const end = offset + length;
+  if (transport + TCP.HEADER_BYTES > end || segmentBytes === 0) return false;
+  const tcpBytes = (bytes[transport + TCP.DATA_OFFSET]! >> 4) * 4;
+  const payloadStart = transport + tcpBytes;
+  const headerBytes = payloadStart - offset;
+  if (tcpBytes < TCP.HEADER_BYTES || payloadStart > end || headerBytes > MAX_HEADER_BYTES) {
+    return false;
+  }
+  const ipv4 = bytes[offset]! >> 4 === 4;
+  const ipBytes = transport - offset;
+  const flags = bytes[transport + TCP.FLAGS]!;
+  const sequence = view.getUint32(transport + TCP.SEQUENCE);
+  const id = ipv4 ? view.getUint16(offset + IPV4.ID) : 0;
+  // All that the packets' checksums share: the rest of each is its sequence number, flags, lengths.
+  view.setUint32(transport + TCP.SEQUENCE, 0);
+  bytes[transport + TCP.FLAGS] = 0;
+  view.setUint16(transport + TCP.CHECKSUM, 0);
+  const tcpSum = memory.pseudoSum(offset, PROTOCOL.TCP) + memory.sum(transport, tcpBytes);
+  const ipSum = ipv4 ? unsealedIpv4Sum(memory, offset, ipBytes) : 0;
+
+  for (let payload = payloadStart, index = 0; payload < end || index === 0; index++) {
+    const payloadBytes = Math.min(segmentBytes, end - payload);
+    const last = payload + payloadBytes >= end;
+    const header = sink.headerSpace(headerBytes);
+    copy(bytes, header, offset, headerBytes);
+    const tcp = header + ipBytes;
+    writeIpHeader(memory, header, headerBytes + payloadBytes, ipv4, (id + index) & 0xffff, ipSum);
+    const segmentSequence = (sequence + index * segmentBytes) >>> 0;
+    let segmentFlags = flags;
+    if (!last) segmentFlags &= ~(TCP.FIN | TCP.PSH);
+    if (index > 0) segmentFlags &= ~TCP.CWR;
+    view.setUint32(tcp + TCP.SEQUENCE, segmentSequence);
+    bytes[tcp + TCP.FLAGS] = segmentFlags;
+    const sum = tcpSum + (segmentSequence >>> 16) + (segmentSequence & 0xffff) + segmentFlags +
+      tcpBytes + payloadBytes + memory.sum(payload, payloadBytes);
+    view.setUint16(tcp + TCP.CHECKSUM, ~fold32(sum) & 0xffff);
+    sink.segment(header, headerBytes, payload, payloadBytes);
+    payload += payloadBytes;
+  }
+  return true;
+}
+
+/** Splits a run of UDP datagrams that came as one; else like {@linkcode segmentTcp}. */
+export function segmentUdp(
+  memory: PacketMemory,
+  { offset, length, transport, segmentBytes }: LargePacket,
+  sink: SegmentSink,
+): boolean {
+  const { bytes, view } = memory;
+  const end = offset + length;
+  const payloadStart = transport + UDP.HEADER_BYTES;
+  const headerBytes = payloadStart - offset;
+  if (payloadStart > end || segmentBytes === 0 || headerBytes > MAX_HEADER_BYTES) return false;
+  const ipv4 = bytes[offset]! >> 4 === 4;
+  const ipBytes = transport - offset;
+  const id = ipv4 ? view.getUint16(offset + IPV4.ID) : 0;
+  view.setUint16(transport + UDP.LENGTH, 0);
+  view.setUint16(transport + UDP.CHECKSUM, 0);
+  const udpSum = memory.pseudoSum(offset, PROTOCOL.UDP) + memory.sum(transport, UDP.HEADER_BYTES);
+  const ipSum = ipv4 ? unsealedIpv4Sum(memory, offset, ipBytes) : 0;
+
+  for (let payload = payloadStart, index = 0; payload < end || index === 0; index++) {
+    const payloadBytes = Math.min(segmentBytes, end - payload);
+    const header = sink.headerSpace(headerBytes);
+    copy(bytes, header, offset, headerBytes);
+    const udp = header + ipBytes;
+    writeIpHeader(memory, header, headerBytes + payloadBytes, ipv4, (id + index) & 0xffff, ipSum);
+    const udpBytes = UDP.HEADER_BYTES + payloadBytes;
+    view.setUint16(udp + UDP.LENGTH, udpBytes);
+    const sum = udpSum + 2 * udpBytes + memory.sum(payload, payloadBytes);
+    // Zero would mean "no checksum" (RFC 768).
+    view.setUint16(udp + UDP.CHECKSUM, (~fold32(sum) & 0xffff) || 0xffff);
+    sink.segment(header, headerBytes, payload, payloadBytes);
+    payload += payloadBytes;
+  }
+  return true;
+}
+
+/**
+ * Writes the checksum that the kernel left to the device: over all from `start`, into the word at
+ * `start + checksumOffset`, which holds the pseudo-header's sum (linux/virtio_net.h).
+ *
+ * @returns Whether the place lies within the packet.
+ */
+export function finishChecksum(
+  memory: PacketMemory,
+  packet: number,
+  length: number,
+  start: number,
+  checksumOffset: number,
+): boolean {
+  const from = packet + start;
+  const place = from + checksumOffset;
+  if (start >= length || place + 2 > packet + length) return false;
+  // The word counts with what it holds, and the sum over it all is what the field must undo.
+  const checksum = ~memory.sum(from, packet + length - from) & 0xffff;
+  // Only UDP knows a zero that means "no checksum"; ones' complement has a second zero for it.
+  memory.view.setUint16(
+    place,
+    checksum === 0 && checksumOffset === UDP.CHECKSUM ? 0xffff : checksum,
+  );
+  return true;
+}
+
+/** The sum of an IPv4 header without what differs from packet to packet; zeroes those fields. */
+function unsealedIpv4Sum(memory: PacketMemory, offset: number, ipBytes: number): number {
+  const { view } = memory;
+  view.setUint16(offset + IPV4.TOTAL_LENGTH, 0);
+  view.setUint16(offset + IPV4.ID, 0);
+  view.setUint16(offset + IPV4.CHECKSUM, 0);
+  return memory.sum(offset, ipBytes);
+}
+
+function writeIpHeader(
+  { view }: PacketMemory,
+  header: number,
+  packetBytes: number,
+  ipv4: boolean,
+  id: number,
+  ipSum: number,
+): void {
+  if (ipv4) {
+    view.setUint16(header + IPV4.TOTAL_LENGTH, packetBytes);
+    view.setUint16(header + IPV4.ID, id);
+    view.setUint16(header + IPV4.CHECKSUM, ~fold32(ipSum + packetBytes + id) & 0xffff);
+  } else {
+    view.setUint16(header + IPV6.PAYLOAD_LENGTH, packetBytes - IPV6.HEADER_BYTES);
+  }
+}
+
+/** Folds a sum below 2^31. */
+function fold32(sum: number): number {
+  sum = (sum & 0xffff) + (sum >>> 16);
+  return (sum & 0xffff) + (sum >>> 16);
+}
+
+/** Copies a header: so few bytes that a call of copyWithin() costs more. */
+function copy(bytes: Uint8Array, to: number, from: number, length: number): void {
+  for (let i = 0; i < length; i++) bytes[to + i] = bytes[from + i]!;
+}

@@ -1,0 +1,114 @@
+/**
+ * What the main thread and the Workers tell each other without messages, since a Worker in its loop
+ * takes none: control words, and counters.
+ *
+ * @module
+ */
+
+/** Words of the control memory. */
+export const CONTROL = {
+  /** 1: end the loop. */
+  STOP: 0,
+  /** Counts changes of the descriptors below; a Worker answers with what it has seen. */
+  DESCRIPTORS: 1,
+  /** Descriptors; -1 for none. */
+  TUN: 2,
+  SOCKET_V4: 3,
+  SOCKET_V6: 4,
+  /** Of the tunnel, in bytes. */
+  MTU: 5,
+  /** Own subnet bases, which ICMP errors come from; 0 for none. */
+  OWN_IPV4: 6,
+  OWN_IPV6: 7,
+  /** The last value of DESCRIPTORS that each Worker has taken over. */
+  SEEN: 11,
+  WORDS: 32,
+} as const;
+
+/** Every counter, in the order of the memory. Names are for people and scripts. */
+export const COUNTERS = [
+  // From the TUN device to peers.
+  "sentPackets",
+  "sentBytes",
+  "sentDatagramRuns",
+  "sendCalls",
+  "tunReads",
+  // From peers to the TUN device.
+  "receivedPackets",
+  "receivedBytes",
+  "receivedDatagramRuns",
+  "receiveCalls",
+  "tunWrites",
+  // Neither here nor there.
+  "icmpSent",
+  "keepalivesSent",
+  "keepalivesReceived",
+  "portsLearnt",
+  "wakeups",
+  // Dropped, by reason.
+  "dropNoPeer",
+  "dropTtl",
+  "dropTooLong",
+  "dropMalformed",
+  "dropUnknownSender",
+  "dropForeignSource",
+  "dropSocketFull",
+  "dropSendError",
+  "dropTunFull",
+  "dropTunError",
+] as const;
+
+export type CounterName = (typeof COUNTERS)[number];
+
+/** Place of each counter in the memory. */
+export const COUNTER = Object.fromEntries(
+  COUNTERS.map((name, index) => [name, index]),
+) as { readonly [Name in CounterName]: number };
+
+export type Counters = { readonly [Name in CounterName]: number };
+
+/** Counters of one Worker: it alone writes, as numbers that are exact up to 2^53. */
+export function createCounterMemory(): SharedArrayBuffer {
+  return new SharedArrayBuffer(COUNTERS.length * 8);
+}
+
+/** The sums over several Workers' counters. */
+export function readCounters(memories: readonly SharedArrayBuffer[]): Counters {
+  const views = memories.map((memory) => new Float64Array(memory));
+  return Object.fromEntries(
+    COUNTERS.map((name, i) => [name, views.reduce((sum, view) => sum + view[i]!, 0)]),
+  ) as Counters;
+}
+
+/** What a Worker is started with. */
+export interface WorkerSetup {
+  /** Number among the Workers. */
+  readonly index: number;
+  readonly control: SharedArrayBuffer;
+  readonly counters: SharedArrayBuffer;
+  readonly forwarding: SharedArrayBuffer;
+  /** Wakes the Worker; it is this Worker's own. */
+  readonly eventfd: number;
+  /** Raw sockets for ICMP errors; -1 for none. */
+  readonly rawV4: number;
+  readonly rawV6: number;
+  /** Which ways it carries packets. */
+  readonly direction: "both" | "out" | "in";
+  readonly offloads: {
+    /** The TUN device takes large TCP, and large UDP packets. */
+    readonly tcp: boolean;
+    readonly udp: boolean;
+  };
+  /** Takes datagrams from anywhere with any inner source. */
+  readonly allowAnySource: boolean;
+  /** Learns peers' ports and keeps own mappings open. */
+  readonly natTraversal: boolean;
+}
+
+/** What a Worker tells. */
+export type WorkerMessage =
+  /** An offload is missing here, or something happened once; for the log. */
+  | { readonly type: "notice"; readonly text: string }
+  /** The TUN device has gone. */
+  | { readonly type: "device-gone" }
+  | { readonly type: "stopped" };

@@ -1,0 +1,188 @@
+import { Libc } from "../../ffi/libc/open.ts";
+import type { FileDescriptor } from "../../ffi/libc/open.ts";
+import { openRawSocket, type TunQueue, type UdpSocket } from "../../ffi/tun/open.ts";
+import type { Address } from "../net/mod.ts";
+import { delay } from "../util/time.ts";
+import { addressWords, createForwardingMemory, ForwardingTable } from "./forwarding_table.ts";
+import {
+  CONTROL,
+  type Counters,
+  createCounterMemory,
+  readCounters,
+  type WorkerMessage,
+  type WorkerSetup,
+} from "./shared_state.ts";
+
+/** Options of {@linkcode openTunnel}. */
+export interface TunnelOptions {
+  readonly allowAnySource: boolean;
+  readonly natTraversal: boolean;
+  /** Families of inner packets; for those there are ICMP errors. */
+  readonly families: readonly (4 | 6)[];
+  /**
+   * Whether one Worker carries both ways or each way has its own.
+   *
+   * @default {1}
+   */
+  readonly workers?: 1 | 2;
+  /** Told once about each thing that this kernel or link cannot do. */
+  readonly onNotice: (text: string) => void;
+  /** Told when the TUN device was removed by somebody. */
+  readonly onDeviceGone: () => void;
+  /** Told of a fault of a Worker, after which no packets pass. */
+  readonly onFault: (error: Error) => void;
+}
+
+/** The descriptors that packets pass through; the tunnel uses them but never closes them. */
+export interface TunnelDescriptors {
+  readonly tun: TunQueue | undefined;
+  readonly socketV4: UdpSocket | undefined;
+  readonly socketV6: UdpSocket | undefined;
+}
+
+/** What ICMP errors and keepalives are told from, and how large packets may be. */
+export interface TunnelIdentity {
+  readonly mtuBytes: number;
+  /** Bases of the own subnets. */
+  readonly ipv4?: Address;
+  readonly ipv6?: Address;
+}
+
+/** How long Workers may take to notice that they are to stop. */
+const STOP_LIMIT_MS = 900;
+
+/** Makes a tunnel, without Workers yet: {@linkcode Tunnel.start} makes packets pass. */
+export function openTunnel(options: TunnelOptions): Tunnel {
+  return new Tunnel(options);
+}
+
+/** The packet path as the main thread has it. */
+export class Tunnel implements AsyncDisposable {
+  readonly #options: TunnelOptions;
+  readonly #libc = Libc.open();
+  readonly #control = new SharedArrayBuffer(CONTROL.WORDS * 4);
+  readonly #words = new Int32Array(this.#control);
+  readonly #forwardingMemory = createForwardingMemory();
+  readonly #workers: RunningWorker[] = [];
+  readonly #raw: { 4: number; 6: number } = { 4: -1, 6: -1 };
+  #disposed = false;
+  /** Where packets go. Changing it stalls nobody. */
+  readonly forwarding = new ForwardingTable(this.#forwardingMemory);
+
+  constructor(options: TunnelOptions) {
+    this.#options = options;
+    this.#words.fill(-1, CONTROL.TUN, CONTROL.SOCKET_V6 + 1);
+    for (const family of options.families) this.#raw[family] = openRawSocket(this.#libc, family);
+  }
+
+  get started(): boolean {
+    return this.#workers.length > 0;
+  }
+
+  /** Starts the Workers. Packets that have waited in the descriptors' queues pass first. */
+  start(offloads: { readonly tcp: boolean; readonly udp: boolean }): void {
+    if (this.started || this.#disposed) throw new Error("Cannot start tunnel: it was started");
+    const directions = this.#options.workers === 2 ? ["out", "in"] as const : ["both"] as const;
+    for (const [index, direction] of directions.entries()) {
+      const eventfd = this.#libc.eventfd();
+      const counters = createCounterMemory();
+      const worker = new Worker(new URL("./worker.ts", import.meta.url), {
+        type: "module",
+        name: `packets-${direction}`,
+      });
+      const { promise: stopped, resolve } = Promise.withResolvers<void>();
+      worker.onmessage = ({ data }: MessageEvent<WorkerMessage>) => {
+        if (data.type === "notice") this.#options.onNotice(data.text);
+        else if (data.type === "device-gone") this.#options.onDeviceGone();
+        else resolve();
+      };
+      worker.onerror = (event) => {
+        event.preventDefault();
+        resolve();
+        this.#options.onFault(new Error(`Cannot carry packets: ${event.message}`));
+      };
+      const setup: WorkerSetup = {
+        index,
+        control: this.#control,
+        counters,
+        forwarding: this.#forwardingMemory,
+        eventfd,
+        rawV4: this.#raw[4],
+        rawV6: this.#raw[6],
+        direction,
+        offloads,
+        allowAnySource: this.#options.allowAnySource,
+        natTraversal: this.#options.natTraversal,
+      };
+      worker.postMessage(setup);
+      this.#workers.push({ worker, eventfd, counters, stopped });
+    }
+  }
+
+  /**
+   * Lets packets pass through other descriptors; resolves when no Worker uses the former ones any
+   * more, so that they may be closed.
+   */
+  async setDescriptors(
+    { tun, socketV4, socketV6 }: TunnelDescriptors,
+    { signal }: { signal: AbortSignal },
+  ): Promise<void> {
+    const words = this.#words;
+    Atomics.store(words, CONTROL.TUN, tun?.fd ?? -1);
+    Atomics.store(words, CONTROL.SOCKET_V4, socketV4?.fd ?? -1);
+    Atomics.store(words, CONTROL.SOCKET_V6, socketV6?.fd ?? -1);
+    const version = Atomics.add(words, CONTROL.DESCRIPTORS, 1) + 1;
+    this.#wake();
+    for (const index of this.#workers.keys()) {
+      while (Atomics.load(words, CONTROL.SEEN + index) !== version) await delay(1, { signal });
+    }
+  }
+
+  /** Takes effect with the next packet. */
+  setIdentity({ mtuBytes, ipv4, ipv6 }: TunnelIdentity): void {
+    const words = this.#words;
+    Atomics.store(words, CONTROL.MTU, mtuBytes);
+    words.set(ipv4 ? addressWords(ipv4).slice(0, 1) : [0], CONTROL.OWN_IPV4);
+    words.set(ipv6 ? addressWords(ipv6) : [0, 0, 0, 0], CONTROL.OWN_IPV6);
+  }
+
+  /** What has passed and what was dropped, and why, since the start. */
+  counters(): Counters {
+    return readCounters(this.#workers.map(({ counters }) => counters));
+  }
+
+  #wake(): void {
+    for (const { eventfd } of this.#workers) this.#libc.signalEventfd(eventfd);
+  }
+
+  /** Stops the Workers. The descriptors stay open, and packets wait in them. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    Atomics.store(this.#words, CONTROL.STOP, 1);
+    this.#wake();
+    const limit = new AbortController();
+    const timeout = delay(STOP_LIMIT_MS, limit).catch(() => {});
+    await Promise.race([
+      Promise.all(this.#workers.map(({ stopped }) => stopped)),
+      timeout,
+    ]);
+    limit.abort();
+    await timeout;
+    for (const { worker, eventfd } of this.#workers) {
+      worker.terminate();
+      this.#libc.close(eventfd);
+    }
+    for (const fd of Object.values(this.#raw)) {
+      if (fd >= 0) this.#libc.close(fd as FileDescriptor);
+    }
+    this.#libc[Symbol.dispose]();
+  }
+}
+
+interface RunningWorker {
+  readonly worker: Worker;
+  readonly eventfd: FileDescriptor;
+  readonly counters: SharedArrayBuffer;
+  readonly stopped: Promise<void>;
+}

@@ -1,0 +1,16 @@
+/**
+ * A Worker of the packet path. It blocks in poll(2) and takes no messages once it runs; see
+ * `shared_state.ts` for how it is steered.
+ *
+ * @module
+ */
+/// <reference lib="deno.worker" />
+import { runPacketLoop } from "./packet_loop.ts";
+import type { WorkerMessage, WorkerSetup } from "./shared_state.ts";
+
+self.onmessage = ({ data }: MessageEvent<WorkerSetup>) => {
+  const tell = (message: WorkerMessage) => self.postMessage(message);
+  runPacketLoop(data, tell);
+  tell({ type: "stopped" });
+  self.close();
+};
