@@ -1,4 +1,5 @@
 import { runProgram } from "../../src/util/process.ts";
+import { patient } from "../support/slowness.ts";
 
 /** A network namespace of a test's own; it and all in it vanish when disposed of. */
 export interface TestNamespace extends AsyncDisposable {
@@ -11,7 +12,7 @@ export interface TestNamespace extends AsyncDisposable {
 
 async function run(program: string, args: readonly string[]): Promise<string> {
   const { signal } = new AbortController();
-  const result = await runProgram(program, args, { signal });
+  const result = await runProgram(program, args, { signal, timeoutMs: patient(30_000) });
   if (result.code !== 0) {
     throw new Error(`${program} ${args.join(" ")} failed: ${result.stderr.trim()}`);
   }

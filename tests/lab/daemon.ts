@@ -2,6 +2,7 @@ import { deadline } from "../../src/util/time.ts";
 import { LoggedProcess, startLogged } from "../support/logged_process.ts";
 import type { NetworkNamespace } from "../support/namespace.ts";
 import { NotifySocket } from "../support/notify_socket.ts";
+import { patient } from "../support/slowness.ts";
 import { daemonCommand, type DaemonProgram, denoEnvironment } from "./program.ts";
 
 /** Options of {@linkcode startDaemon}. */
@@ -63,7 +64,7 @@ export class Daemon implements AsyncDisposable {
     const { process } = this;
     const ended = new AbortController();
     process.status.then(({ code }) => ended.abort(new Error(`it exited with ${code}`)));
-    using limit = deadline(options.timeoutMs ?? 60_000, {
+    using limit = deadline(patient(options.timeoutMs ?? 60_000), {
       signal: AbortSignal.any([options.signal, ended.signal]),
     });
     try {

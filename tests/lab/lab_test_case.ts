@@ -1,8 +1,9 @@
 import { deadline } from "../../src/util/time.ts";
+import { patient } from "../support/slowness.ts";
 
 /** Options of {@linkcode labTest}. */
 export interface LabTestOptions {
-  /** The test's signal aborts after this. @default {120_000} */
+  /** The test's signal aborts after this, on a machine of usual speed. @default {120_000} */
   readonly timeoutMs?: number;
 }
 
@@ -20,7 +21,7 @@ export function labTest(
     name: root ? name : `${name} [skipped: needs root for network namespaces]`,
     ignore: !root,
     async fn() {
-      using limit = deadline(options.timeoutMs ?? 120_000, new AbortController());
+      using limit = deadline(patient(options.timeoutMs ?? 120_000), new AbortController());
       await body(limit);
     },
   });

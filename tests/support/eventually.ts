@@ -1,9 +1,10 @@
 import { delay } from "../../src/util/time.ts";
+import { patient } from "./slowness.ts";
 
 /** Options of {@linkcode eventually}. */
 export interface EventuallyOptions {
   readonly signal: AbortSignal;
-  /** Gives up after this. @default {30_000} */
+  /** Gives up after this, on a machine of usual speed. @default {30_000} */
   readonly timeoutMs?: number;
   /** Wait between two tries. @default {100} */
   readonly intervalMs?: number;
@@ -20,7 +21,7 @@ export async function eventually<Value>(
   probe: () => Promise<Value | undefined | false> | Value | undefined | false,
   options: EventuallyOptions,
 ): Promise<Value> {
-  const timeoutMs = options.timeoutMs ?? 30_000;
+  const timeoutMs = patient(options.timeoutMs ?? 30_000);
   const until = performance.now() + timeoutMs;
   for (;;) {
     options.signal.throwIfAborted();

@@ -1,5 +1,6 @@
 import { deadline } from "../../src/util/time.ts";
 import { residentBytes, sendSignal } from "./process_table.ts";
+import { patient } from "./slowness.ts";
 
 /** Options of {@linkcode startLogged}. */
 export interface StartLoggedOptions {
@@ -81,7 +82,7 @@ export class LoggedProcess implements AsyncDisposable {
   /** Asks it to end, waits, and kills it if it has not ended within `graceMs`. */
   async stop(options: { graceMs?: number } = {}): Promise<Deno.CommandStatus> {
     this.signal("SIGTERM");
-    const timer = setTimeout(() => this.signal("SIGKILL"), options.graceMs ?? 10_000);
+    const timer = setTimeout(() => this.signal("SIGKILL"), patient(options.graceMs ?? 10_000));
     try {
       return await this.status;
     } finally {
@@ -105,7 +106,8 @@ export class LoggedProcess implements AsyncDisposable {
     pattern: RegExp,
     options: { signal: AbortSignal; from?: number; timeoutMs?: number },
   ): Promise<string> {
-    const { timeoutMs = 60_000, signal } = options;
+    const { signal } = options;
+    const timeoutMs = patient(options.timeoutMs ?? 60_000);
     using limit = deadline(timeoutMs, { signal });
     for (let next = options.from ?? 0;;) {
       for (; next < this.#lines.length; next++) {

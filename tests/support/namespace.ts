@@ -2,6 +2,7 @@ import { runProgram, type RunResult } from "../../src/util/process.ts";
 import { delay } from "../../src/util/time.ts";
 import { listPids, networkNamespaceOf, sendSignal, startTicks } from "./process_table.ts";
 import { run, type RunCheckedOptions } from "./run.ts";
+import { patient } from "./slowness.ts";
 
 /** Every namespace and directory made here begins with this; nothing else is ever removed. */
 const PREFIX = "flab";
@@ -39,7 +40,8 @@ export class NetworkNamespace {
   /** Runs `program` inside; its exit code is for the caller to judge. */
   try(program: string, args: readonly string[], options: RunCheckedOptions): Promise<RunResult> {
     const command = this.command(program, args);
-    return runProgram(command.program, command.args, options);
+    const timeoutMs = patient(options.timeoutMs ?? 30_000);
+    return runProgram(command.program, command.args, { ...options, timeoutMs });
   }
 
   /** Runs `ip` commands inside, in order, in one process; the first that fails ends it. */
@@ -180,7 +182,7 @@ async function removeNamespaces(names: readonly string[]): Promise<void> {
   await runProgram("ip", ["-force", "-batch", "-"], {
     signal: new AbortController().signal,
     stdin: names.map((name) => `netns del ${name}\n`).join(""),
-    timeoutMs: 60_000,
+    timeoutMs: patient(60_000),
   });
   const left = namesIn(NAMESPACE_DIRECTORY).filter((name) => names.includes(name));
   if (left.length > 0) throw new Error(`Cannot remove network namespaces ${left.join(", ")}`);

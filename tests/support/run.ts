@@ -1,9 +1,11 @@
 import { runProgram, type RunResult } from "../../src/util/process.ts";
+import { patient } from "./slowness.ts";
 
 /** Options of {@linkcode run}. */
 export interface RunCheckedOptions {
   readonly signal: AbortSignal;
   readonly stdin?: string;
+  /** The program is killed after this, on a machine of usual speed. @default {30_000} */
   readonly timeoutMs?: number;
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -18,7 +20,8 @@ export async function run(
   args: readonly string[],
   options: RunCheckedOptions,
 ): Promise<string> {
-  const result = await runProgram(program, args, options);
+  const timeoutMs = patient(options.timeoutMs ?? 30_000);
+  const result = await runProgram(program, args, { ...options, timeoutMs });
   if (result.code !== 0) throw new Error(failureText(program, args, result));
   return result.stdout;
 }
