@@ -125,6 +125,7 @@ export class EtcdConnection implements Disposable {
     settings: EtcdSettings,
     options: RequestOptions,
   ): Promise<EtcdConnection> {
+    await loadEtcd3(); // its time is not the member's
     const until = performance.now() + options.timeoutMs;
     using stack = new DisposableStack();
     const tunnel = await openTunnel(endpoint, settings, stack, options);
@@ -405,6 +406,7 @@ async function openHost(
     // client does not use one either. Without this, http_proxy would divert us.
     "grpc.enable_http_proxy": 0,
     "grpc.enable_retries": 0,
+    "grpc.enable_channelz": 0, // statistics that nobody would read
     "grpc.service_config_disable_resolution": 1,
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     // A session of our own: the global pool would hand a new connection the old, silent one.

@@ -71,7 +71,10 @@ export interface Registry extends AsyncDisposable {
   readonly description: string;
   /** The value of `<prefix>/config`, or `undefined` if the key is absent. */
   readConfig(options: CallOptions): Promise<string | undefined>;
-  /** Yields the config whenever it changes, `undefined` when it is removed. Ends on abort only. */
+  /**
+   * Yields the present config, then whenever it changes; `undefined` while there is none. Ends on
+   * abort only.
+   */
   watchConfig(options: CallOptions): AsyncIterable<string | undefined>;
   /** Every key under `<prefix>/subnets/`. */
   list(options: CallOptions): Promise<readonly Entry[]>;
