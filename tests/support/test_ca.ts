@@ -21,7 +21,16 @@ export class TestCa implements AsyncDisposable {
     const ca = new TestCa(directory, options.signal);
     await ca.#openssl([
       ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"],
-      ...["-subj", `/CN=test CA ${crypto.randomUUID()}`, "-days", "2", "-keyout", "ca.key", "-out", "ca.pem"],
+      ...[
+        "-subj",
+        `/CN=test CA ${crypto.randomUUID()}`,
+        "-days",
+        "2",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+      ],
       ...["-addext", "basicConstraints=critical,CA:TRUE"],
     ]);
     return ca;
