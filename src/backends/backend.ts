@@ -33,8 +33,12 @@ export interface Backend<Config = unknown, Facts = undefined> {
     config: Config;
     warnings: readonly string[];
   };
+  /** Faults of `config` in a network of these families, one sentence each. @default none */
+  checkNetwork?(config: Config, network: NetworkFamilies): readonly string[];
   /** Bytes that encapsulation takes from the external MTU. */
   overheadBytes(config: Config): number;
+  /** What pods get as MTU. @default {the external MTU less the overhead} */
+  podMtuBytes?(config: Config, network: NetworkFamilies, host: Host): number;
   /** What this host publishes. */
   announce(config: Config, host: Host, facts: Facts): LeaseAttributes;
   /** The whole desired state, each time anew. `peers` excludes the own lease. */
@@ -46,6 +50,20 @@ export interface Backend<Config = unknown, Facts = undefined> {
     readonly own: Lease;
     readonly peers: readonly Lease[];
   }): DesiredState;
+}
+
+/** The families of a network. */
+export type NetworkFamilies = Pick<NetworkConfig, "ipv4" | "ipv6">;
+
+/** The MTU that pods get on `host`; subnet.env tells it. */
+export function podMtuBytes<Config>(
+  backend: Pick<Backend<Config, never>, "overheadBytes" | "podMtuBytes">,
+  config: Config,
+  network: NetworkFamilies,
+  host: Host,
+): number {
+  return backend.podMtuBytes?.(config, network, host) ??
+    host.mtuBytes - backend.overheadBytes(config);
 }
 
 export type { FamilyConfig, Json };

@@ -8,15 +8,25 @@ import { ConfigError } from "../errors.ts";
 import { aliVpc } from "./ali_vpc.ts";
 import { alloc } from "./alloc.ts";
 import type { Backend } from "./backend.ts";
+import { hostGw } from "./host_gw.ts";
+import { ipip } from "./ipip.ts";
+import { vxlan } from "./vxlan.ts";
 
-export { aliVpc, alloc };
+export { aliVpc, alloc, hostGw, ipip, vxlan };
 export type { AliVpcConfig, AliVpcFacts } from "./ali_vpc.ts";
 export * from "./backend.ts";
+export type { HostGwConfig, HostGwFacts } from "./host_gw.ts";
+export type { IpipConfig, IpipFacts } from "./ipip.ts";
+export type { PeerPath, PeerPaths } from "./peers.ts";
+export { readVtepMac, type VxlanConfig, type VxlanFacts, vxlanLinkName } from "./vxlan.ts";
 
 /** Every backend by its `Backend.Type` in lower case. */
 export const backends = {
   "alloc": alloc,
   "ali-vpc": aliVpc,
+  "host-gw": hostGw,
+  "ipip": ipip,
+  "vxlan": vxlan,
 } as const;
 
 /** A backend whose config and facts only itself understands. */

@@ -55,6 +55,9 @@ export interface LinkSpec {
   readonly kind: "vxlan" | "ipip" | "tun" | "wireguard";
   readonly mtuBytes: number;
   readonly mac?: MacAddress;
+  readonly ipip?: {
+    readonly local: Address;
+  };
   readonly vxlan?: {
     readonly vni: number;
     /** UDP destination port. */
@@ -65,6 +68,26 @@ export interface LinkSpec {
     readonly learning: boolean;
     readonly gbp: boolean;
   };
+}
+
+/** A kernel parameter of a link that flanneld owns. */
+export interface SysctlSpec {
+  /** Path below /proc/sys, as `net/ipv6/conf/flannel-v6.1/accept_ra`. */
+  readonly name: string;
+  readonly value: string;
+}
+
+/** Whether the network stack leaves checksums of packets sent through `link` to it. */
+export interface OffloadSpec {
+  readonly link: string;
+  readonly txChecksum: boolean;
+}
+
+/** A peer for which a plan wants less than for others, and why. */
+export interface SkippedPeer {
+  /** The lease's key. */
+  readonly key: string;
+  readonly reason: string;
 }
 
 /** A route entry of a cloud's route table: `destination` leads to `instanceId`. */
@@ -83,6 +106,8 @@ export interface SourceDestCheckSpec {
 /** Everything a backend wants to hold. Absent lists are empty. */
 export interface DesiredState {
   readonly links?: readonly LinkSpec[];
+  readonly offloads?: readonly OffloadSpec[];
+  readonly sysctls?: readonly SysctlSpec[];
   readonly addresses?: readonly AddressSpec[];
   readonly neighbors?: readonly NeighborSpec[];
   readonly fdb?: readonly FdbSpec[];
@@ -91,4 +116,6 @@ export interface DesiredState {
   readonly sourceDestChecks?: readonly SourceDestCheckSpec[];
   /** Where packets of pods can go unmasqueraded, since answers find the way back. */
   readonly noMasqueradeCidrs?: readonly Prefix[];
+  /** Peers that cannot be reached as they are; for log and status. */
+  readonly skippedPeers?: readonly SkippedPeer[];
 }
