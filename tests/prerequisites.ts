@@ -26,6 +26,7 @@ export const LAB_NEEDS: readonly Need[] = [
   program("nft", "nftables"),
   program("iptables", "iptables"),
   program("ping", "iputils-ping"),
+  program("iperf3", "iperf3"),
   program("etcd", "etcd-server"),
   program("etcdctl", "etcd-client"),
   library("libnl-3.so.200", "libnl-3-200"),

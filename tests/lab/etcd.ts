@@ -37,7 +37,7 @@ export class EtcdMember {
   }
 
   get endpoint(): string {
-    return `http://${this.port.address}:2379`;
+    return `http://${urlHost(this.port)}:2379`;
   }
 
   get running(): boolean {
@@ -96,13 +96,13 @@ export class EtcdCluster implements AsyncDisposable {
     options: EtcdOptions,
   ) {
     const names = machines.map((_, index) => `etcd${index + 1}`);
-    const peer = (index: number) => `http://${machines[index]!.port.address}:2380`;
+    const peer = (index: number) => `http://${urlHost(machines[index]!.port)}:2380`;
     const cluster = names.map((name, index) => `${name}=${peer(index)}`).join(",");
     this.members = machines.map(({ port, namespace }, index) =>
       new EtcdMember(names[index]!, port, namespace, directory, [
         ...["--name", names[index]!, "--data-dir", `${directory}/${names[index]}.data`],
-        ...["--listen-client-urls", `http://${port.address}:2379`],
-        ...["--advertise-client-urls", `http://${port.address}:2379`],
+        ...["--listen-client-urls", `http://${urlHost(port)}:2379`],
+        ...["--advertise-client-urls", `http://${urlHost(port)}:2379`],
         ...["--listen-peer-urls", peer(index), "--initial-advertise-peer-urls", peer(index)],
         ...["--initial-cluster", cluster, "--initial-cluster-token", "lab"],
         `--enable-v2=${options.v2 ?? false}`,
@@ -184,6 +184,11 @@ export class EtcdCluster implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
   }
+}
+
+/** The address of `port` as the host of a URL. */
+function urlHost({ address }: Port): string {
+  return address.includes(":") ? `[${address}]` : address;
 }
 
 function fromBase64(text: string): string {

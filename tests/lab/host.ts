@@ -13,7 +13,10 @@ export interface HostIdentity {
   readonly instanceId: string;
   readonly networkInterfaceId: string;
   readonly vSwitchId: string;
+  /** What its `eth0` is connected by. */
   readonly port: Port;
+  /** Of a host behind NAT: the port of its router, by whose address others reach it. */
+  readonly outside?: Port;
 }
 
 /** What a daemon is started with unless told otherwise. */
@@ -36,8 +39,14 @@ export interface HostDaemonOptions {
 
 /** A pod: a namespace on the host's bridge. */
 export interface Pod extends Endpoint {
+  readonly addresses: readonly string[];
   readonly host: Host;
 }
+
+const NO_DAD = {
+  "net/ipv6/conf/all/accept_dad": "0",
+  "net/ipv6/conf/default/accept_dad": "0",
+};
 
 /** An ECS instance: a namespace with one interface, `eth0`, towards the VPC. */
 export class Host {
@@ -49,7 +58,7 @@ export class Host {
   readonly #defaults: DaemonDefaults;
   #daemon: Daemon | undefined;
   #pods: Pod[] = [];
-  #podSubnet: InterfaceAddress | undefined;
+  #podSubnets: readonly InterfaceAddress[] | undefined;
 
   constructor(
     identity: HostIdentity,
@@ -68,9 +77,15 @@ export class Host {
     return this.identity.label;
   }
 
-  /** Address of `eth0`. */
+  /** Address of `eth0`, of IPv4 if there are two. */
   get address(): string {
     return this.identity.port.address;
+  }
+
+  /** All addresses of `eth0`. */
+  get addresses(): string[] {
+    const { port } = this.identity;
+    return port.also ? [port.address, port.also.address] : [port.address];
   }
 
   get subnetFile(): string {
@@ -102,7 +117,10 @@ export class Host {
       "net/ipv4/ip_forward": "1",
       // Nobody else can have an address here; without the wait, the host's state is settled at once.
       ...(hasIpv6()
-        ? { "net/ipv6/conf/all/accept_dad": "0", "net/ipv6/conf/default/accept_dad": "0" }
+        ? {
+          "net/ipv6/conf/all/forwarding": "1",
+          ...NO_DAD,
+        }
         : {}),
     }, options);
   }
@@ -140,19 +158,22 @@ export class Host {
   }
 
   /**
-   * Brings the host to have `count` pods, on a bridge `cni0` with the address and MTU that
-   * subnet.env gives; a bridge and pods of an earlier subnet are removed first.
+   * Brings the host to have `count` pods, on a bridge `cni0` with the addresses and MTU that
+   * subnet.env gives; a bridge and pods of earlier subnets are removed first.
    */
   async ensurePods(count: number, options: { signal: AbortSignal }): Promise<readonly Pod[]> {
-    const { subnet, mtuBytes } = await this.readSubnetEnv();
-    if (this.#podSubnet && !this.#podSubnet.equals(subnet)) await this.removePods(options);
-    if (!this.#podSubnet) {
+    const { families, mtuBytes } = await this.readSubnetEnv();
+    const subnets = families.map(({ subnet }) => subnet);
+    if (this.#podSubnets && this.#podSubnets.join() !== subnets.join()) {
+      await this.removePods(options);
+    }
+    if (!this.#podSubnets) {
       await this.namespace.ip([
         `link add cni0 mtu ${mtuBytes} type bridge`,
-        `address add ${subnet} dev cni0`,
+        ...subnets.map((subnet) => `address add ${subnet} dev cni0`),
         "link set cni0 up",
       ], options);
-      this.#podSubnet = subnet;
+      this.#podSubnets = subnets;
     }
     const added = Array.from(
       { length: Math.max(0, count - this.#pods.length) },
@@ -161,12 +182,12 @@ export class Host {
     if (added.length === 0) return this.#pods;
     const labels = added.map((number) => `${this.label}-pod${number}`);
     const namespaces = await this.#set.add(labels, options);
-    const pods = namespaces.map((namespace, index): Pod => ({
-      label: labels[index]!,
-      address: subnet.prefix.address.add(1n + BigInt(added[index]!)).toString(),
-      namespace,
-      host: this,
-    }));
+    const pods = namespaces.map((namespace, index): Pod => {
+      const addresses = subnets.map(({ prefix }) =>
+        prefix.address.add(1n + BigInt(added[index]!)).toString()
+      );
+      return { label: labels[index]!, address: addresses[0]!, addresses, namespace, host: this };
+    });
     await this.namespace.ip(
       pods.flatMap(({ namespace }, index) => [
         `link add pod${added[index]} mtu ${mtuBytes} type veth ` +
@@ -175,14 +196,17 @@ export class Host {
       ]),
       options,
     );
-    await Promise.all(pods.map(({ namespace, address }) =>
-      namespace.ip([
+    await Promise.all(pods.map(async ({ namespace, addresses }) => {
+      if (hasIpv6()) await namespace.sysctl(NO_DAD, options);
+      await namespace.ip([
         "link set lo up",
-        `address add ${address}/${subnet.prefix.length} dev eth0`,
+        ...addresses.map((address, family) =>
+          `address add ${address}/${subnets[family]!.prefix.length} dev eth0`
+        ),
         "link set eth0 up",
-        `route add default via ${subnet.address}`,
-      ], options)
-    ));
+        ...subnets.map(({ address }) => `route add default via ${address}`),
+      ], options);
+    }));
     this.#pods.push(...pods);
     return this.#pods;
   }
@@ -192,8 +216,8 @@ export class Host {
     const pods = this.#pods;
     this.#pods = [];
     for (const pod of pods) await this.#set.remove(pod.namespace);
-    if (this.#podSubnet) await this.namespace.ip(["link del cni0"], options);
-    this.#podSubnet = undefined;
+    if (this.#podSubnets) await this.namespace.ip(["link del cni0"], options);
+    this.#podSubnets = undefined;
   }
 }
 

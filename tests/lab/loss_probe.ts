@@ -2,13 +2,22 @@ import { type LoggedProcess, startLogged } from "../support/logged_process.ts";
 import type { Endpoint } from "./ping.ts";
 import { denoEnvironment } from "./program.ts";
 
-/** What came of a stream of datagrams. */
-export interface LossReport {
+/** What the sender of a stream of datagrams sees. */
+export interface ProbeReport {
   readonly sent: number;
   /** Datagrams whose echo never came back. */
-  readonly lost: number;
-  /** Longest row of lost ones, as time. */
+  readonly unanswered: number;
+  /** Longest row of those, as time. */
   readonly longestGapMs: number;
+}
+
+/** What came of a stream of datagrams. */
+export interface LossReport extends ProbeReport {
+  /**
+   * Datagrams that the network lost. Those that arrived at a process which a busy machine did not
+   * let run in time, and found its socket full, do not count.
+   */
+  readonly lost: number;
 }
 
 /** Options of {@linkcode startLossProbe}. */
@@ -18,6 +27,8 @@ export interface LossProbeOptions {
   readonly directory: string;
   /** @default {1} */
   readonly intervalMs?: number;
+  /** Which of the receiver's addresses. @default {to.address} */
+  readonly address?: string;
 }
 
 const PORT = 7007;
@@ -37,12 +48,13 @@ export async function startLossProbe(
   to: Endpoint,
   options: LossProbeOptions,
 ): Promise<LossProbe> {
-  const { signal, directory, intervalMs = 1 } = options;
+  const { signal, directory, intervalMs = 1, address = to.address } = options;
+  const overflowsBefore = await overflows([from, to], { signal });
   await using stack = new AsyncDisposableStack();
-  const echo = stack.use(start(to, ["echo", String(PORT)], directory));
+  const echo = stack.use(start(to, ["echo", address, String(PORT)], directory));
   await echo.waitForLine(/^ready$/, { signal });
   const sender = stack.use(
-    start(from, ["send", to.address, String(PORT), String(intervalMs)], directory),
+    start(from, ["send", address, String(PORT), String(intervalMs)], directory),
   );
   await sender.waitForLine(/^ready$/, { signal });
   const owned = stack.move();
@@ -51,10 +63,27 @@ export async function startLossProbe(
       sender.signal("SIGTERM");
       const line = await sender.waitForLine(/^\{/, options);
       await owned[Symbol.asyncDispose]();
-      return JSON.parse(line) as LossReport;
+      const report = JSON.parse(line) as ProbeReport;
+      const overflowed = await overflows([from, to], options) - overflowsBefore;
+      return { ...report, lost: Math.max(0, report.unanswered - overflowed) };
     },
     [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
   };
+}
+
+/** Datagrams dropped so far since a socket was full. */
+async function overflows(
+  endpoints: readonly Endpoint[],
+  options: { signal: AbortSignal },
+): Promise<number> {
+  let sum = 0;
+  for (const { namespace } of endpoints) {
+    const text = await namespace.run("nstat", ["-asz", "UdpRcvbufErrors", "Udp6RcvbufErrors"], {
+      signal: options.signal,
+    });
+    for (const [, count] of text.matchAll(/^Udp6?RcvbufErrors +(\d+)/gm)) sum += Number(count);
+  }
+  return sum;
 }
 
 function start(at: Endpoint, args: readonly string[], directory: string): LoggedProcess {

@@ -11,6 +11,18 @@
  *            10.0.2.0/24
  * ```
  *
+ * For backends of the kernel, `topology: "l2"` or `"routed"` puts the hosts on Ethernet segments of
+ * IPv4, IPv6 or both instead, and `natHosts` some of them behind NAT:
+ *
+ * ```
+ *   pods ─ cni0 ─ host1 ─ eth0 ─┐ h1 ┌─────┐         ┌─────┐ e1 ┌─ etcd1
+ *   pods ─ cni0 ─ host3 ─ eth0 ─┤ h3 ┤ br1 ├─ routes ┤ br0 ├────┘
+ *             10.0.1.0/24            └─────┘    │    └─────┘
+ *             fd00:10:0:1::/64               ┌──┴──┐ h2 ┌─ eth0 ─ nat ─ eth0 ─ host2 ─ cni0 ─ pods
+ *                               10.0.2.0/24  │ br2 ├────┘       192.168.77.0/24
+ *                                            └─────┘
+ * ```
+ *
  * Start with {@linkcode openLab}; everything is removed when the lab is disposed, when its process
  * is killed, or at the latest when the next one starts.
  *
@@ -19,7 +31,9 @@
 export * from "./cloud.ts";
 export * from "./daemon.ts";
 export * from "./etcd.ts";
+export * from "./fabric.ts";
 export * from "./host.ts";
+export * from "./iperf.ts";
 export * from "./lab.ts";
 export * from "./lab_test_case.ts";
 export * from "./loss_probe.ts";

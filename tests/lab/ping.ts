@@ -4,6 +4,8 @@ import type { NetworkNamespace } from "../support/namespace.ts";
 export interface Endpoint {
   readonly label: string;
   readonly address: string;
+  /** Every address, where it has several. @default {[address]} */
+  readonly addresses?: readonly string[];
   readonly namespace: NetworkNamespace;
 }
 
@@ -11,6 +13,8 @@ export interface Endpoint {
 export interface PingResult {
   readonly from: Endpoint;
   readonly to: Endpoint;
+  /** The address of `to` that was pinged. */
+  readonly address: string;
   /** Round trip of the answer; `undefined` if none came. */
   readonly milliseconds: number | undefined;
 }
@@ -45,21 +49,23 @@ export async function ping(
   return result.code === 0 && match ? Number(match[1]) : undefined;
 }
 
-/** Pings from each endpoint to each other one. */
+/** Pings from each endpoint to each address of each other one. */
 export async function pingMatrix(
   endpoints: readonly Endpoint[],
   options: PingOptions,
 ): Promise<PingResult[]> {
   const pairs = endpoints.flatMap((from) =>
-    endpoints.filter((to) => to !== from).map((to) => ({ from, to }))
+    endpoints.filter((to) => to !== from).flatMap((to) =>
+      (to.addresses ?? [to.address]).map((address) => ({ from, to, address }))
+    )
   );
   const results: PingResult[] = [];
   let next = 0;
   const work = async () => {
     while (next < pairs.length) {
       const index = next++;
-      const { from, to } = pairs[index]!;
-      results[index] = { from, to, milliseconds: await ping(from, to.address, options) };
+      const { from, address } = pairs[index]!;
+      results[index] = { ...pairs[index]!, milliseconds: await ping(from, address, options) };
     }
   };
   await Promise.all(Array.from({ length: PARALLEL }, work));
@@ -69,5 +75,8 @@ export async function pingMatrix(
 /** The pairs without an answer as one line, empty if there are none. */
 export function describeLosses(results: readonly PingResult[]): string {
   return results.filter(({ milliseconds }) => milliseconds === undefined)
-    .map(({ from, to }) => `${from.label} → ${to.label}`).join(", ");
+    .map(({ from, to, address }) => {
+      const named = address === to.address ? "" : ` (${address})`;
+      return `${from.label} → ${to.label}${named}`;
+    }).join(", ");
 }

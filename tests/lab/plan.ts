@@ -21,13 +21,23 @@ const MAC_BASE = 0x00163e000000n;
 const FIRST_HOST = 10n;
 const FIRST_ETCD = 5n;
 
-/** A vSwitch of the lab. */
+/** IPv6 addresses of the lab's underlay; the fourth group is the number of the vSwitch. */
+const UNDERLAY_V6 = Prefix.parse("fd00:10::/48");
+/** Between a NAT router and the host behind it. */
+const INSIDE_NAT = Prefix.parse("192.168.77.0/24");
+
+/** The address families of a lab's underlay. */
+export type UnderlayFamilies = "v4" | "v6" | "dual";
+
+/** A vSwitch of the lab, or an Ethernet segment where there is no cloud. */
 export interface VSwitchPlan {
   readonly id: string;
   readonly zoneId: string;
   readonly prefix: Prefix;
   /** The gateway is the third address from the end, as in a real vSwitch. */
   readonly gateway: Address;
+  readonly prefixV6: Prefix;
+  readonly gatewayV6: Address;
   readonly routeTableId: string;
 }
 
@@ -46,6 +56,10 @@ export interface PlanOptions {
   readonly etcdMembers: number;
   /** `own`: each vSwitch is bound to a custom table; `system`: all to the system table. */
   readonly routeTables: "system" | "own";
+  /** @default {"v4"} */
+  readonly underlay?: UnderlayFamilies;
+  /** Labels of hosts that sit behind a NAT router of their own; IPv4 only. @default {[]} */
+  readonly natHosts?: readonly string[];
 }
 
 /**
@@ -54,7 +68,10 @@ export interface PlanOptions {
  * @throws {RangeError} If the numbers do not fit a VPC of 10.0.0.0/16 with /24 vSwitches.
  */
 export function planLab(options: PlanOptions): LabPlan {
-  const { hosts, vSwitches, etcdMembers, routeTables } = options;
+  const { hosts, vSwitches, etcdMembers, routeTables, underlay = "v4", natHosts = [] } = options;
+  if (natHosts.length > 0 && underlay !== "v4") {
+    throw new RangeError("Cannot put hosts behind NAT: that is for underlays of IPv4 alone");
+  }
   for (
     const [what, value, max] of [
       ["vSwitches", vSwitches, 200],
@@ -86,17 +103,20 @@ export function planLab(options: PlanOptions): LabPlan {
     hosts: Array.from({ length: hosts }, (_, index) => {
       const vSwitch = switches[index % vSwitches]!;
       const number = String(index + 1);
+      const label = `host${number}`;
+      const address = FIRST_HOST + BigInt(Math.floor(index / vSwitches));
+      const port = planPort(`h${number}`, vSwitch, address, underlay);
       return {
-        label: `host${number}`,
+        label,
         instanceId: `i-bp1lab${number.padStart(3, "0")}`,
         networkInterfaceId: `eni-bp1lab${number.padStart(3, "0")}`,
         vSwitchId: vSwitch.id,
-        port: planPort(`h${number}`, vSwitch, FIRST_HOST + BigInt(Math.floor(index / vSwitches))),
+        ...(natHosts.includes(label) ? { port: planInsidePort(), outside: port } : { port }),
       };
     }),
     etcdPorts: Array.from(
       { length: etcdMembers },
-      (_, index) => planPort(`e${index + 1}`, serviceVSwitch, FIRST_ETCD + BigInt(index)),
+      (_, index) => planPort(`e${index + 1}`, serviceVSwitch, FIRST_ETCD + BigInt(index), underlay),
     ),
   };
 }
@@ -108,18 +128,51 @@ function planVSwitch(
   routeTableId: string,
 ): VSwitchPlan {
   const prefix = new Prefix(Prefix.parse(VPC_CIDR).address.add(BigInt(number) << 8n), 24);
-  return { id, zoneId, prefix, gateway: prefix.last.add(-2n), routeTableId };
+  const prefixV6 = new Prefix(UNDERLAY_V6.address.add(BigInt(number) << 64n), 64);
+  return {
+    id,
+    zoneId,
+    prefix,
+    gateway: prefix.last.add(-2n),
+    prefixV6,
+    gatewayV6: prefixV6.address.add(253n),
+    routeTableId,
+  };
 }
 
-function planPort(name: string, vSwitch: VSwitchPlan, number: bigint): Port {
-  const address = vSwitch.prefix.address.add(number);
-  const mac = new Uint8Array(8);
-  new DataView(mac.buffer).setBigUint64(0, MAC_BASE + (address.value & 0xffffffn));
-  return {
-    name,
-    address: address.toString(),
-    mac: MacAddress.fromBytes(mac.subarray(2)).toString(),
+function planPort(
+  name: string,
+  vSwitch: VSwitchPlan,
+  number: bigint,
+  underlay: UnderlayFamilies,
+): Port {
+  const v4 = {
+    address: vSwitch.prefix.address.add(number).toString(),
     gateway: vSwitch.gateway.toString(),
     prefixLength: vSwitch.prefix.length,
   };
+  const v6 = {
+    address: vSwitch.prefixV6.address.add(number).toString(),
+    gateway: vSwitch.gatewayV6.toString(),
+    prefixLength: vSwitch.prefixV6.length,
+  };
+  return {
+    name,
+    mac: macOf(v4.address),
+    ...(underlay === "v6" ? v6 : v4),
+    ...(underlay === "dual" ? { also: v6 } : {}),
+  };
+}
+
+/** The port of a host behind NAT, towards its own router. Each such host has the same address. */
+function planInsidePort(): Port {
+  const address = INSIDE_NAT.address.add(FIRST_HOST).toString();
+  const gateway = INSIDE_NAT.address.add(1n).toString();
+  return { name: "inside", mac: macOf(address), address, gateway, prefixLength: INSIDE_NAT.length };
+}
+
+function macOf(address: string): string {
+  const mac = new Uint8Array(8);
+  new DataView(mac.buffer).setBigUint64(0, MAC_BASE + (Address.parse(address).value & 0xffffffn));
+  return MacAddress.fromBytes(mac.subarray(2)).toString();
 }

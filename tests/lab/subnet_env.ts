@@ -1,10 +1,16 @@
 import { InterfaceAddress, Prefix } from "../../src/net/mod.ts";
 
-/** What a host's subnet.env tells the programs that set up pods. */
-export interface SubnetEnv {
+/** What subnet.env has for an address family. */
+export interface SubnetEnvFamily {
   readonly network: Prefix;
   /** The bridge's address, the first of the host's subnet. */
   readonly subnet: InterfaceAddress;
+}
+
+/** What a host's subnet.env tells the programs that set up pods. */
+export interface SubnetEnv extends SubnetEnvFamily {
+  /** IPv4 before IPv6; `network` and `subnet` are those of the first. */
+  readonly families: readonly SubnetEnvFamily[];
   readonly mtuBytes: number;
   readonly ipMasq: boolean;
 }
@@ -36,9 +42,16 @@ export function parseSubnetEnv(text: string): SubnetEnv {
   if (ipMasq !== "true" && ipMasq !== "false") {
     throw new SyntaxError(`Cannot read subnet.env: FLANNEL_IPMASQ=${ipMasq} is no boolean`);
   }
+  const families = ["FLANNEL", "FLANNEL_IPV6"].filter((name) => values.has(`${name}_NETWORK`))
+    .map((name) => ({
+      network: Prefix.parse(value(`${name}_NETWORK`)),
+      subnet: InterfaceAddress.parse(value(`${name}_SUBNET`)),
+    }));
+  const [first] = families;
+  if (!first) throw new SyntaxError("Cannot read subnet.env: FLANNEL_NETWORK is missing");
   return {
-    network: Prefix.parse(value("FLANNEL_NETWORK")),
-    subnet: InterfaceAddress.parse(value("FLANNEL_SUBNET")),
+    ...first,
+    families,
     mtuBytes,
     ipMasq: ipMasq === "true",
   };

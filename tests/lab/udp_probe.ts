@@ -1,30 +1,35 @@
 /**
- * A process of {@linkcode startLossProbe}: `udp_probe.ts echo <port>` sends every datagram back;
- * `udp_probe.ts send <address> <port> <interval ms>` sends numbered ones at that pace until
+ * A process of {@linkcode startLossProbe}: `udp_probe.ts echo <address> <port>` sends every datagram
+ * that comes for that address back; `udp_probe.ts send <address> <port> <interval ms>` sends numbered ones at that pace until
  * SIGTERM, waits for the last answers and prints a report as one line of JSON.
  *
  * @module
  */
 import dgram from "node:dgram";
-import type { LossReport } from "./loss_probe.ts";
+import type { ProbeReport } from "./loss_probe.ts";
 
 /** How long after the last datagram its answer may come. */
 const STRAGGLE_MS = 500;
 
 if (import.meta.main) {
   const [mode, ...args] = Deno.args;
-  if (mode === "echo") echo(Number(args[0]));
+  if (mode === "echo") echo(args[0]!, Number(args[1]));
   else send(args[0]!, Number(args[1]), Number(args[2]));
 }
 
-function echo(port: number): void {
-  const socket = dgram.createSocket("udp4");
+function openSocket(address: string): dgram.Socket {
+  // Not with `recvBufferSize`: Deno 2.9 takes a buffer of that size for each datagram as well.
+  return dgram.createSocket(address.includes(":") ? "udp6" : "udp4");
+}
+
+function echo(address: string, port: number): void {
+  const socket = openSocket(address);
   socket.on("message", (message, peer) => socket.send(message, peer.port, peer.address));
-  socket.bind(port, () => print("ready"));
+  socket.bind(port, address, () => print("ready"));
 }
 
 function send(address: string, port: number, intervalMs: number): void {
-  const socket = dgram.createSocket("udp4");
+  const socket = openSocket(address);
   const answered: boolean[] = [];
   socket.on("message", (message) => answered[message.readUInt32BE(0)] = true);
   // A datagram that finds no way out is lost like one that is dropped further on.
@@ -50,7 +55,7 @@ function send(address: string, port: number, intervalMs: number): void {
   });
 }
 
-function report(answered: readonly boolean[], intervalMs: number): LossReport {
+function report(answered: readonly boolean[], intervalMs: number): ProbeReport {
   let longest = 0;
   let current = 0;
   for (const came of answered) {
@@ -58,7 +63,7 @@ function report(answered: readonly boolean[], intervalMs: number): LossReport {
     longest = Math.max(longest, current);
   }
   const lost = answered.filter((came) => !came).length;
-  return { sent: answered.length, lost, longestGapMs: longest * intervalMs };
+  return { sent: answered.length, unanswered: lost, longestGapMs: longest * intervalMs };
 }
 
 function print(line: string): void {

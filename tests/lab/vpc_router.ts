@@ -11,17 +11,23 @@ const FIRST_PREFERENCE = 33_000;
 /** Kernel number of the first route table. */
 const FIRST_TABLE = 1000;
 
-/** A machine's connection to the VPC. */
-export interface Port {
-  /** Name of the router's end of the veth. */
-  readonly name: string;
-  /** IPv4 address of the machine's interface. */
+/** An address of a machine's interface. */
+export interface PortAddress {
+  /** IPv4, but where the underlay has IPv6 alone. */
   readonly address: string;
-  readonly mac: string;
   /** Gateway address of the machine's vSwitch; the router answers for it. */
   readonly gateway: string;
   /** Prefix length of the vSwitch. */
   readonly prefixLength: number;
+}
+
+/** A machine's connection to the VPC, or to a segment of a `Fabric`. */
+export interface Port extends PortAddress {
+  /** Name of the router's end of the veth. */
+  readonly name: string;
+  readonly mac: string;
+  /** The IPv6 address, where the underlay is of both families. */
+  readonly also?: PortAddress;
 }
 
 /** What the VPC does with packets; all of it, each time. */
