@@ -25,7 +25,7 @@ labTest(
     await status(/Cannot find the network config: .* has no key \/coreos.com\/network\/config/);
     const early = await askHealth(host, "/readyz", { signal });
     assert.equal(early.status, 503);
-    assert.match(early.body, /start-up: not there yet/);
+    assert.match(early.body, /start-up: Cannot find the network config/);
     assert.equal((await askHealth(host, "/healthz", { signal })).status, 200);
 
     await lab.writeConfig(ALLOC_CONFIG, { signal });

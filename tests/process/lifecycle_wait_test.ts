@@ -39,7 +39,7 @@ labTest("etcd that is down at start is waited for with one line per change", asy
   );
   assert.match(
     daemon.statuses().at(-1)!,
-    /^Waiting to read the network config: .*http:\/\/10\.0\.0\.5:2379/,
+    /Waiting to read the network config: .*http:\/\/10\.0\.0\.5:2379/,
   );
   assert.equal(warnings(silent).length, 1, silent.process.tail());
   assert.match(warnings(silent)[0]!, /Cannot reach etcd at http:\/\/10\.0\.0\.5:2379/);
@@ -182,7 +182,7 @@ labTest("a default route that comes late is waited for, and chosen", async ({ si
     assert.ok(error.includes(text), error);
   }
   assert.equal(waiting.process.ended, undefined);
-  assert.match(waiting.statuses().at(-1)!, /^Waiting for an external interface: /);
+  assert.match(waiting.statuses().at(-1)!, /Waiting for an external interface: /);
   const addedAt = performance.now();
   await late!.namespace.ip([`route add default via ${late!.identity.port.gateway} dev eth0`], {
     signal,
