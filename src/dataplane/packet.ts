@@ -4,6 +4,7 @@
  * @module
  */
 import { Checksum } from "./checksum.ts";
+import { instantiateSum } from "./checksum_module.ts";
 
 /** IPv4 header, RFC 791. */
 export const IPV4 = {
@@ -59,23 +60,24 @@ export const PROTOCOL = { ICMP: 1, TCP: 6, UDP: 17, ICMPV6: 58, NONE: 59 } as co
 /** The largest IP packet. */
 export const MAX_PACKET_BYTES = 65_535;
 
+/** WebAssembly's unit of memory. */
+const WASM_PAGE_BYTES = 65_536;
+
 /** A block of memory with the views through which packets in it are read and written. */
 export class PacketMemory {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly view: DataView<ArrayBuffer>;
-  readonly #checksum: Checksum;
+  /** See `Checksum.sum`. */
+  readonly sum: (offset: number, length: number) => number;
 
-  /** @param sizeBytes A multiple of 4. */
+  /** @param sizeBytes Rounded up to whole pages of 64 KiB. */
   constructor(sizeBytes: number) {
-    const buffer = new ArrayBuffer(sizeBytes);
-    this.bytes = new Uint8Array(buffer);
-    this.view = new DataView(buffer);
-    this.#checksum = new Checksum(buffer);
-  }
-
-  /** See {@linkcode Checksum.sum}. */
-  sum(offset: number, length: number): number {
-    return this.#checksum.sum(offset, length);
+    const pages = Math.ceil(sizeBytes / WASM_PAGE_BYTES);
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    this.bytes = new Uint8Array(memory.buffer as ArrayBuffer);
+    this.view = new DataView(this.bytes.buffer);
+    const checksum = new Checksum(this.bytes.buffer);
+    this.sum = instantiateSum(memory) ?? ((offset, length) => checksum.sum(offset, length));
   }
 
   /**
