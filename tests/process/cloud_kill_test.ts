@@ -21,7 +21,7 @@ import {
 const HOSTS = 5;
 const KILLS_PER_HOST = 20;
 /** A kill comes within this after one of the moments. */
-const SPREAD_MS = 700;
+const SPREAD_MS = 1_000;
 const MOMENTS = [
   / Starting /,
   /External interface is/,
