@@ -3,6 +3,7 @@ import { delay } from "../../src/util/time.ts";
 import { eventually } from "../support/eventually.ts";
 import { ETCD_PREFIX, type Host, labTest } from "../lab/mod.ts";
 import {
+  ALLOC_CONFIG,
   askHealth,
   askStatus,
   HEALTH_FLAGS,
@@ -133,6 +134,43 @@ labTest(
     await lab.etcd.ctl(["del", `${SUBNETS}/10.24.252.0-24`], { signal });
     await peers(host, 1, { signal });
     assert.equal(linesOf(host.daemon, /Peers are not followed/).length, 1);
+  },
+);
+
+labTest(
+  "an etcd that has lost its data gets the leases back from the daemons",
+  async ({ signal }) => {
+    await using lab = await openAllocLab({ signal, hosts: 3 });
+    const [host, peer, gone] = lab.hosts as [Host, Host, Host];
+    await Promise.all(
+      lab.hosts.map((each) => startReady(each, { signal, flags: HEALTH_FLAGS })),
+    );
+    await Promise.all([host, peer].map((each) => peers(each, 2, { signal })));
+    await gone.daemon.stop();
+    const leases = await lab.leases({ signal });
+    const texts = () =>
+      Promise.all([host, peer].map(({ subnetFile }) => Deno.readTextFile(subnetFile)));
+    const before = await texts();
+
+    // Its revisions begin anew, far below those that the daemons wait for.
+    await lab.etcd.kill();
+    await Deno.remove(`${lab.directory}/etcd1.data`, { recursive: true });
+    await lab.etcd.start({ signal });
+    await lab.writeConfig(ALLOC_CONFIG, { signal });
+    for (const { daemon } of [host, peer]) {
+      await daemon.process.waitForLine(/taken back/, { signal });
+    }
+    await Promise.all([host, peer].map((each) => peers(each, 1, { signal })));
+    const own = `{"PublicIP":"${gone.address}","PublicIPv6":null}`;
+    assert.deepEqual(
+      [...await lab.leases({ signal })].sort(),
+      [...leases].filter(([, value]) => value !== own).sort(),
+    );
+    assert.deepEqual(await texts(), before);
+    for (const { daemon } of [host, peer]) assert.equal(daemon.process.ended, undefined);
+    // And they follow what comes then.
+    await startReady(gone, { signal });
+    await Promise.all([host, peer].map((each) => peers(each, 2, { signal })));
   },
 );
 
