@@ -43,6 +43,13 @@ export const TEST_NEEDS: readonly Need[] = [
   header("libnl3/netlink/netlink.h", "libnl-3-dev"),
 ];
 
+/** What the virtual machine needs beside the lab: an emulator, and what makes its disks. */
+export const VM_NEEDS: readonly Need[] = [
+  program("qemu-system-x86_64", "qemu-system-x86"),
+  program("mke2fs", "e2fsprogs"),
+  program("depmod", "kmod"),
+];
+
 /** Options of {@linkcode ensurePrerequisites}. */
 export interface EnsureOptions {
   readonly signal: AbortSignal;

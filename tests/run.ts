@@ -17,6 +17,8 @@ import {
   parseSkipped,
   parseSummary,
 } from "./support/test_report.ts";
+import { runsInVm, runTestsInVm, VM_SUITE } from "./vm/run_tests.ts";
+import { VmUnavailableError } from "./vm/unavailable.ts";
 
 const ROOT = new URL("../", import.meta.url).pathname;
 
@@ -24,21 +26,31 @@ const ROOT = new URL("../", import.meta.url).pathname;
 const LIMIT_MS = 45 * 60_000;
 
 const USAGE = `Usage: deno task test [options] [path …]
+       deno task test:vm [options] [path …]
 
-Runs all tests, or those of the files and directories given.
+Runs all tests, or those of the files and directories given. Those of kernel and firewall are run a
+second time under Debian's kernel in an emulated machine, unless paths or a filter are given;
+"test:vm" does just that. Those in tests/vm/suite are run nowhere else.
 
   --filter=TEXT      only tests whose name holds TEXT, or matches /TEXT/
+  --no-vm            without the emulated machine
+  --vm               only in the emulated machine
   --binary[=PATH]    tests of the running daemon use a compiled one (dist/flanneld)
   --help
 `;
 
 /** Test files that neither make namespaces nor load the machine. */
-const PARALLEL = /^(?:src|ffi|tests\/simulator|tests\/support)\/|^tests\/[^/]+$/;
+const PARALLEL = /^(?:src|ffi|tests\/simulator|tests\/support|tests\/vm)\/|^tests\/[^/]+$/;
+
+/** Test files for the emulated machine alone. */
+const ONLY_IN_VM = /^tests\/vm\/suite\//;
 
 interface Options {
   readonly filter: string | undefined;
   readonly binary: string | undefined;
   readonly paths: readonly string[];
+  /** Files and directories to run in the emulated machine. */
+  readonly vmPaths: readonly string[];
 }
 
 if (import.meta.main) Deno.exit(await main());
@@ -77,9 +89,10 @@ async function main(): Promise<number> {
 }
 
 async function runAll(options: Options, signal: AbortSignal): Promise<number> {
-  await ensurePrerequisites(TEST_NEEDS, { signal, say });
-  const files = options.paths.flatMap((path) => findTests(path)).sort();
-  if (files.length === 0) throw new UsageError("Cannot find a test file there");
+  const files = options.paths.flatMap(findTests).filter((file) => !ONLY_IN_VM.test(file)).sort();
+  const vmFiles = options.vmPaths.flatMap(findTests).filter(runsInVm).sort();
+  if (files.length + vmFiles.length === 0) throw new UsageError("Cannot find a test file there");
+  if (files.length > 0) await ensurePrerequisites(TEST_NEEDS, { signal, say });
   const parallel = files.filter((file) => PARALLEL.test(file));
   const serial = files.filter((file) => !PARALLEL.test(file));
   if (serial.length > 0) {
@@ -92,6 +105,11 @@ async function runAll(options: Options, signal: AbortSignal): Promise<number> {
   for (const [group, flags] of [[parallel, ["--parallel"]], [serial, []]] as const) {
     if (group.length === 0) continue;
     const result = await runGroup(group, flags, options, signal);
+    counts = addCounts(counts, result.counts);
+    skipped.push(...result.skipped);
+  }
+  if (vmFiles.length > 0) {
+    const result = await runVmGroup(vmFiles, options, signal);
     counts = addCounts(counts, result.counts);
     skipped.push(...result.skipped);
   }
@@ -148,12 +166,34 @@ async function runGroup(
   }
 }
 
+/** Runs tests in the emulated machine; where that cannot be had, it counts as one skipped. */
+async function runVmGroup(
+  files: readonly string[],
+  { filter }: Options,
+  signal: AbortSignal,
+): Promise<{ counts: Counts; skipped: readonly string[] }> {
+  try {
+    return await runTestsInVm(ROOT, files, {
+      ...{ signal, say, onOutput: writeOutput },
+      ...(filter === undefined ? {} : { filter }),
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof VmUnavailableError) {
+      const line = `tests in a virtual machine [skipped: ${error.message}]`;
+      return { counts: { passed: 0, failed: 0, skipped: 1 }, skipped: [line] };
+    }
+    say(`Cannot run tests in a virtual machine: ${describeError(error)}`);
+    return { counts: { passed: 0, failed: 1, skipped: 0 }, skipped: [] };
+  }
+}
+
 /** Copies a stream to standard output; returns the end of it as text. */
 async function forward(stream: ReadableStream<Uint8Array>): Promise<string> {
   const decoder = new TextDecoder();
   let tail = "";
   for await (const chunk of stream) {
-    for (let at = 0; at < chunk.length;) at += Deno.stdout.writeSync(chunk.subarray(at));
+    writeOutput(chunk);
     tail = (tail + decoder.decode(chunk, { stream: true })).slice(-4096);
   }
   return tail;
@@ -186,6 +226,8 @@ function parseOptions(args: readonly string[]): Options | undefined {
       options: {
         filter: { type: "string" },
         binary: { type: "string" },
+        vm: { type: "boolean" },
+        "no-vm": { type: "boolean" },
         help: { type: "boolean", short: "h" },
       },
     });
@@ -194,13 +236,34 @@ function parseOptions(args: readonly string[]): Options | undefined {
   }
   const { values, positionals } = parsed;
   if (values.help) return undefined;
+  if (values.vm && values["no-vm"]) throw new UsageError("Cannot use --vm together with --no-vm");
   return {
     filter: values.filter,
     binary: values.binary === undefined ? undefined : Deno.realPathSync(values.binary),
-    paths: positionals.length > 0 ? positionals : ["src", "ffi", "tests"],
+    ...choosePaths(positionals, {
+      where: values.vm ? "vm" : values["no-vm"] ? "host" : "both",
+      filtered: values.filter !== undefined,
+    }),
   };
 }
 
+/** What is run on this machine and what in the emulated one. */
+function choosePaths(
+  given: readonly string[],
+  { where, filtered }: { readonly where: "host" | "vm" | "both"; readonly filtered: boolean },
+): Pick<Options, "paths" | "vmPaths"> {
+  const all = given.length === 0;
+  if (where === "vm") return { paths: [], vmPaths: all ? VM_SUITE : given };
+  const paths = all ? ["src", "ffi", "tests"] : given;
+  if (where === "host" || all && filtered) return { paths, vmPaths: [] };
+  const onlyInVm = paths.flatMap(findTests).filter((file) => ONLY_IN_VM.test(file));
+  return { paths, vmPaths: all ? VM_SUITE : onlyInVm };
+}
+
 function say(line: string): void {
-  Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
+  writeOutput(new TextEncoder().encode(`${line}\n`));
+}
+
+function writeOutput(bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
 }
