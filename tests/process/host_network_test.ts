@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { eventually } from "../support/eventually.ts";
 import { type Host, labTest } from "../lab/mod.ts";
-import { askHealth, HEALTH_FLAGS, linesOf, openAllocLab, startReady } from "./support.ts";
+import {
+  askHealth,
+  askStatus,
+  HEALTH_FLAGS,
+  linesOf,
+  openAllocLab,
+  startReady,
+} from "./support.ts";
 
 /** How soon drift has to be mended. */
 const REPAIR_MS = 2_000;
@@ -162,3 +169,49 @@ labTest(
     assert.equal(await Deno.readTextFile(host.subnetFile), text);
   },
 );
+
+labTest("a link that fails and comes back changes nothing", async ({ signal }) => {
+  await using lab = await openAllocLab({ signal });
+  const host = lab.hosts[0]!;
+  const { namespace, identity: { port } } = host;
+  const daemon = await startReady(host, {
+    signal,
+    flags: ["--ip-blackhole-route", ...HEALTH_FLAGS],
+  });
+  const text = await Deno.readTextFile(host.subnetFile);
+  const leases = await lab.leases({ signal });
+  await namespace.ip(["link set eth0 down"], { signal });
+  await daemon.process.waitForLine(/Peers are not followed at present/, { signal });
+  assert.equal(await Deno.readTextFile(host.subnetFile), text);
+  await namespace.ip(["link set eth0 up", `route add default via ${port.gateway} dev eth0`], {
+    signal,
+  });
+  await daemon.process.waitForLine(/Peers are followed again/, { signal });
+  assert.equal((await askHealth(host, "/readyz", { signal })).status, 200);
+
+  // Gone altogether and made anew, as a hot-plugged interface: another link of the same name.
+  await namespace.ip([
+    "link set eth0 down",
+    "link set eth0 name gone",
+    `address del ${port.address}/${port.prefixLength} dev gone`,
+  ], { signal });
+  await namespace.ip([
+    `address add ${port.address}/${port.prefixLength} dev gone`,
+    "link set gone name eth0",
+    "link set eth0 up",
+    `route add default via ${port.gateway} dev eth0`,
+  ], { signal });
+  await lab.etcd.put("/coreos.com/network/subnets/10.24.250.0-24", '{"PublicIP":"10.0.9.1"}', {
+    signal,
+  });
+  await eventually(async () => (await askStatus(host, { signal })).status.peers === 1, {
+    signal,
+    title: "the new peer",
+  });
+  assert.equal(await Deno.readTextFile(host.subnetFile), text);
+  assert.deepEqual(
+    (await lab.leases({ signal })).get([...leases.keys()][0]!),
+    [...leases.values()][0],
+  );
+  assert.equal(linesOf(daemon, / ERROR /).length, 0, daemon.process.tail());
+});

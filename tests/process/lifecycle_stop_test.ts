@@ -40,6 +40,8 @@ labTest("a signal ends the daemon in order, whatever it is doing", async ({ sign
     flags?: string[];
     prepare?: (host: Host) => Promise<void>;
     waitsFor: RegExp | "ready";
+    /** What happens once it waits for that. */
+    then?: (host: Host) => Promise<void>;
   }[] = [
     {
       title: "etcd refuses connections",
@@ -72,6 +74,11 @@ labTest("a signal ends the daemon in order, whatever it is doing", async ({ sign
       waitsFor: /Cannot lease a subnet/,
     },
     { title: "all is well", flags: ["--ip-masq", "--ip-blackhole-route"], waitsFor: "ready" },
+    {
+      title: "etcd has fallen silent",
+      waitsFor: "ready",
+      then: (host) => lab.router.isolate(host.identity.port, { signal }),
+    },
   ];
   await using lab = await openAllocLab({ signal, hosts: phases.length * names.length });
   await lab.etcd.put("/full/config", JSON.stringify({ ...ALLOC_CONFIG, Network: "10.24.0.0/28" }), {
@@ -81,18 +88,20 @@ labTest("a signal ends the daemon in order, whatever it is doing", async ({ sign
     await lab.etcd.put(`/full/subnets/${subnet}`, '{"PublicIP":"10.0.9.9"}', { signal });
   }
   await Promise.all(lab.hosts.map(async (host, index) => {
-    const { title, flags = [], prepare, waitsFor } = phases[Math.floor(index / names.length)]!;
+    const { title, flags = [], prepare, waitsFor, then } =
+      phases[Math.floor(index / names.length)]!;
     await prepare?.(host);
     const daemon = await host.startDaemon({ flags });
     if (waitsFor === "ready") await daemon.ready({ signal });
     else await daemon.process.waitForLine(waitsFor, { signal });
     assert.equal(daemon.isReady(), waitsFor === "ready", title);
+    await then?.(host);
     const before = await dataPlane(host, { signal });
     await assertStops(daemon, names[index % names.length]!);
     assert.equal(await dataPlane(host, { signal }), before, title);
   }));
-  // The leases of the two that were ready stay, too: their pods are still there.
-  assert.equal((await lab.leases({ signal })).size, 2);
+  // The leases of those that were ready stay, too: their pods are still there.
+  assert.equal((await lab.leases({ signal })).size, 4);
 });
 
 labTest("a second signal ends the daemon at once", async ({ signal }) => {

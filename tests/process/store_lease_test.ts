@@ -210,6 +210,51 @@ labTest("a lost subnet is taken back when the other host lets go of it", async (
   assert.equal((await lab.leases({ signal })).get(key), leaseValue(host.address));
 });
 
+labTest(
+  "a host that was frozen while another took its subnet sees it when it wakes",
+  async ({ signal }) => {
+    await using lab = await openAllocLab({ signal });
+    const host = lab.hosts[0]!;
+    const daemon = await startReady(host, { signal, flags: HEALTH_FLAGS });
+    const key = await leaseKey(host);
+    daemon.process.signal("SIGSTOP");
+    await lab.etcd.ctl(["del", `${SUBNETS}/${key}`], { signal });
+    await lab.etcd.put(`${SUBNETS}/${key}`, leaseValue("10.0.9.9"), { signal });
+    daemon.process.signal("SIGCONT");
+    await daemon.process.waitForLine(/Lease lost: 10\.0\.9\.9 holds/, { signal, timeoutMs: 5_000 });
+    assert.equal((await lab.leases({ signal })).get(key), leaseValue("10.0.9.9"));
+  },
+);
+
+labTest(
+  "a changed config is told, and applied by a restart, with a lease that fits it",
+  async ({ signal }) => {
+    await using lab = await openAllocLab({ signal });
+    const host = lab.hosts[0]!;
+    const daemon = await startReady(host, { signal });
+    const before = await lab.leases({ signal });
+    const text = await Deno.readTextFile(host.subnetFile);
+    await lab.writeConfig({ ...ALLOC_CONFIG, Network: "10.96.0.0/16" }, { signal });
+    await daemon.process.waitForLine(/config was changed; restart flanneld to apply it/, {
+      signal,
+    });
+    await lab.writeConfig(ALLOC_CONFIG, { signal });
+    await daemon.process.waitForLine(/config is the one in use again/, { signal });
+    assert.equal(await Deno.readTextFile(host.subnetFile), text);
+    assert.deepEqual(await lab.leases({ signal }), before);
+
+    await lab.writeConfig({ ...ALLOC_CONFIG, Network: "10.96.0.0/16" }, { signal });
+    await daemon.stop();
+    const next = await startReady(host, { signal });
+    await next.process.waitForLine(/Removing the own lease .* does not fit the network config/, {
+      signal,
+    });
+    const key = await leaseKey(host);
+    assert.match(key, /^10\.96\./);
+    assert.deepEqual(await lab.leases({ signal }), new Map([[key, leaseValue(host.address)]]));
+  },
+);
+
 labTest("a reservation stays one, over restarts and rewrites", async ({ signal }) => {
   await using lab = await openAllocLab({ signal });
   const host = lab.hosts[0]!;

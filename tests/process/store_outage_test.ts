@@ -91,6 +91,19 @@ labTest("any member of three may fail, and nobody notices", async ({ signal }) =
   for (const { daemon } of lab.hosts) {
     assert.equal(linesOf(daemon, / (ERROR|Not ready) /).length, 0, daemon.process.tail());
   }
+  // Without a majority etcd answers nobody; that is an outage like another.
+  const [, second, third] = lab.etcd.members;
+  await Promise.all([second!.kill(), third!.kill()]);
+  await first.daemon.process.waitForLine(/Peers are not followed at present/, { signal });
+  assert.equal((await askHealth(first, "/readyz", { signal })).status, 200);
+  await lab.etcd.start({ signal });
+  await first.daemon.process.waitForLine(/Peers are followed again/, { signal });
+  await eventually(async () => {
+    await lab.etcd.put(`${SUBNETS}/10.24.249.0-24`, VALUE, { signal });
+    return true;
+  }, { signal, title: "a write" });
+  await peers(first, 5, { signal });
+
   // A daemon that starts while the first member named is away uses the others.
   await first.daemon.stop();
   await lab.etcd.members[0]!.kill();
