@@ -1,5 +1,6 @@
 import { describeError, OperatorError } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import { StateReporter } from "../util/state_reporter.ts";
 import { Backoff } from "../util/time.ts";
 
 /** Options of {@linkcode patiently}. */
@@ -18,7 +19,7 @@ export interface PatienceOptions {
 
 /**
  * Repeats `attempt` with jittered back-off until it succeeds; for whatever time can mend. One
- * line says what is waited for, one more whenever the reason changes, and one when it is over.
+ * line says what is waited for, one more for each further reason, and one when it is over.
  *
  * @param what What is attempted, as in `Cannot … yet`: `lease a subnet`.
  * @throws {OperatorError} As soon as an attempt does: that only a person can mend.
@@ -34,27 +35,22 @@ export async function patiently<T>(
     initialMs: options.initialMs ?? 1_000,
     maxMs: options.maxMs ?? 30_000,
   });
-  const started = Date.now();
-  let reason: string | undefined;
+  const reporter = new StateReporter(log, {
+    failed: `Cannot ${what} yet`,
+    andThen: "; trying again",
+    recovered: `Could ${what}`,
+  });
   while (true) {
     signal.throwIfAborted();
     try {
       const result = await attempt();
-      if (reason !== undefined) {
-        const seconds = Math.round((Date.now() - started) / 1_000);
-        log.info(`Could ${what} after ${seconds} s`);
-      }
+      reporter.working();
       return result;
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof OperatorError) throw error;
-      const text = describeError(error);
-      if (options.isFatal?.(error)) throw new OperatorError(text, { cause: error });
-      if (text !== reason) {
-        log.warn(`Cannot ${what} yet: ${text}; trying again`);
-        onStatus?.(`Waiting to ${what}: ${text}`);
-      }
-      reason = text;
+      if (options.isFatal?.(error)) throw new OperatorError(describeError(error), { cause: error });
+      onStatus?.(`Waiting to ${what}: ${reporter.failing(error)}`);
       await backoff.wait({ signal });
     }
   }

@@ -33,12 +33,13 @@ Deno.test("patiently() tries until it succeeds, with one line per reason", async
   assert.deepEqual(lines, [
     "WARN  Cannot reach etcd yet: refused; trying again",
     "WARN  Cannot reach etcd yet: no leader; trying again",
-    "INFO  Could reach etcd after 0 s",
+    "INFO  Could reach etcd after 0 s failures=5",
   ]);
-  assert.deepEqual(statuses, [
-    "Waiting to reach etcd: refused",
-    "Waiting to reach etcd: no leader",
-  ]);
+  assert.deepEqual(
+    statuses,
+    ["refused", "refused", "refused", "no leader", "no leader"]
+      .map((reason) => `Waiting to reach etcd: ${reason}`),
+  );
 });
 
 Deno.test("patiently() leaves to the operator what only a person can mend, and ends on abort", async () => {

@@ -1,10 +1,13 @@
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import { steadyText } from "./steady_text.ts";
 
 /** What a {@linkcode StateReporter} says. */
 export interface StateReporterOptions {
   /** Said on failure, before the reason: `Etcd is unreachable`. */
   readonly failed: string;
+  /** Said on failure after the reason: `; trying again`. @default none */
+  readonly andThen?: string;
   /** Said on recovery, before `after 62 s`: `Etcd is reachable again`. */
   readonly recovered: string;
   /** Monotonic milliseconds. @default {performance.now} */
@@ -36,15 +39,18 @@ export class StateReporter {
     return this.#outage !== undefined;
   }
 
-  /** To be called on each failure. */
-  failing(error: unknown): void {
+  /** To be called on each failure; answers its reason as one line. */
+  failing(error: unknown): string {
     const reason = describeError(error);
+    const steady = steadyText(reason);
     this.#outage ??= { since: this.#now(), failures: 0, reasons: new Set() };
     const { reasons } = this.#outage;
     this.#outage.failures++;
-    const isNews = !reasons.has(reason) && reasons.size < MAX_REASONS;
-    if (isNews) reasons.add(reason);
-    this.#log[isNews ? "warn" : "debug"](`${this.#options.failed}: ${reason}`);
+    const isNews = !reasons.has(steady) && reasons.size < MAX_REASONS;
+    if (isNews) reasons.add(steady);
+    const { failed, andThen = "" } = this.#options;
+    this.#log[isNews ? "warn" : "debug"](`${failed}: ${reason}${andThen}`);
+    return reason;
   }
 
   /** To be called on each success. */
@@ -58,10 +64,9 @@ export class StateReporter {
   }
 }
 
-/** `0.4 s`, `62 s`, `12 min`, `5 h`. */
+/** `0 s`, `62 s`, `12 min`, `5 h`. */
 export function formatDuration(milliseconds: number): string {
   const seconds = milliseconds / 1000;
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   if (seconds < 120) return `${Math.round(seconds)} s`;
   return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
 }

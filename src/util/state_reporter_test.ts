@@ -48,9 +48,16 @@ Deno.test("StateReporter logs each reason of an outage once, and not without bou
   assert.equal(lines.length, 5);
 });
 
+Deno.test("StateReporter takes reasons that differ in a request's id alone for one", () => {
+  const { lines, reporter } = setUp();
+  const reasons = [1, 2, 3].map(() => `Throttling [HTTP 503, request ${crypto.randomUUID()}]`);
+  assert.deepEqual(reasons.map((reason) => reporter.failing(new Error(reason))), reasons);
+  assert.equal(lines.length, 1);
+});
+
 Deno.test("formatDuration() uses the unit that reads best", () => {
   assert.deepEqual(
-    [0, 400, 9_940, 9_960, 62_000, 720_000, 18_000_000].map(formatDuration),
-    ["0.0 s", "0.4 s", "9.9 s", "10 s", "62 s", "12 min", "5 h"],
+    [0, 400, 1_600, 62_000, 720_000, 18_000_000].map(formatDuration),
+    ["0 s", "0 s", "2 s", "62 s", "12 min", "5 h"],
   );
 });
