@@ -92,6 +92,7 @@ export const IFLA_EXT_MASK = 29;
 export const IFLA_INFO_KIND = 1;
 export const IFLA_INFO_DATA = 2;
 export const IFLA_OPERSTATE = 16;
+export const IFLA_IFALIAS = 20;
 export const RTEXT_FILTER_SKIP_STATS = 8;
 
 /** <linux/if_link.h>: attributes of a vxlan link. */
@@ -108,6 +109,10 @@ export const IFLA_VXLAN_COLLECT_METADATA = 25;
 export const IFLA_VXLAN_L2MISS = 13;
 export const IFLA_VXLAN_L3MISS = 14;
 
+/** <linux/if_tunnel.h>: attributes of an ipip link. */
+export const IFLA_IPTUN_LOCAL = 2;
+export const IFLA_IPTUN_REMOTE = 3;
+
 /** <netlink/route/link/vxlan.h> */
 export const RTNL_LINK_VXLAN_F_GBP = 0x1;
 
@@ -116,6 +121,7 @@ export const IFF_UP = 0x1;
 export const IFF_LOOPBACK = 0x8;
 export const IFF_POINTOPOINT = 0x10;
 export const IFF_RUNNING = 0x40;
+export const IFF_NOARP = 0x80;
 export const IFF_LOWER_UP = 0x10000;
 
 /** <linux/if_addr.h>: attributes and flags of an address. */

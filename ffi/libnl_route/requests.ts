@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { LITTLE_ENDIAN } from "../byte_order.ts";
 import { AF_INET, AF_INET6, AF_LLC } from "../libnl/constants.ts";
 import type { CObject } from "../libnl/open.ts";
 import { FR_ACT_TO_TBL, IFF_UP, RTNL_LINK_VXLAN_F_GBP } from "./constants.ts";
@@ -32,6 +33,12 @@ export interface RawLink {
   /** `true` sets IFF_UP. */
   readonly up?: true;
   readonly txQueueLength?: number;
+  /** A text of the owner's, at most 255 bytes. */
+  readonly alias?: string;
+  readonly ipip?: {
+    /** Four bytes. */
+    readonly local: Uint8Array<ArrayBuffer>;
+  };
   readonly vxlan?: {
     readonly vni?: number;
     readonly port?: number;
@@ -77,8 +84,10 @@ function withLink<T>(
 ): T {
   const { symbols, libnl } = route;
   // libnl ends the process (an assertion) when the setters of one kind are called for another.
-  if (link.vxlan && link.kind !== "vxlan") {
-    throw new TypeError(`Cannot set VXLAN parameters of a link of kind ${link.kind}`);
+  for (const kind of ["vxlan", "ipip"] as const) {
+    if (link[kind] && link.kind !== kind) {
+      throw new TypeError(`Cannot set ${kind} parameters of a link of kind ${link.kind}`);
+    }
   }
   const object = route.owned<"rtnl_link">("rtnl_link_alloc", symbols.rtnl_link_alloc());
   try {
@@ -89,6 +98,7 @@ function withLink<T>(
     if (link.txQueueLength !== undefined) {
       symbols.rtnl_link_set_txqlen(object, link.txQueueLength);
     }
+    if (link.alias !== undefined) symbols.rtnl_link_set_ifalias(object, cString(link.alias));
     if (link.mac !== undefined) {
       withAddress(route, AF_LLC, { bytes: link.mac }, (address) => {
         symbols.rtnl_link_set_addr(object, address);
@@ -98,6 +108,7 @@ function withLink<T>(
       libnl.check("rtnl_link_set_type", symbols.rtnl_link_set_type(object, cString(link.kind)));
     }
     if (link.vxlan) setVxlan(route, object, link.vxlan);
+    if (link.ipip) setIpip(route, object, link.ipip);
     return use(object);
   } finally {
     symbols.rtnl_link_put(object);
@@ -135,6 +146,19 @@ function setVxlan(
     const result = symbols.rtnl_link_vxlan_set_flags(link, RTNL_LINK_VXLAN_F_GBP, 1);
     libnl.check("rtnl_link_vxlan_set_flags", result);
   }
+}
+
+function setIpip(
+  route: LibnlRoute,
+  link: CObject<"rtnl_link">,
+  { local }: NonNullable<RawLink["ipip"]>,
+): void {
+  const { symbols, libnl } = route;
+  // In network order, as it stands in the packet.
+  const address = new DataView(local.buffer, local.byteOffset).getUint32(0, LITTLE_ENDIAN);
+  libnl.check("rtnl_link_ipip_set_local", symbols.rtnl_link_ipip_set_local(link, address));
+  // Said explicitly: left out, the kernel turns path MTU discovery on (ipip_netlink_parms).
+  libnl.check("rtnl_link_ipip_set_pmtudisc", symbols.rtnl_link_ipip_set_pmtudisc(link, 0));
 }
 
 /** RTM_NEWLINK that creates `link`. */

@@ -18,6 +18,8 @@ export const libnlRouteSymbols = {
   rtnl_link_set_addr: { parameters: [pointer, pointer], result: void_ },
   // void rtnl_link_set_flags(struct rtnl_link *, unsigned int); <netlink/route/link.h>
   rtnl_link_set_flags: { parameters: [pointer, unsigned_int], result: void_ },
+  // void rtnl_link_set_ifalias(struct rtnl_link *, const char *); <netlink/route/link.h>
+  rtnl_link_set_ifalias: { parameters: [pointer, buffer], result: void_ },
   // int rtnl_link_set_type(struct rtnl_link *, const char *); <netlink/route/link.h>
   rtnl_link_set_type: { parameters: [pointer, buffer], result: int },
   // int rtnl_link_build_add_request(struct rtnl_link *, int, struct nl_msg **); <netlink/route/link.h>
@@ -39,6 +41,11 @@ export const libnlRouteSymbols = {
   rtnl_link_vxlan_set_port: { parameters: [pointer, uint32_t], result: int },
   // int rtnl_link_vxlan_set_flags(struct rtnl_link *, uint32_t, int); <netlink/route/link/vxlan.h>
   rtnl_link_vxlan_set_flags: { parameters: [pointer, uint32_t, int], result: int },
+
+  // int rtnl_link_ipip_set_local(struct rtnl_link *, uint32_t); <netlink/route/link/ipip.h>
+  rtnl_link_ipip_set_local: { parameters: [pointer, uint32_t], result: int },
+  // int rtnl_link_ipip_set_pmtudisc(struct rtnl_link *, uint8_t); <netlink/route/link/ipip.h>
+  rtnl_link_ipip_set_pmtudisc: { parameters: [pointer, uint8_t], result: int },
 
   // struct rtnl_addr *rtnl_addr_alloc(void); <netlink/route/addr.h>
   rtnl_addr_alloc: { parameters: [], result: pointer },

@@ -311,6 +311,7 @@ Deno.test("whatever is chosen is up and fit, and a refusal is explained", () => 
         up,
         running: up,
         loopback: false,
+        withoutNeighbors: false,
       }));
       const { found, explain } = selectExternalInterface(criteria, {
         links,

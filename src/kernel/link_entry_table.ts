@@ -71,17 +71,25 @@ function isUnicast({ mac }: FdbSpec): boolean {
   return (bytes[0]! & 1) === 0 && bytes.some((byte) => byte !== 0);
 }
 
+/** Options of {@linkcode createAddressTable}. */
+export interface AddressTableOptions extends OwnedLinksOptions {
+  /** Leaves out addresses on our links that others may have put there. @default all are ours */
+  readonly ownsAddress?: (spec: AddressSpec) => boolean;
+}
+
 /** The addresses on our links, apart from IPv6 link-local ones, which are the kernel's. */
 export function createAddressTable(
   netlink: Netlink,
-  options: OwnedLinksOptions,
+  options: AddressTableOptions,
 ): Table<AddressSpec> {
+  const { ownsAddress = () => true } = options;
   return new LinkEntryTable<AddressSpec>(netlink, options, {
     name: "address",
     // IPv4 may have one address with several prefix lengths, IPv6 may not (ipv6_add_addr).
     key: ({ link, address }) =>
       `${link} ${address.address.family === 4 ? address : address.address}`,
     equal: (desired, actual) => desired.address.prefix.equals(actual.address.prefix),
+    owns: ownsAddress,
     format: ({ link, address }) => `${address} dev ${link}`,
     async list(link, signal) {
       const addresses = await netlink.listAddresses({ signal });
@@ -105,6 +113,8 @@ export function createAddressTable(
 }
 
 interface Definition<Spec> extends Omit<Kind<Spec>, "owns"> {
+  /** Which entries on our links are ours. @default all */
+  owns?(spec: Spec): boolean;
   /** The entries on `link`. */
   list(link: Link, signal: AbortSignal): Promise<readonly Spec[]>;
   /** Puts `spec` there, over one of the same key. */
@@ -125,7 +135,13 @@ class LinkEntryTable<Spec extends { readonly link: string }> implements Table<Sp
     this.#options = options;
     this.#definition = definition;
     const { name, key, equal, format } = definition;
-    this.kind = { name, key, equal, format, owns: ({ link }) => options.ownsLink(link) };
+    this.kind = {
+      name,
+      key,
+      equal,
+      format,
+      owns: (spec) => options.ownsLink(spec.link) && (definition.owns?.(spec) ?? true),
+    };
   }
 
   async list({ signal }: { signal: AbortSignal }): Promise<readonly Spec[]> {

@@ -3,7 +3,6 @@ import { OperatorError } from "../errors.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import type { LinkSpec } from "../state/mod.ts";
 import { applyChanges, GONE, resolving, type Step } from "./apply_changes.ts";
-import type { OwnedLinksOptions } from "./link_entry_table.ts";
 import { LinkIndex } from "./links.ts";
 import type { Link, LinkChange, Netlink, NewLink } from "./netlink.ts";
 
@@ -17,11 +16,25 @@ interface ActualLink extends LinkSpec {
 /** Bytes that VXLAN takes of the underlay's MTU, by its family (VXLAN_HEADROOM, net/vxlan.h). */
 const VXLAN_HEADROOM_BYTES = { 4: 50, 6: 70 } as const;
 
+/** Options of {@linkcode createLinkTable}. */
+export interface LinkTableOptions {
+  /** Whether a link of this name and kind is this daemon's, unless its alias says otherwise. */
+  readonly ownsLink: (name: string, kind: string) => boolean;
+  /**
+   * Written into each own link's alias, so that a later run knows the links of this one under
+   * whatever name, and several daemons on one host leave each other's alone. @default none
+   */
+  readonly alias?: string;
+}
+
+/** How the aliases of all daemons' links begin. */
+export const LINK_ALIAS_PREFIX = "flanneld ";
+
 /**
  * The virtual links that flanneld owns, and every other link, since it may have a name that we
  * want. Links are set up when made, and outlive the process.
  */
-export function createLinkTable(netlink: Netlink, options: OwnedLinksOptions): Table<LinkSpec> {
+export function createLinkTable(netlink: Netlink, options: LinkTableOptions): Table<LinkSpec> {
   return new LinkTable(netlink, options);
 }
 
@@ -33,50 +46,84 @@ function allowedMtu(desired: LinkSpec, { maxMtuBytes }: ActualLink): number {
   return Math.min(desired.mtuBytes, maxMtuBytes ?? Infinity);
 }
 
-/** What differs, apart from the name. The first group can be changed in place. */
+/** What can be changed while the link carries packets. */
+type Changeable = "mtu" | "mac" | "up" | "alias" | "learning" | "local" | "underlay";
+
+/** What differs, apart from the name. */
+interface Differences {
+  readonly inPlace: ReadonlySet<Changeable>;
+  /** What only another link can have. */
+  readonly fixed: readonly string[];
+}
+
 function differences(
   desired: LinkSpec,
   actual: ActualLink,
-): { inPlace: string[]; fixed: string[] } {
+  alias: string | undefined,
+): Differences {
   const { kernel } = actual;
-  const inPlace: string[] = [];
+  const inPlace = new Set<Changeable>();
   const fixed: string[] = [];
-  if (allowedMtu(desired, actual) !== actual.mtuBytes) inPlace.push("mtu");
-  if (desired.mac && !(actual.mac && desired.mac.equals(actual.mac))) inPlace.push("mac");
-  if (!kernel.up) inPlace.push("up");
+  if (allowedMtu(desired, actual) !== actual.mtuBytes) inPlace.add("mtu");
+  if (desired.mac && !(actual.mac && desired.mac.equals(actual.mac))) inPlace.add("mac");
+  if (!kernel.up) inPlace.add("up");
+  if (alias !== undefined && kernel.alias !== alias) inPlace.add("alias");
   if (desired.kind !== kernel.kind) fixed.push("kind");
   if (desired.vxlan) {
     const found = actual.vxlan;
-    if (desired.vxlan.learning !== found?.learning) inPlace.push("learning");
-    for (const field of ["vni", "port", "underlay", "gbp"] as const) {
+    const { local } = desired.vxlan;
+    if (desired.vxlan.learning !== found?.learning) inPlace.add("learning");
+    if (desired.vxlan.underlay !== found?.underlay) inPlace.add("underlay");
+    if (!found || local.family !== found.local.family) fixed.push("local");
+    else if (!local.equals(found.local)) inPlace.add("local");
+    for (const field of ["vni", "port", "gbp"] as const) {
       if (desired.vxlan[field] !== found?.[field]) fixed.push(field);
     }
-    if (!found || !desired.vxlan.local.equals(found.local)) fixed.push("local");
     if (kernel.vxlan?.remote) fixed.push("remote");
     fixed.push(...(kernel.vxlan?.otherModes ?? []));
+  }
+  if (desired.ipip) {
+    if (!actual.ipip?.local.equals(desired.ipip.local)) fixed.push("local");
+    if (kernel.ipip?.remote) fixed.push("remote");
   }
   return { inPlace, fixed };
 }
 
-function linkKind({ ownsLink }: OwnedLinksOptions): Kind<LinkSpec> {
+function linkKind({ ownsLink, alias }: LinkTableOptions): Kind<LinkSpec> {
   return {
     name: "link",
     key: (spec) => spec.name,
     equal(desired, actual) {
-      const { inPlace, fixed } = differences(desired, actual as ActualLink);
-      return inPlace.length === 0 && fixed.length === 0;
+      const { inPlace, fixed } = differences(desired, actual as ActualLink, alias);
+      return inPlace.size === 0 && fixed.length === 0;
     },
-    owns: (actual) => ownsLink(actual.name),
-    format({ name, kind, mtuBytes, mac, vxlan }) {
+    owns(actual) {
+      const { kernel } = actual as ActualLink;
+      if (alias !== undefined && kernel.alias?.startsWith(LINK_ALIAS_PREFIX)) {
+        return kernel.alias === alias;
+      }
+      return ownsLink(actual.name, kernel.kind ?? "");
+    },
+    format({ name, kind, mtuBytes, mac, vxlan, ipip, ...rest }) {
       const words = [name, "mtu", String(mtuBytes)];
       if (mac) words.push("address", mac.toString());
       words.push("type", kind);
+      if (ipip) words.push("local", String(ipip.local));
       if (vxlan) {
         words.push("id", String(vxlan.vni), "dev", vxlan.underlay, "local", String(vxlan.local));
         words.push("dstport", String(vxlan.port), vxlan.learning ? "learning" : "nolearning");
         if (vxlan.gbp) words.push("gbp");
       }
+      const found = "kernel" in rest ? (rest.kernel as Link).alias : undefined;
+      if (found !== undefined && found !== alias) words.push("alias", JSON.stringify(found));
       return words.join(" ");
+    },
+    adviseConflict(actual) {
+      const { kernel: { name, alias } } = actual as ActualLink;
+      return (alias?.startsWith(LINK_ALIAS_PREFIX)
+        ? "it belongs to another flanneld on this host: give one of the two another VNI, or, if " +
+          "the other is no longer used, "
+        : "") + `remove it with "ip link delete ${name}"`;
     },
   };
 }
@@ -84,9 +131,9 @@ function linkKind({ ownsLink }: OwnedLinksOptions): Kind<LinkSpec> {
 class LinkTable implements Table<LinkSpec> {
   readonly kind: Kind<LinkSpec>;
   readonly #netlink: Netlink;
-  readonly #options: OwnedLinksOptions;
+  readonly #options: LinkTableOptions;
 
-  constructor(netlink: Netlink, options: OwnedLinksOptions) {
+  constructor(netlink: Netlink, options: LinkTableOptions) {
     this.#netlink = netlink;
     this.#options = options;
     this.kind = linkKind(options);
@@ -103,26 +150,82 @@ class LinkTable implements Table<LinkSpec> {
   ): Promise<readonly FailedChange<LinkSpec>[]> {
     if (changes.length === 0) return [];
     const links = await LinkIndex.read(this.#netlink, options);
-    const failed = await applyChanges(
+    let failed = await applyChanges(
       this.#netlink,
       changes,
       (change) => this.#plan(change, links),
       options,
     );
-    const existing = failed.some(({ error }) => hasCode(error, "EEXIST"));
-    const now = existing
-      ? new Map((await this.list(options)).map((each) => [each.name, each]))
-      : undefined;
-    return failed.flatMap(({ change, error }) => {
-      if (change.op !== "remove") {
-        const found = hasCode(error, "EEXIST") ? now?.get(change.desired.name) : undefined;
-        if (found && this.kind.equal(change.desired, found)) return [];
-        if (hasCode(error, "EOPNOTSUPP") && error.message.startsWith("Cannot add link")) {
-          return [{ change, error: unsupportedKind(change.desired, error) }];
-        }
-      }
-      return [{ change, error }];
-    });
+    failed = await this.#makeAnew(failed, options);
+    failed = [...failed, ...await this.#finish(changes, failed, options)];
+    return failed.map(({ change, error }) =>
+      change.op !== "remove" && hasCode(error, "EOPNOTSUPP") &&
+        error.message.startsWith("Cannot add link")
+        ? { change, error: unsupportedKind(change.desired, error) }
+        : { change, error }
+    );
+  }
+
+  /** What this kernel refuses to change in place gets another link. */
+  async #makeAnew(
+    failed: readonly FailedChange<LinkSpec>[],
+    options: { signal: AbortSignal },
+  ): Promise<FailedChange<LinkSpec>[]> {
+    const isRefused = ({ change, error }: FailedChange<LinkSpec>) =>
+      change.op === "replace" && error.message.startsWith("Cannot set link") &&
+      (hasCode(error, "EOPNOTSUPP") || hasCode(error, "EINVAL"));
+    const refused = failed.filter(isRefused);
+    if (refused.length === 0) return [...failed];
+    const links = await LinkIndex.read(this.#netlink, options);
+    const again = await applyChanges(
+      this.#netlink,
+      refused.map(({ change }) => change),
+      (change) =>
+        change.op === "replace"
+          ? [removal(change.actual as ActualLink), this.#add(change.desired, links)]
+          : [],
+      options,
+    );
+    return [...failed.filter((failure) => !isRefused(failure)), ...again];
+  }
+
+  /**
+   * What a new link could not be given at once: the kernel overlooks an alias in the request that
+   * makes it. A link that another process made meanwhile, and that is right, is no failure.
+   */
+  async #finish(
+    changes: readonly Change<LinkSpec>[],
+    failed: FailedChange<LinkSpec>[],
+    options: { signal: AbortSignal },
+  ): Promise<FailedChange<LinkSpec>[]> {
+    const wanted = changes.filter((change) => change.op !== "remove");
+    if (wanted.length === 0) return [];
+    const now = new Map((await this.list(options)).map((each) => [each.name, each as ActualLink]));
+    const failures = new Map(failed.map((failure) => [failure.change, failure]));
+    const again: Change<LinkSpec>[] = [];
+    for (const change of wanted) {
+      const found = now.get(change.desired.name);
+      const failure = failures.get(change);
+      if (!found || (failure && !hasCode(failure.error, "EEXIST"))) continue;
+      if (!this.kind.owns(found)) continue;
+      const { fixed } = differences(change.desired, found, this.#options.alias);
+      if (fixed.length > 0) continue;
+      if (failure) failed.splice(failed.indexOf(failure), 1);
+      again.push(change);
+    }
+    return await applyChanges(
+      this.#netlink,
+      again,
+      (change) =>
+        change.op === "remove" ? [] : this.#change(
+          change.desired,
+          now.get(change.desired.name)!,
+          new LinkIndex(
+            [...now.values()].map(({ kernel }) => kernel),
+          ),
+        ),
+      options,
+    );
   }
 
   #plan(change: Change<LinkSpec>, links: LinkIndex): readonly Step[] {
@@ -134,42 +237,65 @@ class LinkTable implements Table<LinkSpec> {
       case "replace": {
         const { desired } = change;
         const actual = change.actual as ActualLink;
-        const { inPlace, fixed } = differences(desired, actual);
+        const { fixed } = differences(desired, actual, this.#options.alias);
         if (fixed.length > 0) return [removal(actual), this.#add(desired, links)];
-        const { index, name } = actual.kernel;
-        const set = (value: Omit<LinkChange, "index" | "name">): Step => ({
-          request: { verb: "set", noun: "link", value: { index, name, ...value } },
-        });
-        const steps: Step[] = [];
-        if (inPlace.some((field) => field !== "learning")) {
-          steps.push(set({
-            ...(inPlace.includes("mtu") ? { mtuBytes: allowedMtu(desired, actual) } : {}),
-            ...(desired.mac && inPlace.includes("mac") ? { mac: desired.mac } : {}),
-            ...(inPlace.includes("up") ? { up: true } : {}),
-          }));
-        }
-        // On its own: the kernel refuses an MTU beside VXLAN parameters (vxlan_nl2conf).
-        if (desired.vxlan && inPlace.includes("learning")) {
-          steps.push(set({ learning: desired.vxlan.learning }));
-        }
-        return steps;
+        return this.#change(desired, actual, links);
       }
     }
   }
 
+  /** The steps that make `actual` what is desired, in place. */
+  #change(desired: LinkSpec, actual: ActualLink, links: LinkIndex): readonly Step[] {
+    const { alias } = this.#options;
+    const { inPlace } = differences(desired, actual, alias);
+    const { index, name } = actual.kernel;
+    const { vxlan } = desired;
+    const set = (value: Omit<LinkChange, "index" | "name">): Step => ({
+      request: { verb: "set", noun: "link", value: { index, name, ...value } },
+    });
+    const steps: Step[] = [];
+    // On its own: the kernel refuses an MTU beside VXLAN parameters (vxlan_nl2conf).
+    if (vxlan && (["learning", "local", "underlay"] as const).some((each) => inPlace.has(each))) {
+      const underlayIndex = resolving(
+        `set link ${name}`,
+        () => links.indexOf(vxlan.underlay),
+      );
+      steps.push(set({
+        vxlan: {
+          ...(inPlace.has("learning") ? { learning: vxlan.learning } : {}),
+          ...(inPlace.has("local") ? { local: vxlan.local } : {}),
+          ...(inPlace.has("underlay") ? { underlayIndex } : {}),
+        },
+      }));
+    }
+    if ((["mtu", "mac", "up", "alias"] as const).some((each) => inPlace.has(each))) {
+      steps.push(set({
+        ...(inPlace.has("mtu") ? { mtuBytes: allowedMtu(desired, actual) } : {}),
+        ...(desired.mac && inPlace.has("mac") ? { mac: desired.mac } : {}),
+        ...(inPlace.has("up") ? { up: true } : {}),
+        ...(alias !== undefined && inPlace.has("alias") ? { alias } : {}),
+      }));
+    }
+    return steps;
+  }
+
   #add(desired: LinkSpec, links: LinkIndex): Step {
     const value = resolving(`add link ${desired.name}`, (): NewLink => {
-      const { name, kind, mtuBytes, mac, vxlan } = desired;
-      if (!this.#options.ownsLink(name)) throw new Error("the name is not flanneld's");
+      const { name, kind, mtuBytes, mac, vxlan, ipip } = desired;
+      if (!this.#options.ownsLink(name, kind)) throw new Error("the name is not flanneld's");
       if (kind === "tun") throw new Error("the process that reads a TUN device makes it");
       if ((kind === "vxlan") !== (vxlan !== undefined)) {
         throw new Error("VXLAN parameters belong to links of kind vxlan, and to each of them");
+      }
+      if ((kind === "ipip") !== (ipip !== undefined)) {
+        throw new Error("IPIP parameters belong to links of kind ipip, and to each of them");
       }
       return {
         name,
         kind,
         mtuBytes,
         ...(mac ? { mac } : {}),
+        ...(ipip ? { ipip } : {}),
         ...(vxlan
           ? {
             vxlan: {
@@ -206,7 +332,7 @@ function unsupportedKind({ name, kind }: LinkSpec, cause: Error): OperatorError 
 }
 
 function toActual(link: Link, index: LinkIndex): ActualLink {
-  const { vxlan } = link;
+  const { vxlan, ipip } = link;
   const underlay = vxlan?.underlayIndex === undefined ? undefined : index.at(vxlan.underlayIndex);
   const maxMtuBytes = vxlan?.local && underlay &&
     underlay.mtuBytes - VXLAN_HEADROOM_BYTES[vxlan.local.family];
@@ -229,6 +355,7 @@ function toActual(link: Link, index: LinkIndex): ActualLink {
         },
       }
       : {}),
+    ...(ipip?.local ? { ipip: { local: ipip.local } } : {}),
     kernel: link,
     ...(maxMtuBytes === undefined ? {} : { maxMtuBytes }),
   };

@@ -34,6 +34,13 @@ export interface VxlanParameters {
   readonly otherModes: readonly string[];
 }
 
+/** What makes a link an IPv4-in-IPv4 tunnel. */
+export interface IpipParameters {
+  readonly local?: Address;
+  /** The only host at the other end. flanneld's tunnel has none. */
+  readonly remote?: Address;
+}
+
 /** A network interface. */
 export interface Link {
   readonly index: number;
@@ -45,11 +52,16 @@ export interface Link {
   /** IFF_RUNNING: it has a carrier, or none is needed. */
   readonly running: boolean;
   readonly loopback: boolean;
+  /** IFF_POINTOPOINT or IFF_NOARP: there is no neighbour to be asked for by address. */
+  readonly withoutNeighbors: boolean;
+  /** What its owner wrote there (`ip link set … alias`). */
+  readonly alias?: string;
   /** The bridge or bond it is part of. */
   readonly masterIndex?: number;
   /** `vxlan`, `veth`, …; absent for hardware. */
   readonly kind?: string;
   readonly vxlan?: VxlanParameters;
+  readonly ipip?: IpipParameters;
 }
 
 /** An address on a link. */
@@ -152,6 +164,7 @@ export interface NewLink {
   readonly mtuBytes: number;
   readonly mac?: MacAddress;
   readonly vxlan?: Omit<VxlanParameters, "remote" | "otherModes">;
+  readonly ipip?: { readonly local: Address };
 }
 
 /** What may change about a link in place; absent members stay as they are. */
@@ -162,8 +175,9 @@ export interface LinkChange {
   readonly mtuBytes?: number;
   readonly mac?: MacAddress;
   readonly up?: true;
-  /** Of a VXLAN device. */
-  readonly learning?: boolean;
+  readonly alias?: string;
+  /** Parameters of a VXLAN device; the kernel takes them only without an MTU beside them. */
+  readonly vxlan?: Partial<Pick<VxlanParameters, "learning" | "local" | "underlayIndex">>;
 }
 
 /**
@@ -206,6 +220,8 @@ export type NetlinkEvent =
     readonly linkIndex?: number;
     /** `rtm_protocol`, for routes. */
     readonly protocol?: number;
+    /** For routes; absent for a default route. */
+    readonly destination?: Prefix;
   }
   /** Events were lost: anything may have changed, every list must be read again. */
   | { readonly kind: "lost" };
@@ -240,6 +256,14 @@ export interface Netlink extends AsyncDisposable {
    * @throws {NetlinkError} ENETUNREACH or EHOSTUNREACH if there is none.
    */
   routeGet(address: Address, options: { signal: AbortSignal }): Promise<Route>;
+  /**
+   * {@linkcode Netlink.routeGet} for many addresses, in few datagrams: at the place of each its
+   * route, or the error by which there is none.
+   */
+  routeGetAll(
+    addresses: readonly Address[],
+    options: { signal: AbortSignal },
+  ): Promise<readonly (Route | Error)[]>;
   /**
    * Tries each request in order and returns, at the same place, its error or `undefined`. Throws
    * only if the kernel cannot be talked to, or on abort (between batches).

@@ -38,13 +38,18 @@ import {
   IFA_FLAGS,
   IFA_LOCAL,
   IFF_LOOPBACK,
+  IFF_NOARP,
+  IFF_POINTOPOINT,
   IFF_RUNNING,
   IFF_UP,
   IFLA_ADDRESS,
   IFLA_EXT_MASK,
+  IFLA_IFALIAS,
   IFLA_IFNAME,
   IFLA_INFO_DATA,
   IFLA_INFO_KIND,
+  IFLA_IPTUN_LOCAL,
+  IFLA_IPTUN_REMOTE,
   IFLA_LINKINFO,
   IFLA_MASTER,
   IFLA_MTU,
@@ -122,6 +127,7 @@ import { Address, addressBits, type Family, InterfaceAddress, MacAddress } from 
 import { Prefix } from "../net/mod.ts";
 import type {
   FdbEntry,
+  IpipParameters,
   Link,
   LinkAddress,
   Neighbor,
@@ -188,6 +194,7 @@ export function encodeLinkDump(writer: MessageWriter, sequence: number): void {
 const linkAttributes = new Attributes(IFLA_EXT_MASK);
 const linkInfoAttributes = new Attributes(IFLA_INFO_DATA);
 const vxlanAttributes = new Attributes(IFLA_VXLAN_COLLECT_METADATA);
+const ipipAttributes = new Attributes(IFLA_IPTUN_REMOTE);
 
 /** An RTM_NEWLINK message. */
 export function decodeLink(view: DataView<ArrayBuffer>, message: MessageBounds): Link | undefined {
@@ -198,6 +205,7 @@ export function decodeLink(view: DataView<ArrayBuffer>, message: MessageBounds):
   const attributes = linkAttributes.parse(view, start + ifinfomsg.size, end);
   const mac = toMac(attributes.bytes(IFLA_ADDRESS));
   const masterIndex = attributes.uint32(IFLA_MASTER);
+  const alias = attributes.string(IFLA_IFALIAS);
   const info = linkInfoAttributes.parseNested(attributes, IFLA_LINKINFO);
   const kind = info.string(IFLA_INFO_KIND);
   return {
@@ -208,10 +216,15 @@ export function decodeLink(view: DataView<ArrayBuffer>, message: MessageBounds):
     up: (flags & IFF_UP) !== 0,
     running: (flags & IFF_RUNNING) !== 0,
     loopback: (flags & IFF_LOOPBACK) !== 0,
+    withoutNeighbors: (flags & (IFF_POINTOPOINT | IFF_NOARP)) !== 0,
+    ...(alias ? { alias } : {}),
     ...(masterIndex ? { masterIndex } : {}),
     ...(kind === undefined ? {} : { kind }),
     ...(kind === "vxlan"
       ? { vxlan: decodeVxlan(vxlanAttributes.parseNested(info, IFLA_INFO_DATA)) }
+      : {}),
+    ...(kind === "ipip"
+      ? { ipip: decodeIpip(ipipAttributes.parseNested(info, IFLA_INFO_DATA)) }
       : {}),
   };
 }
@@ -238,6 +251,15 @@ function decodeVxlan(attributes: Attributes): VxlanParameters {
     gbp: attributes.has(IFLA_VXLAN_GBP),
     ...(remote && !remote.isUnspecified() ? { remote } : {}),
     otherModes: modes.filter(([, type]) => attributes.uint8(type) === 1).map(([name]) => name),
+  };
+}
+
+function decodeIpip(attributes: Attributes): IpipParameters {
+  const local = toAddress(attributes.bytes(IFLA_IPTUN_LOCAL));
+  const remote = toAddress(attributes.bytes(IFLA_IPTUN_REMOTE));
+  return {
+    ...(local && !local.isUnspecified() ? { local } : {}),
+    ...(remote && !remote.isUnspecified() ? { remote } : {}),
   };
 }
 
@@ -444,6 +466,16 @@ export function decodeRoute(
   // Last, since it reads further attributes through the same view.
   const nextHops = decodeNextHops(view, attributes.bytes(RTA_MULTIPATH));
   return { ...route, nextHops, others };
+}
+
+/** The destination of an RTM_NEWROUTE or RTM_DELROUTE message; `undefined` for a default route. */
+export function decodeRouteDestination(
+  view: DataView<ArrayBuffer>,
+  { start, end }: MessageBounds,
+): Prefix | undefined {
+  const attributes = routeAttributes.parse(view, start + rtmsg.size, end);
+  const destination = toAddress(attributes.bytes(RTA_DST));
+  return destination && new Prefix(destination, view.getUint8(start + rtmsg.rtm_dst_len));
 }
 
 function decodeGateway(attributes: Attributes): Address | undefined {

@@ -103,6 +103,7 @@ import {
   decodeLink,
   decodeNeighbor,
   decodeRoute,
+  decodeRouteDestination,
   decodeRule,
   encodeAddress,
   encodeAddressDump,
@@ -261,13 +262,14 @@ class KernelNetlink implements Netlink {
     return this.#sequence;
   }
 
-  /** One dump. @throws {DumpInterruptedError} */
-  #dumpOnce<T>(
+  /** The messages of one dump. @throws {DumpInterruptedError} */
+  #dumpOnce(
     operation: string,
     encode: (writer: MessageWriter, sequence: number) => void,
-    decode: Decode<T>,
-    into: T[],
-  ): void {
+  ): readonly HeldMessage[] {
+    const messages: HeldMessage[] = [];
+    let received: DataView<ArrayBuffer> | undefined;
+    let held: DataView<ArrayBuffer>;
     const sequence = this.#nextSequence();
     this.#writer.clear();
     encode(this.#writer, sequence);
@@ -282,14 +284,19 @@ class KernelNetlink implements Netlink {
         errno = size >= 4 ? -view.getInt32(message.start, LITTLE_ENDIAN) : 0;
         return true;
       }
-      const value = decode(view, message);
-      if (value !== undefined) into.push(value);
+      if (view !== received) {
+        // The datagram's memory is used again for the next one.
+        held = new DataView(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+        received = view;
+      }
+      messages.push({ view: held, message });
       return false;
     });
     if (errno > 0) throw new NetlinkError(operation, errno);
     if (interrupted) {
       throw new DumpInterruptedError(`${operation}: it changed while it was read`);
     }
+    return messages;
   }
 
   async #dump<T>(
@@ -301,10 +308,8 @@ class KernelNetlink implements Netlink {
     const backoff = new Backoff({ initialMs: 2, maxMs: 100 });
     for (;;) {
       signal.throwIfAborted();
-      const values: T[] = [];
       try {
-        this.#dumpOnce(`Cannot list ${noun}`, encode, decode, values);
-        return values;
+        return await decodeInSlices(this.#dumpOnce(`Cannot list ${noun}`, encode), decode, signal);
       } catch (error) {
         const again = error instanceof DumpInterruptedError ||
           error instanceof ReceiveOverflowError;
@@ -418,6 +423,51 @@ class KernelNetlink implements Netlink {
     return route;
   }
 
+  async routeGetAll(
+    addresses: readonly Address[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<readonly (Route | Error)[]> {
+    const answers: (Route | Error)[] = [];
+    let sliceEnd = performance.now() + SLICE_MS;
+    for (let first = 0; first < addresses.length; first += BATCH_REQUESTS) {
+      signal.throwIfAborted();
+      answers.push(...this.#routeGetBatch(addresses.slice(first, first + BATCH_REQUESTS)));
+      if (performance.now() > sliceEnd) {
+        await delay(0, { signal });
+        sliceEnd = performance.now() + SLICE_MS;
+      }
+    }
+    return answers;
+  }
+
+  #routeGetBatch(addresses: readonly Address[]): readonly (Route | Error)[] {
+    this.#writer.clear();
+    const indexes = new Map<number, number>();
+    addresses.forEach((address, i) => {
+      const sequence = this.#nextSequence();
+      indexes.set(sequence, i);
+      encodeRouteGet(this.#writer, address, sequence);
+    });
+    const answers = new Map<number, Route | Error>();
+    this.#exchange((view, message) => {
+      const index = indexes.get(message.sequence);
+      if (index === undefined) return false;
+      if (message.type === NLMSG_ERROR) {
+        const { errno, detail } = readOutcome(view, message);
+        const operation = `Cannot find the route to ${addresses[index]}`;
+        answers.set(index, new NetlinkError(operation, errno, detail));
+      } else if (message.type === RTM_NEWROUTE) {
+        const route = decodeRoute(view, message);
+        if (route) answers.set(index, route);
+      }
+      indexes.delete(message.sequence);
+      return indexes.size === 0;
+    });
+    return addresses.map((address, i) =>
+      answers.get(i) ?? new Error(`Cannot find the route to ${address}: the answer is not known`)
+    );
+  }
+
   async change(
     requests: readonly NetlinkRequest[],
     { signal }: { signal: AbortSignal },
@@ -516,17 +566,27 @@ class KernelNetlink implements Netlink {
       case "remove":
         return buildLinkRemove(this.#route, request.value.index);
       case "set": {
-        const { index, mtuBytes, mac, up, learning } = request.value;
+        const { index, mtuBytes, mac, up, alias, vxlan } = request.value;
         return buildLinkChange(this.#route, {
           index,
           ...(mtuBytes === undefined ? {} : { mtuBytes }),
           ...(mac ? { mac: mac.toBytes() } : {}),
           ...(up ? { up } : {}),
-          ...(learning === undefined ? {} : { kind: "vxlan", vxlan: { learning } }),
+          ...(alias === undefined ? {} : { alias }),
+          ...(vxlan
+            ? {
+              kind: "vxlan",
+              vxlan: {
+                ...(vxlan.learning === undefined ? {} : { learning: vxlan.learning }),
+                ...(vxlan.underlayIndex ? { underlayIndex: vxlan.underlayIndex } : {}),
+                ...(vxlan.local ? { local: { bytes: vxlan.local.toBytes() } } : {}),
+              },
+            }
+            : {}),
         });
       }
       case "add": {
-        const { name, kind, mtuBytes, mac, vxlan } = request.value;
+        const { name, kind, mtuBytes, mac, vxlan, ipip } = request.value;
         return buildLinkAdd(this.#route, {
           name,
           kind,
@@ -535,6 +595,7 @@ class KernelNetlink implements Netlink {
           // Tunnels have no queue of their own: packets wait where they leave the host.
           txQueueLength: 0,
           ...(mac ? { mac: mac.toBytes() } : {}),
+          ...(ipip ? { ipip: { local: ipip.local.toBytes() } } : {}),
           ...(vxlan
             ? {
               vxlan: {
@@ -582,6 +643,32 @@ class KernelNetlink implements Netlink {
     this.#libnl[Symbol.dispose]();
     this.#libc[Symbol.dispose]();
   }
+}
+
+/** A message and the datagram that holds it. */
+interface HeldMessage {
+  readonly view: DataView<ArrayBuffer>;
+  readonly message: MessageBounds;
+}
+
+/** What `decode` makes of the messages, with other work let in between. */
+async function decodeInSlices<T>(
+  messages: readonly HeldMessage[],
+  decode: Decode<T>,
+  signal: AbortSignal,
+): Promise<T[]> {
+  const values: T[] = [];
+  let sliceEnd = performance.now() + SLICE_MS;
+  for (let i = 0; i < messages.length; i++) {
+    const { view, message } = messages[i]!;
+    const value = decode(view, message);
+    if (value !== undefined) values.push(value);
+    if (i % 256 === 255 && performance.now() > sliceEnd) {
+      await delay(0, { signal });
+      sliceEnd = performance.now() + SLICE_MS;
+    }
+  }
+  return values;
 }
 
 /** `decode` for messages of `type` alone. */
@@ -727,11 +814,12 @@ class Subscription implements NetlinkEvents {
   }
 }
 
-/** What a notification is about; read from its header alone. */
+/** What a notification is about; read from its header, and a route's destination. */
 function readEvent(
   view: DataView<ArrayBuffer>,
-  { type, start }: MessageBounds,
+  message: MessageBounds,
 ): Exclude<NetlinkEvent, { kind: "lost" }> | undefined {
+  const { type, start } = message;
   switch (type) {
     case RTM_NEWLINK:
     case RTM_DELLINK: {
@@ -748,7 +836,13 @@ function readEvent(
     case RTM_NEWROUTE:
     case RTM_DELROUTE: {
       const protocol = view.getUint8(start + rtmsg.rtm_protocol);
-      return { kind: "route", removed: type === RTM_DELROUTE, protocol };
+      const destination = decodeRouteDestination(view, message);
+      return {
+        kind: "route",
+        removed: type === RTM_DELROUTE,
+        protocol,
+        ...(destination ? { destination } : {}),
+      };
     }
     case RTM_NEWNEIGH:
     case RTM_DELNEIGH: {

@@ -14,6 +14,8 @@ export interface Kind<Spec> {
   owns(actual: Spec): boolean;
   /** One line, in the style of iproute2, for logs, dry run and tests. */
   format(spec: Spec): string;
+  /** What a person can do about `actual`, which is not ours and in the way; without full stop. */
+  adviseConflict?(actual: Spec): string;
 }
 
 /** One step that brings a Table nearer to the desired state. */

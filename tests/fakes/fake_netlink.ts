@@ -72,6 +72,7 @@ export class FakeKernel {
       up: true,
       running: true,
       loopback: true,
+      withoutNeighbors: false,
     });
     for (const text of ["127.0.0.1/8", "::1/128"]) {
       this.addAddress("lo", text, { scope: "host" });
@@ -92,6 +93,7 @@ export class FakeKernel {
       up: true,
       running: true,
       loopback: false,
+      withoutNeighbors: false,
       ...link,
       index: this.#nextIndex++,
       name,
@@ -143,7 +145,12 @@ export class FakeKernel {
       ...(link ? { linkIndex: link.index } : {}),
       ...rest,
     });
-    this.publish({ kind: "route", removed: false, protocol: rest.protocol ?? 3 });
+    this.publish({
+      kind: "route",
+      removed: false,
+      protocol: rest.protocol ?? 3,
+      ...(prefix.length > 0 ? { destination: prefix } : {}),
+    });
   }
 
   /** Removes a link, by someone else's doing. */
@@ -240,16 +247,19 @@ export class FakeKernel {
         refuseUnless(this.#link(request.value.index), "ENODEV");
         return this.#removeLink(request.value.index, origin);
       case "set": {
-        const { index, mtuBytes, mac, up, learning } = request.value;
+        const { index, mtuBytes, mac, up, alias, vxlan } = request.value;
         const link = this.#link(index);
         refuseUnless(link, "ENODEV");
-        refuseUnless(learning === undefined || mtuBytes === undefined, "EOPNOTSUPP");
+        refuseUnless(!vxlan || mtuBytes === undefined, "EOPNOTSUPP");
+        const family = link.vxlan?.local?.family;
+        refuseUnless((vxlan?.local?.family ?? family) === family, "EOPNOTSUPP");
         const changed: Link = {
           ...link,
           ...(mtuBytes === undefined ? {} : { mtuBytes }),
           ...(mac ? { mac } : {}),
           ...(up ? { up } : {}),
-          ...(link.vxlan && learning !== undefined ? { vxlan: { ...link.vxlan, learning } } : {}),
+          ...(alias === undefined ? {} : { alias }),
+          ...(link.vxlan && vxlan ? { vxlan: { ...link.vxlan, ...vxlan } } : {}),
         };
         this.links = this.links.map((each) => each === link ? changed : each);
         return this.publish({ kind: "link", removed: false, linkIndex: index }, origin);
@@ -257,7 +267,7 @@ export class FakeKernel {
     }
   }
 
-  #newLink({ name, kind, mtuBytes, mac, vxlan }: NewLink, origin: FakeNetlink): void {
+  #newLink({ name, kind, mtuBytes, mac, vxlan, ipip }: NewLink, origin: FakeNetlink): void {
     refuseUnless(!this.links.some((link) => link.name === name), "EEXIST");
     refuseUnless(!this.missingKinds.has(kind), "EOPNOTSUPP");
     refuseUnless(!vxlan?.underlayIndex || this.#link(vxlan.underlayIndex), "ENODEV");
@@ -275,7 +285,9 @@ export class FakeKernel {
       up: true,
       running: kind !== "bridge",
       loopback: false,
+      withoutNeighbors: kind === "ipip",
       ...(vxlan ? { vxlan: { ...vxlan, otherModes: [] } } : {}),
+      ...(ipip ? { ipip } : {}),
     });
     this.publish({ kind: "link", removed: false, linkIndex: index }, origin);
   }
@@ -368,8 +380,13 @@ export class FakeKernel {
       if (at >= 0) this.routes[at] = route;
       else this.routes.push(route);
     }
-    const { protocol } = value;
-    this.publish({ kind: "route", removed: verb === "remove", protocol }, origin);
+    const { protocol, destination } = value;
+    this.publish({
+      kind: "route",
+      removed: verb === "remove",
+      protocol,
+      ...(destination.length > 0 ? { destination } : {}),
+    }, origin);
   }
 
   /** `route` with its link, as the kernel finds it by the gateway. */
@@ -489,6 +506,12 @@ export class FakeNetlink implements Netlink {
     signal.throwIfAborted();
     await Promise.resolve();
     return this.#kernel.lookUp(address);
+  }
+
+  async routeGetAll(addresses: readonly Address[], options: { signal: AbortSignal }) {
+    return await Promise.all(
+      addresses.map((address) => this.routeGet(address, options).catch((error: Error) => error)),
+    );
   }
 
   async change(requests: readonly NetlinkRequest[], { signal }: { signal: AbortSignal }) {

@@ -182,13 +182,14 @@ export function netlinkContract(
     const { netlink, other, signal } = fixture;
     await using events = netlink.subscribe({ signal, kinds: ["route"] });
     await netlink.change([addRoute(route("10.1.0.0/16", { gateway: "192.0.2.9" }))], { signal });
-    const foreign = { ...route("10.2.0.0/16", { gateway: "192.0.2.9" }), protocol: 3 };
+    const destination = Prefix.parse("10.2.0.0/16");
+    const foreign = { ...route(String(destination), { gateway: "192.0.2.9" }), protocol: 3 };
     await other.change([addRoute(foreign), { verb: "remove", noun: "route", value: foreign }], {
       signal,
     });
     assert.deepEqual(await collect(events, 2), [
-      { kind: "route", removed: false, protocol: 3 },
-      { kind: "route", removed: true, protocol: 3 },
+      { kind: "route", removed: false, protocol: 3, destination },
+      { kind: "route", removed: true, protocol: 3, destination },
     ]);
   });
 
@@ -382,7 +383,12 @@ export function netlinkContract(
       ...base,
       mtuBytes: 1300,
       mac: mac(2),
-      vxlan: { ...base.vxlan!, learning: true },
+      vxlan: {
+        ...base.vxlan!,
+        learning: true,
+        underlay: "eth1",
+        local: Address.parse("198.51.100.1"),
+      },
     };
     assert.deepEqual(await converge(table, [inPlace, baseV6]), []);
     assert.deepEqual(diff(table, [inPlace, baseV6], await table.list({ signal })), []);
@@ -393,7 +399,7 @@ export function netlinkContract(
         { ...base.vxlan!, vni: 7 },
         { ...base.vxlan!, port: 4789 },
         { ...base.vxlan!, gbp: true },
-        { ...base.vxlan!, underlay: "eth1", local: Address.parse("198.51.100.1") },
+        { ...base.vxlan!, vni: 8, local: Address.parse("2001:db8::1") },
       ]
     ) {
       const before = await index("flannel.1");
