@@ -1,4 +1,11 @@
-import { aliVpc, type AliVpcConfig, type AliVpcFacts, type Host } from "../backends/mod.ts";
+import {
+  aliVpc,
+  type AliVpcConfig,
+  type AliVpcFacts,
+  type Host,
+  udp,
+  type UdpConfig,
+} from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
@@ -11,6 +18,21 @@ export interface BackendRuntime extends AsyncDisposable {
   announce(host: Host): LeaseAttributes;
   plan(host: Host, own: Lease, peers: readonly Lease[]): DesiredState;
   readonly cloud?: CloudRuntime;
+  readonly plane?: PlaneRuntime;
+}
+
+/** Tables of this process that belong to the data plane, reconciled with the kernel's. */
+export interface PlaneRuntime {
+  /** Whether a link of this name is the backend's. */
+  ownsLink(name: string): boolean;
+  /** Stages before the kernel's links, over what {@linkcode BackendRuntime.plan} says. */
+  before(desired: () => DesiredState | undefined): AnyStage[];
+  /** Stages after links and addresses, before routes. */
+  after(desired: () => DesiredState | undefined): AnyStage[];
+  /** Called when something has gone that a round brings back. */
+  onDrift: () => void;
+  /** For the status page. */
+  status(): Record<string, unknown>;
 }
 
 /** Tables of a cloud, which have a reconciler of their own: they are slow and each call counts. */
@@ -42,6 +64,11 @@ export interface BackendRuntimeOptions {
 export async function openBackendRuntime(context: BackendRuntimeOptions): Promise<BackendRuntime> {
   const { backend, backendConfig: config, network } = context.configured;
   if (backend === aliVpc) return await openAliVpcRuntime(context, config as AliVpcConfig);
+  if (backend === udp) {
+    // Only udp pays for the packet path.
+    const { openUdpRuntime } = await import("./udp_runtime.ts");
+    return openUdpRuntime(context, config as UdpConfig);
+  }
   return {
     announce: (host) => backend.announce(config, host, undefined),
     plan: (host, own, peers) =>

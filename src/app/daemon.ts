@@ -10,7 +10,7 @@
  *
  * @module
  */
-import type { Host } from "../backends/mod.ts";
+import { type Host, podMtuBytes } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import { describeError } from "../errors.ts";
 import {
@@ -192,9 +192,10 @@ class DaemonRun implements AsyncDisposable {
       blackhole: options.ipBlackholeRoute,
     });
     const kernel = this.#reconciler("kernel", {
-      stages: hostNetwork.stages(() => planner.desired),
+      stages: hostNetwork.stages(() => planner.desired, runtime.plane),
       resyncMs: KERNEL_RESYNC_MS,
     });
+    if (runtime.plane) runtime.plane.onDrift = () => kernel.request();
     const rules = this.#reconciler("firewall", {
       stages: [{
         table: firewall.table,
@@ -260,6 +261,7 @@ class DaemonRun implements AsyncDisposable {
       skippedLeases: Object.fromEntries([...leases.skipped()].slice(0, 100)),
       firewall: firewall.describe(),
       ...(runtime.cloud ? { cloud: runtime.cloud.status() } : {}),
+      ...(runtime.plane ? { dataPlane: runtime.plane.status() } : {}),
     });
     onLeaseState();
     replan();
@@ -420,12 +422,12 @@ class DaemonRun implements AsyncDisposable {
         return subnet ? [[name, { network, subnet }]] : [];
       }),
     );
-    const { backend, backendConfig } = configured;
+    const { backend, backendConfig, network } = configured;
     return [{
       path: options.subnetFile,
       text: renderSubnetEnv({
         ...families,
-        mtuBytes: host.mtuBytes - backend.overheadBytes(backendConfig),
+        mtuBytes: podMtuBytes(backend, backendConfig, network, host),
         masquerade: options.ipMasq,
       }),
     }];

@@ -12,13 +12,17 @@ import {
 } from "../kernel/external_interface.ts";
 import type { Netlink } from "../kernel/netlink.ts";
 import { openNetlink } from "../kernel/open_netlink.ts";
+import { createAddressTable } from "../kernel/link_entry_table.ts";
+import { createLinkTable } from "../kernel/link_table.ts";
 import { createRouteTable } from "../kernel/route_table.ts";
 import { isForwarding } from "../kernel/sysctl.ts";
 import { watchKernel } from "../kernel/watch_kernel.ts";
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
+import type { Table } from "../reconcile/table.ts";
 import type { DesiredState } from "../state/mod.ts";
+import type { PlaneRuntime } from "./backend_runtime.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
 
 /** Options of {@linkcode openHostNetwork}. */
@@ -118,20 +122,31 @@ export class HostNetwork implements AsyncDisposable {
   }
 
   /** The kernel's Tables, in the order of creation. */
-  stages(desired: () => DesiredState | undefined): AnyStage[] {
+  stages(desired: () => DesiredState | undefined, plane?: PlaneRuntime): AnyStage[] {
     const { network, formerNetworks } = this.#options;
     const networks = [network.ipv4?.network, network.ipv6?.network, ...formerNetworks];
     const ours = networks.filter((prefix) => prefix !== undefined);
     const routes = createRouteTable(this.#netlink, {
       ownsDestination: (destination) => ours.some((prefix) => prefix.contains(destination)),
     });
-    return [{
-      table: routes,
+    const stage = <Spec>(table: Table<Spec>, list: (state: DesiredState) => readonly Spec[]) => ({
+      table,
       desired() {
         const state = desired();
-        return state && (state.routes ?? []);
+        return state && list(state);
       },
-    }];
+    });
+    return [
+      ...(plane
+        ? [
+          ...plane.before(desired),
+          stage(createLinkTable(this.#netlink, plane), ({ links }) => links ?? []),
+          stage(createAddressTable(this.#netlink, plane), ({ addresses }) => addresses ?? []),
+          ...plane.after(desired),
+        ]
+        : []),
+      stage(routes, ({ routes }) => routes ?? []),
+    ];
   }
 
   /** Follows the kernel: drift of Tables is reported, the external interface looked at again. */

@@ -10,14 +10,16 @@ import { alloc } from "./alloc.ts";
 import type { Backend } from "./backend.ts";
 import { hostGw } from "./host_gw.ts";
 import { ipip } from "./ipip.ts";
+import { udp } from "./udp.ts";
 import { vxlan } from "./vxlan.ts";
 
-export { aliVpc, alloc, hostGw, ipip, vxlan };
+export { aliVpc, alloc, hostGw, ipip, udp, vxlan };
 export type { AliVpcConfig, AliVpcFacts } from "./ali_vpc.ts";
 export * from "./backend.ts";
 export type { HostGwConfig, HostGwFacts } from "./host_gw.ts";
 export type { IpipConfig, IpipFacts } from "./ipip.ts";
 export type { PeerPath, PeerPaths } from "./peers.ts";
+export { UDP_LINK_NAME, type UdpConfig } from "./udp.ts";
 export { readVtepMac, type VxlanConfig, type VxlanFacts, vxlanLinkName } from "./vxlan.ts";
 
 /** Every backend by its `Backend.Type` in lower case. */
@@ -26,6 +28,7 @@ export const backends = {
   "ali-vpc": aliVpc,
   "host-gw": hostGw,
   "ipip": ipip,
+  "udp": udp,
   "vxlan": vxlan,
 } as const;
 

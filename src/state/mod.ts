@@ -90,6 +90,20 @@ export interface SkippedPeer {
   readonly reason: string;
 }
 
+/** Where the user-space tunnel sends packets for `destination`. */
+export interface ForwardingSpec {
+  readonly destination: Prefix;
+  /** The peer's public address. */
+  readonly address: Address;
+  readonly port: number;
+}
+
+/** A bound UDP socket of this process. */
+export interface UdpSocketSpec {
+  readonly address: Address;
+  readonly port: number;
+}
+
 /** A route entry of a cloud's route table: `destination` leads to `instanceId`. */
 export interface CloudRouteSpec {
   readonly routeTableId: string;
@@ -111,6 +125,8 @@ export interface DesiredState {
   readonly addresses?: readonly AddressSpec[];
   readonly neighbors?: readonly NeighborSpec[];
   readonly fdb?: readonly FdbSpec[];
+  readonly udpSockets?: readonly UdpSocketSpec[];
+  readonly forwarding?: readonly ForwardingSpec[];
   readonly routes?: readonly RouteSpec[];
   readonly cloudRoutes?: readonly CloudRouteSpec[];
   readonly sourceDestChecks?: readonly SourceDestCheckSpec[];
