@@ -7,22 +7,42 @@ export interface LabTestOptions {
   readonly timeoutMs?: number;
 }
 
+/** What a test that needs root is given. */
+export interface LabTestContext {
+  /** Aborts when the test's time is over. */
+  readonly signal: AbortSignal;
+  /** Runs a part of the test under a name of its own; several may run at the same time. */
+  readonly step: (name: string, fn: () => Promise<void>) => Promise<boolean>;
+}
+
 /**
  * Declares a test that needs root. It is given a signal that aborts when its time is over; without
  * root it is skipped, and says so.
  */
 export function labTest(
   name: string,
-  body: (context: { readonly signal: AbortSignal }) => Promise<void>,
+  body: (context: LabTestContext) => Promise<void>,
   options: LabTestOptions = {},
 ): void {
   const root = Deno.uid() === 0;
   Deno.test({
     name: root ? name : `${name} [skipped: needs root for network namespaces]`,
     ignore: !root,
-    async fn() {
+    async fn(test) {
       using limit = deadline(patient(options.timeoutMs ?? 120_000), new AbortController());
-      await body(limit);
+      await body({
+        signal: limit.signal,
+        // Deno cannot tell whose a leak is among steps at the same time; the test as a whole may
+        // have none.
+        step: (name, fn) =>
+          test.step({
+            name,
+            fn,
+            sanitizeOps: false,
+            sanitizeResources: false,
+            sanitizeExit: false,
+          }),
+      });
     },
   });
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { eventually } from "../support/eventually.ts";
 import { type Host, type Lab, labTest } from "../lab/mod.ts";
+import { patient } from "../support/slowness.ts";
 import { askStatus, HEALTH_FLAGS, openAllocLab, startReady } from "./support.ts";
 
 const FLAGS = ["--ip-masq", "--ip-blackhole-route", ...HEALTH_FLAGS];
@@ -102,7 +103,7 @@ for (const mode of ["iptables", "nftables"] as const) {
           ),
         );
         return shown.every((each) => each.startsWith("blackhole"));
-      }, { signal, timeoutMs: 5_000, title: "both blackhole routes" });
+      }, { signal, timeoutMs: patient(5_000), title: "both blackhole routes" });
     },
   );
 }
@@ -140,7 +141,7 @@ labTest("IPv6 alone works: leases, subnet.env, rules, restart and loss", async (
     await startReady(host, { signal, flags: FLAGS });
     assert.equal(await Deno.readTextFile(host.subnetFile), text);
     await lab.etcd.ctl(["del", `/coreos.com/network/subnets/${key}`], { signal });
-    await host.daemon.process.waitForLine(/taken back/, { signal, timeoutMs: 5_000 });
+    await host.daemon.process.waitForLine(/taken back/, { signal, timeoutMs: patient(5_000) });
   }
   assert.deepEqual(await lab.leases({ signal }), leases);
 });

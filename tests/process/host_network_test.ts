@@ -1,24 +1,28 @@
 import assert from "node:assert/strict";
 import { eventually } from "../support/eventually.ts";
-import { type Host, labTest } from "../lab/mod.ts";
+import { type Host } from "../lab/mod.ts";
+import { patient } from "../support/slowness.ts";
 import {
   askHealth,
   askStatus,
   HEALTH_FLAGS,
+  labTestsAtOnce,
   linesOf,
   openAllocLab,
   startReady,
 } from "./support.ts";
 
+const atOnce = labTestsAtOnce("routes and subnet.env");
+
 /** How soon drift has to be mended. */
-const REPAIR_MS = 2_000;
+const REPAIR_MS = patient(2_000);
 
 async function routes(host: Host, options: { signal: AbortSignal }): Promise<string[]> {
   const text = await host.namespace.run("ip", ["-4", "route", "show"], options);
   return text.split("\n").map((line) => line.trim()).filter((line) => line !== "");
 }
 
-labTest(
+atOnce(
   "the blackhole route is kept, and stale routes of an earlier run go",
   async ({ signal }) => {
     await using lab = await openAllocLab({ signal });
@@ -91,7 +95,7 @@ labTest(
   },
 );
 
-labTest(
+atOnce(
   "somebody else's route in the place of the blackhole is named, and left alone",
   async ({ signal }) => {
     await using lab = await openAllocLab({ signal });
@@ -112,7 +116,7 @@ labTest(
   },
 );
 
-labTest(
+atOnce(
   "subnet.env follows the external interface, and comes back when it is harmed",
   async ({ signal }) => {
     await using lab = await openAllocLab({ signal });
@@ -125,7 +129,7 @@ labTest(
     const becomes = (expected: string) =>
       eventually(async () => await Deno.readTextFile(host.subnetFile) === expected, {
         signal,
-        timeoutMs: 10_000,
+        timeoutMs: patient(10_000),
         title: `subnet.env to be ${JSON.stringify(expected)}`,
       });
 
@@ -170,7 +174,7 @@ labTest(
   },
 );
 
-labTest("a link that fails and comes back changes nothing", async ({ signal }) => {
+atOnce("a link that fails and comes back changes nothing", async ({ signal }) => {
   await using lab = await openAllocLab({ signal });
   const host = lab.hosts[0]!;
   const { namespace, identity: { port } } = host;

@@ -2,8 +2,11 @@ import assert from "node:assert/strict";
 import { delay } from "../../src/util/time.ts";
 import { eventually } from "../support/eventually.ts";
 import { startLogged } from "../support/logged_process.ts";
-import { type Host, type Lab, labTest } from "../lab/mod.ts";
-import { ALLOC_CONFIG, linesOf, openAllocLab, startReady } from "./support.ts";
+import { type Host, type Lab } from "../lab/mod.ts";
+import { patient } from "../support/slowness.ts";
+import { ALLOC_CONFIG, labTestsAtOnce, linesOf, openAllocLab, startReady } from "./support.ts";
+
+const atOnce = labTestsAtOnce("traffic rules");
 
 const MODES = ["iptables", "nftables"] as const;
 type Mode = (typeof MODES)[number];
@@ -65,7 +68,7 @@ async function foreignRules({ namespace }: Host, options: { signal: AbortSignal 
   ];
 }
 
-labTest(
+atOnce(
   "both rule modes hold, and a change of mode leaves nothing of the other",
   async ({ signal }) => {
     await using lab = await openAllocLab({ signal });
@@ -103,7 +106,7 @@ labTest(
   },
 );
 
-labTest("rules that were changed by hand are right again at the next look", async ({ signal }) => {
+atOnce("rules that were changed by hand are right again at the next look", async ({ signal }) => {
   await using lab = await openAllocLab({ signal, hosts: MODES.length });
   await writeConfigs(lab, { signal });
   await Promise.all(MODES.map(async (mode, index) => {
@@ -130,7 +133,7 @@ labTest("rules that were changed by hand are right again at the next look", asyn
       await eventually(
         async () =>
           JSON.stringify((await ownRules(host, { signal }))[mode]) === JSON.stringify(rules),
-        { signal, timeoutMs: 5_000, title: `${mode} after ${args.join(" ")}` },
+        { signal, timeoutMs: patient(5_000), title: `${mode} after ${args.join(" ")}` },
       );
     }
     assert.equal(writes(), setUp + harms.length, host.daemon.process.tail());
@@ -138,7 +141,7 @@ labTest("rules that were changed by hand are right again at the next look", asyn
   }));
 });
 
-labTest("a daemon with nothing to do writes nothing", async ({ signal }) => {
+atOnce("a daemon with nothing to do writes nothing", async ({ signal }) => {
   await using lab = await openAllocLab({ signal, hosts: MODES.length });
   await writeConfigs(lab, { signal });
   await Promise.all(MODES.map(async (mode, index) => {
@@ -158,7 +161,10 @@ labTest("a daemon with nothing to do writes nothing", async ({ signal }) => {
     // It works: of somebody else's changes each tells.
     const probe = async (name: string) => {
       await namespace.nft(`add table ip ${name}`, { signal });
-      await rules.waitForLine(new RegExp(`add table ip ${name}`), { signal, timeoutMs: 5_000 });
+      await rules.waitForLine(new RegExp(`add table ip ${name}`), {
+        signal,
+        timeoutMs: patient(5_000),
+      });
       await namespace.ip([`route add 192.0.2.${name.length}/32 dev lo`], { signal });
       await rest.waitForLine(new RegExp(`192\\.0\\.2\\.${name.length} `), { signal });
     };

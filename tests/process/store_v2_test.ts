@@ -1,15 +1,19 @@
 import assert from "node:assert/strict";
 import { eventually } from "../support/eventually.ts";
-import { ETCD_PREFIX, type Host, type Lab, labTest } from "../lab/mod.ts";
+import { ETCD_PREFIX, type Host, type Lab } from "../lab/mod.ts";
+import { patient } from "../support/slowness.ts";
 import {
   ALLOC_CONFIG,
   askHealth,
   askStatus,
   HEALTH_FLAGS,
+  labTestsAtOnce,
   linesOf,
   openAllocLab,
   startReady,
 } from "./support.ts";
+
+const atOnce = labTestsAtOnce("etcd's v2 store");
 
 const SUBNETS = `${ETCD_PREFIX}/subnets`;
 
@@ -59,7 +63,7 @@ async function peers(host: Host, count: number, options: { signal: AbortSignal }
   });
 }
 
-labTest("v2: leases are kept, taken back, and lost to others as with v3", async ({ signal }) => {
+atOnce("v2: leases are kept, taken back, and lost to others as with v3", async ({ signal }) => {
   await using lab = await openV2Lab(3, signal);
   const [host, reserved, cloned] = lab.hosts as [Host, Host, Host];
   const set = (key: string, value: string) =>
@@ -90,7 +94,7 @@ labTest("v2: leases are kept, taken back, and lost to others as with v3", async 
   await peers(host, 2, { signal });
 
   await lab.etcd.ctl(["rm", `${SUBNETS}/${key}`], { signal, api: 2 });
-  await host.daemon.process.waitForLine(/taken back/, { signal, timeoutMs: 5_000 });
+  await host.daemon.process.waitForLine(/taken back/, { signal, timeoutMs: patient(5_000) });
   const again = (await v2Leases(lab, { signal })).get(key);
   assert.equal(again?.value, leaseValue(host.address));
   assert.ok(again.ttlSeconds > 86_300);
@@ -100,7 +104,10 @@ labTest("v2: leases are kept, taken back, and lost to others as with v3", async 
   assert.equal(await Deno.readTextFile(host.subnetFile), text);
 
   await set(key, leaseValue("10.0.9.9"));
-  await host.daemon.process.waitForLine(/ ERROR .*10\.0\.9\.9 holds/, { signal, timeoutMs: 5_000 });
+  await host.daemon.process.waitForLine(/ ERROR .*10\.0\.9\.9 holds/, {
+    signal,
+    timeoutMs: patient(5_000),
+  });
   await eventually(async () => (await askHealth(host, "/readyz", { signal })).status === 503, {
     signal,
     title: "/readyz to say so",
@@ -112,7 +119,7 @@ labTest("v2: leases are kept, taken back, and lost to others as with v3", async 
   assert.equal((await lab.leases({ signal })).size, 0, "nothing in v3");
 });
 
-labTest(
+atOnce(
   "v2: junk is named, an outage outlived, and missed events are made up for",
   async ({ signal }) => {
     await using lab = await openV2Lab(2, signal);

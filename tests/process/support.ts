@@ -3,6 +3,7 @@
  *
  * @module
  */
+import assert from "node:assert/strict";
 import { runProgram, type RunResult } from "../../src/util/process.ts";
 import {
   type Daemon,
@@ -13,6 +14,8 @@ import {
   type HostDaemonOptions,
   type Lab,
   type LabOptions,
+  labTest,
+  type LabTestOptions,
   openLab,
 } from "../lab/mod.ts";
 
@@ -35,6 +38,24 @@ export async function openAllocLab(
     await lab[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/**
+ * Declares a test whose parts, added by the function it returns, run at the same time: for those
+ * that mostly wait. Each part opens a lab of its own, and is given a signal as by `labTest()`.
+ */
+export function labTestsAtOnce(
+  title: string,
+  options: LabTestOptions = {},
+): (name: string, body: (context: { readonly signal: AbortSignal }) => Promise<void>) => void {
+  const parts: { name: string; body: Parameters<ReturnType<typeof labTestsAtOnce>>[1] }[] = [];
+  labTest(title, async ({ signal, step }) => {
+    const passed = await Promise.all(
+      parts.map(({ name, body }) => step(name, () => body({ signal }))),
+    );
+    assert.ok(passed.length > 0 && passed.every(Boolean));
+  }, options);
+  return (name, body) => void parts.push({ name, body });
 }
 
 /** Starts a daemon on `host` and waits until it is ready. */
