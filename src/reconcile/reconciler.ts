@@ -8,11 +8,16 @@ import type { Change, Table } from "./table.ts";
 /** Changes logged one by one in a round; beyond that, one line gives the number. */
 const LOGGED_CHANGES = 20;
 
+/** The longest pause between rounds that follow each other. */
+const MAX_SETTLE_MS = 1_000;
+
 /** One Table with what should be in it. */
 export interface Stage<Spec> {
   readonly table: Table<Spec>;
   /** Read anew each round. `undefined`: not known yet, so nothing is changed. */
   desired(): readonly Spec[] | undefined;
+  /** Its objects carry those of later stages, which go with them: links and what is on them. */
+  readonly carriesLater?: boolean;
 }
 
 /** A stage of any spec. Only the reconciler looks inside, and it never mixes two stages' specs. */
@@ -44,10 +49,11 @@ export interface ReconcilerOptions {
    */
   readonly settleMs?: number;
   /**
-   * Runs at the start of each round, to gather what the stages' desired state depends on. If it
-   * fails, the round changes nothing and counts as failed.
+   * Runs at the start of each round, to gather what the stages' desired state depends on; `true`
+   * says that all of that may have changed. If it fails, the round changes nothing and counts as
+   * failed.
    */
-  readonly prepare?: (options: { signal: AbortSignal }) => Promise<void>;
+  readonly prepare?: (options: { signal: AbortSignal }) => Promise<boolean | void>;
   readonly log: Logger;
   readonly onReport?: (report: RoundReport) => void;
 }
@@ -61,6 +67,9 @@ export interface ReconcilerOptions {
 export class Reconciler {
   readonly #options: ReconcilerOptions;
   readonly #wakeup = new Wakeup();
+  /** Kinds to look at in the next round; all of them, if nobody named one. */
+  readonly #requested = new Set<string>();
+  #requestedAll = false;
   #report: RoundReport = { inSync: false, changed: 0, problems: [] };
   #problems = new Set<string>();
   /** The desired state changed after the present round began. */
@@ -79,8 +88,13 @@ export class Reconciler {
     return this.#report;
   }
 
-  /** Asks for a round soon. Requests made meanwhile fold into one. */
-  request(): void {
+  /**
+   * Asks for a round soon. Requests made meanwhile fold into one. With `kinds`, the names of
+   * Tables' kinds, only these are looked at, unless the last round left something undone.
+   */
+  request(kinds?: Iterable<string>): void {
+    if (kinds === undefined) this.#requestedAll = true;
+    else for (const kind of kinds) this.#requested.add(kind);
     this.#wakeup.wake();
   }
 
@@ -96,19 +110,36 @@ export class Reconciler {
   /** Runs rounds until `signal` aborts; rejects with its reason then. */
   async run({ signal }: { signal: AbortSignal }): Promise<never> {
     const retry = new Backoff({ initialMs: 1_000, maxMs: 30_000 });
+    let inSync = false;
     while (true) {
-      const report = await this.round({ signal });
+      const all = this.#requestedAll || this.#requested.size === 0 || !inSync;
+      const kinds = all ? undefined : new Set(this.#requested);
+      this.#requestedAll = false;
+      this.#requested.clear();
+      const begin = performance.now();
+      const report = await this.round({ signal, ...(kinds ? { kinds } : {}) });
+      const end = performance.now();
+      inSync = report.inSync;
       if (report.inSync) retry.reset();
       const pauseMs = report.inSync
         ? jitter(this.#options.resyncMs)
         : Math.min(retry.next(), this.#options.resyncMs);
       await this.#wakeup.sleep(pauseMs, { signal });
-      await delay(this.#options.settleMs ?? 20, { signal });
+      // Requests that come faster than rounds can follow must leave the processor to others.
+      const busyMs = performance.now() - end < 1 ? end - begin : 0;
+      await delay(Math.max(this.#options.settleMs ?? 20, Math.min(busyMs, MAX_SETTLE_MS)), {
+        signal,
+      });
     }
   }
 
-  /** One round. Rejects on abort only; trouble is in the report. */
-  async round({ signal }: { signal: AbortSignal }): Promise<RoundReport> {
+  /**
+   * One round, over all stages or those of `kinds`. Rejects on abort only; trouble is in the
+   * report.
+   */
+  async round(
+    { signal, kinds }: { signal: AbortSignal; kinds?: ReadonlySet<string> },
+  ): Promise<RoundReport> {
     this.#outdated = false;
     const problems: string[] = [];
     let changed = 0;
@@ -126,14 +157,16 @@ export class Reconciler {
       changed += changes.length - failed.length;
     };
     let stages = this.#options.stages;
+    let due = kinds;
     try {
-      await this.#options.prepare?.({ signal });
+      if (await this.#options.prepare?.({ signal }) === true) due = undefined;
     } catch (error) {
       signal.throwIfAborted();
       problems.push(describeError(error));
       stages = [];
     }
     for (const stage of stages) {
+      if (due && !due.has(stage.table.kind.name)) continue;
       try {
         const desired = stage.desired();
         if (desired === undefined) {
@@ -145,11 +178,13 @@ export class Reconciler {
         for (const conflict of difference.conflicts) {
           problems.push(
             `Cannot set ${kind.name} ${kind.format(conflict.desired)}: ` +
-              `${kind.format(conflict.actual)} stands in its place and is not ours`,
+              `${kind.format(conflict.actual)} stands in its place and is not ours` +
+              (kind.adviseConflict ? `; ${kind.adviseConflict(conflict.actual)}` : ""),
           );
         }
         removals.unshift({ stage, changes: difference.removals });
         await attempt(stage, difference.writes);
+        if (stage.carriesLater && difference.writes.length > 0) due = undefined;
       } catch (error) {
         signal.throwIfAborted();
         problems.push(describeError(error));
