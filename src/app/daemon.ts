@@ -176,6 +176,7 @@ class DaemonRun implements AsyncDisposable {
           renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
           onLeaseLoss: options.onLeaseLoss,
           log: log.child("lease"),
+          onWaiting: onStatus,
           onChange: () => onLeaseChange(),
         }, { signal }),
       { log, signal, onStatus, isFatal: (error) => !isTransient(error) },

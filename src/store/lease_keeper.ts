@@ -1,5 +1,5 @@
 import type { NetworkConfig } from "../config/network_config.ts";
-import { describeError, OperatorError } from "../errors.ts";
+import { OperatorError } from "../errors.ts";
 import { encodeLeaseKey, encodeLeaseValue, parseLeaseValue } from "../lease/codec.ts";
 import {
   formatSubnet,
@@ -8,10 +8,11 @@ import {
   type LeaseSubnet,
 } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
+import { StateReporter } from "../util/state_reporter.ts";
 import { Backoff } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
 import { isOwnedBy, planAcquire } from "./acquire.ts";
-import { type Entry, type Registry, StoreError, type WatchUpdate } from "./registry.ts";
+import type { Entry, Registry, WatchUpdate } from "./registry.ts";
 
 /** Upstream's lease time. */
 export const LEASE_TTL_SECONDS = 24 * 3600;
@@ -40,8 +41,12 @@ export interface LeaseKeeperOptions {
   /** @default {LEASE_TTL_SECONDS} */
   readonly ttlSeconds?: number;
   readonly random?: () => number;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch. @default {Date.now} */
   readonly now?: () => number;
+  /** Milliseconds on a clock that only goes forward. @default {performance.now} */
+  readonly monotonicNow?: () => number;
+  /** Told why no subnet is to be had at present; for the service manager. */
+  readonly onWaiting?: (reason: string) => void;
   /** Called after each change of {@linkcode LeaseKeeper.state} or {@linkcode LeaseKeeper.lease}. */
   readonly onChange?: () => void;
 }
@@ -70,13 +75,17 @@ export type LeaseState =
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   readonly #ttlSeconds: number;
-  readonly #now: () => number;
+  readonly #renewing: StateReporter;
   #attributes: LeaseAttributes;
   #value: string;
   #lease: Lease;
   #entry: Entry;
-  #expiresAt: number | undefined;
+  /** `undefined` for a reservation, and while the lease is not held. */
+  #term: Term | undefined;
+  /** Why the lease is not held. */
   #lost: string | undefined;
+  /** Whether that is because another host holds it. */
+  #taken = false;
   #trouble: string | undefined;
   /** The store may hold something else than `#entry` under our key. */
   #suspect = false;
@@ -86,7 +95,12 @@ export class LeaseKeeper {
   private constructor(options: LeaseKeeperOptions, lease: Lease, entry: Entry) {
     this.#options = options;
     this.#ttlSeconds = options.ttlSeconds ?? LEASE_TTL_SECONDS;
-    this.#now = options.now ?? Date.now;
+    this.#renewing = new StateReporter(options.log, {
+      failed: "Cannot renew the lease",
+      andThen: "; trying again",
+      recovered: "Lease is in order again",
+      now: options.monotonicNow ?? (() => performance.now()),
+    });
     this.#attributes = options.attributes;
     this.#value = encodeLeaseValue(options.attributes);
     this.#lease = lease;
@@ -113,10 +127,14 @@ export class LeaseKeeper {
   }
 
   get state(): LeaseState {
-    if (this.#lost !== undefined) return { held: false, reason: this.#lost };
+    const because = this.#trouble === undefined ? "" : `: ${this.#trouble}`;
+    if (this.#lost !== undefined) return { held: false, reason: this.#lost + because };
+    if (this.#term?.isOver) {
+      return { held: false, reason: `the lease has expired and is not renewed yet${because}` };
+    }
     return {
       held: true,
-      expiresAt: this.#expiresAt,
+      expiresAt: this.#term?.endsAt,
       ...(this.#trouble === undefined ? {} : { trouble: this.#trouble }),
     };
   }
@@ -161,42 +179,40 @@ export class LeaseKeeper {
    * another host holds it. Ends on abort only, with `signal.reason`.
    */
   async run({ signal }: { signal: AbortSignal }): Promise<never> {
-    const backoff = new Backoff({ initialMs: 1_000, maxMs: 60_000 });
+    const failures = new Backoff({ initialMs: 1_000, maxMs: 60_000 });
+    const races = new Backoff({ initialMs: 50, maxMs: 5_000 });
     while (true) {
       await this.#sleep(signal);
       try {
         if (this.#suspect || this.#lost !== undefined) await this.#verify(signal);
-        else if (this.#renewDue()) await this.#renew(signal);
+        else if (this.#term?.renewalIsDue) await this.#renew(signal);
         else continue;
-        if (this.#trouble !== undefined) {
-          this.#options.log.info("Lease is in order again", {
-            subnet: formatSubnet(this.#lease.subnet),
-          });
-          this.#trouble = undefined;
-          this.#changed();
-        }
-        backoff.reset();
       } catch (error) {
         signal.throwIfAborted();
-        this.#fail(error);
-        await backoff.wait({ signal });
+        this.#trouble = this.#renewing.failing(error);
+        this.#changed();
+        await failures.wait({ signal });
+        continue;
       }
+      if (this.#trouble !== undefined) {
+        this.#trouble = undefined;
+        this.#renewing.working();
+        this.#changed();
+      }
+      failures.reset();
+      // Somebody else wrote in between: look again, though not at the same moment as they.
+      if (this.#suspect) await races.wait({ signal });
+      else races.reset();
     }
-  }
-
-  #renewDue(): boolean {
-    return this.#expiresAt !== undefined &&
-      this.#now() >= this.#expiresAt - this.#options.renewMarginSeconds * 1_000;
   }
 
   /** Sleeps until the lease is due or something was observed. */
   async #sleep(signal: AbortSignal): Promise<void> {
-    if (this.#suspect || this.#renewDue()) return;
-    const due = this.#expiresAt === undefined
-      ? Infinity
-      : this.#expiresAt - this.#options.renewMarginSeconds * 1_000 - this.#now();
-    const lostPoll = this.#lost === undefined ? Infinity : LOST_POLL_MS;
-    await this.#wakeup.sleep(Math.min(due, lostPoll, MAX_SLEEP_MS), { signal });
+    if (this.#suspect) return;
+    const waitMs = this.#lost === undefined
+      ? this.#term?.untilRenewalMs ?? Infinity
+      : LOST_POLL_MS * (0.75 + this.#random() / 2);
+    if (waitMs > 0) await this.#wakeup.sleep(Math.min(waitMs, MAX_SLEEP_MS), { signal });
   }
 
   async #renew(signal: AbortSignal): Promise<void> {
@@ -217,6 +233,7 @@ export class LeaseKeeper {
     try {
       const entry = await registry.get(this.#lease.key, { signal });
       if (!entry) {
+        if (!this.#taken) this.#lost = `${subnet} is gone from the store`;
         const created = await registry.create(this.#lease.key, this.#value, this.#ttlSeconds, {
           signal,
         });
@@ -242,11 +259,11 @@ export class LeaseKeeper {
         return;
       }
       // Our address but another value: an upstream daemon on this host, or someone's edit.
-      if (!untouched && this.#now() - this.#lastRewrite < REWRITE_INTERVAL_MS) {
+      if (!untouched && this.#monotonicNow() - this.#lastRewrite < REWRITE_INTERVAL_MS) {
         await this.#adopt(entry, signal);
         return;
       }
-      this.#lastRewrite = this.#now();
+      this.#lastRewrite = this.#monotonicNow();
       if (untouched) log.info("Publishing changed attributes of this host", { subnet });
       else log.warn("Lease value was changed by someone else and is written again", { subnet });
       const updated = await registry.update(
@@ -269,13 +286,12 @@ export class LeaseKeeper {
     const seconds = entry.expires
       ? await this.#options.registry.timeToLive(entry.key, { signal })
       : undefined;
-    this.#markHeld(entry);
-    if (seconds !== undefined) this.#expiresAt = this.#now() + seconds * 1_000;
+    this.#markHeld(entry, seconds);
   }
 
   async #lose(reason: string, signal: AbortSignal): Promise<void> {
     const { log, onLeaseLoss } = this.#options;
-    if (this.#lost === undefined) {
+    if (!this.#taken) {
       log.error(
         `Lease lost: ${reason}; ` +
           (onLeaseLoss === "reassign"
@@ -285,6 +301,8 @@ export class LeaseKeeper {
       );
     }
     this.#lost = reason;
+    this.#taken = true;
+    this.#term = undefined;
     this.#changed();
     if (onLeaseLoss !== "reassign") return;
     const { lease, entry } = await acquire(
@@ -295,34 +313,82 @@ export class LeaseKeeper {
       subnet: formatSubnet(lease.subnet),
       lost: formatSubnet(this.#lease.subnet),
     });
-    this.#lease = lease;
+    // Other attributes may have been published meanwhile; they are written next.
+    this.#lease = { ...lease, attributes: this.#attributes };
     this.#markHeld(entry);
   }
 
-  #markHeld(entry: Entry): void {
+  #markHeld(entry: Entry, seconds: number = this.#ttlSeconds): void {
     this.#entry = entry;
-    this.#expiresAt = entry.expires ? this.#now() + this.#ttlSeconds * 1_000 : undefined;
-    const changed = this.#lost !== undefined;
-    this.#lost = undefined;
-    if (changed) {
+    this.#term = entry.expires ? new Term(seconds, this.#options) : undefined;
+    if (this.#taken) {
       this.#options.log.info("Lease is held again", { subnet: formatSubnet(this.#lease.subnet) });
     }
-    this.#changed();
-  }
-
-  #fail(error: unknown): void {
-    const reason = describeError(error);
-    if (this.#trouble === undefined) {
-      this.#options.log.warn(`Cannot renew the lease: ${reason}; trying again`, {
-        subnet: formatSubnet(this.#lease.subnet),
-      });
-    }
-    this.#trouble = reason;
+    this.#lost = undefined;
+    this.#taken = false;
     this.#changed();
   }
 
   #changed(): void {
     this.#options.onChange?.();
+  }
+
+  #random(): number {
+    return (this.#options.random ?? Math.random)();
+  }
+
+  #monotonicNow(): number {
+    return (this.#options.monotonicNow ?? (() => performance.now()))();
+  }
+}
+
+/**
+ * How long a lease lasts from now on, by whichever clock is further: the time of day stands still
+ * or goes back when somebody sets it, and the monotonic clock stands still while a virtual machine
+ * is suspended.
+ */
+class Term {
+  readonly #options: LeaseKeeperOptions;
+  readonly #durationMs: number;
+  readonly #marginMs: number;
+  readonly #startedAt: { readonly wallMs: number; readonly monotonicMs: number };
+
+  constructor(seconds: number, options: LeaseKeeperOptions) {
+    this.#options = options;
+    this.#durationMs = seconds * 1_000;
+    // Hosts that booted together must not all come back in the same second.
+    const marginMs = options.renewMarginSeconds * 1_000;
+    const spreadMs = Math.max(0, Math.min(marginMs, this.#durationMs - marginMs)) / 4;
+    this.#marginMs = marginMs + (options.random ?? Math.random)() * spreadMs;
+    this.#startedAt = this.#clocks();
+  }
+
+  /** Milliseconds since the epoch. */
+  get endsAt(): number {
+    return this.#clocks().wallMs + this.#durationMs - this.#elapsedMs;
+  }
+
+  get isOver(): boolean {
+    return this.#elapsedMs >= this.#durationMs;
+  }
+
+  /** Not positive once renewing is due. */
+  get untilRenewalMs(): number {
+    return this.#durationMs - this.#marginMs - this.#elapsedMs;
+  }
+
+  get renewalIsDue(): boolean {
+    return this.untilRenewalMs <= 0;
+  }
+
+  get #elapsedMs(): number {
+    const { wallMs, monotonicMs } = this.#clocks();
+    return Math.max(wallMs - this.#startedAt.wallMs, monotonicMs - this.#startedAt.monotonicMs);
+  }
+
+  #clocks(): { readonly wallMs: number; readonly monotonicMs: number } {
+    const { now = Date.now, monotonicNow = () => performance.now() } = this.#options;
+    return { wallMs: now(), monotonicMs: monotonicNow() };
   }
 }
 
@@ -353,6 +419,7 @@ async function acquire(
       case "wait":
         if (!waiting) log.error(step.reason);
         waiting = true;
+        options.onWaiting?.(step.reason);
         await exhausted.wait({ signal });
         continue;
       case "remove":

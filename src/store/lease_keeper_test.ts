@@ -36,7 +36,7 @@ function subnet(text: string) {
 function setUp(ip = "192.0.2.1", store = new MemoryStore()) {
   const registry = new MemoryRegistry(store);
   const lines: string[] = [];
-  const time = { ms: 1_000_000 };
+  const time = { ms: 1_000_000, monotonicMs: 0 };
   const options: LeaseKeeperOptions = {
     registry,
     network,
@@ -51,6 +51,7 @@ function setUp(ip = "192.0.2.1", store = new MemoryStore()) {
     }),
     random: () => 0,
     now: () => time.ms,
+    monotonicNow: () => time.monotonicMs,
   };
   return { registry, store, lines, time, options };
 }
@@ -172,6 +173,18 @@ Deno.test("LeaseKeeper.acquire() lets exactly one of two hosts have a cloned sub
   assert.equal(won.length, 1);
 });
 
+Deno.test("LeaseKeeper.acquire() says that all subnets are taken, and waits", async () => {
+  const { options, store, lines } = setUp();
+  for (let n = 1; n <= 4; n++) store.put(`10.3.${n}.0-24`, value("192.0.2.66"));
+  const controller = new AbortController();
+  const told = Promise.withResolvers<string>();
+  const acquiring = LeaseKeeper.acquire({ ...options, onWaiting: told.resolve }, controller);
+  assert.match(await told.promise, /Cannot lease a subnet: 4 of 4 subnets .* are leased; enlarge/);
+  assert.match(lines.join(), /^ERROR Cannot lease a subnet: 4 of 4/);
+  controller.abort(new Error("stopping"));
+  await assert.rejects(acquiring, /stopping/);
+});
+
 Deno.test("LeaseKeeper renews before the end, and goes on after failures", async () => {
   const { options, registry, store, time, lines } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });
@@ -187,6 +200,78 @@ Deno.test("LeaseKeeper renews before the end, and goes on after failures", async
   await until(() => store.timeToLive("10.3.1.0-24") === 86_400, "renewed");
   assert.ok(keeper.state.held);
   assert.ok(!lines.some((line) => line.includes("lost")));
+});
+
+Deno.test("LeaseKeeper renews by whichever clock is further", async () => {
+  for (const [wallHours, monotonicHours] of [[23, 0], [-48, 23], [0, 23]] as const) {
+    const { options, registry, store, time } = setUp();
+    const keeper = await LeaseKeeper.acquire(options, { signal });
+    store.advance(23 * 3600);
+    time.ms += wallHours * 3600_000;
+    time.monotonicMs += monotonicHours * 3600_000;
+    await using _ = run(keeper, registry);
+    await until(() => store.timeToLive("10.3.1.0-24") === 86_400, `${wallHours} h: renewed`);
+    assert.ok(keeper.state.held);
+  }
+});
+
+Deno.test("LeaseKeeper spreads renewals, always before the margin", async () => {
+  const renewsAfterHours = async (random: number, hours: number) => {
+    const { options, registry, store, time } = setUp();
+    const keeper = await LeaseKeeper.acquire({ ...options, random: () => random }, { signal });
+    store.advance(hours * 3600);
+    time.ms += hours * 3600_000;
+    await using _ = run(keeper, registry);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    return store.timeToLive(keeper.lease.key) === 86_400;
+  };
+  assert.equal(await renewsAfterHours(0.999, 22.7), false);
+  assert.equal(await renewsAfterHours(0.999, 22.8), true);
+  assert.equal(await renewsAfterHours(0, 22.9), false);
+  assert.equal(await renewsAfterHours(0, 23), true);
+});
+
+Deno.test("LeaseKeeper does not hold a lease that has ended before it could be renewed", async () => {
+  const { options, time } = setUp();
+  const keeper = await LeaseKeeper.acquire(options, { signal });
+  time.ms += 24 * 3600_000;
+  assert.deepEqual(keeper.state, {
+    held: false,
+    reason: "the lease has expired and is not renewed yet",
+  });
+});
+
+Deno.test("LeaseKeeper does not hold a lease that is gone and cannot be written again", async () => {
+  const { options, registry, store } = setUp();
+  const keeper = await LeaseKeeper.acquire(options, { signal });
+  registry.failNext("create", { error: new StoreError("denied", "no permission") });
+  await using _ = run(keeper, registry);
+  store.delete("10.3.1.0-24");
+  await until(() => !keeper.state.held, "not held");
+  assert.deepEqual(keeper.state, {
+    held: false,
+    reason: "10.3.1.0/24 is gone from the store: no permission",
+  });
+  await until(() => keeper.state.held, "held again");
+  assert.equal(store.get("10.3.1.0-24")?.value, value("192.0.2.1"));
+});
+
+Deno.test("LeaseKeeper asks rarely for a lost lease, however long ago it ended", async () => {
+  const { options, registry, store, time } = setUp();
+  const keeper = await LeaseKeeper.acquire(options, { signal });
+  time.ms += 25 * 3600_000;
+  store.advance(25 * 3600); // ended
+  store.put("10.3.1.0-24", value("192.0.2.66"), { ttlSeconds: 86_400 });
+  const { get } = registry;
+  let reads = 0;
+  registry.get = (...args) => {
+    reads++;
+    return get.apply(registry, args);
+  };
+  await using _ = run(keeper, registry);
+  await until(() => !keeper.state.held && reads > 0, "lost");
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.ok(reads <= 2, `${reads} reads`);
 });
 
 Deno.test("LeaseKeeper takes back a revoked lease, the same subnet", async () => {
