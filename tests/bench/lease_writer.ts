@@ -1,6 +1,10 @@
+// deno-lint-ignore-file no-console -- what it prints is its purpose
 /**
  * Writes leases of other hosts into etcd, as a process in etcd's namespace:
- * `lease_writer.ts fill ENDPOINT COUNT` puts COUNT leases of 10.0.0.0/8;
+ * `lease_writer.ts fill ENDPOINT COUNT [BACKEND]` puts COUNT leases of 10.0.0.0/8, of alloc or vxlan;
+ * `lease_writer.ts empty ENDPOINT COUNT` deletes them;
+ * `lease_writer.ts flap ENDPOINT COUNT [BACKEND]` does one after the other, and prints the
+ * milliseconds that it took;
  * `lease_writer.ts touch ENDPOINT COUNT` changes COUNT of them, one each 50 ms, and prints the time
  * at which each was sent, in milliseconds since the epoch.
  *
@@ -9,7 +13,7 @@
 import { Etcd3 } from "etcd3";
 import { ETCD_PREFIX } from "../lab/lab.ts";
 
-const [action, endpoint, count] = Deno.args;
+const [action, endpoint, count, backend = "alloc"] = Deno.args;
 const etcd = new Etcd3({ hosts: endpoint! });
 
 function key(i: number): string {
@@ -18,17 +22,38 @@ function key(i: number): string {
 
 function value(i: number, generation = 0): string {
   const host = `172.${16 + generation}.${i >> 8}.${i & 255}`;
-  return JSON.stringify({ PublicIP: host, PublicIPv6: null });
+  return JSON.stringify({
+    PublicIP: host,
+    PublicIPv6: null,
+    ...(backend === "vxlan"
+      ? { BackendType: "vxlan", BackendData: { VNI: 1, VtepMAC: vtepMac(i) } }
+      : {}),
+  });
+}
+
+function vtepMac(i: number): string {
+  const hex = (byte: number) => byte.toString(16).padStart(2, "0");
+  return `02:00:5e:00:${hex(i >> 8)}:${hex(i & 255)}`;
+}
+
+/** Calls `act` for every lease, 500 at a time. */
+async function forAll(act: (i: number) => Promise<unknown>): Promise<void> {
+  for (let i = 0; i < Number(count); i += 500) {
+    const length = Math.min(500, Number(count) - i);
+    await Promise.all(Array.from({ length }, (_, n) => act(i + n)));
+  }
 }
 
 if (action === "fill") {
-  for (let i = 0; i < Number(count); i += 500) {
-    const puts = Array.from(
-      { length: Math.min(500, Number(count) - i) },
-      (_, n) => etcd.put(key(i + n)).value(value(i + n)).exec(),
-    );
-    await Promise.all(puts);
-  }
+  await forAll((i) => etcd.put(key(i)).value(value(i)).exec());
+} else if (action === "empty") {
+  await forAll((i) => etcd.delete().key(key(i)).exec());
+} else if (action === "flap") {
+  await etcd.get("wake-up"); // the connection is not what is measured
+  const startedAt = performance.now();
+  await forAll((i) => etcd.put(key(i)).value(value(i)).exec());
+  await forAll((i) => etcd.delete().key(key(i)).exec());
+  console.log(Math.round(performance.now() - startedAt));
 } else {
   for (let i = 0; i < Number(count); i++) {
     await new Promise((resolve) => setTimeout(resolve, 50));

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { type Lab, openLab } from "../lab/mod.ts";
+import { openLab } from "../lab/mod.ts";
 import { binaryProgram } from "./program.ts";
 import type { Report } from "./report.ts";
+import { writeLeases } from "./write_leases.ts";
 
 const LEASES = 10_000;
 const RUNS = 5;
@@ -26,7 +27,7 @@ export async function run(report: Report, { signal }: { signal: AbortSignal }): 
     alone.push(daemon.process.residentBytes() / 1e6);
     await daemon.stop();
   }
-  await writeLeases(lab, "fill", LEASES, signal);
+  await writeLeases(lab, ["fill", LEASES], signal);
   const known: number[] = [];
   const sizes: number[] = [];
   const ways: number[] = [];
@@ -41,7 +42,7 @@ export async function run(report: Report, { signal }: { signal: AbortSignal }): 
     sizes.push(daemon.process.residentBytes() / 1e6 - alone[i]!);
     if (i === 0) {
       const before = daemon.process.lines.length;
-      const sent = (await writeLeases(lab, "touch", CHANGES, signal)).split("\n").map(Number);
+      const sent = (await writeLeases(lab, ["touch", CHANGES], signal)).split("\n").map(Number);
       await new Promise((resolve) => setTimeout(resolve, 500));
       const seen = daemon.process.lines.slice(before).filter((each) => /Leases changed/.test(each));
       if (seen.length !== CHANGES) report.note(`${seen.length} of ${CHANGES} changes were seen`);
@@ -52,20 +53,6 @@ export async function run(report: Report, { signal }: { signal: AbortSignal }): 
   report.figure("start to all peers known", known, "ms", { atMost: 2_000 });
   report.figure("VmRSS growth over no leases", sizes, "MB", { atMost: 40 });
   report.figure("a lease's write to the new desired state", ways, "ms", { atMost: 20 });
-}
-
-/** Runs `lease_writer.ts` beside etcd; answers what it printed. */
-async function writeLeases(
-  lab: Lab,
-  action: "fill" | "touch",
-  count: number,
-  signal: AbortSignal,
-): Promise<string> {
-  const [member] = lab.etcd.members;
-  const script = new URL("lease_writer.ts", import.meta.url).pathname;
-  const args = ["run", "-A", "--cached-only", script, action, member!.endpoint, String(count)];
-  return (await member!.namespace.run(Deno.execPath(), args, { signal, timeoutMs: 120_000 }))
-    .trim();
 }
 
 /** The time that a log line begins with, in milliseconds since the epoch. */

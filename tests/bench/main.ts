@@ -1,3 +1,4 @@
+// deno-lint-ignore-file no-console -- what it prints is its purpose
 /**
  * `deno task bench [name …]`: measures the daemon, each figure beside its goal or beside a
  * reference taken in the same run. Needs root. Absolute figures vary between machines and runs;
@@ -12,6 +13,8 @@ import { Report } from "./report.ts";
 const BENCHMARKS: Record<string, () => Promise<Benchmark>> = {
   startup: () => import("./startup.ts"),
   leases: () => import("./leases.ts"),
+  kernel: () => import("./kernel.ts"),
+  throughput: () => import("./kernel_throughput.ts"),
 };
 
 /** What a benchmark's module exports. */

@@ -1,3 +1,4 @@
+// deno-lint-ignore-file no-console -- what it prints is its purpose
 /**
  * Figures of a benchmark: medians beside their goals.
  *

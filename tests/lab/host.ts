@@ -103,6 +103,11 @@ export class Host {
     return this.#daemon;
   }
 
+  /** The end of the log of the daemon started last, if there was one, under the host's name. */
+  daemonLog(lines = 20): string {
+    return this.#daemon ? `${this.label}:\n${this.#daemon.process.tail(lines)}` : "";
+  }
+
   get pods(): readonly Pod[] {
     return this.#pods;
   }

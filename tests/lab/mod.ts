@@ -42,4 +42,5 @@ export * from "./plan.ts";
 export * from "./program.ts";
 export * from "./running_cloud.ts";
 export * from "./subnet_env.ts";
+export * from "./upstream_node.ts";
 export * from "./vpc_router.ts";

@@ -39,6 +39,14 @@ export function networkNamespaceOf(pid: number): number | undefined {
   }
 }
 
+/** CPU time that process `pid` has used so far, in milliseconds, in steps of 10. */
+export function cpuMilliseconds(pid: number): number {
+  const text = Deno.readTextFileSync(`/proc/${pid}/stat`);
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  // utime and stime, fields 14 and 15, in ticks of USER_HZ, which is 100 on every architecture.
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
 /** Resident memory of process `pid` in bytes (VmRSS of proc_pid_status(5)). */
 export function residentBytes(pid: number): number {
   const match = /^VmRSS:\s+(\d+) kB$/m.exec(Deno.readTextFileSync(`/proc/${pid}/status`));
