@@ -10,7 +10,7 @@ import {
 import { addressOf, Errno, type PacketIo } from "../../ffi/tun/packet_io.ts";
 import { iovec, virtio_net_hdr } from "../../ffi/tun/structs.ts";
 import { updateChecksum } from "./checksum.ts";
-import { type ForwardingReader, SLOT } from "./forwarding_table.ts";
+import { type ForwardingReader, SLOT } from "./forwarding_reader.ts";
 import { type IcmpSender, MAX_ICMP_BYTES } from "./icmp_sender.ts";
 import type { IcmpProblem } from "./icmp.ts";
 import { IPV4, IPV6, MAX_PACKET_BYTES, PacketMemory } from "./packet.ts";

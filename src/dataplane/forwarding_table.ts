@@ -1,14 +1,14 @@
-/**
- * The forwarding table: prefix to peer, in memory that the main thread writes and Workers read
- * without locks. There are two generations of it; the writer fills the one not in use and then
- * flips a word. A reader notes which one it reads, for as long as it does, so that the writer never
- * changes it under its hands. Lookups hash once per prefix length there is, mostly one, and so cost
- * the same for 10 peers as for 10,000.
- *
- * @module
- */
 import { Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import { delay } from "../util/time.ts";
+import {
+  GENERATION,
+  generationOffset,
+  hash,
+  MAX_ENTRIES,
+  MAX_READERS,
+  SLOT,
+  TABLE,
+} from "./forwarding_reader.ts";
 
 /** Where packets for `prefix` go. */
 export interface ForwardingEntry {
@@ -24,159 +24,6 @@ export interface ActiveForwardingEntry extends ForwardingEntry {
   readonly learntPort?: number;
 }
 
-/** Prefixes that fit. */
-export const MAX_ENTRIES = 65_536;
-
-/** Workers that may read one table. */
-const MAX_READERS = 8;
-const IDLE = -1;
-
-/** Words of the memory before the generations. */
-const CONTROL = { VERSION: 0, IN_USE: 1, WORDS: 16 } as const;
-/** Words before a generation's slots. */
-const GENERATION = {
-  MASK: 0,
-  IPV4_LENGTHS: 1,
-  IPV6_LENGTHS: 2,
-  IPV4_LENGTH: 4,
-  IPV6_LENGTH: 4 + 33,
-  WORDS: 176,
-} as const;
-/** Words of a slot: a prefix and its peer. */
-export const SLOT = {
-  /** Family times 256, plus length; 0 for an empty slot. */
-  TAG: 0,
-  KEY: 1,
-  PEER_FAMILY: 5,
-  PEER_PORT: 6,
-  /** The peer's address, four words of which IPv4 uses the first. */
-  PEER_ADDRESS: 7,
-  /** Written by readers; 0 until something was learnt. */
-  LEARNT_PORT: 11,
-  WORDS: 12,
-} as const;
-
-const MAX_SLOTS = 2 * MAX_ENTRIES;
-const GENERATION_WORDS = GENERATION.WORDS + MAX_SLOTS * SLOT.WORDS;
-
-/** Memory for a table; pages that nobody writes to take none. */
-export function createForwardingMemory(): SharedArrayBuffer {
-  const memory = new SharedArrayBuffer((CONTROL.WORDS + 2 * GENERATION_WORDS) * 4);
-  new Int32Array(memory).fill(IDLE, CONTROL.IN_USE, CONTROL.IN_USE + MAX_READERS);
-  return memory;
-}
-
-function generationOffset(version: number): number {
-  return CONTROL.WORDS + (version & 1) * GENERATION_WORDS;
-}
-
-function hash(tag: number, a: number, b: number, c: number, d: number): number {
-  let h = Math.imul(a ^ tag, 0x9e3779b1);
-  h = Math.imul(h ^ b ^ (h >>> 15), 0x85ebca6b);
-  h = Math.imul(h ^ c ^ (h >>> 13), 0xc2b2ae35);
-  h = Math.imul(h ^ d ^ (h >>> 16), 0x27d4eb2f);
-  return (h ^ (h >>> 15)) >>> 0;
-}
-
-/** Masks of 0 to 32 leading bits. */
-const MASKS = Int32Array.from({ length: 33 }, (_, bits) => bits === 0 ? 0 : -1 << (32 - bits));
-
-/** The table as a Worker reads it. Nothing is allocated by a lookup. */
-export class ForwardingReader {
-  /** All words of the memory; lookups answer places in it, to be used with {@linkcode SLOT}. */
-  readonly words: Int32Array<SharedArrayBuffer>;
-  readonly #inUse: number;
-  #generation: number = CONTROL.WORDS;
-
-  /** @param index A number of this reader's own, below 8. */
-  constructor(memory: SharedArrayBuffer, index: number) {
-    if (index < 0 || index >= MAX_READERS) throw new RangeError(`Cannot have reader ${index}`);
-    this.words = new Int32Array(memory);
-    this.#inUse = CONTROL.IN_USE + index;
-  }
-
-  /** To be called before lookups; what they answer stays as it is until {@linkcode end}. */
-  begin(): void {
-    const { words } = this;
-    let version = Atomics.load(words, CONTROL.VERSION);
-    for (;;) {
-      Atomics.store(words, this.#inUse, version & 1);
-      const now = Atomics.load(words, CONTROL.VERSION);
-      if (now === version) break;
-      version = now;
-    }
-    this.#generation = generationOffset(version);
-  }
-
-  /** To be called before waiting. */
-  end(): void {
-    Atomics.store(this.words, this.#inUse, IDLE);
-  }
-
-  /** The slot of the longest prefix with `address` in it, or -1. */
-  lookup4(address: number): number {
-    const { words } = this;
-    const generation = this.#generation;
-    const count = words[generation + GENERATION.IPV4_LENGTHS]!;
-    for (let i = 0; i < count; i++) {
-      const length = words[generation + GENERATION.IPV4_LENGTH + i]!;
-      const slot = this.#probe(0x400 | length, address & MASKS[length]!, 0, 0, 0);
-      if (slot >= 0) return slot;
-    }
-    return -1;
-  }
-
-  /** Like {@linkcode lookup4}, for the four words of an IPv6 address. */
-  lookup6(a: number, b: number, c: number, d: number): number {
-    const { words } = this;
-    const generation = this.#generation;
-    const count = words[generation + GENERATION.IPV6_LENGTHS]!;
-    for (let i = 0; i < count; i++) {
-      const length = words[generation + GENERATION.IPV6_LENGTH + i]!;
-      const slot = this.#probe(
-        0x600 | length,
-        a & MASKS[Math.min(length, 32)]!,
-        b & MASKS[Math.min(Math.max(length - 32, 0), 32)]!,
-        c & MASKS[Math.min(Math.max(length - 64, 0), 32)]!,
-        d & MASKS[Math.max(length - 96, 0)]!,
-      );
-      if (slot >= 0) return slot;
-    }
-    return -1;
-  }
-
-  #probe(tag: number, a: number, b: number, c: number, d: number): number {
-    const { words } = this;
-    const mask = words[this.#generation + GENERATION.MASK]!;
-    const slots = this.#generation + GENERATION.WORDS;
-    for (let i = hash(tag, a, b, c, d) & mask;; i = (i + 1) & mask) {
-      const slot = slots + i * SLOT.WORDS;
-      const found = words[slot + SLOT.TAG]!;
-      if (found === 0) return -1;
-      if (
-        found === tag && words[slot + SLOT.KEY] === a && words[slot + SLOT.KEY + 1] === b &&
-        words[slot + SLOT.KEY + 2] === c && words[slot + SLOT.KEY + 3] === d
-      ) return slot;
-    }
-  }
-
-  /** The port that packets to the peer of `slot` go to. */
-  portOf(slot: number): number {
-    return this.words[slot + SLOT.LEARNT_PORT]! || this.words[slot + SLOT.PEER_PORT]!;
-  }
-
-  /** Slots of the table from `cursor` (0 at first) on: the next one in use, or -1 at the end. */
-  nextSlot(cursor: number): number {
-    const { words } = this;
-    const slots = this.#generation + GENERATION.WORDS;
-    const end = slots + (words[this.#generation + GENERATION.MASK]! + 1) * SLOT.WORDS;
-    for (let slot = cursor === 0 ? slots : cursor + SLOT.WORDS; slot < end; slot += SLOT.WORDS) {
-      if (words[slot + SLOT.TAG] !== 0) return slot;
-    }
-    return -1;
-  }
-}
-
 /** The table as the main thread, its only writer, has it. */
 export class ForwardingTable {
   readonly #words: Int32Array<SharedArrayBuffer>;
@@ -188,7 +35,7 @@ export class ForwardingTable {
   /** Every entry in use, in no order. */
   entries(): ActiveForwardingEntry[] {
     const words = this.#words;
-    const generation = generationOffset(words[CONTROL.VERSION]!);
+    const generation = generationOffset(words[TABLE.VERSION]!);
     const slots = generation + GENERATION.WORDS;
     const end = slots + (words[generation + GENERATION.MASK]! + 1) * SLOT.WORDS;
     const entries: ActiveForwardingEntry[] = [];
@@ -227,7 +74,7 @@ export class ForwardingTable {
       );
     }
     const words = this.#words;
-    const version = words[CONTROL.VERSION]!;
+    const version = words[TABLE.VERSION]!;
     while (this.#isRead((version + 1) & 1)) await delay(1, { signal });
     const generation = generationOffset(version + 1);
     const slotCount = 2 ** Math.ceil(Math.log2(Math.max(2 * entries.length, 8)));
@@ -261,12 +108,12 @@ export class ForwardingTable {
       words[generation + count] = longestFirst.length;
       words.set(longestFirst, generation + place);
     }
-    Atomics.store(words, CONTROL.VERSION, (version + 1) | 0);
+    Atomics.store(words, TABLE.VERSION, (version + 1) | 0);
   }
 
   #isRead(generation: number): boolean {
     for (let i = 0; i < MAX_READERS; i++) {
-      if (Atomics.load(this.#words, CONTROL.IN_USE + i) === generation) return true;
+      if (Atomics.load(this.#words, TABLE.IN_USE + i) === generation) return true;
     }
     return false;
   }

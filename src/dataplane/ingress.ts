@@ -12,7 +12,7 @@ import {
 } from "../../ffi/tun/structs.ts";
 import { Coalescer, type PacketWriter } from "./coalesce.ts";
 import { decrementTtl, type PumpResult } from "./egress.ts";
-import { type ForwardingReader, SLOT } from "./forwarding_table.ts";
+import { type ForwardingReader, SLOT } from "./forwarding_reader.ts";
 import { type IcmpSender, MAX_ICMP_BYTES } from "./icmp_sender.ts";
 import { isKeepalive } from "./keepalive.ts";
 import { IPV4, IPV6, PacketMemory } from "./packet.ts";

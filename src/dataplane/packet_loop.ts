@@ -3,7 +3,7 @@ import { POLLERR, POLLHUP, POLLIN, POLLNVAL } from "../../ffi/libc/constants.ts"
 import { pollfd } from "../../ffi/libc/structs.ts";
 import { addressOf, PacketIo } from "../../ffi/tun/packet_io.ts";
 import { Egress } from "./egress.ts";
-import { type ForwardingReader, ForwardingReader as Reader, SLOT } from "./forwarding_table.ts";
+import { ForwardingReader, SLOT } from "./forwarding_reader.ts";
 import { IcmpSender } from "./icmp_sender.ts";
 import { Ingress } from "./ingress.ts";
 import { KEEPALIVE_INTERVAL_MS, writeKeepalive } from "./keepalive.ts";
@@ -25,7 +25,7 @@ export function runPacketLoop(
   using io = new PacketIo();
   const control = new Int32Array(setup.control);
   const counters = new Float64Array(setup.counters);
-  const reader = new Reader(setup.forwarding, setup.index);
+  const reader = new ForwardingReader(setup.forwarding, setup.index);
   const icmp = new IcmpSender({ io, counters, control, rawV4: setup.rawV4, rawV6: setup.rawV6 });
   const notices = new Set<string>();
   const onNotice = (text: string) => {

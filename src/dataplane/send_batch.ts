@@ -18,7 +18,7 @@ import {
   sockaddr_in,
   sockaddr_in6,
 } from "../../ffi/tun/structs.ts";
-import { type ForwardingReader, SLOT } from "./forwarding_table.ts";
+import { type ForwardingReader, SLOT } from "./forwarding_reader.ts";
 import { COUNTER } from "./shared_state.ts";
 
 /** Messages of one sendmmsg(2). */

@@ -3,7 +3,8 @@ import type { FileDescriptor } from "../../ffi/libc/open.ts";
 import { openRawSocket, type TunQueue, type UdpSocket } from "../../ffi/tun/open.ts";
 import type { Address } from "../net/mod.ts";
 import { delay } from "../util/time.ts";
-import { addressWords, createForwardingMemory, ForwardingTable } from "./forwarding_table.ts";
+import { createForwardingMemory } from "./forwarding_reader.ts";
+import { addressWords, ForwardingTable } from "./forwarding_table.ts";
 import {
   CONTROL,
   type Counters,
