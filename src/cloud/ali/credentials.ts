@@ -188,9 +188,9 @@ export class CredentialsChain implements CredentialsProvider, Disposable {
     }
     if (this.#current !== undefined && !sameKeys(this.#current.credentials, credentials)) {
       this.#replaced.push({ credentials: this.#current.credentials, at: now });
-      this.#forget(now);
     }
     this.#current = { credentials, source, renewAt };
+    this.#forget(now);
     return credentials;
   }
 
@@ -202,18 +202,18 @@ export class CredentialsChain implements CredentialsProvider, Disposable {
   #forget(now: number): void {
     const old = this.#replaced.filter(({ at }) => now - at > FORGET_AFTER_MS);
     this.#replaced = this.#replaced.filter((each) => !old.includes(each));
-    for (const { credentials } of old) {
-      for (
-        const secret of [
-          credentials.accessKeyId,
-          credentials.accessKeySecret,
-          credentials.securityToken,
-        ]
-      ) {
-        if (secret !== undefined) forgetSecret(secret.reveal());
-      }
+    // A service may rotate one part of the keys and keep another.
+    const used = [this.#current, ...this.#replaced].filter((each) => each !== undefined);
+    const inUse = new Set(used.flatMap(({ credentials }) => secretsOf(credentials)));
+    for (const secret of old.flatMap(({ credentials }) => secretsOf(credentials))) {
+      if (!inUse.has(secret)) forgetSecret(secret);
     }
   }
+}
+
+function secretsOf({ accessKeyId, accessKeySecret, securityToken }: Credentials): string[] {
+  return [accessKeyId, accessKeySecret, ...(securityToken ? [securityToken] : [])]
+    .map((secret) => secret.reveal());
 }
 
 function sameKeys(a: Credentials, b: Credentials): boolean {

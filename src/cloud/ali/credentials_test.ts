@@ -182,6 +182,27 @@ Deno.test("CredentialsChain.invalidate() fetches others once, and knows keys tha
   assert.equal(fixed.invalidate(await fixed.get({ signal })), false);
 });
 
+Deno.test("CredentialsChain goes on redacting what later keys have in common with old ones", async () => {
+  let nowMs = Date.parse("2026-11-22T00:00:00Z");
+  let session = 0;
+  await using server = cannedServer(({ method }) =>
+    method === "PUT" ? new Response("metadata-token-2") : json({
+      AccessKeyId: "STS.kept-for-all",
+      AccessKeySecret: "secret-kept-for-all",
+      SecurityToken: `changing-token-${session++}`,
+      Expiration: new Date(nowMs + HOUR).toISOString(),
+      Code: "Success",
+    })
+  );
+  using credentials = chain(server.url, { now: () => nowMs, config: { ramRole: "node-role" } });
+  for (let renewal = 0; renewal < 4; renewal++, nowMs += 65 * MINUTE) {
+    await credentials.get({ signal });
+  }
+  assert.equal(redact("changing-token-0"), "changing-token-0");
+  assert.equal(redact("secret-kept-for-all"), "[redacted]");
+  assert.equal(redact("STS.kept-for-all"), "[redacted]");
+});
+
 Deno.test("CredentialsChain forgets the secrets of keys that ended long ago", async () => {
   const fake = new FakeRole();
   await using server = cannedServer(fake.answer);
