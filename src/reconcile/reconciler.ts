@@ -1,5 +1,6 @@
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import { steadyText } from "../util/steady_text.ts";
 import { Backoff, delay } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
 import { diff, formatChange } from "./diff.ts";
@@ -7,6 +8,12 @@ import type { Change, Table } from "./table.ts";
 
 /** Changes logged one by one in a round; beyond that, one line gives the number. */
 const LOGGED_CHANGES = 20;
+/** New problems logged in a round. */
+const LOGGED_PROBLEMS = 5;
+/** Problems kept for the status. */
+const REPORTED_PROBLEMS = 100;
+/** A problem that was away for this long is logged again when it comes back. */
+const NEWS_AFTER_MS = 10 * 60_000;
 
 /** The longest pause between rounds that follow each other. */
 const MAX_SETTLE_MS = 1_000;
@@ -30,7 +37,7 @@ export interface RoundReport {
   readonly inSync: boolean;
   /** Objects written or removed in this round. */
   readonly changed: number;
-  /** One sentence per failure and conflict, naming the object. */
+  /** One sentence per failure and conflict, naming the object; of very many, the first ones. */
   readonly problems: readonly string[];
 }
 
@@ -71,7 +78,10 @@ export class Reconciler {
   readonly #requested = new Set<string>();
   #requestedAll = false;
   #report: RoundReport = { inSync: false, changed: 0, problems: [] };
-  #problems = new Set<string>();
+  /** Problems of late, without ids and times, and when each was met last. */
+  readonly #known = new Map<string, number>();
+  /** A problem was logged and its end was not. */
+  #troubled = false;
   /** The desired state changed after the present round began. */
   #outdated = false;
 
@@ -200,7 +210,7 @@ export class Reconciler {
     }
     this.#logProblems(problems);
     const inSync = known && problems.length === 0 && !this.#outdated;
-    this.#report = { inSync, changed, problems };
+    this.#report = { inSync, changed, problems: shorten(problems) };
     this.#options.onReport?.(this.#report);
     return this.#report;
   }
@@ -217,16 +227,33 @@ export class Reconciler {
     }
   }
 
-  /** One line when a problem appears and one when all are gone; nothing while they last. */
+  /**
+   * One line when a problem appears and one when all are gone; nothing while they last, or come
+   * and go every few minutes.
+   */
   #logProblems(problems: readonly string[]): void {
     const { log, name } = this.#options;
-    const before = this.#problems;
-    this.#problems = new Set(problems);
-    for (const problem of [...this.#problems].filter((each) => !before.has(each)).slice(0, 5)) {
-      log.warn(problem);
+    const now = performance.now();
+    const news = new Map(
+      problems.map((problem) => [steadyText(problem), problem] as const)
+        .filter(([steady]) => !this.#known.has(steady)),
+    );
+    for (const problem of [...news.values()].slice(0, LOGGED_PROBLEMS)) log.warn(problem);
+    for (const problem of problems) this.#known.set(steadyText(problem), now);
+    for (const [steady, at] of this.#known) {
+      if (now - at > NEWS_AFTER_MS) this.#known.delete(steady);
     }
-    if (problems.length === 0 && before.size > 0) log.info(`All of ${name} is in order again`);
+    if (news.size > 0) this.#troubled = true;
+    if (problems.length > 0 || !this.#troubled) return;
+    this.#troubled = false;
+    log.info(`All of ${name} is in order again`);
   }
+}
+
+/** The first problems, and the number of the others. */
+function shorten(problems: readonly string[]): readonly string[] {
+  const more = problems.length - REPORTED_PROBLEMS;
+  return more <= 0 ? problems : [...problems.slice(0, REPORTED_PROBLEMS), `and ${more} more`];
 }
 
 /** 90–110 % of `milliseconds`, so that the resyncs of many hosts spread. */

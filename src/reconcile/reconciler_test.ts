@@ -146,6 +146,29 @@ Deno.test("Reconciler goes on past failures and says each once", async () => {
   assert.equal(log.lines.at(-1), "info All of things is in order again");
 });
 
+Deno.test("Reconciler takes problems that differ in a request's id alone for one, and lists few", async () => {
+  const table = new MemoryTable();
+  const { it, log } = reconciler([table], [[ours("a")]]);
+  for (let n = 0; n < 5; n++) {
+    table.listError = new Error(`Throttling [HTTP 400, request ${crypto.randomUUID()}]`);
+    assert.deepEqual((await it.round({ signal })).problems, [table.listError.message]);
+    // Now and then it works: that is no reason to tell it all again.
+    table.listError = undefined;
+    await it.round({ signal });
+  }
+  const said = log.lines.filter((line) => /Throttling|in order/.test(line));
+  assert.equal(said.length, 2, said.join("\n"));
+
+  const many = Array.from({ length: 1_000 }, (_, n) => ours(`thing-${n}`));
+  const failing = new MemoryTable();
+  for (const { name } of many) failing.broken.add(name);
+  const other = reconciler([failing], [many]);
+  const { problems } = await other.it.round({ signal });
+  assert.equal(problems.length, 101);
+  assert.equal(problems.at(-1), "and 900 more");
+  assert.equal(other.log.lines.length, 5);
+});
+
 Deno.test("Reconciler changes nothing while the desired state is unknown or the list fails", async () => {
   const [a, b] = [new MemoryTable([ours("x")]), new MemoryTable([ours("y")])];
   b.listError = new Error("dump was interrupted");
