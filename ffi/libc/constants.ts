@@ -23,6 +23,7 @@ export const MADV_DONTNEED = 4;
 
 /** <fcntl.h> */
 export const O_RDONLY = 0;
+export const O_WRONLY = 1;
 export const O_CLOEXEC = 0o2000000;
 
 /** <sched.h> */

@@ -7,6 +7,7 @@ import {
   MADV_DONTNEED,
   O_CLOEXEC,
   O_RDONLY,
+  O_WRONLY,
   POLLIN,
   SO_ATTACH_FILTER,
   SO_RCVBUF,
@@ -264,6 +265,21 @@ export class Libc implements Disposable {
       const [start, end] = [BigInt(`0x${match[1]}`), BigInt(`0x${match[2]}`)];
       return [{ start, sizeBytes: Number(end - start) }];
     });
+  }
+
+  /**
+   * Writes `text` to an existing kernel file, in one piece, as they demand.
+   *
+   * @throws {SystemCallError} With `errno`: ENOENT, EROFS and the like.
+   */
+  writeKernelFile(path: string, text: string): void {
+    const fd = this.openFile(path, O_WRONLY);
+    try {
+      const bytes = new TextEncoder().encode(text);
+      this.#check("write", this.#symbols.write(fd, bytes, BigInt(bytes.length)));
+    } finally {
+      this.close(fd);
+    }
   }
 
   /** mallopt(3). Returns whether the parameter was accepted. */

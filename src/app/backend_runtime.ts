@@ -3,15 +3,21 @@ import {
   type AliVpcConfig,
   type AliVpcFacts,
   type Host,
+  hostGw,
+  ipip,
   udp,
   type UdpConfig,
+  vxlan,
 } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
-import type { Lease, LeaseAttributes } from "../lease/lease.ts";
+import type { Lease, LeaseAttributes, LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
+import type { Registry } from "../store/registry.ts";
+import type { HostNetwork } from "./host_network.ts";
 import type { ConfiguredNetwork } from "./network.ts";
+import { openUnderlayRuntime } from "./underlay_runtime.ts";
 
 /** The part of a backend that needs the world: facts gathered, and Tables beyond the kernel's. */
 export interface BackendRuntime extends AsyncDisposable {
@@ -19,6 +25,18 @@ export interface BackendRuntime extends AsyncDisposable {
   plan(host: Host, own: Lease, peers: readonly Lease[]): DesiredState;
   readonly cloud?: CloudRuntime;
   readonly plane?: PlaneRuntime;
+  readonly underlay?: UnderlayRuntime;
+}
+
+/** What a plan depends on besides leases and the host: the underlay, and other hosts' data. */
+export interface UnderlayRuntime {
+  /**
+   * Gathers it before a round of the kernel's Tables; answers whether announcement and plan must
+   * be made anew.
+   */
+  follow(own: Lease, peers: readonly Lease[], options: { signal: AbortSignal }): Promise<boolean>;
+  /** For the status page. */
+  status(peers: readonly Lease[]): Record<string, unknown>;
 }
 
 /** Tables of this process that belong to the data plane, reconciled with the kernel's. */
@@ -51,6 +69,10 @@ export interface BackendRuntimeOptions {
   readonly configured: ConfiguredNetwork;
   readonly options: Options;
   readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly hostNetwork: HostNetwork;
+  readonly registry: Registry;
+  /** What the last run left word of. */
+  readonly former: { readonly subnet: LeaseSubnet | undefined };
   readonly log: Logger;
   readonly signal: AbortSignal;
 }
@@ -68,6 +90,9 @@ export async function openBackendRuntime(context: BackendRuntimeOptions): Promis
     // Only udp pays for the packet path.
     const { openUdpRuntime } = await import("./udp_runtime.ts");
     return openUdpRuntime(context, config as UdpConfig);
+  }
+  if (backend === hostGw || backend === vxlan || backend === ipip) {
+    return await openUnderlayRuntime(context);
   }
   return {
     announce: (host) => backend.announce(config, host, undefined),

@@ -39,6 +39,7 @@ import { releaseStartupMemory } from "./memory.ts";
 import { patiently } from "./patience.ts";
 import { Planner } from "./planner.ts";
 import { Readiness } from "./readiness.ts";
+import { SkippedPeerNotices } from "./skipped_peers.ts";
 
 /** What the daemon is given. */
 export interface RunDaemonOptions {
@@ -157,6 +158,9 @@ class DaemonRun implements AsyncDisposable {
             configured,
             options,
             environment: this.#context.environment,
+            hostNetwork,
+            registry,
+            former,
             log,
             signal,
           }),
@@ -185,16 +189,29 @@ class DaemonRun implements AsyncDisposable {
     const firewall = await openingFirewall;
 
     const leases = new LeaseMap({ network: configured.network });
+    const skippedPeerNotices = new SkippedPeerNotices(log.child("peers"));
     const planner = new Planner({
       runtime,
       leases,
       host: () => hostNetwork.host,
       own: () => keeper.lease,
       blackhole: options.ipBlackholeRoute,
+      onPlan: ({ skippedPeers }) => skippedPeerNotices.update(skippedPeers ?? []),
     });
     const kernel = this.#reconciler("kernel", {
-      stages: hostNetwork.stages(() => planner.desired, runtime.plane),
+      stages: hostNetwork.stages(
+        () => planner.desired,
+        (address) => planner.isPeer(address),
+        runtime.plane,
+      ),
       resyncMs: KERNEL_RESYNC_MS,
+      prepare: async ({ signal }) => {
+        if (!runtime.underlay || !leases.complete) return false;
+        if (!await runtime.underlay.follow(keeper.lease, planner.peers, { signal })) return false;
+        keeper.publish(runtime.announce(hostNetwork.host));
+        planner.invalidatePlan();
+        return true;
+      },
     });
     if (runtime.plane) runtime.plane.onDrift = () => kernel.request();
     const rules = this.#reconciler("firewall", {
@@ -226,9 +243,16 @@ class DaemonRun implements AsyncDisposable {
     const replan = () => {
       planner.invalidate();
       kernel.desiredChanged();
-      // Each cloud call counts: only a plan that differs is worth a round before its time.
-      const { cloudRoutes, sourceDestChecks, noMasqueradeCidrs } = planner.desired ?? {};
-      const wanted = JSON.stringify([cloudRoutes, sourceDestChecks, noMasqueradeCidrs]);
+      // Each cloud call counts: only a plan that differs is worth a round before its time. Other
+      // plans have nothing for the rules, which follow from the own lease alone.
+      const { cloudRoutes, sourceDestChecks, noMasqueradeCidrs } =
+        (runtime.cloud ? planner.desired : undefined) ?? {};
+      const wanted = JSON.stringify([
+        leases.complete,
+        cloudRoutes,
+        sourceDestChecks,
+        noMasqueradeCidrs,
+      ]);
       if (wanted !== cloudWanted) {
         cloud?.desiredChanged();
         rules.desiredChanged();
@@ -263,6 +287,12 @@ class DaemonRun implements AsyncDisposable {
       firewall: firewall.describe(),
       ...(runtime.cloud ? { cloud: runtime.cloud.status() } : {}),
       ...(runtime.plane ? { dataPlane: runtime.plane.status() } : {}),
+      ...(leases.complete
+        ? {
+          skippedPeers: skippedPeerNotices.list(),
+          ...runtime.underlay?.status(planner.peers),
+        }
+        : {}),
     });
     onLeaseState();
     replan();
@@ -272,7 +302,7 @@ class DaemonRun implements AsyncDisposable {
       (signal) => this.#followLeases({ registry, leases, keeper, replan, signal }),
       (signal) => this.#followConfig(registry, configured, signal),
       (signal) => keeper.run({ signal }),
-      (signal) => hostNetwork.watch({ signal, onDrift: () => kernel.request() }),
+      (signal) => hostNetwork.watch({ signal, onDrift: (kinds) => kernel.request(kinds) }),
       ...this.#reconcilers.map((each) => (signal: AbortSignal) => each.run({ signal })),
     ]);
   }

@@ -10,20 +10,18 @@ import {
   selectExternalInterface,
   waitForExternalInterface,
 } from "../kernel/external_interface.ts";
-import type { Netlink } from "../kernel/netlink.ts";
+import type { Link, Netlink, NetlinkEvent } from "../kernel/netlink.ts";
 import { openNetlink } from "../kernel/open_netlink.ts";
-import { createAddressTable } from "../kernel/link_entry_table.ts";
-import { createLinkTable } from "../kernel/link_table.ts";
-import { createRouteTable } from "../kernel/route_table.ts";
 import { isForwarding } from "../kernel/sysctl.ts";
+import { UnderlayPaths } from "../kernel/underlay_paths.ts";
 import { watchKernel } from "../kernel/watch_kernel.ts";
 import type { Logger } from "../log.ts";
-import type { Prefix } from "../net/mod.ts";
+import type { Address, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
-import type { Table } from "../reconcile/table.ts";
 import type { DesiredState } from "../state/mod.ts";
 import type { PlaneRuntime } from "./backend_runtime.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
+import { KernelTables, linkAlias } from "./kernel_tables.ts";
 
 /** Options of {@linkcode openHostNetwork}. */
 export interface HostNetworkOptions {
@@ -94,6 +92,9 @@ export class HostNetwork implements AsyncDisposable {
   readonly #netlink: Netlink;
   readonly #criteria: InterfaceCriteria;
   readonly #resources: AsyncDisposable;
+  readonly #underlay: UnderlayPaths;
+  readonly #alias: string;
+  readonly #tables: KernelTables;
   #found: ExternalInterface;
   /** Called when addresses or MTU of the external interface have changed. */
   onChange: () => void = () => {};
@@ -110,6 +111,17 @@ export class HostNetwork implements AsyncDisposable {
     this.#criteria = criteria;
     this.#found = found;
     this.#resources = resources;
+    this.#underlay = new UnderlayPaths(netlink);
+    this.#alias = linkAlias(options.options.subnetFile);
+    const { network, formerNetworks, log } = options;
+    const networks = [network.ipv4?.network, network.ipv6?.network, ...formerNetworks];
+    this.#tables = new KernelTables({
+      netlink,
+      alias: this.#alias,
+      networks: networks.filter((prefix) => prefix !== undefined),
+      externalLink: found.link,
+      log,
+    });
   }
 
   get host(): Host {
@@ -121,53 +133,73 @@ export class HostNetwork implements AsyncDisposable {
     return { ...this.#found };
   }
 
-  /** The kernel's Tables, in the order of creation. */
-  stages(desired: () => DesiredState | undefined, plane?: PlaneRuntime): AnyStage[] {
-    const { network, formerNetworks } = this.#options;
-    const networks = [network.ipv4?.network, network.ipv6?.network, ...formerNetworks];
-    const ours = networks.filter((prefix) => prefix !== undefined);
-    const routes = createRouteTable(this.#netlink, {
-      ownsDestination: (destination) => ours.some((prefix) => prefix.contains(destination)),
-    });
-    const stage = <Spec>(table: Table<Spec>, list: (state: DesiredState) => readonly Spec[]) => ({
-      table,
-      desired() {
-        const state = desired();
-        return state && list(state);
-      },
-    });
-    return [
-      ...(plane
-        ? [
-          ...plane.before(desired),
-          stage(createLinkTable(this.#netlink, plane), ({ links }) => links ?? []),
-          stage(createAddressTable(this.#netlink, plane), ({ addresses }) => addresses ?? []),
-          ...plane.after(desired),
-        ]
-        : []),
-      stage(routes, ({ routes }) => routes ?? []),
-    ];
+  /** How the kernel would send to other hosts. */
+  get underlay(): UnderlayPaths {
+    return this.#underlay;
   }
 
-  /** Follows the kernel: drift of Tables is reported, the external interface looked at again. */
+  /** What tells this daemon's links from others'. */
+  get linkAlias(): string {
+    return this.#alias;
+  }
+
+  listLinks(options: { signal: AbortSignal }): Promise<readonly Link[]> {
+    return this.#netlink.listLinks(options);
+  }
+
+  /** The kernel's Tables, in the order of creation; `isPeer` tells addresses of other hosts. */
+  stages(
+    desired: () => DesiredState | undefined,
+    isPeer: (address: Address) => boolean,
+    plane?: PlaneRuntime,
+  ): AnyStage[] {
+    return this.#tables.stages(desired, isPeer, plane);
+  }
+
+  /**
+   * Follows the kernel: `onDrift` is told which of the Tables' objects may have changed, and the
+   * external interface is looked at again.
+   */
   async watch(
-    { signal, onDrift }: { readonly signal: AbortSignal; readonly onDrift: () => void },
+    { signal, onDrift }: {
+      readonly signal: AbortSignal;
+      readonly onDrift: (kinds?: Iterable<string>) => void;
+    },
   ): Promise<never> {
     const { log } = this.#options;
+    let kinds = new Set<string>();
+    let all = false;
+    let look = false;
+    const note = (event: NetlinkEvent) => {
+      const drift = this.#tables.driftOf(event);
+      if (drift === "all") all = true;
+      else drift.forEach((kind) => kinds.add(kind));
+      // Any kind will do: the round begins with what the underlay has to say.
+      const isOwn = (destination: Prefix) => this.#tables.isOwnDestination(destination);
+      if (this.#underlay.observe(event, isOwn)) kinds.add("route");
+      if (this.#tables.concernsExternalLink(event)) look = true;
+      return drift === "all" || kinds.size > 0 || look;
+    };
     return await watchKernel(this.#netlink, {
       signal,
-      kinds: ["link", "address", "route"],
-      onChange: (kinds) => {
-        onDrift();
-        if (kinds.has("link") || kinds.has("address")) {
-          this.#lookAgain(signal).catch((error) => {
-            if (!signal.aborted) {
-              log.debug(`Cannot look at the external interface: ${describeError(error)}`);
-            }
-          });
-        }
+      kinds: ["link", "address", "route", "neighbor", "fdb", "rule"],
+      isRelevant: note,
+      onLost: () => note({ kind: "lost" }),
+      onChange: () => {
+        if (all) onDrift();
+        else if (kinds.size > 0) onDrift(kinds);
+        if (look) this.#lookAgainSafely(signal);
+        kinds = new Set();
+        all = look = false;
       },
       onError: (error) => log.warn(`Kernel events are not followed: ${describeError(error)}`),
+    });
+  }
+
+  #lookAgainSafely(signal: AbortSignal): void {
+    this.#lookAgain(signal).catch((error) => {
+      if (signal.aborted) return;
+      this.#options.log.warn(`Cannot look at the external interface: ${describeError(error)}`);
     });
   }
 

@@ -74,6 +74,8 @@ export function configureNetwork(text: string, log: Logger): ConfiguredNetwork {
   for (const warning of warnings) log.warn(warning);
   const backend = findBackend(network.backend.type);
   requireFamilies(backend, network);
+  const faults = backend.checkNetwork?.(backendConfig, network) ?? [];
+  if (faults.length > 0) throw new ConfigError("network config", faults);
   return { text, network, backend, backendConfig };
 }
 

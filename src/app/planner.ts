@@ -1,6 +1,7 @@
 import type { Host } from "../backends/mod.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
+import type { Address } from "../net/mod.ts";
 import type { DesiredState, RouteSpec } from "../state/mod.ts";
 import { ROUTE_PROTOCOL } from "../state/mod.ts";
 import type { BackendRuntime } from "./backend_runtime.ts";
@@ -16,6 +17,8 @@ export interface PlannerInputs {
   readonly own: () => Lease;
   /** `--ip-blackhole-route` */
   readonly blackhole: boolean;
+  /** Called with each plan that is made. */
+  readonly onPlan?: (desired: DesiredState) => void;
 }
 
 /** Keeps the desired state, made anew by the backend whenever an input has changed. */
@@ -23,6 +26,7 @@ export class Planner {
   readonly #inputs: PlannerInputs;
   #desired: DesiredState | undefined;
   #peers: readonly Lease[] | undefined;
+  #peerAddresses: ReadonlySet<string> | undefined;
 
   constructor(inputs: PlannerInputs) {
     this.#inputs = inputs;
@@ -32,6 +36,22 @@ export class Planner {
   invalidate(): void {
     this.#desired = undefined;
     this.#peers = undefined;
+    this.#peerAddresses = undefined;
+  }
+
+  /** To be called when only facts of the backend have changed. */
+  invalidatePlan(): void {
+    this.#desired = undefined;
+  }
+
+  /** Whether another host publishes `address`. */
+  isPeer(address: Address): boolean {
+    this.#peerAddresses ??= new Set(
+      this.peers.flatMap(({ attributes: { publicIp, publicIpv6 } }) =>
+        [publicIp, publicIpv6].filter((each) => each !== undefined).map(String)
+      ),
+    );
+    return this.#peerAddresses.has(address.toString());
   }
 
   /** The other hosts' leases. */
@@ -50,6 +70,7 @@ export class Planner {
       this.#desired = blackhole
         ? { ...planned, routes: [...planned.routes ?? [], ...blackholeRoutes(own())] }
         : planned;
+      this.#inputs.onPlan?.(this.#desired);
     }
     return this.#desired;
   }

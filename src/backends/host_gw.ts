@@ -47,13 +47,13 @@ export const hostGw: Backend<HostGwConfig, HostGwFacts> = {
         const { key, publicAddress } = peer;
         const path = facts.paths.get(publicAddress.toString());
         if (!path) continue; // looked up before the next round
-        if (path.direct && path.link === host.link) {
+        if (path.link === host.link) {
           routes.push(peerRoute(peer.subnet, publicAddress, host.link));
         } else {
           const reason = path.direct ? `it is on link ${path.link}` : path.reason;
           skippedPeers.push({
             key,
-            reason: `host-gw cannot use ${publicAddress} as next hop on ${host.link}: ${reason}`,
+            reason: `${publicAddress} cannot be next hop on ${host.link}: ${reason}`,
           });
         }
       }

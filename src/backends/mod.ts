@@ -18,7 +18,7 @@ export type { AliVpcConfig, AliVpcFacts } from "./ali_vpc.ts";
 export * from "./backend.ts";
 export type { HostGwConfig, HostGwFacts } from "./host_gw.ts";
 export type { IpipConfig, IpipFacts } from "./ipip.ts";
-export type { PeerPath, PeerPaths } from "./peers.ts";
+export type { PeerPaths } from "./peers.ts";
 export { UDP_LINK_NAME, type UdpConfig } from "./udp.ts";
 export { readVtepMac, type VxlanConfig, type VxlanFacts, vxlanLinkName } from "./vxlan.ts";
 

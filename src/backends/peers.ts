@@ -12,17 +12,12 @@ import {
   ROUTE_PROTOCOL,
   type RouteSpec,
   type SkippedPeer,
+  type UnderlayPath,
 } from "../state/mod.ts";
 import type { Host } from "./backend.ts";
 
-/** How the kernel would send to an address at present. */
-export type PeerPath =
-  | { readonly direct: true; readonly link: string }
-  /** `reason` tells what stands between: `through gateway 192.0.2.1`. */
-  | { readonly direct: false; readonly reason: string };
-
 /** The paths to peers, by the text of their public address. One that is missing is not known yet. */
-export type PeerPaths = ReadonlyMap<string, PeerPath>;
+export type PeerPaths = ReadonlyMap<string, UnderlayPath>;
 
 /** One family's side of host, lease and network. */
 export interface FamilySide {

@@ -25,6 +25,8 @@ export interface LinkTableOptions {
    * whatever name, and several daemons on one host leave each other's alone. @default none
    */
   readonly alias?: string;
+  /** Told of all links whenever they are listed. */
+  readonly onList?: (links: readonly Link[]) => void;
 }
 
 /** How the aliases of all daemons' links begin. */
@@ -141,6 +143,7 @@ class LinkTable implements Table<LinkSpec> {
 
   async list(options: { signal: AbortSignal }): Promise<readonly LinkSpec[]> {
     const index = await LinkIndex.read(this.#netlink, options);
+    this.#options.onList?.(index.links);
     return index.links.map((link) => toActual(link, index));
   }
 

@@ -93,6 +93,13 @@ export const routeKind: Kind<RouteSpec> = {
   },
 };
 
+/** Whether a spec says all there is to say about the route, so that replacing it loses nothing. */
+function isPlain(spec: RouteSpec): boolean {
+  const kernel = kernelRoute(spec)?.kernel;
+  return !kernel || (kernel.tos === 0 && kernel.nextHops.length === 0 &&
+    kernel.others.length === 0 && kernel.metric === defaultMetric(spec.destination.family));
+}
+
 function sameAddress(
   a: RouteSpec["gateway"],
   b: RouteSpec["gateway"],
@@ -137,16 +144,27 @@ export interface RouteTableOptions {
    * one host, each with a network of its own, leave each other's alone. @default all
    */
   readonly ownsDestination?: (destination: Prefix) => boolean;
+  /**
+   * Which routes without {@linkcode ROUTE_PROTOCOL}, and of one next hop, may be replaced (and
+   * removed) as well. @default none
+   */
+  readonly adopts?: (route: RouteSpec) => boolean;
 }
 
 class RouteTable implements Table<RouteSpec> {
   readonly kind: Kind<RouteSpec>;
   readonly #netlink: Netlink;
 
-  constructor(netlink: Netlink, { ownsDestination = () => true }: RouteTableOptions) {
+  constructor(
+    netlink: Netlink,
+    { ownsDestination = () => true, adopts = () => false }: RouteTableOptions,
+  ) {
     this.kind = {
       ...routeKind,
-      owns: (actual) => routeKind.owns(actual) && ownsDestination(actual.destination),
+      owns: (actual) =>
+        routeKind.owns(actual)
+          ? ownsDestination(actual.destination)
+          : isPlain(actual) && adopts(actual),
     };
     this.#netlink = netlink;
   }

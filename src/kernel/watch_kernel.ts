@@ -10,6 +10,8 @@ export interface WatchKernelOptions {
   readonly kinds?: readonly NetlinkEventKind[];
   /** Leaves out events, such as those of links that are not ours. @default none left out */
   readonly isRelevant?: (event: Exclude<NetlinkEvent, { kind: "lost" }>) => boolean;
+  /** Told of lost events, before `onChange`. */
+  readonly onLost?: () => void;
   /** Events of this long are reported together. @default {50} */
   readonly foldMs?: number;
   /** Told of a failed subscription, which is tried again. */
@@ -40,13 +42,18 @@ export async function watchKernel(netlink: Netlink, options: WatchKernelOptions)
   for (;;) {
     try {
       await using events = netlink.subscribe({ signal, kinds });
-      if (backoff.failures > 0) onChange(new Set(kinds));
+      if (backoff.failures > 0) {
+        options.onLost?.();
+        onChange(new Set(kinds));
+      }
       for await (const batch of events) {
         backoff.reset();
         const changed = new Set<NetlinkEventKind>();
         for (const event of batch) {
-          if (event.kind === "lost") kinds.forEach((kind) => changed.add(kind));
-          else if (!isRelevant || isRelevant(event)) changed.add(event.kind);
+          if (event.kind === "lost") {
+            options.onLost?.();
+            kinds.forEach((kind) => changed.add(kind));
+          } else if (!isRelevant || isRelevant(event)) changed.add(event.kind);
         }
         if (changed.size === 0) continue;
         onChange(changed);

@@ -83,6 +83,16 @@ export interface OffloadSpec {
   readonly txChecksum: boolean;
 }
 
+/** How the kernel would send to an address of the underlay at present. */
+export type UnderlayPath =
+  /** To a neighbour on `link`. */
+  | { readonly direct: true; readonly link: string }
+  /**
+   * `reason` tells what stands between: `through gateway 192.0.2.1 on eth0`. `link` is given where
+   * there is no gateway either.
+   */
+  | { readonly direct: false; readonly link?: string; readonly reason: string };
+
 /** A peer for which a plan wants less than for others, and why. */
 export interface SkippedPeer {
   /** The lease's key. */

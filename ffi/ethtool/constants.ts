@@ -1,0 +1,13 @@
+/** Macros by their C names; a test compares them with the headers. */
+
+/** <sys/socket.h> */
+export const AF_INET = 2;
+export const SOCK_DGRAM = 2;
+export const SOCK_CLOEXEC = 0o2000000;
+
+/** <linux/sockios.h> */
+export const SIOCETHTOOL = 0x8946;
+
+/** <linux/ethtool.h> */
+export const ETHTOOL_GTXCSUM = 0x16;
+export const ETHTOOL_STXCSUM = 0x17;

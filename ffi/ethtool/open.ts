@@ -1,0 +1,71 @@
+import { LITTLE_ENDIAN } from "../byte_order.ts";
+import {
+  AF_INET,
+  ETHTOOL_GTXCSUM,
+  ETHTOOL_STXCSUM,
+  SIOCETHTOOL,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+} from "./constants.ts";
+import { type FileDescriptor, Libc } from "../libc/open.ts";
+import { ethtool_value, ifreq } from "./structs.ts";
+
+/** The features of links that only the ethtool ioctl tells and changes (netdevice(7)). */
+export class Ethtool implements Disposable {
+  readonly #libc: Libc;
+  readonly #fd: FileDescriptor;
+
+  /** Opens a socket to ask through, in the network namespace of file `namespace` if given. */
+  static open(options: { readonly namespace?: string } = {}): Ethtool {
+    const libc = Libc.open();
+    try {
+      const open = () => libc.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+      const { namespace } = options;
+      return new Ethtool(libc, namespace ? libc.inNetworkNamespace(namespace, open) : open());
+    } catch (error) {
+      libc[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  private constructor(libc: Libc, fd: FileDescriptor) {
+    this.#libc = libc;
+    this.#fd = fd;
+  }
+
+  /**
+   * Whether the stack leaves checksums of sent packets to `link`.
+   *
+   * @throws {SystemCallError} ENODEV if there is no such link.
+   */
+  txChecksum(link: string): boolean {
+    return this.#value(link, ETHTOOL_GTXCSUM, 0) !== 0;
+  }
+
+  /** @throws {SystemCallError} EOPNOTSUPP where the link does not let itself be told. */
+  setTxChecksum(link: string, on: boolean): void {
+    this.#value(link, ETHTOOL_STXCSUM, on ? 1 : 0);
+  }
+
+  #value(link: string, command: number, data: number): number {
+    const name = new TextEncoder().encode(link);
+    if (name.length >= ifreq.ifr_data - ifreq.ifr_name) {
+      throw new RangeError(`Cannot ask about link ${link}: the name is too long`);
+    }
+    // One block: the call keeps alive what it is handed, not what that points to.
+    const block = new DataView(new ArrayBuffer(ifreq.size + ethtool_value.size));
+    const bytes = new Uint8Array(block.buffer);
+    bytes.set(name, ifreq.ifr_name);
+    const address = BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes)));
+    block.setBigUint64(ifreq.ifr_data, address + BigInt(ifreq.size), LITTLE_ENDIAN);
+    block.setUint32(ifreq.size + ethtool_value.cmd, command, LITTLE_ENDIAN);
+    block.setUint32(ifreq.size + ethtool_value.data, data, LITTLE_ENDIAN);
+    this.#libc.ioctl(this.#fd, SIOCETHTOOL, bytes);
+    return block.getUint32(ifreq.size + ethtool_value.data, LITTLE_ENDIAN);
+  }
+
+  [Symbol.dispose](): void {
+    this.#libc.close(this.#fd);
+    this.#libc[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,219 @@
+import {
+  hostGw,
+  type IpipConfig,
+  type PeerPaths,
+  readVtepMac,
+  vxlan,
+  type VxlanConfig,
+  vxlanLinkName,
+} from "../backends/mod.ts";
+import { LINK_ALIAS_PREFIX } from "../kernel/link_table.ts";
+import { readSysctl } from "../kernel/sysctl.ts";
+import { encodeLeaseKey, parseLeaseValue } from "../lease/codec.ts";
+import type { Lease, LeaseAttributes } from "../lease/lease.ts";
+import { type Address, type Family, MacAddress } from "../net/mod.ts";
+import { isOwnedBy } from "../store/acquire.ts";
+import type { Entry } from "../store/registry.ts";
+import type { BackendRuntime, BackendRuntimeOptions, UnderlayRuntime } from "./backend_runtime.ts";
+
+/** MACs of the families' VXLAN devices. */
+type Macs = { readonly [family in Family]?: MacAddress };
+
+/** What the plans of `host-gw`, `vxlan` and `ipip` are told; each looks at its own part. */
+interface Facts {
+  readonly paths: PeerPaths;
+  readonly macs: Macs;
+  readonly txChecksum?: boolean;
+}
+
+/** At most this many peers are listed on the status page. */
+const LISTED_PEERS = 1_000;
+
+/** Opens what `host-gw`, `vxlan` and `ipip` need to know of the host and the underlay. */
+export async function openUnderlayRuntime(
+  context: BackendRuntimeOptions,
+): Promise<BackendRuntime> {
+  const { backend, backendConfig } = context.configured;
+  if (backend !== vxlan) {
+    const paths: PeerPaths = new Map();
+    const looksUp = backend === hostGw || (backendConfig as IpipConfig).directRouting;
+    return new KernelBackendRuntime(context, looksUp, { paths, macs: {} });
+  }
+  const config = backendConfig as VxlanConfig;
+  const txChecksum = decideChecksumOffload(config.checksumOffload);
+  return new KernelBackendRuntime(context, config.directRouting, {
+    paths: new Map(),
+    macs: await findMacs(context, config),
+    ...(txChecksum === undefined ? {} : { txChecksum }),
+  });
+}
+
+/**
+ * What `ChecksumOffload` comes to on this kernel. Before Linux 5.7 the masquerading of a tunnel's
+ * own packets spoilt their checksums while computing them was left to the device (kubernetes
+ * #88986, fixed by "netfilter: nat: never update the UDP checksum when it's 0"); since then, off
+ * only costs throughput.
+ */
+export function decideChecksumOffload(
+  wish: VxlanConfig["checksumOffload"],
+  release = readSysctl("kernel.osrelease") ?? "",
+): boolean | undefined {
+  if (wish !== "auto") return wish === "on";
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(release) ?? [];
+  if (major === undefined || minor === undefined) return undefined;
+  const isSpoilt = Number(major) < 5 || (Number(major) === 5 && Number(minor) < 7);
+  return isSpoilt ? false : undefined;
+}
+
+/**
+ * The MAC of each family's device: that of the device of the last run, else what the own lease
+ * says, else a new one. Peers know it, so it must not change without need.
+ */
+async function findMacs(
+  { configured: { network }, hostNetwork, registry, former, options, signal, log }:
+    BackendRuntimeOptions,
+  { vni }: VxlanConfig,
+): Promise<Macs> {
+  const families = ([4, 6] as const).filter((family) => network[`ipv${family}`]);
+  const links = await hostNetwork.listLinks({ signal });
+  const macs: { [family in Family]?: MacAddress } = {};
+  for (const family of families) {
+    const name = vxlanLinkName(family, vni);
+    const link = links.find((each) => each.name === name && each.kind === "vxlan");
+    const isOthers = link?.alias?.startsWith(LINK_ALIAS_PREFIX) &&
+      link.alias !== hostNetwork.linkAlias;
+    if (link?.mac && !isOthers) macs[family] = link.mac;
+  }
+  if (families.every((family) => macs[family])) return macs;
+  const owner = hostNetwork.host;
+  const isOwn = ({ value }: Entry) => {
+    const attributes = readAttributes(value);
+    return attributes?.backendType === "vxlan" && isOwnedBy(attributes, owner);
+  };
+  // The subnet of the last run is one key; only without it all are looked through.
+  const last = former.subnet && await registry.get(encodeLeaseKey(former.subnet), { signal });
+  const entry = last && isOwn(last) ? last : (await registry.list({ signal })).find(isOwn);
+  const attributes = entry && readAttributes(entry.value);
+  for (const family of families) {
+    if (macs[family]) continue;
+    const data = family === 4 ? attributes?.backendData : attributes?.backendV6Data;
+    macs[family] = readVtepMac(data) ?? randomMac();
+  }
+  log.debug("MACs of the VXLAN devices are settled", { ...macs, subnetFile: options.subnetFile });
+  return macs;
+}
+
+function readAttributes(value: string): LeaseAttributes | undefined {
+  try {
+    return parseLeaseValue(value);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A random unicast address, marked as locally administered. */
+function randomMac(): MacAddress {
+  const bytes = crypto.getRandomValues(new Uint8Array(6));
+  bytes[0] = (bytes[0]! & 0xfc) | 0x02;
+  return MacAddress.fromBytes(bytes);
+}
+
+class KernelBackendRuntime implements BackendRuntime {
+  readonly #context: BackendRuntimeOptions;
+  /** Whether the plan depends on how the kernel sends to peers. */
+  readonly #looksUp: boolean;
+  #facts: Facts;
+  #peers: readonly Lease[] | undefined;
+
+  constructor(context: BackendRuntimeOptions, looksUp: boolean, facts: Facts) {
+    this.#context = context;
+    this.#looksUp = looksUp;
+    this.#facts = facts;
+  }
+
+  announce: BackendRuntime["announce"] = (host) => {
+    const { backend, backendConfig } = this.#context.configured;
+    return backend.announce(backendConfig, host, this.#facts);
+  };
+
+  plan: BackendRuntime["plan"] = (host, own, peers) => {
+    const { backend, backendConfig: config, network } = this.#context.configured;
+    return backend.plan({ config, network, host, facts: this.#facts, own, peers });
+  };
+
+  readonly underlay: UnderlayRuntime = {
+    follow: async (own, peers, { signal }) => {
+      const { underlay } = this.#context.hostNetwork;
+      if (peers === this.#peers && !underlay.isStale) return false;
+      const before = this.#facts;
+      const macs = this.#settleMacs(own, peers);
+      if (macs !== before.macs) this.#facts = { ...this.#facts, macs };
+      if (this.#looksUp) {
+        const paths = await underlay.update(this.#underlayAddresses(peers), { signal });
+        if (paths !== before.paths) this.#facts = { ...this.#facts, paths };
+      }
+      this.#peers = peers;
+      return this.#facts !== before;
+    },
+    status: (peers) => this.#looksUp ? { paths: this.#describePaths(peers) } : {},
+  };
+
+  /** The public addresses of peers with this backend, in the network's families. */
+  #underlayAddresses(peers: readonly Lease[]): Address[] {
+    const { network, backend } = this.#context.configured;
+    const addresses = new Map<string, Address>();
+    for (const { attributes: { backendType, publicIp, publicIpv6 } } of peers) {
+      if (backendType !== backend.type) continue;
+      if (publicIp && network.ipv4) addresses.set(publicIp.toString(), publicIp);
+      if (publicIpv6 && network.ipv6) addresses.set(publicIpv6.toString(), publicIpv6);
+    }
+    return [...addresses.values()];
+  }
+
+  /**
+   * The own MACs, with a new one for each that a peer publishes too: of two hosts with one MAC (a
+   * cloned machine, say) the one whose lease comes later in order gives way.
+   */
+  #settleMacs(own: Lease, peers: readonly Lease[]): Macs {
+    let { macs } = this.#facts;
+    for (const family of [4, 6] as const) {
+      const mac = macs[family];
+      if (!mac) continue;
+      const twin = peers.find(({ key, attributes }) => {
+        if (key >= own.key || attributes.backendType !== "vxlan") return false;
+        const data = family === 4 ? attributes.backendData : attributes.backendV6Data;
+        return readVtepMac(data)?.equals(mac);
+      });
+      if (!twin) continue;
+      const fresh = randomMac();
+      macs = { ...macs, [family]: fresh };
+      this.#context.log.warn(
+        `The MAC ${mac} of this host's VXLAN device is also that of ${twin.key}; ` +
+          `taking ${fresh} instead`,
+      );
+    }
+    return macs;
+  }
+
+  /** Which peers are reached without encapsulation, and why others are not. */
+  #describePaths(peers: readonly Lease[]): Record<string, unknown> {
+    const described: Record<string, string> = {};
+    let direct = 0;
+    let others = 0;
+    for (const { key, attributes: { publicIp, publicIpv6 } } of peers) {
+      for (const address of [publicIp, publicIpv6]) {
+        const path = address && this.#facts.paths.get(address.toString());
+        if (!path) continue;
+        if (path.direct) direct++;
+        else others++;
+        if (direct + others > LISTED_PEERS) continue;
+        described[`${key} ${address}`] = path.direct ? `direct on ${path.link}` : path.reason;
+      }
+    }
+    return { direct, others, peers: described };
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,99 @@
+import { SystemCallError } from "../../ffi/libc/errors.ts";
+import { Libc } from "../../ffi/libc/open.ts";
+import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
+import type { SysctlSpec } from "../state/mod.ts";
+
+/** Options of {@linkcode createSysctlTable}. */
+export interface SysctlTableOptions {
+  /** The names that are looked at: those in the desired state. */
+  readonly names: () => Iterable<string>;
+  /** Told once of each parameter that this process may not write, which is then left as it is. */
+  readonly onReadOnly: (name: string, reason: string) => void;
+  /** @default {"/proc/sys"} */
+  readonly root?: string;
+}
+
+/** Codes by which the kernel or the container says that a parameter is not for us to write. */
+const READ_ONLY: ReadonlySet<string> = new Set(["EROFS", "EACCES", "EPERM"]);
+
+const sysctlKind: Kind<SysctlSpec> = {
+  name: "kernel parameter",
+  key: ({ name }) => name,
+  equal: (desired, actual) => desired.value === actual.value,
+  owns: () => true,
+  format: ({ name, value }) => `${name}=${value}`,
+};
+
+/**
+ * Kernel parameters, written through libc, since Deno's permissions do not reach /proc. One that
+ * this kernel does not have is none of ours to set, and one that is not writable here (a container
+ * has /proc/sys read-only) is said once. They go with their links; nothing is removed.
+ */
+export function createSysctlTable(options: SysctlTableOptions): Table<SysctlSpec> {
+  return new SysctlTable(options);
+}
+
+class SysctlTable implements Table<SysctlSpec> {
+  readonly kind: Kind<SysctlSpec>;
+  readonly #options: SysctlTableOptions;
+  /** Those not to be touched: absent, or not writable. They count as right. */
+  readonly #readOnly = new Set<string>();
+  readonly #absent = new Set<string>();
+
+  constructor(options: SysctlTableOptions) {
+    this.#options = options;
+    this.kind = {
+      ...sysctlKind,
+      equal: (desired, actual) =>
+        sysctlKind.equal(desired, actual) || this.#readOnly.has(desired.name) ||
+        this.#absent.has(desired.name),
+    };
+  }
+
+  #path(name: string): string {
+    return `${this.#options.root ?? "/proc/sys"}/${name}`;
+  }
+
+  list({ signal }: { signal: AbortSignal }): Promise<readonly SysctlSpec[]> {
+    signal.throwIfAborted();
+    using libc = Libc.open();
+    this.#absent.clear();
+    const found: SysctlSpec[] = [];
+    for (const name of this.#options.names()) {
+      try {
+        found.push({ name, value: libc.readKernelFile(this.#path(name)).trim() });
+      } catch (error) {
+        if (!(error instanceof SystemCallError) || error.code !== "ENOENT") throw error;
+        this.#absent.add(name);
+        found.push({ name, value: "" });
+      }
+    }
+    return Promise.resolve(found);
+  }
+
+  apply(
+    changes: readonly Change<SysctlSpec>[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<readonly FailedChange<SysctlSpec>[]> {
+    signal.throwIfAborted();
+    using libc = Libc.open();
+    const failed: FailedChange<SysctlSpec>[] = [];
+    for (const change of changes) {
+      if (change.op === "remove") continue;
+      const { name, value } = change.desired;
+      try {
+        libc.writeKernelFile(this.#path(name), value);
+      } catch (cause) {
+        if (!(cause instanceof SystemCallError)) throw cause;
+        if (cause.code === "ENOENT") continue;
+        if (READ_ONLY.has(cause.code)) {
+          this.#readOnly.add(name);
+          this.#options.onReadOnly(name, cause.message);
+          continue;
+        }
+        failed.push({ change, error: new Error(`Cannot write ${this.#path(name)}`, { cause }) });
+      }
+    }
+    return Promise.resolve(failed);
+  }
+}
