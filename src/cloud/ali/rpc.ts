@@ -26,7 +26,10 @@ export interface RpcOptions {
   readonly limiter: RateLimiter;
   /** @default {5_000} */
   readonly connectTimeoutMs?: number;
-  /** From connection to the end of the answer. @default {20_000} */
+  /**
+   * From connection to the end of the answer; half of it for reads, as their repetition is
+   * harmless, and not every runtime tells when a connection ends in the middle. @default {20_000}
+   */
   readonly timeoutMs?: number;
 }
 
@@ -154,7 +157,8 @@ class PopRpc implements Rpc {
     credentials: Credentials,
     options: { signal: AbortSignal },
   ): Promise<unknown> {
-    const { connectTimeoutMs, timeoutMs } = this.#options;
+    const { connectTimeoutMs } = this.#options;
+    const timeoutMs = this.#options.timeoutMs / (isWrite(action) ? 1 : 2);
     // pop-core cannot be told to stop: this ends the socket when nobody waits any more.
     const call = new AbortController();
     const onClose = () => call.abort(this.#lifetime.signal.reason);

@@ -1,0 +1,134 @@
+/** The compiled daemon: on a host without libnl, through the guide, and through faults. */
+import assert from "node:assert/strict";
+import { type DaemonProgram, daemonProgram, labTest, REPOSITORY } from "../lab/mod.ts";
+import { run } from "../support/run.ts";
+import { LIBNL_SONAMES } from "../../src/app/carried_libraries.ts";
+import { openAllocLab, startReady } from "./support.ts";
+import { note } from "./cloud_support.ts";
+import { surviveFaults } from "./cloud_fault_scenarios.ts";
+import { walkThrough } from "./cloud_walk_through.ts";
+
+const given = daemonProgram();
+/** Why there can be no binary here; `undefined` if there can. */
+const obstacle = given.kind === "binary" || hasRuntime()
+  ? undefined
+  : `needs the runtime for deno compile: set DENORT_BIN, or run "deno task compile" once`;
+
+/** Whether `deno compile` finds its runtime without a download. */
+function hasRuntime(): boolean {
+  if (Deno.env.get("DENORT_BIN")) return true;
+  const home = Deno.env.get("HOME") ?? "";
+  const cache = Deno.env.get("DENO_DIR") ??
+    `${Deno.env.get("XDG_CACHE_HOME") ?? `${home}/.cache`}/deno`;
+  const target = `${Deno.build.arch}-unknown-linux-gnu`;
+  try {
+    Deno.statSync(`${cache}/dl/release/v${Deno.version.deno}/denort-${target}.zip`);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function binaryTest(
+  name: string,
+  body: (context: { signal: AbortSignal; path: string }) => Promise<void>,
+): void {
+  if (obstacle !== undefined) {
+    Deno.test({ name: `${name} [skipped: ${obstacle}]`, ignore: true, fn() {} });
+    return;
+  }
+  labTest(name, async ({ signal }) => {
+    await body({ signal, path: given.kind === "binary" ? given.path : await compiled(signal) });
+  }, { timeoutMs: 300_000 });
+}
+
+let compiling: Promise<string> | undefined;
+
+/** The path of a binary made of the sources as they are; it is made once. */
+function compiled(signal: AbortSignal): Promise<string> {
+  const make = async () => {
+    const directory = await Deno.makeTempDir({ prefix: "flanneld-binary-" });
+    globalThis.addEventListener("unload", () => Deno.removeSync(directory, { recursive: true }));
+    const path = `${directory}/flanneld`;
+    const report = await run(Deno.execPath(), [
+      ...["run", "-A", "--cached-only", `${REPOSITORY}dist/compile.ts`, `--output=${path}`],
+    ], { signal, timeoutMs: 240_000 });
+    note(report.trim());
+    return path;
+  };
+  return compiling ??= make();
+}
+
+binaryTest(
+  "the binary starts quickly and is no bigger than it has to be",
+  async ({ path, signal }) => {
+    const { size } = await Deno.stat(path);
+    const times: number[] = [];
+    for (let n = 0; n < 10; n++) {
+      const started = performance.now();
+      const output = await run(path, ["--version"], { signal });
+      times.push(performance.now() - started);
+      assert.match(output, /^flanneld \d+\.\d+\.\d+ \(Deno \d/);
+    }
+    const median = times.sort((a, b) => a - b)[5]!;
+    note(
+      `${(size / 2 ** 20).toFixed(0)} MiB; --version takes ${median.toFixed(0)} ms (median of 10)`,
+    );
+    assert.ok(size < 160 * 2 ** 20, `${size} bytes`);
+  },
+);
+
+binaryTest(
+  "where the host has no libnl, the binary uses the one it carries",
+  async ({ path, signal }) => {
+    await using lab = await openAllocLab({ signal });
+    const [host] = lab.hosts;
+    // `ip netns exec` gives the program a mount namespace of its own, which hides what it mounts.
+    const wrapper = `${lab.directory}/without-libnl`;
+    const hidden = await libraries(signal);
+    assert.ok(hidden.length >= LIBNL_SONAMES.length);
+    const hide = hidden.map((file) => `mount --bind /dev/null ${file}\n`).join("");
+    await Deno.writeTextFile(wrapper, `#!/bin/sh\nset -e\n${hide}exec ${path} "$@"\n`, {
+      mode: 0o755,
+    });
+    const program: DaemonProgram = { kind: "binary", path: wrapper };
+    const daemon = await startReady(host!, { signal, program });
+    const maps = await Deno.readTextFile(`/proc/${daemon.process.pid}/maps`);
+    for (const soname of LIBNL_SONAMES) {
+      assert.match(maps, new RegExp(`/flanneld-lib-\\w+/${soname.replaceAll(".", "\\.")}`));
+    }
+    assert.ok(hidden.every((file) => !maps.includes(`${file}\n`)), "the host's own is not used");
+    const left = [...Deno.readDirSync(Deno.env.get("TMPDIR") ?? "/tmp")]
+      .filter(({ name }) => name.startsWith("flanneld-lib-"));
+    assert.deepEqual(left, [], "nothing is left on the disk");
+    await daemon.stop();
+
+    const usual = await startReady(host!, { signal, program: { kind: "binary", path } });
+    const mapped = await Deno.readTextFile(`/proc/${usual.process.pid}/maps`);
+    assert.doesNotMatch(mapped, /flanneld-lib-/, "where the host has them, its own are used");
+  },
+);
+
+/** Where this machine has libnl, links resolved. */
+async function libraries(signal: AbortSignal): Promise<string[]> {
+  const found = await run("find", [
+    ...["-L", "/lib", "/lib64", "/usr/lib", "/usr/lib64", "-maxdepth", "2"],
+    ...["(", "-name", "libnl-3.so*", "-o", "-name", "libnl-route-3.so*", ")"],
+    ...["-type", "f"],
+  ], { signal });
+  const files = found.split("\n").filter((line) => line !== "");
+  return [...new Set(await Promise.all(files.map((file) => Deno.realPath(file))))];
+}
+
+binaryTest("the binary walks through the guide", async ({ path, signal }) => {
+  await walkThrough({ signal, program: { kind: "binary", path } });
+});
+
+binaryTest("the binary survives a service that answers badly", async ({ path, signal }) => {
+  await surviveFaults([
+    "the answer to a create is lost",
+    "a create that was done is answered with an error",
+    "a proxy answers for a while",
+    "the service fails for a while",
+  ], { signal, program: { kind: "binary", path } });
+});
