@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { eventually } from "../support/eventually.ts";
-import { type Host } from "../lab/mod.ts";
+import type { Host } from "../lab/mod.ts";
 import { patient } from "../support/slowness.ts";
 import {
   askHealth,
@@ -100,7 +100,8 @@ atOnce(
   async ({ signal }) => {
     await using lab = await openAllocLab({ signal });
     const host = lab.hosts[0]!;
-    await Deno.writeTextFile(host.subnetFile, "FLANNEL_SUBNET=10.24.77.1/24\n");
+    const former = "FLANNEL_SUBNET=10.24.77.1/24\n";
+    await Deno.writeTextFile(host.subnetFile, former);
     const foreign = "blackhole 10.24.77.0/24 proto static metric 4294967295";
     await host.namespace.ip([`route add ${foreign}`], { signal });
     const daemon = await host.startDaemon({ flags: ["--ip-blackhole-route", ...HEALTH_FLAGS] });
@@ -110,6 +111,7 @@ atOnce(
     assert.match(line, /10\.24\.77\.0\/24 .*metric 4294967295/);
     assert.equal((await askHealth(host, "/readyz", { signal })).status, 503);
     assert.ok(!daemon.isReady());
+    assert.equal(await Deno.readTextFile(host.subnetFile), former, "it would be a promise");
     await host.namespace.ip([`route del ${foreign}`], { signal });
     await daemon.ready({ signal });
     assert.ok((await routes(host, { signal })).includes(foreign.replace("static", "102")));

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { delay } from "../../src/util/time.ts";
 import { eventually } from "../support/eventually.ts";
 import { startLogged } from "../support/logged_process.ts";
-import { type Host, type Lab } from "../lab/mod.ts";
+import type { Host, Lab } from "../lab/mod.ts";
 import { patient } from "../support/slowness.ts";
 import { ALLOC_CONFIG, labTestsAtOnce, linesOf, openAllocLab, startReady } from "./support.ts";
 
