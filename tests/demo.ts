@@ -7,6 +7,7 @@
  */
 import { parseArgs } from "node:util";
 import { describeError, UsageError } from "../src/errors.ts";
+import { ROUTE_PROTOCOL } from "../src/state/mod.ts";
 import { deadline, delay } from "../src/util/time.ts";
 import {
   type Daemon,
@@ -16,6 +17,7 @@ import {
   GUIDE_CONFIG,
   type Host,
   type Lab,
+  type LabOptions,
   openLab,
   ping,
   type PingResult,
@@ -29,11 +31,14 @@ import { type Cell, formatTable, style } from "./support/text_table.ts";
 
 const USAGE = `Usage: deno task demo [options]
 
-Builds a cluster of simulated ECS hosts in network namespaces on this machine, runs flanneld on
-each, and shows pods reach each other through the VPC's route table. Takes about a minute and
-removes everything afterwards. Needs root.
+Builds a cluster of hosts in network namespaces on this machine, runs flanneld on each, shows pods
+reach each other, and breaks something that flanneld repairs. Takes about a minute and removes
+everything afterwards. Needs root.
 
-  --hosts=N          number of hosts, 2 to 50, spread over 2 vSwitches (default 3)
+  --backend=NAME     ali-vpc: simulated ECS hosts and their VPC's route table (default);
+                     vxlan: a tunnel between hosts on two networks;
+                     host-gw: routes between hosts on one network
+  --hosts=N          number of hosts, 2 to 50 (default 3)
   --binary[=PATH]    run a compiled flanneld (dist/flanneld) instead of the sources
   --keep             leave the cluster up, with a note on how to look around, until Ctrl-C
   --help
@@ -58,16 +63,61 @@ function behaviourFor(hosts: number): BehaviourConfig {
   };
 }
 
-/** The guide's config, with the soonest repair of a route that the backend offers. */
-const CONFIG = {
-  ...GUIDE_CONFIG,
-  Backend: { ...GUIDE_CONFIG.Backend, ResyncSeconds: 10 },
+/** What differs between backends. */
+interface Scene {
+  readonly config: Readonly<Record<string, unknown>>;
+  /** What is built, as in "3 hosts in …". */
+  readonly place: string;
+  /** A word about the place once it is there. */
+  readonly remark?: string;
+  readonly lab: (hosts: number) => Partial<LabOptions>;
+  /** Shows what makes packets find their way. */
+  readonly printWays: (lab: Lab, signal: AbortSignal) => Promise<void>;
+  /** Breaks something and waits until it is whole; returns whether all went as it should. */
+  readonly heal: (lab: Lab, signal: AbortSignal) => Promise<boolean>;
+  /** What there is to say at the end. */
+  readonly finish?: (lab: Lab) => Promise<void>;
+}
+
+type BackendName = "ali-vpc" | "vxlan" | "host-gw";
+
+const SCENES: Readonly<Record<BackendName, Scene>> = {
+  "ali-vpc": {
+    // The guide's, with the soonest repair of a route that the backend offers.
+    config: { ...GUIDE_CONFIG, Backend: { ...GUIDE_CONFIG.Backend, ResyncSeconds: 10 } },
+    place: "in 2 vSwitches, a VPC router, a simulated cloud and etcd",
+    remark: "The cloud takes 0.5 to 3 s for each change of a route, makes one at a time, answers " +
+      "a quarter of them with TaskConflict, and throttles",
+    lab: (hosts) => ({ cloud: { behaviour: behaviourFor(hosts) } }),
+    printWays: printRouteEntries,
+    heal: healRouteEntry,
+    finish: printCalls,
+  },
+  "vxlan": {
+    config: { Network: "10.24.0.0/16", Backend: { Type: "vxlan" } },
+    place: "on 2 networks, a router between them that knows no pods, and etcd",
+    lab: () => ({ topology: "routed" }),
+    printWays: printKernelObjects,
+    heal: healVxlanDevice,
+  },
+  "host-gw": {
+    config: { Network: "10.24.0.0/16", Backend: { Type: "host-gw" } },
+    place: "on one network, and etcd behind a router",
+    lab: () => ({ topology: "l2" }),
+    printWays: printKernelObjects,
+    heal: healKernelRoute,
+  },
 };
+
+function isBackendName(text: string): text is BackendName {
+  return Object.hasOwn(SCENES, text);
+}
 
 /** With more hosts than this, pings are counted instead of shown one by one. */
 const MAX_MATRIX = 12;
 
 interface Options {
+  readonly backend: BackendName;
   readonly hosts: number;
   readonly binary: string | undefined;
   readonly keep: boolean;
@@ -117,17 +167,15 @@ async function demonstrate(options: Options, interrupt: AbortSignal): Promise<bo
   const limitMs = LIMIT_MS + options.hosts * LIMIT_PER_HOST_MS;
   using limit = deadline(limitMs, { signal: interrupt });
   const { signal } = limit;
-  say(`Building ${options.hosts} hosts in 2 vSwitches, a VPC router, a simulated cloud and etcd`);
+  const scene = SCENES[options.backend];
+  say(`Building ${options.hosts} hosts ${scene.place}`);
   await using lab = await openLab({
     signal,
     hosts: options.hosts,
     program: daemonProgram(options.binary),
-    cloud: { behaviour: behaviourFor(options.hosts) },
+    ...scene.lab(options.hosts),
   });
-  say(
-    "The cloud takes 0.5 to 3 s for each change of a route, makes one at a time, answers a " +
-      "quarter of them with TaskConflict, and throttles",
-  );
+  if (scene.remark) say(scene.remark);
   let passed = false;
   try {
     passed = await runShow(lab, options, { signal, timeoutMs: limitMs });
@@ -142,22 +190,24 @@ async function demonstrate(options: Options, interrupt: AbortSignal): Promise<bo
 /** All that is to be seen, in a lab that is up; returns whether every ping passed. */
 async function runShow(
   lab: Lab,
-  { binary }: Options,
+  { backend, binary }: Options,
   limit: { signal: AbortSignal; timeoutMs: number },
 ): Promise<boolean> {
   const { signal } = limit;
-  say(`Writing /coreos.com/network/config: ${JSON.stringify(CONFIG)}`);
-  await lab.writeConfig(CONFIG, { signal });
+  const scene = SCENES[backend];
+  say(`Writing /coreos.com/network/config: ${JSON.stringify(scene.config)}`);
+  await lab.writeConfig(scene.config, { signal });
 
   say(`Starting flanneld on each host${binary ? ` (${binary})` : ""}`);
   await startDaemons(lab, limit);
   await lab.ensurePods(1, { signal });
   say("Started a pod on each host, behind a bridge with subnet.env's subnet and MTU");
   await printCluster(lab, signal);
+  await scene.printWays(lab, signal);
 
   let passed = await showPings(lab, signal);
-  passed = await showHealing(lab, signal) && passed;
-  await printCalls(lab);
+  passed = await scene.heal(lab, signal) && passed;
+  await scene.finish?.(lab);
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
   say(
     passed
@@ -206,11 +256,10 @@ async function reportStatus(host: Host, daemon: Daemon, signal: AbortSignal): Pr
 async function printCluster(lab: Lab, signal: AbortSignal): Promise<void> {
   printTable(
     "Hosts",
-    ["host", "instance", "vSwitch", "address", "subnet", "pod"],
+    ["host", ...(lab.isVpc ? ["instance", "vSwitch"] : []), "address", "subnet", "pod"],
     await Promise.all(lab.hosts.map(async (host) => [
       host.label,
-      host.identity.instanceId,
-      host.identity.vSwitchId,
+      ...(lab.isVpc ? [host.identity.instanceId, host.identity.vSwitchId] : []),
       host.address,
       (await host.readSubnetEnv()).subnet.prefix.toString(),
       host.pods.map(({ address }) => address).join(" "),
@@ -222,6 +271,9 @@ async function printCluster(lab: Lab, signal: AbortSignal): Promise<void> {
     ["key", "value"],
     [...leases].map(([key, value]) => [`/coreos.com/network/subnets/${key}`, value]),
   );
+}
+
+async function printRouteEntries(lab: Lab): Promise<void> {
   const { routeEntries } = await lab.cloud.control.snapshot();
   printTable(
     "Route entries of the VPC",
@@ -268,8 +320,69 @@ function printMatrix(lab: Lab, results: readonly PingResult[]): void {
   );
 }
 
+/** What flanneld has made in the kernel of the first host. */
+async function printKernelObjects(lab: Lab, signal: AbortSignal): Promise<void> {
+  const { namespace, label } = lab.hosts[0]!;
+  const list = async (program: string, ...args: string[]) =>
+    (await namespace.run(program, args, { signal })).split("\n").map((line) => line.trim());
+  const rows = [
+    ["route", await list("ip", "route", "show", "proto", String(ROUTE_PROTOCOL))],
+    ["neighbour", await list("ip", "neighbor", "show", "nud", "permanent")],
+    ["forwarding entry", await list("bridge", "fdb", "show")],
+  ] as const;
+  printTable(
+    `What flanneld has made on ${label}`,
+    ["kind", "as ip(8) and bridge(8) show it"],
+    rows.flatMap(([kind, lines]) =>
+      lines.filter((line) => kind === "route" ? line !== "" : / dev flannel\.1 /.test(line))
+        .map((line) => [kind, line])
+    ),
+  );
+}
+
+/** Deletes the last host's VXLAN device, and waits for it and all that was on it. */
+async function healVxlanDevice(lab: Lab, signal: AbortSignal): Promise<boolean> {
+  const host = lab.hosts.at(-1)!;
+  return await healInKernel(lab, host, ["link", "del", "flannel.1"], signal);
+}
+
+/** Deletes the last host's route to the first, and waits for it. */
+async function healKernelRoute(lab: Lab, signal: AbortSignal): Promise<boolean> {
+  const host = lab.hosts.at(-1)!;
+  const { prefix } = (await lab.hosts[0]!.readSubnetEnv()).subnet;
+  return await healInKernel(lab, host, ["route", "del", prefix.toString()], signal);
+}
+
+/** Runs an `ip` command that breaks something, waits for all routes, and pings again. */
+async function healInKernel(
+  lab: Lab,
+  host: Host,
+  command: readonly string[],
+  signal: AbortSignal,
+): Promise<boolean> {
+  const routes = () =>
+    host.namespace.run("ip", ["route", "show", "proto", String(ROUTE_PROTOCOL)], { signal });
+  const before = await routes();
+  say(`Running "ip ${command.join(" ")}" on ${host.label}`);
+  await host.namespace.run("ip", command, { signal });
+  const brokenAt = performance.now();
+  try {
+    await eventually(async () => await routes() === before, {
+      signal,
+      title: `${host.label} to repair it`,
+      timeoutMs: 30_000,
+      intervalMs: 10,
+    });
+  } catch (error) {
+    throw new Error(`${describeError(error)}\n${host.daemon.process.tail()}`, { cause: error });
+  }
+  const milliseconds = Math.round(performance.now() - brokenAt);
+  say(`All of ${host.label}'s routes are there again after ${milliseconds} ms`);
+  return await showPings(lab, signal);
+}
+
 /** Deletes a host's route as in the console, and waits for it to come back. */
-async function showHealing(lab: Lab, signal: AbortSignal): Promise<boolean> {
+async function healRouteEntry(lab: Lab, signal: AbortSignal): Promise<boolean> {
   const host = lab.hosts.at(-1)!;
   const [from, to] = [lab.hosts[0]!.pods[0]!, host.pods[0]!];
   const destination = (await host.readSubnetEnv()).subnet.prefix.toString();
@@ -325,7 +438,7 @@ The cluster stays up until you press Ctrl-C here (or run: kill ${Deno.pid}). In 
 
   ip netns exec ${from.namespace.name} ping ${to.address}
   ip netns exec ${first!.namespace.name} bash
-  ip netns exec ${lab.router.namespace.name} ip route show table all
+  ip netns exec ${lab.routerNamespace.name} ip route show table all
   ip netns exec ${etcd.namespace.name} etcdctl --endpoints ${etcd.endpoint} get --prefix /coreos.com
   tail -f ${first!.logFile}
   cat ${first!.subnetFile}
@@ -345,6 +458,7 @@ function parseOptions(args: readonly string[]): Options | undefined {
       // A bare --binary means the place where `deno task compile` puts it.
       args: args.map((arg) => arg === "--binary" ? `--binary=${DEFAULT_BINARY}` : arg),
       options: {
+        backend: { type: "string", default: "ali-vpc" },
         hosts: { type: "string", default: "3" },
         binary: { type: "string" },
         keep: { type: "boolean", default: false },
@@ -359,6 +473,12 @@ function parseOptions(args: readonly string[]): Options | undefined {
   if (!Number.isInteger(hosts) || hosts < 2 || hosts > 50) {
     throw new UsageError(`Cannot use --hosts=${values.hosts}: it is not a number from 2 to 50`);
   }
+  const { backend } = values;
+  if (!isBackendName(backend)) {
+    throw new UsageError(
+      `Cannot use --backend=${backend}: the demo has ${Object.keys(SCENES).join(", ")}`,
+    );
+  }
   let { binary } = values;
   if (binary !== undefined) {
     try {
@@ -370,7 +490,7 @@ function parseOptions(args: readonly string[]): Options | undefined {
       );
     }
   }
-  return { hosts, binary, keep: values.keep };
+  return { backend, hosts, binary, keep: values.keep };
 }
 
 /** Shows the whole text of an error, with the log lines it may carry. */

@@ -224,6 +224,16 @@ export class Lab implements AsyncDisposable {
     return this.#fabric;
   }
 
+  /** Whether the hosts are in a VPC. */
+  get isVpc(): boolean {
+    return this.#router !== undefined;
+  }
+
+  /** Where packets between hosts pass. */
+  get routerNamespace(): NetworkNamespace {
+    return (this.#router ?? this.#fabric!).namespace;
+  }
+
   /** What the names of the lab's namespaces begin with. */
   get name(): string {
     return this.#set.name;
