@@ -217,7 +217,7 @@ class DaemonRun implements AsyncDisposable {
     const rules = this.#reconciler("firewall", {
       stages: [{
         table: firewall.table,
-        desired: () => this.#ruleSets(configured, firewall, planner, keeper.lease),
+        desired: () => this.#ruleSets(configured, firewall, keeper.lease),
       }],
       resyncMs: options.iptablesResyncSeconds * 1_000,
     });
@@ -243,20 +243,11 @@ class DaemonRun implements AsyncDisposable {
     const replan = () => {
       planner.invalidate();
       kernel.desiredChanged();
-      // Each cloud call counts: only a plan that differs is worth a round before its time. Other
-      // plans have nothing for the rules, which follow from the own lease alone.
-      const { cloudRoutes, sourceDestChecks, noMasqueradeCidrs } =
-        (runtime.cloud ? planner.desired : undefined) ?? {};
-      const wanted = JSON.stringify([
-        leases.complete,
-        cloudRoutes,
-        sourceDestChecks,
-        noMasqueradeCidrs,
-      ]);
-      if (wanted !== cloudWanted) {
-        cloud?.desiredChanged();
-        rules.desiredChanged();
-      }
+      if (!cloud) return;
+      // Each cloud call counts: only a plan that differs is worth a round before its time.
+      const { cloudRoutes, sourceDestChecks } = planner.desired ?? {};
+      const wanted = JSON.stringify([cloudRoutes, sourceDestChecks]);
+      if (wanted !== cloudWanted) cloud.desiredChanged();
       cloudWanted = wanted;
     };
     const onLeaseState = () => {
@@ -416,12 +407,9 @@ class DaemonRun implements AsyncDisposable {
   #ruleSets(
     configured: ConfiguredNetwork,
     firewall: Firewall,
-    planner: Planner,
     own: Lease,
-  ): readonly RuleSetSpec[] | undefined {
+  ): readonly RuleSetSpec[] {
     const { options } = this.#context;
-    const desired = planner.desired;
-    if (desired === undefined) return undefined;
     return planRuleSets({
       mode: modeOf(configured),
       families: networksOf(configured).flatMap(({ name, network }) => {
@@ -430,7 +418,7 @@ class DaemonRun implements AsyncDisposable {
       }),
       masquerade: options.ipMasq,
       forward: options.iptablesForwardRules,
-      noMasqueradeCidrs: [...options.noMasqCidr, ...desired.noMasqueradeCidrs ?? []],
+      noMasqueradeCidrs: options.noMasqCidr,
       randomFully: firewall.randomFully,
     });
   }

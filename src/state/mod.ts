@@ -140,8 +140,6 @@ export interface DesiredState {
   readonly routes?: readonly RouteSpec[];
   readonly cloudRoutes?: readonly CloudRouteSpec[];
   readonly sourceDestChecks?: readonly SourceDestCheckSpec[];
-  /** Where packets of pods can go unmasqueraded, since answers find the way back. */
-  readonly noMasqueradeCidrs?: readonly Prefix[];
   /** Peers that cannot be reached as they are; for log and status. */
   readonly skippedPeers?: readonly SkippedPeer[];
 }
