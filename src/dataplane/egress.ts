@@ -170,6 +170,11 @@ export class Egress implements SegmentSink {
       view.getInt32(to + 8),
       view.getInt32(to + 12),
     );
+    if (slot < 0 && bytes[to]! >= (ipv4 ? 224 : 0xff)) {
+      // Multicast, which every link gets unasked (RFC 4861), has no peer and asks for no answer.
+      counters[COUNTER.dropMulticast]!++;
+      return;
+    }
     if (slot < 0) {
       this.#refuse(ip, length, "no-peer", COUNTER.dropNoPeer);
       return;

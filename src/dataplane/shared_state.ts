@@ -47,6 +47,7 @@ export const COUNTERS = [
   "wakeups",
   // Dropped, by reason.
   "dropNoPeer",
+  "dropMulticast",
   "dropTtl",
   "dropTooLong",
   "dropMalformed",

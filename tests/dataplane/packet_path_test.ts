@@ -1,0 +1,407 @@
+/**
+ * Egress and Ingress with real UDP sockets on loopback and a device that is a pair of sockets.
+ */
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { Libc } from "../../ffi/libc/open.ts";
+import { openUdpSocket } from "../../ffi/tun/open.ts";
+import { PacketIo } from "../../ffi/tun/packet_io.ts";
+import { virtio_net_hdr } from "../../ffi/tun/structs.ts";
+import { Egress } from "../../src/dataplane/egress.ts";
+import { createForwardingMemory, ForwardingReader } from "../../src/dataplane/forwarding_reader.ts";
+import { ForwardingTable } from "../../src/dataplane/forwarding_table.ts";
+import { IcmpSender } from "../../src/dataplane/icmp_sender.ts";
+import { Ingress } from "../../src/dataplane/ingress.ts";
+import {
+  CONTROL,
+  type CounterName,
+  COUNTERS,
+  type Counters,
+  createCounterMemory,
+  readCounters,
+} from "../../src/dataplane/shared_state.ts";
+import { Address, Prefix } from "../../src/net/mod.ts";
+import { DatagramPeer } from "./datagrams.ts";
+import { FakeDevice } from "./fake_device.ts";
+import { buildPacket, isIntact, type PacketFields, splitFields } from "./reference.ts";
+
+const { signal } = new AbortController();
+const FUZZ_MS = Number(Deno.env.get("FUZZ_SECONDS") ?? 60) * 1_000;
+
+/** Own subnet 10.24.1.0/24; peer 10.24.2.0/24 at 127.0.0.2. */
+const PACKET: PacketFields = {
+  version: 4,
+  protocol: 6,
+  source: [10, 24, 2, 7],
+  destination: [10, 24, 1, 9],
+  sourcePort: 1000,
+  destinationPort: 2000,
+  tos: 0,
+  ttl: 64,
+  id: 5,
+  dontFragment: true,
+  ipOptions: [],
+  sequence: 1,
+  acknowledgement: 2,
+  flags: 0x10,
+  window: 3,
+  urgent: 0,
+  tcpOptions: [],
+  payload: Array.from({ length: 100 }, (_, i) => i),
+};
+const OUTBOUND: PacketFields = {
+  ...PACKET,
+  source: PACKET.destination,
+  destination: PACKET.source,
+};
+
+interface Options {
+  readonly allowAnySource?: boolean;
+  readonly natTraversal?: boolean;
+  readonly mtuBytes?: number;
+}
+
+/** The packet path without its Worker. */
+class Path implements AsyncDisposable {
+  readonly device = new FakeDevice();
+  readonly #libc = Libc.open();
+  readonly #io = new PacketIo();
+  readonly #counterMemory = createCounterMemory();
+  readonly #memory = createForwardingMemory();
+  readonly #reader = new ForwardingReader(this.#memory, 0);
+  readonly forwarding = new ForwardingTable(this.#memory);
+  readonly #socket: ReturnType<typeof openUdpSocket>;
+  readonly port: number;
+  readonly #egress: Egress;
+  readonly #ingress: Ingress;
+  /** The peer's socket. */
+  peer!: DatagramPeer;
+  stranger!: DatagramPeer;
+
+  constructor({ allowAnySource = false, natTraversal = false, mtuBytes = 1472 }: Options = {}) {
+    this.port = 20_000 + Math.floor(Math.random() * 10_000);
+    this.#socket = openUdpSocket(this.#libc, {
+      address: Uint8Array.of(127, 0, 0, 1),
+      port: this.port,
+      bufferBytes: 1 << 20,
+    });
+    const io = this.#io;
+    const counters = new Float64Array(this.#counterMemory);
+    const control = new Int32Array(new SharedArrayBuffer(CONTROL.WORDS * 4));
+    control[CONTROL.MTU] = mtuBytes;
+    const reader = this.#reader;
+    const icmp = new IcmpSender({ io, counters, control, rawV4: -1, rawV6: -1 });
+    this.#egress = new Egress({
+      ...{ io, reader, counters, control, icmp },
+      eventfd: -1,
+      onNotice: (text) => assert.fail(text),
+    });
+    this.#egress.setSockets(this.#socket.fd, -1);
+    const offloads = { tcp: true, udp: true };
+    this.#ingress = new Ingress({
+      ...{ io, reader, counters, icmp, offloads, allowAnySource, natTraversal },
+    });
+    this.#ingress.device = this.device.fd;
+  }
+
+  async open(): Promise<this> {
+    this.peer = await DatagramPeer.open("127.0.0.2");
+    this.stranger = await DatagramPeer.open("127.0.0.3");
+    const { port } = this.peer;
+    await this.forwarding.replace([
+      { prefix: Prefix.parse("10.24.2.0/24"), address: Address.parse("127.0.0.2"), port },
+      { prefix: Prefix.parse("10.24.3.0/24"), address: Address.parse("127.0.0.4"), port },
+    ], { signal });
+    return this;
+  }
+
+  send(from: DatagramPeer, datagram: Uint8Array): Promise<void> {
+    return from.send(datagram, this.port, "127.0.0.1");
+  }
+
+  /** Carries what peers have sent; answers what came out at the device. */
+  takeIn(): Uint8Array<ArrayBuffer>[] {
+    this.#reader.begin();
+    const received: Uint8Array<ArrayBuffer>[] = [];
+    while (this.#ingress.pump(this.#socket.fd) === "worked") {
+      for (let packet = this.device.receive(); packet; packet = this.device.receive()) {
+        received.push(packet);
+      }
+    }
+    this.#reader.end();
+    return received;
+  }
+
+  /** Carries what the device has to peers. */
+  takeOut(): void {
+    this.#reader.begin();
+    while (this.#egress.pump(this.device.fd) === "worked");
+    this.#reader.end();
+  }
+
+  counters(): Counters {
+    return readCounters([this.#counterMemory]);
+  }
+
+  /** The drops since the start, without the zeros. */
+  drops(): Record<string, number> {
+    return Object.fromEntries(
+      Object.entries(this.counters()).filter(([name, value]) => /^drop/.test(name) && value > 0),
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#libc.close(this.#socket.fd);
+    this.device[Symbol.dispose]();
+    this.#io[Symbol.dispose]();
+    this.#libc[Symbol.dispose]();
+    await this.peer[Symbol.asyncDispose]();
+    await this.stranger[Symbol.asyncDispose]();
+  }
+}
+
+/** A packet as the device hands it over. */
+function fromDevice(
+  packet: Uint8Array,
+  header: Partial<Record<Exclude<keyof typeof virtio_net_hdr, "size">, number>> = {},
+): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(virtio_net_hdr.size + packet.length);
+  const words = new Uint16Array([
+    header.hdr_len ?? 0,
+    header.gso_size ?? 0,
+    header.csum_start ?? 0,
+    header.csum_offset ?? 0,
+  ]);
+  bytes[virtio_net_hdr.flags] = header.flags ?? 0;
+  bytes[virtio_net_hdr.gso_type] = header.gso_type ?? 0;
+  bytes.set(new Uint8Array(words.buffer), virtio_net_hdr.hdr_len);
+  bytes.set(packet, virtio_net_hdr.size);
+  return bytes;
+}
+
+/** `fields` one hop on. */
+function hop(fields: PacketFields): PacketFields {
+  return { ...fields, ttl: fields.ttl - 1 };
+}
+
+Deno.test("Egress sends each packet as one bare datagram to its peer, one hop on", async () => {
+  await using path = await new Path().open();
+  assert.ok(path.device.send(fromDevice(buildPacket(OUTBOUND))));
+  path.takeOut();
+  const [datagram] = await path.peer.receive(1);
+  assert.deepEqual(datagram, buildPacket(hop(OUTBOUND)));
+  assert.equal(path.counters().sentPackets, 1);
+});
+
+Deno.test("Egress splits a large packet into the datagrams of its parts", async () => {
+  await using path = await new Path().open();
+  const fields = {
+    ...OUTBOUND,
+    flags: 0x99,
+    payload: Array.from({ length: 40_000 }, (_, i) => i & 0xff),
+  };
+  const packet = buildPacket(fields);
+  const header = { flags: 1, gso_type: 0x81, gso_size: 1400, csum_start: 20, csum_offset: 16 };
+  // The hint about the header's length is wrong, as it may be.
+  assert.ok(path.device.send(fromDevice(packet, { ...header, hdr_len: 3 })));
+  path.takeOut();
+  const expected = splitFields(hop(fields), 1400).map(buildPacket);
+  assert.deepEqual(await path.peer.receive(expected.length), expected);
+  assert.deepEqual(path.drops(), {});
+});
+
+Deno.test("Egress sends packets of one length as a run, in order", async () => {
+  await using path = await new Path().open();
+  const expected: Uint8Array[] = [];
+  for (let i = 0; i < 100; i++) {
+    const fields = { ...OUTBOUND, id: i, payload: Array(i === 50 ? 30 : 60).fill(i) };
+    path.device.send(fromDevice(buildPacket(fields)));
+    if (i % 8 === 7) path.takeOut();
+    expected.push(buildPacket(hop(fields)));
+  }
+  path.takeOut();
+  assert.deepEqual(await path.peer.receive(100), expected);
+  const { sentDatagramRuns, sendCalls } = path.counters();
+  assert.ok(sentDatagramRuns > 10 && sendCalls < 20);
+});
+
+Deno.test("Egress counts by reason what it cannot send", async () => {
+  await using path = await new Path({ mtuBytes: 500 }).open();
+  const big = Array(600).fill(1);
+  const send = (fields: PacketFields, bytes = buildPacket(fields)) =>
+    assert.ok(path.device.send(fromDevice(bytes)));
+  send({ ...OUTBOUND, destination: [10, 24, 9, 1] });
+  send({ ...OUTBOUND, destination: [224, 0, 0, 1] });
+  send({ ...OUTBOUND, ttl: 1 });
+  send({ ...OUTBOUND, payload: big });
+  send(OUTBOUND, buildPacket(OUTBOUND).subarray(0, 19).slice());
+  send(OUTBOUND, buildPacket(OUTBOUND).subarray(0, 60).slice()); // shorter than it says
+  path.device.send(fromDevice(buildPacket(OUTBOUND), { gso_type: 1, gso_size: 10 })); // no sums
+  path.device.send(
+    fromDevice(buildPacket(OUTBOUND), { flags: 1, csum_start: 100, csum_offset: 60 }),
+  );
+  path.takeOut();
+  assert.deepEqual(path.drops(), {
+    dropNoPeer: 1,
+    dropMulticast: 1,
+    dropTtl: 1,
+    dropTooLong: 1,
+    dropMalformed: 4,
+  });
+  // What may be fragmented goes all the same.
+  send({ ...OUTBOUND, payload: big, dontFragment: false });
+  path.takeOut();
+  assert.equal((await path.peer.receive(1))[0]!.length, 640);
+});
+
+Deno.test("Egress survives any header and packet of the device", async () => {
+  await using path = await new Path().open();
+  const octet = fc.nat(255);
+  const packet = buildPacket(OUTBOUND);
+  let sent = 0;
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ minLength: 10, maxLength: 10 }),
+      fc.array(fc.tuple(fc.nat(60), octet), { maxLength: 4 }),
+      fc.nat(packet.length),
+      (header, faults, length) => {
+        const bytes = fromDevice(packet.slice(0, length));
+        bytes.set(header);
+        for (const [at, to] of faults) if (10 + at < bytes.length) bytes[10 + at] = to;
+        path.device.send(bytes);
+        sent++;
+        path.takeOut();
+      },
+    ),
+    { numRuns: 5_000 },
+  );
+  assert.equal(path.counters().tunReads, sent);
+});
+
+Deno.test("Ingress writes a peer's packets to the device, one hop on", async () => {
+  await using path = await new Path().open();
+  await path.send(path.peer, buildPacket(PACKET));
+  // Padding behind the packet does not belong to it.
+  await path.send(path.peer, Uint8Array.from([...buildPacket({ ...PACKET, id: 77 }), 0, 0, 0]));
+  const received = path.takeIn().map((bytes) => bytes.slice(virtio_net_hdr.size));
+  assert.deepEqual(received, [
+    buildPacket(hop(PACKET)),
+    buildPacket(hop({ ...PACKET, id: 77 })),
+  ]);
+});
+
+Deno.test("Ingress joins a row of packets, and leaves wrong checksums to the receiver", async () => {
+  await using path = await new Path().open();
+  const row = splitFields({ ...PACKET, payload: Array(3_000).fill(9) }, 1_000).map(buildPacket);
+  for (const packet of row) await path.send(path.peer, packet);
+  const joined = path.takeIn();
+  assert.equal(joined.length, 1);
+  assert.equal(joined[0]![virtio_net_hdr.gso_type], 1);
+  row[1]![30]! ^= 1;
+  for (const packet of row) await path.send(path.peer, packet);
+  assert.equal(path.takeIn().length, 3);
+});
+
+Deno.test("Ingress takes packets from their peer's address only, and of its subnet only", async () => {
+  const foreign = { ...PACKET, source: [192, 168, 1, 1] };
+  const ofOther = { ...PACKET, source: [10, 24, 3, 1] };
+  {
+    await using path = await new Path().open();
+    await path.send(path.stranger, buildPacket(PACKET));
+    await path.send(path.peer, buildPacket(ofOther));
+    await path.send(path.peer, buildPacket(foreign));
+    await path.send(path.peer, buildPacket({ ...PACKET, ttl: 1 }));
+    assert.deepEqual(path.takeIn(), []);
+    assert.deepEqual(path.drops(), {
+      dropUnknownSender: 2,
+      dropForeignSource: 1,
+      dropTtl: 1,
+    });
+  }
+  await using path = await new Path({ allowAnySource: true }).open();
+  await path.send(path.stranger, buildPacket(PACKET));
+  await path.send(path.peer, buildPacket(foreign));
+  assert.equal(path.takeIn().length, 2);
+});
+
+Deno.test("with NATTraversal a peer's port is learnt from packets of its own subnet only", async () => {
+  await using path = await new Path({ natTraversal: true }).open();
+  await using moved = await DatagramPeer.open("127.0.0.2");
+  const { port } = moved;
+  const learnt = () =>
+    path.forwarding.entries().find(({ prefix }) => `${prefix}` === "10.24.2.0/24")!.learntPort;
+  await path.send(path.stranger, buildPacket(PACKET));
+  await path.send(moved, buildPacket({ ...PACKET, source: [10, 24, 3, 1] }));
+  path.takeIn();
+  assert.equal(learnt(), undefined);
+  await path.send(moved, buildPacket(PACKET));
+  path.takeIn();
+  assert.equal(learnt(), port);
+  path.device.send(fromDevice(buildPacket(OUTBOUND)));
+  path.takeOut();
+  assert.deepEqual(await moved.receive(1), [buildPacket(hop(OUTBOUND))]);
+  // What was learnt survives a change of other peers.
+  await path.forwarding.replace(path.forwarding.entries().slice(0), { signal });
+  assert.equal(learnt(), port);
+});
+
+Deno.test(`Ingress withstands hostile datagrams for ${FUZZ_MS / 1_000} s`, async () => {
+  await using path = await new Path().open();
+  const startedAt = performance.now();
+  const base = [
+    buildPacket(PACKET),
+    buildPacket({ ...PACKET, protocol: 17 }),
+    ...splitFields({ ...PACKET, payload: Array(300).fill(3) }, 100).map(buildPacket),
+    buildPacket({
+      ...PACKET,
+      version: 6,
+      source: Array(16).fill(1),
+      destination: Array(16).fill(2),
+    }),
+  ];
+  const random = (below: number) => Math.floor(Math.random() * below);
+  let sent = 0;
+  let written = 0;
+  while (performance.now() - startedAt < FUZZ_MS) {
+    for (let i = 0; i < 50; i++) {
+      const packet = base[random(base.length)]!.slice();
+      for (let n = random(6); n > 0; n--) packet[random(Math.min(packet.length, 64))] = random(256);
+      const cut = random(4) === 0 ? packet.subarray(0, random(packet.length + 1)) : packet;
+      await path.send(random(5) === 0 ? path.stranger : path.peer, cut);
+      sent++;
+    }
+    for (const bytes of path.takeIn()) {
+      const packet = bytes.slice(virtio_net_hdr.size);
+      const ipv4 = packet[0]! >> 4 === 4;
+      // Only of the peer's subnet, only whole.
+      assert.deepEqual([...packet.subarray(12, 15)], [10, 24, 2]);
+      assert.ok(ipv4);
+      assert.equal(packet.length, packet[2]! * 256 + packet[3]!);
+      if (bytes[virtio_net_hdr.gso_type] !== 0) {
+        const sum = packet.slice();
+        sum[10] = packet[10]!;
+        assert.ok(isIntact(withoutTransport(sum)));
+      }
+      written++;
+    }
+  }
+  const counters = path.counters();
+  const dropped = COUNTERS.filter((name) => name.startsWith("drop"))
+    .reduce((sum, name: CounterName) => sum + counters[name], 0);
+  assert.equal(counters.receivedPackets + dropped, sent, "each one is written or counted");
+  assert.equal(counters.tunWrites, written);
+  assert.ok(written > sent / 20 && dropped > sent / 20);
+});
+
+/** The IP header alone, as a packet of a protocol without checksum. */
+function withoutTransport(packet: Uint8Array): Uint8Array {
+  const copy = packet.slice();
+  const header = (copy[0]! & 15) * 4;
+  // Swapping protocol 6 for 0 in the header's word is undone in its checksum.
+  let checksum = copy[10]! * 256 + copy[11]! + copy[9]!;
+  if (checksum > 0xffff) checksum -= 0xffff;
+  copy[9] = 0;
+  copy[10] = checksum >> 8;
+  copy[11] = checksum & 255;
+  return copy.subarray(0, header);
+}
