@@ -13,6 +13,9 @@ import { libnlSymbols } from "../../ffi/libnl/symbols.ts";
 import * as libnlRouteConstants from "../../ffi/libnl_route/constants.ts";
 import * as libnlRouteStructs from "../../ffi/libnl_route/structs.ts";
 import { libnlRouteSymbols } from "../../ffi/libnl_route/symbols.ts";
+import * as tunConstants from "../../ffi/tun/constants.ts";
+import * as tunStructs from "../../ffi/tun/structs.ts";
+import { packetSymbols } from "../../ffi/tun/symbols.ts";
 import { ProgramNotFoundError, runProgram } from "../../src/util/process.ts";
 
 const LIBNL_HEADERS = "/usr/include/libnl3";
@@ -26,7 +29,18 @@ const LIBRARIES = [
     constants: libnlRouteConstants,
     structs: libnlRouteStructs,
   },
+  // Its symbols' results are read as ints on purpose, see there.
+  {
+    folder: "tun",
+    symbols: packetSymbols,
+    constants: tunConstants,
+    structs: tunStructs,
+    narrowResults: true,
+  },
 ] as const;
+
+/** Constants younger than the headers of Debian 12, which the test passes over there. */
+const YOUNG_CONSTANTS = ["TUN_F_USO4", "TUN_F_USO6", "VIRTIO_NET_HDR_GSO_UDP_L4"];
 
 /** Headers that declare the constants and structs, as their files' comments say. */
 const INCLUDES = [
@@ -40,8 +54,14 @@ const INCLUDES = [
   "sched.h",
   "malloc.h",
   "sys/mman.h",
+  "netinet/in.h",
+  "netinet/udp.h",
+  "sys/ioctl.h",
+  "sys/uio.h",
   "linux/filter.h",
   "linux/if.h",
+  "linux/if_tun.h",
+  "linux/virtio_net.h",
   "linux/netlink.h",
   "linux/rtnetlink.h",
   "linux/if_link.h",
@@ -150,7 +170,7 @@ async function readPrototypes(folder: string): Promise<Map<string, Prototype>> {
   return prototypes;
 }
 
-for (const { folder, symbols, constants, structs } of LIBRARIES) {
+for (const { folder, symbols, constants, structs, ...rest } of LIBRARIES) {
   test(`${folder}'s symbol table is the headers'`, async () => {
     const prototypes = await readPrototypes(folder);
     assert.deepEqual([...prototypes.keys()], Object.keys(symbols), "each entry has its prototype");
@@ -177,14 +197,22 @@ for (const { folder, symbols, constants, structs } of LIBRARIES) {
       ...symbol.parameters.slice(0, prototypes.get(name)!.parameters.length)
         .map((type, i) => `${name} ${i} ${FFI_TYPES[String(type)]}`),
     ]);
-    assert.deepEqual(found, expected);
+    const narrow = "narrowResults" in rest;
+    assert.deepEqual(
+      narrow ? found.map((line) => line.replace(/(result signed) 8$/, "$1 4")) : found,
+      expected,
+    );
   });
 
   test(`${folder}'s constants are the headers'`, async () => {
     const found = await runC(
       INCLUDES,
       [],
-      Object.keys(constants).map((name) => `printf("${name} %lld\\n", (long long)(${name}));`),
+      Object.entries(constants).flatMap(([name, value]) => {
+        const print = `printf("${name} %lld\\n", (long long)(${name}));`;
+        if (!YOUNG_CONSTANTS.includes(name)) return [print];
+        return [`#ifdef ${name}`, print, "#else", `puts("${name} ${value}");`, "#endif"];
+      }),
     );
     assert.deepEqual(found, Object.entries(constants).map((entry) => entry.join(" ")));
   });
