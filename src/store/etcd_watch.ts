@@ -1,4 +1,5 @@
 import type { IWatchResponse } from "etcd3";
+import { childSignal } from "../util/child_signal.ts";
 import { delay } from "../util/time.ts";
 import type { EtcdClient } from "./etcd_client.ts";
 import type { EtcdConnection } from "./etcd_connection.ts";
@@ -9,6 +10,7 @@ import type { CallOptions, WatchEvent, WatchUpdate } from "./registry.ts";
 
 /** How long one request of a watch may take: a page, or the probe before it goes on. */
 const REQUEST_MS = 10_000;
+
 /**
  * Follows a key range, whatever happens to the connection:
  *
@@ -176,21 +178,6 @@ async function beforeSilence<T>(
   using scope = childSignal(signal);
   const jitteredMs = silenceMs * (1 + Math.random() / 4);
   return await Promise.race([waiting, delay(jitteredMs, scope).then(() => undefined)]);
-}
-
-/** A signal that aborts with `parent`, and on disposal. */
-function childSignal(parent: AbortSignal): { readonly signal: AbortSignal } & Disposable {
-  const controller = new AbortController();
-  const onAbort = () => controller.abort(parent.reason);
-  if (parent.aborted) onAbort();
-  else parent.addEventListener("abort", onAbort, { once: true });
-  return {
-    signal: controller.signal,
-    [Symbol.dispose]() {
-      parent.removeEventListener("abort", onAbort);
-      controller.abort();
-    },
-  };
 }
 
 /** What etcd says when it ends a watch by itself. */

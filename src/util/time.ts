@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { childSignal } from "./child_signal.ts";
 
 /** Resolves after `milliseconds`; rejects with `signal.reason` as soon as `signal` aborts. */
 export function delay(milliseconds: number, options: { signal: AbortSignal }): Promise<void> {
@@ -71,27 +72,23 @@ export class Backoff {
 }
 
 /**
- * A signal that aborts with `signal`, or with a `TimeoutError` after `milliseconds`. Disposing it
- * stops the timer.
+ * A signal that aborts with `signal`, with a `TimeoutError` after `milliseconds`, and on disposal,
+ * which stops the timer.
  */
 export function deadline(
   milliseconds: number,
   options: { signal: AbortSignal },
 ): { readonly signal: AbortSignal } & Disposable {
-  const controller = new AbortController();
-  const { signal } = options;
-  const onAbort = () => controller.abort(signal.reason);
-  if (signal.aborted) onAbort();
-  else signal.addEventListener("abort", onAbort, { once: true });
+  const child = childSignal(options.signal);
   const timer = setTimeout(
-    () => controller.abort(new DOMException(`No answer within ${milliseconds} ms`, "TimeoutError")),
+    () => child.abort(new DOMException(`No answer within ${milliseconds} ms`, "TimeoutError")),
     milliseconds,
   );
   return {
-    signal: controller.signal,
+    signal: child.signal,
     [Symbol.dispose]() {
       clearTimeout(timer);
-      signal.removeEventListener("abort", onAbort);
+      child[Symbol.dispose]();
     },
   };
 }
