@@ -109,8 +109,13 @@ export class KernelTables {
       stage(
         createRouteTable(netlink, {
           ownsDestination: (destination) => this.#isOwn(destination),
-          adopts: (route) =>
-            isAdoptable(route, index().routes().get(route.destination.toString()), isPeer),
+          adopts: (route, wasOurs) =>
+            isAdoptable(route, {
+              desired: index().routes().get(route.destination.toString()),
+              isPeer,
+              isOwnLink: owned.ownsLink,
+              wasOurs,
+            }),
         }),
         ({ routes }) => routes,
       ),

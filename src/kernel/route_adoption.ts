@@ -3,24 +3,44 @@ import { ROUTE_PROTOCOL, type RouteSpec } from "../state/mod.ts";
 
 /** `rtm_protocol` of routes for which their maker named none, upstream flannel among them. */
 const RTPROT_BOOT = 3;
+/** `rtm_protocol` of routes that an administrator made. */
+const RTPROT_STATIC = 4;
 
 /** The links of all of upstream's backends. */
 const FLANNEL_LINK = /^(?:flannel(?:-v6)?\.\d+|flannel\.ipip|flannel\d+|flannel-wg(?:-v6)?)$/;
 
+/** What {@linkcode isAdoptable} is told besides the route. */
+export interface AdoptionContext {
+  /** The desired route to the same destination. */
+  readonly desired: RouteSpec | undefined;
+  /** Whether another host of the network has this address. */
+  readonly isPeer: (address: Address) => boolean;
+  /** Whether a link is this daemon's now. */
+  readonly isOwnLink: (name: string) => boolean;
+  /** Whether this process had its own route there before. */
+  readonly wasOurs: boolean;
+}
+
 /**
- * Whether `actual` is a route that an upstream flanneld left for what `desired` is about, so that
- * it may be replaced in place and an upgrade loses no packet. It must lead to exactly the same
- * destination without protocol of its own, and either be the desired one but for that, or lead to
- * a link of flannel's, or to `isPeer`: a host of the network.
+ * Whether `actual`, a route inside the network that does not have our protocol, may be treated as
+ * ours all the same. Three kinds may, every other route is somebody else's:
+ *
+ * - what was put over a route of ours while we ran: it is replaced, as any drift is;
+ * - an upstream flanneld's route to a peer's subnet, over a link of flannel's or to a host of the
+ *   network: it is replaced in place, so that an upgrade loses no packet;
+ * - an upstream flanneld's route over a link that is ours now, to the subnet of a peer that has
+ *   gone: it is removed. Such routes look like nobody else's.
  */
-export function isAdoptable(
-  actual: RouteSpec,
-  desired: RouteSpec | undefined,
-  isPeer: (address: Address) => boolean,
-): boolean {
-  if (actual.protocol !== RTPROT_BOOT || actual.type !== "unicast") return false;
-  if (desired?.protocol !== ROUTE_PROTOCOL || desired.metric !== undefined) return false;
-  if (!desired.destination.equals(actual.destination)) return false;
-  if (actual.link !== undefined && FLANNEL_LINK.test(actual.link)) return true;
-  return actual.gateway !== undefined && isPeer(actual.gateway);
+export function isAdoptable(actual: RouteSpec, context: AdoptionContext): boolean {
+  const { desired, isPeer, isOwnLink, wasOurs } = context;
+  const { protocol, type, link, gateway } = actual;
+  if (desired?.protocol === ROUTE_PROTOCOL && desired.metric === undefined) {
+    if (wasOurs) return protocol === RTPROT_BOOT || protocol === RTPROT_STATIC;
+    if (protocol !== RTPROT_BOOT || type !== "unicast") return false;
+    return (link !== undefined && FLANNEL_LINK.test(link)) ||
+      (gateway !== undefined && isPeer(gateway));
+  }
+  return protocol === RTPROT_BOOT && type === "unicast" && link !== undefined &&
+    isOwnLink(link) && actual.onlink === true && gateway !== undefined &&
+    (gateway.equals(actual.destination.address) || link === "flannel.ipip");
 }

@@ -145,15 +145,18 @@ export interface RouteTableOptions {
    */
   readonly ownsDestination?: (destination: Prefix) => boolean;
   /**
-   * Which routes without {@linkcode ROUTE_PROTOCOL}, and of one next hop, may be replaced (and
-   * removed) as well. @default none
+   * Which routes without {@linkcode ROUTE_PROTOCOL}, and of one next hop, may be replaced and
+   * removed as well; `wasOurs` says that this Table had an own one in their place before.
+   * @default none
    */
-  readonly adopts?: (route: RouteSpec) => boolean;
+  readonly adopts?: (route: RouteSpec, wasOurs: boolean) => boolean;
 }
 
 class RouteTable implements Table<RouteSpec> {
   readonly kind: Kind<RouteSpec>;
   readonly #netlink: Netlink;
+  /** Keys of the own routes that were seen or made, until they are removed. */
+  readonly #held = new Set<string>();
 
   constructor(
     netlink: Netlink,
@@ -164,7 +167,8 @@ class RouteTable implements Table<RouteSpec> {
       owns: (actual) =>
         routeKind.owns(actual)
           ? ownsDestination(actual.destination)
-          : isPlain(actual) && adopts(actual),
+          : isPlain(actual) && ownsDestination(actual.destination) &&
+            adopts(actual, this.#held.has(routeKind.key(actual))),
     };
     this.#netlink = netlink;
   }
@@ -184,9 +188,10 @@ class RouteTable implements Table<RouteSpec> {
       counts.set(key, position + 1);
       found.push({ route, link: link?.name, key, position });
     }
-    return found.map(({ route, link, key, position }) =>
-      toActual(route, link, { position, alone: counts.get(key) === 1 })
-    );
+    return found.map(({ route, link, key, position }) => {
+      if (route.protocol === ROUTE_PROTOCOL) this.#held.add(key);
+      return toActual(route, link, { position, alone: counts.get(key) === 1 });
+    });
   }
 
   async apply(
@@ -196,7 +201,14 @@ class RouteTable implements Table<RouteSpec> {
     if (changes.length === 0) return [];
     const links = await LinkIndex.read(this.#netlink, options);
     const plan = (change: Change<RouteSpec>) => planRoute(change, links);
+    for (const change of changes) {
+      if (change.op === "remove") this.#held.delete(routeKind.key(change.actual));
+      else this.#held.add(routeKind.key(change.desired));
+    }
     const failed = await applyChanges(this.#netlink, changes, plan, options);
+    for (const { change } of failed) {
+      if (change.op === "add") this.#held.delete(routeKind.key(change.desired));
+    }
     const isExisting = ({ change, error }: FailedChange<RouteSpec>) =>
       change.op === "add" && error instanceof NetlinkError && error.code === "EEXIST";
     if (!failed.some(isExisting)) return failed;
