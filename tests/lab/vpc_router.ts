@@ -62,6 +62,7 @@ export class VpcRouter {
   readonly #isolated = new Set<string>();
   readonly #offline = new Set<string>();
   readonly #cuts = new Set<string>();
+  #filling = Promise.resolve();
   #checked = "";
 
   constructor(namespace: NetworkNamespace) {
@@ -226,10 +227,15 @@ export class VpcRouter {
     return number;
   }
 
-  async #fillFaults(options: { signal: AbortSignal }): Promise<void> {
-    await this.#fill("isolated", [...this.#isolated].map((name) => `"${name}"`), options);
-    await this.#fill("offline", [...this.#offline].map((name) => `"${name}"`), options);
-    await this.#fill("cut", [...this.#cuts], options);
+  /** One after the other: a process started earlier may end later, and would undo the last word. */
+  #fillFaults(options: { signal: AbortSignal }): Promise<void> {
+    const filled = this.#filling.then(async () => {
+      await this.#fill("isolated", [...this.#isolated].map((name) => `"${name}"`), options);
+      await this.#fill("offline", [...this.#offline].map((name) => `"${name}"`), options);
+      await this.#fill("cut", [...this.#cuts], options);
+    });
+    this.#filling = filled.catch(() => {/* told to whoever asked */});
+    return filled;
   }
 
   async #fill(

@@ -145,6 +145,17 @@ labTest("faults lose packets until they are healed", async ({ signal }) => {
   await lab.router.isolate(third!.identity.port, { signal });
   assert.equal(await ping(first!, third!.address, { signal }), undefined);
 
+  // Those asked for at the same time all hold.
+  await lab.router.heal({ signal });
+  const ports = lab.hosts.map(({ identity }) => identity.port);
+  await Promise.all(ports.map((port) => lab.router.isolate(port, { signal })));
+  const isolated = await lab.router.namespace.run(
+    "nft",
+    ["list", "set", "inet", "vpc", "isolated"],
+    { signal },
+  );
+  for (const { name } of ports) assert.ok(isolated.includes(`"${name}"`), isolated);
+
   await lab.router.heal({ signal });
   assert.notEqual(await ping(first!, second!.address, { signal }), undefined);
   assert.notEqual(await ping(third!, services, { signal }), undefined);
