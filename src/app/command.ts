@@ -6,6 +6,7 @@ import { describeError, OperatorError, UsageError } from "../errors.ts";
 import { createLogger, type Logger } from "../log.ts";
 import { redact } from "../secret.ts";
 import { openNotifier } from "../util/notify.ts";
+import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
 
 /** How long an orderly end may take before the process ends anyway. */
@@ -58,6 +59,10 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   Deno.addSignalListener("SIGINT", onInterrupt);
   Deno.addSignalListener("SIGTERM", onTerminate);
   try {
+    if (command.action === "cleanup") {
+      await cleanUp({ options, release: command.release, log, signal: stop.signal });
+      return 0;
+    }
     await runDaemon({
       options,
       environment,

@@ -33,7 +33,7 @@ import { openRegistry } from "../store/open.ts";
 import { isTransient, type Registry } from "../store/registry.ts";
 import type { Notifier } from "../util/notify.ts";
 import { openBackendRuntime } from "./backend_runtime.ts";
-import { type ConfiguredNetwork, waitForNetworkConfig } from "./network.ts";
+import { type ConfiguredNetwork, registryOptions, waitForNetworkConfig } from "./network.ts";
 import { openHostNetwork } from "./host_network.ts";
 import { releaseStartupMemory } from "./memory.ts";
 import { patiently } from "./patience.ts";
@@ -104,17 +104,7 @@ class DaemonRun implements AsyncDisposable {
     log.info("Starting", { version: this.#context.version, deno: Deno.version.deno });
 
     const registry = this.#resources.use(
-      await openRegistry({
-        endpoints: options.etcdEndpoints.map((url) => url.origin),
-        prefix: options.etcdPrefix,
-        api: options.etcdApi,
-        ...(options.etcdCafile ? { caFile: options.etcdCafile } : {}),
-        ...(options.etcdCertfile ? { certFile: options.etcdCertfile } : {}),
-        ...(options.etcdKeyfile ? { keyFile: options.etcdKeyfile } : {}),
-        ...(options.etcdUsername ? { username: options.etcdUsername } : {}),
-        ...(options.etcdPassword ? { password: options.etcdPassword } : {}),
-        log: log.child("etcd"),
-      }),
+      await openRegistry(registryOptions(options, log)),
     );
     const onStatus = (text: string) => this.#readiness.set("start-up", text);
     onStatus("Reading the network config");

@@ -43,9 +43,7 @@ export interface HostNetworkOptions {
 export async function openHostNetwork(options: HostNetworkOptions): Promise<HostNetwork> {
   const { log, signal, onStatus, network } = options;
   await using stack = new AsyncDisposableStack();
-  const carried = loadCarriedLibraries();
-  if (carried.length > 0) log.info(`Using the carried ${carried.join(", ")}: the host has none`);
-  const netlink = stack.use(openKernel());
+  const netlink = stack.use(openHostKernel(log));
   const criteria = criteriaOf(options.options, network);
   const { found, explain } = await waitForExternalInterface(netlink, criteria, {
     signal,
@@ -76,8 +74,15 @@ export async function openHostNetwork(options: HostNetworkOptions): Promise<Host
   return new HostNetwork(options, netlink, criteria, found, resources);
 }
 
-/** @throws {OperatorError} If libnl is missing, naming its packages. */
-function openKernel(): Netlink {
+/**
+ * Opens the kernel's network configuration, with the libraries that the binary carries where the
+ * host has none.
+ *
+ * @throws {OperatorError} If libnl is missing, naming its packages.
+ */
+export function openHostKernel(log: Logger): Netlink {
+  const carried = loadCarriedLibraries();
+  if (carried.length > 0) log.info(`Using the carried ${carried.join(", ")}: the host has none`);
   try {
     return openNetlink();
   } catch (error) {

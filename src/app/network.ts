@@ -1,9 +1,10 @@
 import { type AnyBackend, findBackend } from "../backends/mod.ts";
+import type { Options } from "../cli/options.ts";
 import { type NetworkConfig, parseNetworkConfig } from "../config/network_config.ts";
 import { ConfigError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { isTransient } from "../store/registry.ts";
-import type { EtcdRegistry } from "../store/open.ts";
+import type { EtcdRegistry, OpenRegistryOptions } from "../store/open.ts";
 import { Backoff } from "../util/time.ts";
 import { patiently } from "./patience.ts";
 
@@ -14,6 +15,21 @@ export interface ConfiguredNetwork {
   readonly backend: AnyBackend;
   /** What `backend.parseConfig()` made of the `Backend` object. */
   readonly backendConfig: unknown;
+}
+
+/** What the command line says about the store. */
+export function registryOptions(options: Options, log: Logger): OpenRegistryOptions {
+  return {
+    endpoints: options.etcdEndpoints.map((url) => url.origin),
+    prefix: options.etcdPrefix,
+    api: options.etcdApi,
+    ...(options.etcdCafile ? { caFile: options.etcdCafile } : {}),
+    ...(options.etcdCertfile ? { certFile: options.etcdCertfile } : {}),
+    ...(options.etcdKeyfile ? { keyFile: options.etcdKeyfile } : {}),
+    ...(options.etcdUsername ? { username: options.etcdUsername } : {}),
+    ...(options.etcdPassword ? { password: options.etcdPassword } : {}),
+    log: log.child("etcd"),
+  };
 }
 
 /** What the hint shows; the network of the Alibaba guide. */

@@ -34,3 +34,51 @@ export class Readiness {
     this.#onChange(this);
   }
 }
+
+/**
+ * One condition of readiness, which may be in doubt for a while before it counts as unmet: what
+ * held a moment ago is not lost because one look failed, or while it is being mended.
+ */
+export class Condition implements Disposable {
+  readonly name: string;
+  readonly #readiness: Readiness;
+  #doubt: { endsAt: number; timer: ReturnType<typeof setTimeout> } | undefined;
+
+  constructor(readiness: Readiness, name: string) {
+    this.#readiness = readiness;
+    this.name = name;
+  }
+
+  /** It holds. */
+  met(): void {
+    this.#endDoubt();
+    this.#readiness.set(this.name, undefined);
+  }
+
+  /** It does not hold. */
+  unmet(reason: string): void {
+    this.#endDoubt();
+    this.#readiness.set(this.name, reason);
+  }
+
+  /**
+   * It held and may still hold. It counts as unmet once it has been in doubt for `graceMs`; a doubt
+   * does not begin anew by being repeated.
+   */
+  doubtful(reason: string, graceMs: number): void {
+    if (!this.#readiness.holds(this.name)) return this.unmet(reason);
+    const endsAt = Math.min(performance.now() + graceMs, this.#doubt?.endsAt ?? Infinity);
+    this.#endDoubt();
+    const timer = setTimeout(() => this.unmet(reason), Math.max(0, endsAt - performance.now()));
+    this.#doubt = { endsAt, timer };
+  }
+
+  [Symbol.dispose](): void {
+    this.#endDoubt();
+  }
+
+  #endDoubt(): void {
+    clearTimeout(this.#doubt?.timer);
+    this.#doubt = undefined;
+  }
+}

@@ -8,7 +8,14 @@ import { type Options, readOptions } from "./options.ts";
 export type CommandLine =
   | { readonly action: "help" }
   | { readonly action: "version" }
-  | { readonly action: "run"; readonly options: Options; readonly warnings: readonly string[] };
+  | { readonly action: "run"; readonly options: Options; readonly warnings: readonly string[] }
+  | {
+    readonly action: "cleanup";
+    readonly options: Options;
+    readonly warnings: readonly string[];
+    /** Whether to give the lease back, too. */
+    readonly release: boolean;
+  };
 
 /** Flags whose values must not be seen in `ps`; for `hideArguments()`. */
 export const SECRET_FLAGS: readonly FlagName[] = FLAGS
@@ -27,10 +34,11 @@ interface Setting {
   readonly source: string;
 }
 
+/** `--release`, with a value or without. */
+const RELEASE = /^--?release(?:=([^]*))?$/;
+
 /**
- * Reads arguments in the syntax of Go's `flag` package, and `FLANNELD_*` variables for flags that
- * are not among them (empty ones count as unset). Other than upstream, whatever is not understood
- * is an error.
+ * Reads the arguments: flags alone, or `cleanup` and flags, one of which may be `--release`.
  *
  * @throws {UsageError} With one line for each fault; a line never holds a secret.
  */
@@ -38,6 +46,35 @@ export function parseCommandLine(
   args: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
 ): CommandLine {
+  if (args[0] !== "cleanup") return parseFlags(args, environment);
+  const [, ...rest] = args;
+  let release = false;
+  for (const argument of rest) {
+    const match = RELEASE.exec(argument);
+    if (!match) continue;
+    const value = parseGoBoolean(match[1] ?? "true");
+    if (value === undefined) {
+      throw new UsageError(
+        `Invalid value ${quote(match[1]!)} for --release: it must be true or false`,
+      );
+    }
+    release = value;
+  }
+  const command = parseFlags(rest.filter((argument) => !RELEASE.test(argument)), environment);
+  return command.action === "run" ? { ...command, action: "cleanup", release } : command;
+}
+
+/**
+ * Reads arguments in the syntax of Go's `flag` package, and `FLANNELD_*` variables for flags that
+ * are not among them (empty ones count as unset). Other than upstream, whatever is not understood
+ * is an error.
+ *
+ * @throws {UsageError} With one line for each fault; a line never holds a secret.
+ */
+function parseFlags(
+  args: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): Exclude<CommandLine, { readonly action: "cleanup" }> {
   const faults: string[] = [];
   const warnings: string[] = [];
   const settings = readArguments(args, faults);

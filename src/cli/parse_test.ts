@@ -37,6 +37,28 @@ function plain(options: Options): Record<string, unknown> {
   );
 }
 
+Deno.test("parseCommandLine() reads the clean-up with the same flags, and whether to release", () => {
+  for (
+    const [args, release] of [
+      [["cleanup"], false],
+      [["cleanup", "--release"], true],
+      [["cleanup", "--iface=eth1", "-release"], true],
+      [["cleanup", "--release=false", "--iface", "eth1"], false],
+    ] as const
+  ) {
+    const command = parseCommandLine(args, { FLANNELD_SUBNET_FILE: "/run/x.env" });
+    assert.equal(command.action, "cleanup");
+    assert.equal(command.release, release, args.join(" "));
+    assert.equal(command.options.subnetFile, "/run/x.env");
+    assert.deepEqual(command.options.iface, args.length > 2 ? ["eth1"] : []);
+  }
+  assert.equal(parseCommandLine(["cleanup", "--help"], {}).action, "help");
+  assert.match(faultsOf(["cleanup", "--release=perhaps"])[0]!, /"perhaps" for --release/);
+  assert.match(faultsOf(["--release"])[0]!, /Unknown flag --release/);
+  assert.match(faultsOf(["cleanup", "all"])[0]!, /Unexpected argument "all"/);
+  assert.match(faultsOf(["--ip-masq", "cleanup"])[0]!, /Unexpected argument "cleanup"/);
+});
+
 Deno.test("parseCommandLine() has upstream's defaults", () => {
   assert.deepEqual(plain(optionsOf([])), {
     etcdEndpoints: ["http://127.0.0.1:4001/", "http://127.0.0.1:2379/"],

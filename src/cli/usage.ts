@@ -21,13 +21,18 @@ export function usage(): string {
   return `flanneld leases this host a subnet of a shared network and makes it reachable
 
 Usage: flanneld [flags]
+       flanneld cleanup [--release] [flags]
+
+With cleanup, removes the links, routes, traffic rules and the subnet file that runs with the same
+flags left on this host, and with --release the lease. No flanneld may be running meanwhile.
 
 ${groups.join("\n")}
 Flags may be written with one or two dashes, as --name=value or --name value; booleans take a
 value only with "=". Each can be given in the environment instead: FLANNELD_ and its name in upper
 case with "_" for "-", such as FLANNELD_ETCD_ENDPOINTS.
 
-Exit status: 0 after SIGINT or SIGTERM, 1 if something must be mended first, 2 for wrong usage.
+Exit status: 0 after SIGINT, SIGTERM or a clean-up, 1 if something must be mended first, 2 for wrong
+usage.
 `;
 }
 

@@ -103,8 +103,7 @@ async function writeFileAtomically(path: string, text: string): Promise<void> {
   const target = await followLinks(path);
   await Deno.mkdir(dirname(target), { recursive: true, mode: 0o755 });
   const mode = await modeOf(target) ?? 0o644;
-  // One name, so that a daemon killed here leaves one file at most, which the next run replaces.
-  const temporary = `${dirname(target)}/.${basename(target)}.flanneld`;
+  const temporary = temporaryOf(target);
   await removeIfPresent(temporary);
   try {
     {
@@ -148,10 +147,24 @@ async function modeOf(path: string): Promise<number | undefined> {
   }
 }
 
-async function removeIfPresent(path: string): Promise<void> {
+/** Removes the subnet file for good, and what a killed run left beside it; whether it was there. */
+export async function removeSubnetFile(path: string): Promise<boolean> {
+  const target = await followLinks(path);
+  await removeIfPresent(temporaryOf(target));
+  return await removeIfPresent(target);
+}
+
+/** One name, so that a daemon killed here leaves one file at most, which the next run replaces. */
+function temporaryOf(target: string): string {
+  return `${dirname(target)}/.${basename(target)}.flanneld`;
+}
+
+async function removeIfPresent(path: string): Promise<boolean> {
   try {
     await Deno.remove(path);
+    return true;
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
   }
 }

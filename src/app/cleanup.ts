@@ -1,0 +1,159 @@
+import type { Options } from "../cli/options.ts";
+import { parseNetworkConfig } from "../config/network_config.ts";
+import { describeError, OperatorError } from "../errors.ts";
+import { openFirewall } from "../firewall/mod.ts";
+import { previousNetworks } from "../host/subnet_env.ts";
+import { readSubnetFile, removeSubnetFile } from "../host/subnet_file_table.ts";
+import type { Netlink } from "../kernel/netlink.ts";
+import { parseLeaseKey, parseLeaseValue } from "../lease/codec.ts";
+import { formatSubnet } from "../lease/lease.ts";
+import type { Logger } from "../log.ts";
+import type { Prefix } from "../net/mod.ts";
+import { type AnyStage, Reconciler } from "../reconcile/reconciler.ts";
+import { isOwnedBy } from "../store/acquire.ts";
+import { openRegistry } from "../store/open.ts";
+import type { Entry } from "../store/registry.ts";
+import { deadline } from "../util/time.ts";
+import { openHostKernel } from "./host_network.ts";
+import { KernelTables, linkAlias } from "./kernel_tables.ts";
+import { registryOptions } from "./network.ts";
+
+/** What the clean-up is given. */
+export interface CleanUpOptions {
+  readonly options: Options;
+  /** Whether to give the lease back, too. */
+  readonly release: boolean;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+/** How long the store is asked for what subnet.env does not tell. */
+const STORE_LIMIT_MS = 10_000;
+
+/**
+ * Removes what runs of this configuration left on the host: links, routes, traffic rules and the
+ * subnet file, and with `release` the lease. What belongs to others stays. To be used while no
+ * flanneld runs, which would put everything back. Once more is no harm.
+ *
+ * @throws {OperatorError} With what could not be removed; the rest has been.
+ */
+export async function cleanUp({ options, release, log, signal }: CleanUpOptions): Promise<void> {
+  const problems: string[] = [];
+  const networks = await findNetworks(options, { log, signal });
+  await using netlink = openHostKernel(log);
+
+  const tables = new KernelTables({
+    netlink,
+    alias: linkAlias(options.subnetFile),
+    networks,
+    externalLink: "",
+    log,
+  });
+  problems.push(...await empty("kernel", tables.stages(() => ({}), () => false), { log, signal }));
+  try {
+    const firewall = await openFirewall({
+      mode: "iptables",
+      networks,
+      masquerade: false,
+      forward: false,
+      randomFullyDisabled: true,
+      log: log.child("firewall"),
+      signal,
+    });
+    const stages = [{ table: firewall.table, desired: () => [] }];
+    problems.push(...await empty("firewall", stages, { log, signal }));
+  } catch (error) {
+    signal.throwIfAborted();
+    problems.push(describeError(error));
+  }
+  if (release) {
+    try {
+      await releaseLeases(options, netlink, { log, signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      problems.push(`Cannot release the lease: ${describeError(error)}`);
+    }
+  }
+  // Last, since it tells the networks: what failed can be tried again.
+  if (problems.length === 0 && await removeSubnetFile(options.subnetFile)) {
+    log.info(`Removed ${options.subnetFile}`);
+  }
+  if (problems.length > 0) throw new OperatorError(problems.join("; "));
+}
+
+/** Leaves in the stages' Tables nothing that is ours; answers what could not be removed. */
+async function empty(
+  name: string,
+  stages: readonly AnyStage[],
+  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+): Promise<readonly string[]> {
+  const reconciler = new Reconciler({ name, stages, resyncMs: Infinity, log: log.child(name) });
+  return (await reconciler.round({ signal })).problems;
+}
+
+/** The networks whose routes and rules are ours: the last run's, else the config's. */
+async function findNetworks(
+  options: Options,
+  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+): Promise<readonly Prefix[]> {
+  const { subnetFile } = options;
+  const networks = previousNetworks(await readSubnetFile(subnetFile) ?? "");
+  if (networks.length > 0) return networks;
+  using limit = deadline(STORE_LIMIT_MS, { signal });
+  try {
+    await using registry = await openRegistry(registryOptions(options, log));
+    const text = await registry.readConfig({ signal: limit.signal });
+    if (text !== undefined) {
+      const { config: { ipv4, ipv6 } } = parseNetworkConfig(text);
+      return [ipv4?.network, ipv6?.network].filter((network) => network !== undefined);
+    }
+    log.info("There is no network config: routes that are not on flanneld's own links stay");
+  } catch (error) {
+    signal.throwIfAborted();
+    log.warn(
+      `Neither ${subnetFile} nor the store tell the network, so routes that are not on ` +
+        `flanneld's own links stay: ${describeError(error)}`,
+    );
+  }
+  return [];
+}
+
+/** Deletes the leases that addresses of this host own. */
+async function releaseLeases(
+  options: Options,
+  netlink: Netlink,
+  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+): Promise<void> {
+  const { publicIp, publicIpv6 } = options;
+  using limit = deadline(STORE_LIMIT_MS, { signal });
+  await using registry = await openRegistry(registryOptions(options, log));
+  const addresses = (await netlink.listAddresses({ signal }))
+    .filter(({ scope }) => scope === "universe")
+    .map(({ address }) => address.address);
+  const owners = [...addresses, publicIp, publicIpv6]
+    .filter((address) => address !== undefined)
+    .map((address) => address.family === 4 ? { publicIp: address } : { publicIpv6: address });
+  const isOwn = ({ value }: Entry) => {
+    try {
+      const attributes = parseLeaseValue(value);
+      // One with an IPv4 address belongs to whoever has that.
+      return owners.some((owner) =>
+        ("publicIpv6" in owner) === (attributes.publicIp === undefined) &&
+        isOwnedBy(attributes, owner)
+      );
+    } catch {
+      return false;
+    }
+  };
+  const entries = await registry.list({ signal: limit.signal });
+  for (const entry of entries.filter(isOwn)) {
+    const subnet = formatSubnet(parseLeaseKey(entry.key));
+    if (!entry.expires) {
+      log.info(`Reservation of ${subnet} is kept: the operator made it`);
+    } else if (await registry.remove(entry.key, entry.revision, { signal: limit.signal })) {
+      log.info(`Lease of ${subnet} is released`);
+    } else {
+      throw new Error(`${subnet} was written in this moment; is a flanneld running?`);
+    }
+  }
+}

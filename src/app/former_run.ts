@@ -1,0 +1,25 @@
+import { describeError } from "../errors.ts";
+import { previousNetworks, previousSubnet } from "../host/subnet_env.ts";
+import { readSubnetFile } from "../host/subnet_file_table.ts";
+import type { LeaseSubnet } from "../lease/lease.ts";
+import type { Logger } from "../log.ts";
+import type { Prefix } from "../net/mod.ts";
+
+/** What an earlier run left word of. */
+export interface FormerRun {
+  /** Its subnet, to ask for it again. */
+  readonly subnet: LeaseSubnet | undefined;
+  /** The networks that it served; its leftovers in them are ours. */
+  readonly networks: readonly Prefix[];
+}
+
+/** Reads what subnet.env tells of the last run. */
+export async function readFormerRun(subnetFile: string, log: Logger): Promise<FormerRun> {
+  try {
+    const text = await readSubnetFile(subnetFile) ?? "";
+    return { subnet: previousSubnet(text), networks: previousNetworks(text) };
+  } catch (error) {
+    log.warn(`The subnet of the last run is unknown: ${describeError(error)}`);
+    return { subnet: undefined, networks: [] };
+  }
+}
