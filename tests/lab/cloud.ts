@@ -26,6 +26,8 @@ export interface LabCloudOptions {
   readonly ramRole?: boolean;
   /** Whether the check of new instances' interfaces is on. @default {true} */
   readonly sourceDestCheck?: boolean;
+  /** PEM files; with them the APIs are served by HTTPS on port 443, else by HTTP on port 80. */
+  readonly tls?: { readonly certFile: string; readonly keyFile: string };
   /** Last word on the config. */
   readonly customise?: (config: CloudConfig) => CloudConfig;
 }

@@ -122,6 +122,7 @@ export async function openLab(options: LabOptions): Promise<Lab> {
   const [cloud] = await settleAll([
     cloudOptions === false || !router ? undefined : RunningCloud.start({
       config: planCloud(plan, accessKey, cloudOptions),
+      ...(cloudOptions.tls ? { tls: cloudOptions.tls } : {}),
       plan,
       router,
       directory: set.directory,

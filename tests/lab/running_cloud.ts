@@ -2,7 +2,7 @@ import { delay } from "../../src/util/time.ts";
 import type { CloudConfig, ProcessConfig } from "../simulator/config.ts";
 import { connectSimulator, type SimulatorControl } from "../simulator/control.ts";
 import { type LoggedProcess, startLogged } from "../support/logged_process.ts";
-import { routerState } from "./cloud.ts";
+import { type LabCloudOptions, routerState } from "./cloud.ts";
 import { API_ADDRESS, type LabPlan, METADATA_ADDRESS } from "./plan.ts";
 import { denoEnvironment, REPOSITORY } from "./program.ts";
 import type { VpcRouter } from "./vpc_router.ts";
@@ -10,6 +10,7 @@ import type { VpcRouter } from "./vpc_router.ts";
 /** Options of {@linkcode RunningCloud.start}. */
 export interface StartCloudOptions {
   readonly config: CloudConfig;
+  readonly tls?: LabCloudOptions["tls"];
   readonly plan: LabPlan;
   readonly router: VpcRouter;
   /** Where its config, its socket and its log go. */
@@ -44,15 +45,17 @@ export class RunningCloud implements AsyncDisposable {
 
   /** Starts the process; returns when it answers and the router does what it says. */
   static async start(options: StartCloudOptions): Promise<RunningCloud> {
-    const { directory, router, signal } = options;
+    const { directory, router, signal, tls } = options;
+    const api = tls ? `https://${API_ADDRESS}:443` : `${API_ADDRESS}:80`;
     const configFile = `${directory}/simulator.json`;
     const config: ProcessConfig = {
       listen: {
-        vpc: `${API_ADDRESS}:80`,
-        ecs: `${API_ADDRESS}:80`,
-        sts: `${API_ADDRESS}:80`,
+        vpc: api,
+        ecs: api,
+        sts: api,
         metadata: `${METADATA_ADDRESS}:80`,
       },
+      ...(tls ? { tls: { certificateFile: tls.certFile, keyFile: tls.keyFile } } : {}),
       controlSocket: `${directory}/simulator.sock`,
       cloud: options.config,
     };

@@ -23,6 +23,12 @@ labTest("fifty hosts that boot at once all get their route, in turn", async ({ s
     hosts: HOSTS,
     config: GUIDE_CONFIG,
     cloud: {
+      // Windows of the clock alone might let all calls of a slow machine pass.
+      faults: [{
+        match: { action: ["CreateRouteEntry", "Describe*"], service: "vpc" },
+        probability: 0.05,
+        effect: { kind: "error", status: 400, code: "Throttling.User" },
+      }],
       behaviour: {
         delays: { minMs: 200, maxMs: 1000 },
         conflictProbability: 0.1,

@@ -1,5 +1,14 @@
 import assert from "node:assert/strict";
-import { type DaemonProgram, GUIDE_CONFIG, startLossProbe } from "../lab/mod.ts";
+import {
+  API_ADDRESS,
+  daemonCommand,
+  type DaemonProgram,
+  daemonProgram,
+  GUIDE_CONFIG,
+  REGION_ID,
+  startLossProbe,
+} from "../lab/mod.ts";
+import { TestCa } from "../support/test_ca.ts";
 import {
   assertPodsReachable,
   assertRightRoutes,
@@ -14,6 +23,28 @@ import {
   writesAmong,
 } from "./cloud_support.ts";
 
+/** What the services are called inside a VPC. */
+const SERVICE_NAMES = ["vpc", "ecs"].map((name) => `${name}-vpc.${REGION_ID}.aliyuncs.com`);
+
+/** `program` on a machine whose resolver knows the services' names. */
+async function withServiceNames(
+  program: DaemonProgram,
+  directory: string,
+): Promise<DaemonProgram> {
+  const hosts = `${directory}/hosts`;
+  await Deno.writeTextFile(
+    hosts,
+    `127.0.0.1 localhost\n${API_ADDRESS} ${SERVICE_NAMES.join(" ")}\n`,
+  );
+  const command = daemonCommand(program, []);
+  const words = [command.program, ...command.args].map((word) => `'${word}'`).join(" ");
+  const path = `${directory}/flanneld-with-names`;
+  // `ip netns exec` gives the program a mount namespace of its own, which hides what it mounts.
+  const script = `#!/bin/sh\nset -e\nmount --bind ${hosts} /etc/hosts\nexec ${words} "$@"\n`;
+  await Deno.writeTextFile(path, script, { mode: 0o755 });
+  return { kind: "binary", path };
+}
+
 /**
  * Walks through flannel's guide for Alibaba Cloud as it is written, on two hosts, with packets;
  * then restarts the daemons, which no packet and no write call may show.
@@ -22,23 +53,23 @@ export async function walkThrough(
   options: { readonly signal: AbortSignal; readonly program?: DaemonProgram },
 ): Promise<void> {
   const { signal } = options;
-
+  await using ca = await TestCa.create({ signal });
+  const tls = await ca.issue("aliyun", {
+    subjectAltNames: SERVICE_NAMES.map((name) => `DNS:${name}`),
+  });
   await using lab = await openCloudLab({
-    ...options,
+    signal,
     hosts: 2,
     config: GUIDE_CONFIG,
-    cloud: { behaviour: { delays: { minMs: 300, maxMs: 900 } } },
+    cloud: { behaviour: { delays: { minMs: 300, maxMs: 900 }, requireTls: true }, tls },
   });
   const [first, second] = lab.hosts;
   const before = await foreignOf(lab);
   const guide = {
     signal,
+    program: await withServiceNames(options.program ?? daemonProgram(), lab.directory),
     defaultFlags: [`--etcd-endpoints=${lab.etcd.endpoints.join(",")}`],
-    // The service's own names lead nowhere in the lab.
-    env: {
-      FLANNELD_ALI_VPC_ENDPOINT: "http://100.100.0.10",
-      FLANNELD_ALI_ECS_ENDPOINT: "http://100.100.0.10",
-    },
+    env: { DENO_CERT: ca.caFile },
   };
   assert.deepEqual(guide.defaultFlags, ["--etcd-endpoints=http://10.0.0.5:2379"]);
   await startAll(lab, guide);
