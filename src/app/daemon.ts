@@ -10,36 +10,34 @@
  *
  * @module
  */
-import { type Host, podMtuBytes } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
-import { describeError } from "../errors.ts";
-import {
-  type Firewall,
-  type FirewallMode,
-  openFirewall,
-  planRuleSets,
-  type RuleSetSpec,
-} from "../firewall/mod.ts";
+import { type Firewall, openFirewall } from "../firewall/mod.ts";
 import { serveHealth } from "../health/server.ts";
-import { previousNetworks, previousSubnet, renderSubnetEnv } from "../host/subnet_env.ts";
-import { readSubnetFile, type SubnetFileSpec, SubnetFileTable } from "../host/subnet_file_table.ts";
-import type { Lease, LeaseSubnet } from "../lease/lease.ts";
+import { SubnetFileTable } from "../host/subnet_file_table.ts";
 import { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
-import type { Prefix } from "../net/mod.ts";
 import { Reconciler, type ReconcilerOptions } from "../reconcile/reconciler.ts";
 import { LeaseKeeper } from "../store/lease_keeper.ts";
-import { openRegistry } from "../store/open.ts";
-import { isTransient, type Registry } from "../store/registry.ts";
+import { type EtcdRegistry, openRegistry } from "../store/open.ts";
+import { isTransient } from "../store/registry.ts";
 import type { Notifier } from "../util/notify.ts";
-import { openBackendRuntime } from "./backend_runtime.ts";
-import { type ConfiguredNetwork, registryOptions, waitForNetworkConfig } from "./network.ts";
-import { openHostNetwork } from "./host_network.ts";
+import { Announcer } from "./announcer.ts";
+import { type BackendRuntime, openBackendRuntime } from "./backend_runtime.ts";
+import { followLeases } from "./follow_leases.ts";
+import { type FormerRun, readFormerRun } from "./former_run.ts";
+import { type HostNetwork, openHostNetwork } from "./host_network.ts";
+import { firewallMode, planSubnetFile, planTrafficRules } from "./local_plans.ts";
 import { releaseStartupMemory } from "./memory.ts";
+import {
+  type ConfiguredNetwork,
+  enabledFamilies,
+  followNetworkConfig,
+  waitForNetworkConfig,
+} from "./network.ts";
 import { patiently } from "./patience.ts";
 import { Planner } from "./planner.ts";
-import { Readiness } from "./readiness.ts";
-import { SkippedPeerNotices } from "./skipped_peers.ts";
+import { Condition, Readiness } from "./readiness.ts";
+import { SkippedNotices } from "./skipped_notices.ts";
 
 /** What the daemon is given. */
 export interface RunDaemonOptions {
@@ -57,8 +55,10 @@ const KERNEL_RESYNC_MS = 60_000;
 const FILE_RESYNC_MS = 5_000;
 /** When what the start-up needed is not needed any more. */
 const SETTLED_AFTER_MS = 5_000;
-/** How long peers may be out of date before the daemon counts as not ready. */
-const STALE_AFTER_MS = 60_000;
+/** How long a repair may take before the daemon counts as not ready. */
+const REPAIR_MS = 2_000;
+/** A Table that cannot be read for this long, or for three rounds, counts as not in order. */
+const UNSEEN_MS = 60_000;
 
 /**
  * Runs the daemon until `signal` aborts (then it rejects with the signal's reason), or until
@@ -71,6 +71,16 @@ export async function runDaemon(context: RunDaemonOptions): Promise<void> {
   await daemon.run();
 }
 
+/** What is open once the start is over. */
+interface Parts {
+  readonly registry: EtcdRegistry;
+  readonly configured: ConfiguredNetwork;
+  readonly hostNetwork: HostNetwork;
+  readonly runtime: BackendRuntime;
+  readonly keeper: LeaseKeeper;
+  readonly firewall: Firewall;
+}
+
 /** One run: the start in order, then the loops. */
 class DaemonRun implements AsyncDisposable {
   readonly #context: RunDaemonOptions;
@@ -80,16 +90,17 @@ class DaemonRun implements AsyncDisposable {
   readonly #readiness: Readiness;
   readonly #reconcilers: Reconciler[] = [];
   #status: () => Record<string, unknown> = () => ({});
-  #onPlaneChange = () => {};
-  #subnetFileWritten = false;
-  #announced = false;
-  #toldStatus: string | undefined;
-  #wasReady = false;
+  #onReadinessChange = () => {};
+  #onLeaseChange = () => {};
 
   constructor(context: RunDaemonOptions) {
     this.#context = context;
     this.#signal = AbortSignal.any([context.signal, this.#end.signal]);
-    this.#readiness = new Readiness(["start-up"], () => this.#tellReadiness());
+    const announcer = new Announcer({ ...context, onFirstReady: () => this.#settle() });
+    this.#readiness = new Readiness(["start-up"], (readiness) => {
+      announcer.tell(readiness);
+      this.#onReadinessChange();
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -98,96 +109,73 @@ class DaemonRun implements AsyncDisposable {
   }
 
   async run(): Promise<void> {
-    const { options, log } = this.#context;
-    const signal = this.#signal;
     this.#serveHealth();
-    log.info("Starting", { version: this.#context.version, deno: Deno.version.deno });
+    await this.#operate(await this.#start());
+  }
 
-    const registry = this.#resources.use(
-      await openRegistry(registryOptions(options, log)),
-    );
-    const onStatus = (text: string) => this.#readiness.set("start-up", text);
-    onStatus("Reading the network config");
-    const configured = await waitForNetworkConfig({
-      registry,
-      log,
-      signal,
-      onStatus,
-    });
+  /** Opens everything in order, waiting for whatever time can mend. */
+  async #start(): Promise<Parts> {
+    const { options, log, version } = this.#context;
+    const shared = { options, log, signal: this.#signal, onStatus: this.#onStatus };
+    log.info("Starting", { version, deno: Deno.version.deno });
+
+    const registry = await this.#openRegistry();
+    this.#onStatus("Reading the network config");
+    const configured = await waitForNetworkConfig({ ...shared, registry });
 
     // Its programs are looked at while the rest is waited for.
-    const openingFirewall = openFirewall({
-      mode: modeOf(configured),
-      networks: networksOf(configured).map(({ network }) => network),
-      masquerade: options.ipMasq,
-      forward: options.iptablesForwardRules,
-      randomFullyDisabled: options.ipMasqFullyRandomDisable,
-      log: log.child("firewall"),
-      signal,
-    });
+    const openingFirewall = this.#openFirewall(configured);
     openingFirewall.catch(() => {}); // met below
 
-    onStatus("Choosing the external interface");
-    const former = await this.#formerRun();
+    this.#onStatus("Choosing the external interface");
+    const { network } = configured;
+    const former = await readFormerRun(options.subnetFile, log);
     const hostNetwork = this.#resources.use(
-      await openHostNetwork({
-        options,
-        network: configured.network,
-        formerNetworks: former.networks,
-        log,
-        signal,
-        onStatus,
-      }),
+      await openHostNetwork({ ...shared, network, formerNetworks: former.networks }),
     );
 
+    this.#onStatus(`Preparing backend ${configured.backend.type}`);
+    const { environment } = this.#context;
     const runtime = this.#resources.use(
       await patiently(
         `prepare backend ${configured.backend.type}`,
         () =>
-          openBackendRuntime({
-            configured,
-            options,
-            environment: this.#context.environment,
-            hostNetwork,
-            registry,
-            former,
-            log,
-            signal,
-          }),
-        { log, signal, onStatus },
+          openBackendRuntime({ ...shared, configured, environment, hostNetwork, registry, former }),
+        shared,
       ),
     );
-    onStatus("Leasing a subnet");
-    let onLeaseChange = () => {};
-    const keeper = await patiently(
-      "lease a subnet",
-      () =>
-        LeaseKeeper.acquire({
-          registry,
-          network: configured.network,
-          attributes: runtime.announce(hostNetwork.host),
-          previous: former.subnet,
-          renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
-          onLeaseLoss: options.onLeaseLoss,
-          log: log.child("lease"),
-          onWaiting: onStatus,
-          onChange: () => onLeaseChange(),
-        }, { signal }),
-      { log, signal, onStatus, isFatal: (error) => !isTransient(error) },
-    );
 
+    this.#onStatus("Leasing a subnet");
+    const keeper = await this.#lease({ registry, configured, hostNetwork, runtime, former });
     const firewall = await openingFirewall;
+    return { registry, configured, hostNetwork, runtime, keeper, firewall };
+  }
 
+  /** Keeps everything as it should be. */
+  async #operate(parts: Parts): Promise<void> {
+    const { registry, configured, hostNetwork, runtime, keeper, firewall } = parts;
+    const { options } = this.#context;
+    const log = this.#context.log.child("peers");
     const leases = new LeaseMap({ network: configured.network });
-    const skippedPeerNotices = new SkippedPeerNotices(log.child("peers"));
+    const skippedLeases = new SkippedNotices(log, {
+      one: "Skipping an entry of the store",
+      more: "more entries of the store are skipped",
+      none: "No entry of the store is skipped any more",
+    });
+    const skippedPeers = new SkippedNotices(log, {
+      one: "Peer is left out",
+      more: "more peers are left out",
+      none: "No peer is left out any more",
+    });
     const planner = new Planner({
       runtime,
       leases,
       host: () => hostNetwork.host,
       own: () => keeper.lease,
       blackhole: options.ipBlackholeRoute,
-      onPlan: ({ skippedPeers }) => skippedPeerNotices.update(skippedPeers ?? []),
+      onPlan: (plan) => skippedPeers.update(plan.skippedPeers ?? []),
     });
+
     const kernel = this.#reconciler("kernel", {
       stages: hostNetwork.stages(
         () => planner.desired,
@@ -207,7 +195,7 @@ class DaemonRun implements AsyncDisposable {
     const rules = this.#reconciler("firewall", {
       stages: [{
         table: firewall.table,
-        desired: () => this.#ruleSets(configured, firewall, keeper.lease),
+        desired: () => planTrafficRules(options, configured, firewall, keeper.lease),
       }],
       resyncMs: options.iptablesResyncSeconds * 1_000,
     });
@@ -219,14 +207,21 @@ class DaemonRun implements AsyncDisposable {
         if (await runtime.cloud!.follow(keeper.lease, planner.peers, { signal })) replan();
       },
     });
+    let subnetFileDue = false;
     const file = this.#reconciler("subnet file", {
       stages: [{
         table: new SubnetFileTable(options.subnetFile),
-        desired: () => this.#subnetFile(configured, hostNetwork.host, keeper.lease),
+        desired: () => {
+          // Not before all that it promises is there; afterwards it follows changes.
+          subnetFileDue ||= ["lease", "kernel", "firewall", "cloud"]
+            .every((name) => this.#readiness.holds(name));
+          if (!subnetFileDue) return undefined;
+          return [planSubnetFile(options, configured, hostNetwork.host, keeper.lease)];
+        },
       }],
       resyncMs: FILE_RESYNC_MS,
     });
-    this.#onPlaneChange = () => file.request();
+    this.#onReadinessChange = () => file.request();
 
     let subnetKey = keeper.lease.key;
     let cloudWanted = "";
@@ -240,52 +235,115 @@ class DaemonRun implements AsyncDisposable {
       if (wanted !== cloudWanted) cloud.desiredChanged();
       cloudWanted = wanted;
     };
-    const onLeaseState = () => {
+    this.#onLeaseChange = () => {
       const { state, lease } = keeper;
       this.#readiness.set("lease", state.held ? undefined : state.reason);
       if (lease.key === subnetKey) return;
       // Another subnet: nothing that held for the old one counts.
       subnetKey = lease.key;
       for (const { name } of this.#reconcilers) this.#readiness.set(name, "not set up yet");
-      this.#subnetFileWritten = false;
+      subnetFileDue = false;
       rules.desiredChanged();
       file.desiredChanged();
       replan();
     };
-    onLeaseChange = onLeaseState;
     hostNetwork.onChange = () => {
       keeper.publish(runtime.announce(hostNetwork.host));
       file.desiredChanged();
       replan();
     };
     this.#status = () => ({
-      network: networksOf(configured).map(({ network }) => network.toString()),
+      network: enabledFamilies(configured).map(({ network }) => network.toString()),
       backend: configured.backend.type,
       interface: hostNetwork.describe(),
       lease: { ...keeper.lease, state: keeper.state },
       peers: leases.complete ? planner.peers.length : undefined,
-      skippedLeases: Object.fromEntries([...leases.skipped()].slice(0, 100)),
+      skippedLeases: skippedLeases.list().reasons,
       firewall: firewall.describe(),
       ...(runtime.cloud ? { cloud: runtime.cloud.status() } : {}),
       ...(runtime.plane ? { dataPlane: runtime.plane.status() } : {}),
       ...(leases.complete
-        ? {
-          skippedPeers: skippedPeerNotices.list(),
-          ...runtime.underlay?.status(planner.peers),
-        }
+        ? { skippedPeers: skippedPeers.list(), ...runtime.underlay?.status(planner.peers) }
         : {}),
     });
-    onLeaseState();
+    this.#onLeaseChange();
     replan();
     this.#readiness.set("start-up", undefined);
 
     await this.#runLoops([
-      (signal) => this.#followLeases({ registry, leases, keeper, replan, signal }),
-      (signal) => this.#followConfig(registry, configured, signal),
+      (signal) =>
+        followLeases({
+          registry,
+          leases,
+          skipped: skippedLeases,
+          condition: this.#condition("store"),
+          log,
+          onUpdate: (update) => keeper.observe(update),
+          onChange: replan,
+          signal,
+        }),
+      (signal) => followNetworkConfig(registry, configured, { log: this.#context.log, signal }),
       (signal) => keeper.run({ signal }),
       (signal) => hostNetwork.watch({ signal, onDrift: (kinds) => kernel.request(kinds) }),
       ...this.#reconcilers.map((each) => (signal: AbortSignal) => each.run({ signal })),
     ]);
+  }
+
+  readonly #onStatus = (text: string): void => this.#readiness.set("start-up", text);
+
+  async #openRegistry(): Promise<EtcdRegistry> {
+    const { options, log } = this.#context;
+    return this.#resources.use(
+      await openRegistry({
+        endpoints: options.etcdEndpoints.map((url) => url.origin),
+        prefix: options.etcdPrefix,
+        api: options.etcdApi,
+        ...(options.etcdCafile ? { caFile: options.etcdCafile } : {}),
+        ...(options.etcdCertfile ? { certFile: options.etcdCertfile } : {}),
+        ...(options.etcdKeyfile ? { keyFile: options.etcdKeyfile } : {}),
+        ...(options.etcdUsername ? { username: options.etcdUsername } : {}),
+        ...(options.etcdPassword ? { password: options.etcdPassword } : {}),
+        log: log.child("etcd"),
+      }),
+    );
+  }
+
+  #openFirewall(configured: ConfiguredNetwork): Promise<Firewall> {
+    const { options, log } = this.#context;
+    return openFirewall({
+      mode: firewallMode(configured),
+      networks: enabledFamilies(configured).map(({ network }) => network),
+      masquerade: options.ipMasq,
+      forward: options.iptablesForwardRules,
+      randomFullyDisabled: options.ipMasqFullyRandomDisable,
+      log: log.child("firewall"),
+      signal: this.#signal,
+    });
+  }
+
+  #lease(
+    { registry, configured, hostNetwork, runtime, former }:
+      & Pick<Parts, "registry" | "configured" | "hostNetwork" | "runtime">
+      & { readonly former: FormerRun },
+  ): Promise<LeaseKeeper> {
+    const { options, log } = this.#context;
+    const signal = this.#signal;
+    return patiently(
+      "lease a subnet",
+      () =>
+        LeaseKeeper.acquire({
+          registry,
+          network: configured.network,
+          attributes: runtime.announce(hostNetwork.host),
+          previous: former.subnet,
+          renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
+          onLeaseLoss: options.onLeaseLoss,
+          log: log.child("lease"),
+          onWaiting: this.#onStatus,
+          onChange: () => this.#onLeaseChange(),
+        }, { signal }),
+      { log, signal, onStatus: this.#onStatus, isFatal: (error) => !isTransient(error) },
+    );
   }
 
   /** Runs every loop until one ends, which only happens on abort or for a fault. */
@@ -299,159 +357,31 @@ class DaemonRun implements AsyncDisposable {
     }
   }
 
+  /** A reconciler on whose success readiness depends. */
   #reconciler(
     name: string,
     options: Pick<ReconcilerOptions, "stages" | "resyncMs" | "prepare">,
   ): Reconciler {
-    this.#readiness.set(name, "not set up yet");
+    const condition = this.#condition(name);
+    condition.unmet("not set up yet");
     const reconciler = new Reconciler({
       ...options,
       name,
       log: this.#context.log.child(name),
-      onReport: ({ inSync, problems }) =>
-        this.#readiness.set(name, inSync ? undefined : problems[0] ?? "not set up yet"),
+      onPending: (reason) => condition.doubtful(reason, REPAIR_MS),
+      onReport({ inSync, unseen, problems: [problem] }) {
+        if (inSync) condition.met();
+        else if (problem === undefined) return; // what is desired has changed: another round follows
+        else if (unseen) condition.doubtful(problem, Math.max(UNSEEN_MS, 3 * options.resyncMs));
+        else condition.unmet(problem);
+      },
     });
     this.#reconcilers.push(reconciler);
     return reconciler;
   }
 
-  /** Folds what the store says into `leases`, and says when peers are out of date for long. */
-  async #followLeases({ registry, leases, keeper, replan, signal }: {
-    readonly registry: Registry;
-    readonly leases: LeaseMap;
-    readonly keeper: LeaseKeeper;
-    readonly replan: () => void;
-    readonly signal: AbortSignal;
-  }): Promise<void> {
-    const log = this.#context.log.child("peers");
-    let outage: { since: number; timer: ReturnType<typeof setTimeout> } | undefined;
-    let named = new Set<string>();
-    using _timer = { [Symbol.dispose]: () => clearTimeout(outage?.timer) };
-    for await (const update of registry.watch({ signal })) {
-      keeper.observe(update);
-      if (update.type === "disconnected") {
-        if (outage) continue;
-        const reason = describeError(update.error);
-        log.warn(`Peers are not followed at present: ${reason}`);
-        const timer = setTimeout(
-          () => this.#readiness.set("store", `peers may be out of date: ${reason}`),
-          STALE_AFTER_MS,
-        );
-        outage = { since: Date.now(), timer };
-        continue;
-      }
-      if (outage) {
-        clearTimeout(outage.timer);
-        const seconds = Math.round((Date.now() - outage.since) / 1_000);
-        log.info(`Peers are followed again after ${seconds} s`);
-        outage = undefined;
-        this.#readiness.set("store", undefined);
-      }
-      const first = !leases.complete;
-      let changed = first;
-      if (update.type === "snapshot") changed = leases.replace(update.entries) || changed;
-      else {
-        for (const event of update.events) {
-          const differs = event.type === "put" ? leases.put(event.entry) : leases.delete(event.key);
-          changed ||= differs;
-        }
-      }
-      if (leases.skippedCount > 0 || named.size > 0) {
-        const skipped = leases.skipped();
-        const fresh = [...skipped].filter(([key]) => !named.has(key));
-        for (const [key, reason] of fresh.slice(0, 10)) {
-          log.warn(`Skipping an entry of the store: ${reason}`, { key });
-        }
-        if (fresh.length > 10) log.warn(`and ${fresh.length - 10} more entries are skipped`);
-        named = new Set(skipped.keys());
-      }
-      if (changed) {
-        if (first) log.info("Leases of the network are known", { leases: leases.size });
-        else log.debug("Leases changed", { leases: leases.size });
-        replan();
-      }
-    }
-  }
-
-  /** The config is read at start only; a change of it is said, and awaits the operator. */
-  async #followConfig(
-    registry: Registry,
-    configured: ConfiguredNetwork,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const log = this.#context.log;
-    let known: string | undefined = configured.text;
-    for await (const text of registry.watchConfig({ signal })) {
-      if (text === known) continue;
-      known = text;
-      if (text === undefined) {
-        log.warn("The network config was removed from the store; going on with the present one");
-      } else if (text === configured.text) {
-        log.info("The network config is the one in use again");
-      } else {
-        log.warn("The network config was changed; restart flanneld to apply it");
-      }
-    }
-  }
-
-  #ruleSets(
-    configured: ConfiguredNetwork,
-    firewall: Firewall,
-    own: Lease,
-  ): readonly RuleSetSpec[] {
-    const { options } = this.#context;
-    return planRuleSets({
-      mode: modeOf(configured),
-      families: networksOf(configured).flatMap(({ name, network }) => {
-        const subnet = own.subnet[name];
-        return subnet ? [{ network, subnet }] : [];
-      }),
-      masquerade: options.ipMasq,
-      forward: options.iptablesForwardRules,
-      noMasqueradeCidrs: options.noMasqCidr,
-      randomFully: firewall.randomFully,
-    });
-  }
-
-  /** subnet.env, once all that it promises is there; afterwards it follows changes. */
-  #subnetFile(
-    configured: ConfiguredNetwork,
-    host: Host,
-    own: Lease,
-  ): readonly SubnetFileSpec[] | undefined {
-    const { options } = this.#context;
-    const works = ["lease", "kernel", "firewall", "cloud"].every((name) =>
-      this.#readiness.holds(name)
-    );
-    if (!works && !this.#subnetFileWritten) return undefined;
-    this.#subnetFileWritten = true;
-    const families = Object.fromEntries(
-      networksOf(configured).flatMap(({ name, network }) => {
-        const subnet = own.subnet[name];
-        return subnet ? [[name, { network, subnet }]] : [];
-      }),
-    );
-    const { backend, backendConfig, network } = configured;
-    return [{
-      path: options.subnetFile,
-      text: renderSubnetEnv({
-        ...families,
-        mtuBytes: podMtuBytes(backend, backendConfig, network, host),
-        masquerade: options.ipMasq,
-      }),
-    }];
-  }
-
-  /** What subnet.env tells of the last run. */
-  async #formerRun(): Promise<{ subnet: LeaseSubnet | undefined; networks: readonly Prefix[] }> {
-    const { options, log } = this.#context;
-    try {
-      const text = await readSubnetFile(options.subnetFile) ?? "";
-      return { subnet: previousSubnet(text), networks: previousNetworks(text) };
-    } catch (error) {
-      log.warn(`The subnet of the last run is unknown: ${describeError(error)}`);
-      return { subnet: undefined, networks: [] };
-    }
+  #condition(name: string): Condition {
+    return this.#resources.use(new Condition(this.#readiness, name));
   }
 
   #serveHealth(): void {
@@ -477,40 +407,9 @@ class DaemonRun implements AsyncDisposable {
     this.#resources.defer(() => server.finished);
   }
 
-  #tellReadiness(): void {
-    const { notifier, log } = this.#context;
-    const { ready, reasons } = this.#readiness;
-    this.#onPlaneChange();
-    if (!ready) {
-      this.#tellStatus(reasons[0]!);
-      if (this.#wasReady) log.warn(`Not ready: ${reasons.join("; ")}`);
-    } else {
-      if (!this.#wasReady) log.info("Ready: the subnet is usable");
-      if (!this.#announced) {
-        notifier.ready();
-        const timer = setTimeout(releaseStartupMemory, SETTLED_AFTER_MS);
-        this.#resources.defer(() => clearTimeout(timer));
-      }
-      this.#announced = true;
-      this.#tellStatus("Ready");
-    }
-    this.#wasReady = ready;
+  /** Gives back what only the start needed, when it is over for good. */
+  #settle(): void {
+    const timer = setTimeout(releaseStartupMemory, SETTLED_AFTER_MS);
+    this.#resources.defer(() => clearTimeout(timer));
   }
-
-  #tellStatus(text: string): void {
-    if (text !== this.#toldStatus) this.#context.notifier.status(text);
-    this.#toldStatus = text;
-  }
-}
-
-function modeOf({ network }: ConfiguredNetwork): FirewallMode {
-  return network.enableNFTables ? "nftables" : "iptables";
-}
-
-/** The enabled families of the config. */
-function networksOf({ network }: ConfiguredNetwork) {
-  return (["ipv4", "ipv6"] as const).flatMap((name) => {
-    const family = network[name];
-    return family ? [{ name, network: family.network }] : [];
-  });
 }

@@ -109,3 +109,31 @@ function requireFamilies(backend: AnyBackend, network: NetworkConfig): void {
     );
   }
 }
+
+/** The enabled families of the config. */
+export function enabledFamilies({ network }: Pick<ConfiguredNetwork, "network">) {
+  return (["ipv4", "ipv6"] as const).flatMap((name) => {
+    const family = network[name];
+    return family ? [{ name, network: family.network }] : [];
+  });
+}
+
+/** The config is read at start only; a change of it is said, and awaits the operator. */
+export async function followNetworkConfig(
+  registry: Pick<EtcdRegistry, "watchConfig">,
+  configured: ConfiguredNetwork,
+  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+): Promise<void> {
+  let known: string | undefined = configured.text;
+  for await (const text of registry.watchConfig({ signal })) {
+    if (text === known) continue;
+    known = text;
+    if (text === undefined) {
+      log.warn("The network config was removed from the store; going on with the present one");
+    } else if (text === configured.text) {
+      log.info("The network config is the one in use again");
+    } else {
+      log.warn("The network config was changed; restart flanneld to apply it");
+    }
+  }
+}

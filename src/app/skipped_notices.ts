@@ -34,6 +34,11 @@ export class SkippedNotices {
     this.#words = words;
   }
 
+  /** How many are left out. */
+  get count(): number {
+    return this.#reasons.size;
+  }
+
   /** Takes what is left out now; several reasons of one key are told together. */
   update(skipped: readonly Skipped[]): void {
     if (skipped.length === 0 && this.#reasons.size === 0) return;

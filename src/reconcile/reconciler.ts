@@ -39,6 +39,11 @@ export interface RoundReport {
   readonly changed: number;
   /** One sentence per failure and conflict, naming the object; of very many, the first ones. */
   readonly problems: readonly string[];
+  /**
+   * Whether the problems are all of reading: what is wrong could not be seen, and what was right
+   * before may still be.
+   */
+  readonly unseen: boolean;
 }
 
 /** Options of {@linkcode Reconciler}. */
@@ -62,6 +67,8 @@ export interface ReconcilerOptions {
    */
   readonly prepare?: (options: { signal: AbortSignal }) => Promise<boolean | void>;
   readonly log: Logger;
+  /** Called before something missing or wrong is written, which may take a while. */
+  readonly onPending?: (reason: string) => void;
   readonly onReport?: (report: RoundReport) => void;
 }
 
@@ -77,7 +84,7 @@ export class Reconciler {
   /** Kinds to look at in the next round; all of them, if nobody named one. */
   readonly #requested = new Set<string>();
   #requestedAll = false;
-  #report: RoundReport = { inSync: false, changed: 0, problems: [] };
+  #report: RoundReport = { inSync: false, changed: 0, problems: [], unseen: false };
   /** Problems of late, without ids and times, and when each was met last. */
   readonly #known = new Map<string, number>();
   /** A problem was logged and its end was not. */
@@ -152,6 +159,7 @@ export class Reconciler {
   ): Promise<RoundReport> {
     this.#outdated = false;
     const problems: string[] = [];
+    let unread = 0;
     let changed = 0;
     let known = true;
     const removals: { stage: AnyStage; changes: readonly Change<unknown>[] }[] = [];
@@ -173,6 +181,7 @@ export class Reconciler {
     } catch (error) {
       signal.throwIfAborted();
       problems.push(describeError(error));
+      unread++;
       stages = [];
     }
     for (const stage of stages) {
@@ -184,7 +193,14 @@ export class Reconciler {
           continue;
         }
         const { kind } = stage.table;
-        const difference = diff(kind, desired, await stage.table.list({ signal }));
+        let actual: readonly unknown[];
+        try {
+          actual = await stage.table.list({ signal });
+        } catch (error) {
+          unread++;
+          throw error;
+        }
+        const difference = diff(kind, desired, actual);
         for (const conflict of difference.conflicts) {
           problems.push(
             `Cannot set ${kind.name} ${kind.format(conflict.desired)}: ` +
@@ -193,6 +209,8 @@ export class Reconciler {
           );
         }
         removals.unshift({ stage, changes: difference.removals });
+        const [missing] = difference.writes;
+        if (missing) this.#options.onPending?.(`Not in place yet: ${formatChange(kind, missing)}`);
         await attempt(stage, difference.writes);
         if (stage.carriesLater && difference.writes.length > 0) due = undefined;
       } catch (error) {
@@ -210,7 +228,8 @@ export class Reconciler {
     }
     this.#logProblems(problems);
     const inSync = known && problems.length === 0 && !this.#outdated;
-    this.#report = { inSync, changed, problems: shorten(problems) };
+    const unseen = unread > 0 && unread === problems.length;
+    this.#report = { inSync, changed, problems: shorten(problems), unseen };
     this.#options.onReport?.(this.#report);
     return this.#report;
   }

@@ -119,9 +119,10 @@ Deno.test("Reconciler creates in order, removes in reverse, and is silent when a
   const { it, log } = reconciler([links, routes], [[ours("link")], [ours("route")]]);
   const report = await it.round({ signal });
   assert.deepEqual(operations, ["add link", "add route", "remove stale", "remove old"]);
-  assert.deepEqual(report, { inSync: true, changed: 4, problems: [] });
+  assert.deepEqual(report, { inSync: true, changed: 4, problems: [], unseen: false });
   const lines = log.lines.length;
-  assert.deepEqual(await it.round({ signal }), { inSync: true, changed: 0, problems: [] });
+  const again = await it.round({ signal });
+  assert.deepEqual(again, { inSync: true, changed: 0, problems: [], unseen: false });
   assert.equal(operations.length, 4);
   assert.equal(log.lines.length, lines);
 });
@@ -169,6 +170,37 @@ Deno.test("Reconciler takes problems that differ in a request's id alone for one
   assert.equal(other.log.lines.length, 5);
 });
 
+Deno.test("Reconciler says what is missing before it is written, and tells the wrong from the unseen", async () => {
+  const events: string[] = [];
+  const table = new MemoryTable([ours("stale")]);
+  table.broken.add("b");
+  const { apply } = table;
+  table.apply = (changes) => {
+    events.push("apply");
+    return apply.call(table, changes);
+  };
+  const it = new Reconciler({
+    name: "things",
+    stages: [{ table, desired: () => [ours("a"), ours("b")] }],
+    resyncMs: 50,
+    log: recorder(),
+    onPending: (reason) => events.push(reason),
+    onReport: ({ problems, unseen }) => events.push(`${problems.length} ${unseen}`),
+  });
+  await it.round({ signal });
+  assert.deepEqual(events, ["Not in place yet: add thing a=1", "apply", "apply", "1 false"]);
+  events.length = 0;
+  table.broken.clear();
+  await it.round({ signal });
+  events.length = 0;
+  table.things.set("late", ours("late"));
+  await it.round({ signal });
+  assert.deepEqual(events, ["apply", "0 false"], "what is to go keeps nothing from working");
+  table.listError = new Error("no answer");
+  await it.round({ signal });
+  assert.equal(events.at(-1), "1 true");
+});
+
 Deno.test("Reconciler changes nothing while the desired state is unknown or the list fails", async () => {
   const [a, b] = [new MemoryTable([ours("x")]), new MemoryTable([ours("y")])];
   b.listError = new Error("dump was interrupted");
@@ -176,6 +208,7 @@ Deno.test("Reconciler changes nothing while the desired state is unknown or the 
   const report = await it.round({ signal });
   assert.equal(report.inSync, false);
   assert.deepEqual(report.problems, ["dump was interrupted"]);
+  assert.equal(report.unseen, true);
   assert.equal(a.things.size + b.things.size, 2);
 });
 

@@ -1,0 +1,66 @@
+import { describeError } from "../errors.ts";
+import type { LeaseMap } from "../lease/lease_map.ts";
+import type { Logger } from "../log.ts";
+import type { Registry, WatchUpdate } from "../store/registry.ts";
+import { StateReporter } from "../util/state_reporter.ts";
+import type { Condition } from "./readiness.ts";
+import type { SkippedNotices } from "./skipped_notices.ts";
+
+/** How long peers may be out of date before the daemon counts as not ready. */
+const STALE_AFTER_MS = 60_000;
+
+/** Options of {@linkcode followLeases}. */
+export interface FollowLeasesOptions {
+  readonly registry: Pick<Registry, "watch">;
+  /** What the store says is folded into this. */
+  readonly leases: LeaseMap;
+  /** Told of entries that are no leases. */
+  readonly skipped: SkippedNotices;
+  /** In doubt while the store is not followed. */
+  readonly condition: Condition;
+  readonly log: Logger;
+  /** Called with everything the watch yields, before it is folded in. */
+  readonly onUpdate: (update: WatchUpdate) => void;
+  /** Called after leases have changed, and after the first snapshot. */
+  readonly onChange: () => void;
+  readonly signal: AbortSignal;
+}
+
+/** Follows the leases in the store, until `signal` aborts. */
+export async function followLeases(options: FollowLeasesOptions): Promise<void> {
+  const { registry, leases, skipped, condition, log, onUpdate, onChange, signal } = options;
+  const following = new StateReporter(log, {
+    failed: "Peers are not followed at present",
+    recovered: "Peers are followed again",
+  });
+  for await (const update of registry.watch({ signal })) {
+    onUpdate(update);
+    if (update.type === "disconnected") {
+      following.failing(update.error);
+      const reason = describeError(update.error);
+      condition.doubtful(`peers may be out of date: ${reason}`, STALE_AFTER_MS);
+      continue;
+    }
+    following.working();
+    condition.met();
+    const first = !leases.complete;
+    const changed = fold(update, leases);
+    if (leases.skippedCount > 0 || skipped.count > 0) {
+      skipped.update([...leases.skipped()].map(([key, reason]) => ({ key, reason })));
+    }
+    if (first) log.info("Leases of the network are known", { leases: leases.size });
+    else if (changed) log.debug("Leases changed", { leases: leases.size });
+    if (first || changed) onChange();
+  }
+}
+
+/** Answers whether any lease changed. */
+function fold(update: Exclude<WatchUpdate, { type: "disconnected" }>, leases: LeaseMap): boolean {
+  if (update.type === "snapshot") return leases.replace(update.entries);
+  let changed = false;
+  for (const event of update.events) {
+    const differs = event.type === "put" ? leases.put(event.entry) : leases.delete(event.key);
+    changed ||= differs;
+  }
+  return changed;
+}
