@@ -259,7 +259,7 @@ function planRoute(change: Change<RouteSpec>, links: LinkIndex): readonly Step[]
   }
   const value = toKernel(change.op, change.desired, links);
   const actual = change.op === "replace" ? kernelRoute(change.actual) : undefined;
-  if (actual && !actual.alone && value.destination.family === 6) {
+  if (actual && value.destination.family === 6 && (!actual.alone || isInOwnWay(value, actual))) {
     // Among several IPv6 routes, NLM_F_REPLACE takes the first that may be part of a multipath
     // route (ip6_fib.c, fib6_add_rt2node): maybe not ours. A short gap is the lesser evil.
     return [
@@ -268,6 +268,16 @@ function planRoute(change: Change<RouteSpec>, links: LinkIndex): readonly Step[]
     ];
   }
   return [{ request: { verb: change.op, noun: "route", value } }];
+}
+
+/**
+ * Whether the kernel refuses `value` because of the very route that it is to replace: an on-link
+ * IPv6 gateway must not be behind another link (route.c, ip6_route_check_nh_onlink), and a peer's
+ * is in the peer's own subnet.
+ */
+function isInOwnWay(value: Route, { kernel }: ActualRoute): boolean {
+  return value.onlink && value.gateway !== undefined && kernel.type === "unicast" &&
+    kernel.linkIndex !== value.linkIndex && kernel.destination.contains(value.gateway);
 }
 
 function toKernel(verb: string, spec: RouteSpec, links: LinkIndex): Route {

@@ -187,6 +187,10 @@ export class Host {
     if (added.length === 0) return this.#pods;
     const labels = added.map((number) => `${this.label}-pod${number}`);
     const namespaces = await this.#set.add(labels, options);
+    // Before there are links, which take it over when they are made.
+    if (hasIpv6()) {
+      await Promise.all(namespaces.map((namespace) => namespace.sysctl(NO_DAD, options)));
+    }
     const pods = namespaces.map((namespace, index): Pod => {
       const addresses = subnets.map(({ prefix }) =>
         prefix.address.add(1n + BigInt(added[index]!)).toString()
@@ -202,7 +206,6 @@ export class Host {
       options,
     );
     await Promise.all(pods.map(async ({ namespace, addresses }) => {
-      if (hasIpv6()) await namespace.sysctl(NO_DAD, options);
       await namespace.ip([
         "link set lo up",
         ...addresses.map((address, family) =>
