@@ -6,6 +6,7 @@ import { describeError, OperatorError, UsageError } from "../errors.ts";
 import { createLogger, type Logger } from "../log.ts";
 import { redact } from "../secret.ts";
 import { openNotifier } from "../util/notify.ts";
+import { RecentTexts } from "../util/recent_texts.ts";
 import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
 
@@ -92,10 +93,14 @@ export async function runCommand(args: readonly string[]): Promise<number> {
  * from ending the daemon. What matters to us fails in our own loops as well, which end the process.
  */
 function surviveStrayErrors(log: Logger): Disposable {
+  const recent = new RecentTexts();
   const onError = (event: ErrorEvent | PromiseRejectionEvent) => {
     event.preventDefault();
     const error = event instanceof ErrorEvent ? event.error : event.reason;
-    log.warn(`An error outside of any operation was passed over: ${describeError(error)}`);
+    const reason = describeError(error);
+    const level = recent.isNews(reason) ? "warn" : "debug";
+    log[level](`An error outside of any operation was passed over: ${reason}`);
+    if (error instanceof Error) log.debug("It came from here", { stack: error.stack });
   };
   globalThis.addEventListener("error", onError);
   globalThis.addEventListener("unhandledrejection", onError);

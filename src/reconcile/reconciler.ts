@@ -1,6 +1,6 @@
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { steadyText } from "../util/steady_text.ts";
+import { RecentTexts } from "../util/recent_texts.ts";
 import { Backoff, delay } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
 import { diff, formatChange } from "./diff.ts";
@@ -12,8 +12,6 @@ const LOGGED_CHANGES = 20;
 const LOGGED_PROBLEMS = 5;
 /** Problems kept for the status. */
 const REPORTED_PROBLEMS = 100;
-/** A problem that was away for this long is logged again when it comes back. */
-const NEWS_AFTER_MS = 10 * 60_000;
 
 /** The longest pause between rounds that follow each other. */
 const MAX_SETTLE_MS = 1_000;
@@ -85,8 +83,7 @@ export class Reconciler {
   readonly #requested = new Set<string>();
   #requestedAll = false;
   #report: RoundReport = { inSync: false, changed: 0, problems: [], unseen: false };
-  /** Problems of late, without ids and times, and when each was met last. */
-  readonly #known = new Map<string, number>();
+  readonly #recentProblems = new RecentTexts();
   /** A problem was logged and its end was not. */
   #troubled = false;
   /** The desired state changed after the present round began. */
@@ -252,17 +249,9 @@ export class Reconciler {
    */
   #logProblems(problems: readonly string[]): void {
     const { log, name } = this.#options;
-    const now = performance.now();
-    const news = new Map(
-      problems.map((problem) => [steadyText(problem), problem] as const)
-        .filter(([steady]) => !this.#known.has(steady)),
-    );
-    for (const problem of [...news.values()].slice(0, LOGGED_PROBLEMS)) log.warn(problem);
-    for (const problem of problems) this.#known.set(steadyText(problem), now);
-    for (const [steady, at] of this.#known) {
-      if (now - at > NEWS_AFTER_MS) this.#known.delete(steady);
-    }
-    if (news.size > 0) this.#troubled = true;
+    const news = problems.filter((problem) => this.#recentProblems.isNews(problem));
+    for (const problem of news.slice(0, LOGGED_PROBLEMS)) log.warn(problem);
+    if (news.length > 0) this.#troubled = true;
     if (problems.length > 0 || !this.#troubled) return;
     this.#troubled = false;
     log.info(`All of ${name} is in order again`);
