@@ -7,7 +7,7 @@ import {
   type ExternalInterface,
   type InterfaceCriteria,
   readInterfaceFacts,
-  selectExternalInterface,
+  refreshExternalInterface,
   waitForExternalInterface,
 } from "../kernel/external_interface.ts";
 import type { Link, Netlink, NetlinkEvent } from "../kernel/netlink.ts";
@@ -214,14 +214,10 @@ export class HostNetwork implements AsyncDisposable {
    */
   async #lookAgain(signal: AbortSignal): Promise<void> {
     const facts = await readInterfaceFacts(this.#netlink, this.#criteria, { signal });
-    const { link } = this.#found;
-    const { found } = selectExternalInterface(
-      { ...withoutWishes(this.#criteria), interfaces: [link] },
-      facts,
-    );
+    const found = refreshExternalInterface(this.#found, this.#criteria, facts);
     if (!found || JSON.stringify(factsOf(found)) === JSON.stringify(factsOf(this.#found))) return;
-    this.#options.log.info(`External interface ${link} has changed`, factsOf(found));
-    this.#found = { ...found, reason: this.#found.reason };
+    this.#options.log.info(`External interface ${found.link} has changed`, factsOf(found));
+    this.#found = found;
     this.onChange();
   }
 
@@ -243,9 +239,4 @@ function criteriaOf(options: Options, network: NetworkConfig): InterfaceCriteria
     ...(options.publicIp ? { publicIp: options.publicIp } : {}),
     ...(options.publicIpv6 ? { publicIpv6: options.publicIpv6 } : {}),
   };
-}
-
-/** The criteria without those by which an interface is searched for. */
-function withoutWishes({ canReach: _, ...criteria }: InterfaceCriteria): InterfaceCriteria {
-  return { ...criteria, patterns: [] };
 }

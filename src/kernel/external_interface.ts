@@ -6,7 +6,7 @@
  * @module
  */
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
-import { ConfigError, OperatorError } from "../errors.ts";
+import { OperatorError } from "../errors.ts";
 import { Address, type Family } from "../net/mod.ts";
 import { deadline } from "../util/time.ts";
 import { type Link, type LinkAddress, type Netlink, type Route, TABLE_MAIN } from "./netlink.ts";
@@ -17,7 +17,7 @@ export interface InterfaceCriteria {
   readonly families: readonly Family[];
   /** `--iface`: names or addresses, in order. */
   readonly interfaces: readonly string[];
-  /** `--iface-regex`, in order, after `interfaces`; see {@linkcode compileInterfacePattern}. */
+  /** `--iface-regex`, in order, after `interfaces`; not anchored. */
   readonly patterns: readonly RegExp[];
   /** `--iface-can-reach`, after `patterns`. */
   readonly canReach?: Address;
@@ -59,22 +59,6 @@ export type InterfaceChoice =
   | { readonly found?: undefined; readonly explain: readonly string[] };
 
 /**
- * The regular expression of an `--iface-regex`: JavaScript's syntax, of which Go's RE2 is nearly a
- * part; not anchored. Go's leading `(?i)` and `(?s)` are understood.
- *
- * @throws {ConfigError} If it is not one.
- */
-export function compileInterfacePattern(text: string): RegExp {
-  const [, flags = "", source = ""] = /^(?:\(\?([is]+)\))?(.*)$/s.exec(text) ?? [];
-  try {
-    return new RegExp(source, [...new Set(flags)].join(""));
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new ConfigError(`--iface-regex "${text}"`, [reason], { cause });
-  }
-}
-
-/**
  * Chooses the external interface: by each `--iface` in order, then each `--iface-regex` (addresses
  * first, then names), then `--iface-can-reach`. If none of these is given: the owner of the public
  * IPv4 or else IPv6 address, or else the link of the best default route.
@@ -99,6 +83,26 @@ export function selectExternalInterface(
     return { found: result, explain };
   }
   return { explain };
+}
+
+/**
+ * The interface `found`, as it is now: the addresses of before as long as they are fit, else the
+ * best others of the link. `undefined` if it has none, or has lost one that was named (`--iface`
+ * with an address), which nothing else stands in for.
+ */
+export function refreshExternalInterface(
+  found: ExternalInterface,
+  criteria: InterfaceCriteria,
+  facts: InterfaceFacts,
+): ExternalInterface | undefined {
+  const link = facts.links.find(({ name }) => name === found.link);
+  if (!link) return undefined;
+  const preferred = [found.address, found.addressV6].filter((address) => address !== undefined);
+  const required = preferred.filter((address) =>
+    criteria.interfaces.some((text) => Address.tryParse(text)?.equals(address))
+  );
+  const result = qualify({ link, required, preferred, reason: found.reason }, criteria, facts);
+  return typeof result === "string" ? undefined : result;
 }
 
 /** A link worth looking at, and which of its addresses it was found by. */

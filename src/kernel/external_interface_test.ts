@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { FakeKernel } from "../../tests/fakes/fake_netlink.ts";
-import { ConfigError, OperatorError } from "../errors.ts";
+import { parseGoRegex } from "../cli/go_syntax.ts";
+import { OperatorError } from "../errors.ts";
 import { Address, InterfaceAddress } from "../net/mod.ts";
 import {
-  compileInterfacePattern,
   type InterfaceChoice,
   type InterfaceCriteria,
   type InterfaceFacts,
+  refreshExternalInterface,
   selectExternalInterface,
   waitForExternalInterface,
 } from "./external_interface.ts";
@@ -222,7 +223,7 @@ Deno.test("a literal IPv4 --iface in dual stack may not contradict --public-ipv6
 Deno.test("--iface-regex looks at addresses in link order, then at names", () => {
   const kernel = createHost();
   const by = (criteria: InterfaceCriteria, ...texts: string[]) =>
-    outcome(select(kernel, { ...criteria, patterns: texts.map(compileInterfacePattern) }));
+    outcome(select(kernel, { ...criteria, patterns: texts.map(parseGoRegex) }));
   assert.equal(by(IPV4, "^198\\.51\\."), "eth1 198.51.100.10");
   assert.equal(by(IPV4, "\\.10$"), "eth0 192.0.2.10");
   assert.equal(by(IPV4, "eth1"), "eth1 198.51.100.10");
@@ -231,18 +232,10 @@ Deno.test("--iface-regex looks at addresses in link order, then at names", () =>
   assert.equal(by(DUAL, "^(198|2001:db8:1:)"), "eth1 198.51.100.10 2001:db8:1::10");
   assert.equal(
     by(DUAL, "^198"),
-    "none: /^198/ (--iface-regex): no usable address and no name matches",
+    "none: /^198/u (--iface-regex): no usable address and no name matches",
   );
   kernel.addAddress("eth0", "192.0.2.77/24");
   assert.equal(by(IPV4, "\\.77$"), "eth0 192.0.2.77", "the address that matched");
-});
-
-Deno.test("compileInterfacePattern() says what is wrong", () => {
-  assert.throws(
-    () => compileInterfacePattern("eth(0"),
-    (error) =>
-      error instanceof ConfigError && /^Cannot use --iface-regex "eth\(0": /.test(error.message),
-  );
 });
 
 Deno.test("--iface-can-reach takes link and source of the kernel's route", () => {
@@ -384,5 +377,62 @@ Deno.test("waitForExternalInterface() ends with the signal's reason", async () =
       onWaiting: () => setTimeout(() => controller.abort(reason), 0),
     }),
     reason,
+  );
+});
+
+/** What becomes of the interface chosen by `criteria` once `change` has happened to the host. */
+function refresh(
+  criteria: InterfaceCriteria,
+  kernel: FakeKernel,
+  change: (kernel: FakeKernel) => void,
+): string {
+  const { found } = select(kernel, criteria);
+  assert.ok(found);
+  change(kernel);
+  const { links, addresses, routes } = kernel;
+  const now = refreshExternalInterface(found, criteria, { links, addresses, routes });
+  if (now) assert.equal(now.reason, found.reason);
+  return now ? `${outcome({ found: now, explain: [] })} mtu ${now.mtuBytes}` : "as before";
+}
+
+function removeAddress(kernel: FakeKernel, text: string): void {
+  const at = kernel.addresses.findIndex(({ address }) => String(address.address) === text);
+  kernel.addresses.splice(at, 1);
+}
+
+Deno.test("the addresses of the external interface stay as long as they are fit", () => {
+  const named = { ...IPV4, interfaces: ["192.0.2.77"] };
+  const withSecond = () => {
+    const kernel = createHost();
+    kernel.addAddress("eth0", "192.0.2.77/24");
+    return kernel;
+  };
+  const addThird = (kernel: FakeKernel) => void kernel.addAddress("eth0", "192.0.2.3/24");
+  assert.equal(refresh(named, withSecond(), addThird), "eth0 192.0.2.77 mtu 1500");
+  const pattern = { ...IPV4, patterns: [/\.77$/] };
+  assert.equal(refresh(pattern, withSecond(), addThird), "eth0 192.0.2.77 mtu 1500");
+
+  const byRoute = withSecond();
+  const source = Address.parse("192.0.2.77");
+  byRoute.addRoute("0.0.0.0/0", { dev: "eth0", source, ...gateway("192.0.2.1") });
+  const dropRoutes = (kernel: FakeKernel) => void kernel.routes.splice(0);
+  assert.equal(refresh(IPV4, byRoute, dropRoutes), "eth0 192.0.2.77 mtu 1500");
+
+  const byName = { ...DUAL, interfaces: ["eth1"] };
+  assert.equal(
+    refresh(byName, createHost(), (kernel) => {
+      removeAddress(kernel, "198.51.100.10");
+      kernel.addAddress("eth1", "198.51.100.20/24");
+    }),
+    "eth1 198.51.100.20 2001:db8:1::10 mtu 9000",
+  );
+  assert.equal(
+    refresh(named, withSecond(), (kernel) => removeAddress(kernel, "192.0.2.77")),
+    "as before",
+    "nothing stands in for an address that was named",
+  );
+  assert.equal(
+    refresh(byName, createHost(), (kernel) => removeAddress(kernel, "198.51.100.10")),
+    "as before",
   );
 });
