@@ -282,9 +282,5 @@ function readMac(data: Json | undefined): MacAddress | string {
   } catch {
     return "the VtepMAC in its backend data is not a MAC address";
   }
-  const first = parseInt(text.slice(0, 2), 16);
-  if ((first & 1) !== 0) return `the VtepMAC in its backend data, ${mac}, is a group address`;
-  return mac.toString() === "00:00:00:00:00:00"
-    ? "the VtepMAC in its backend data is all zeros"
-    : mac;
+  return mac.isUnicast() ? mac : `the VtepMAC in its backend data, ${mac}, is no host's`;
 }

@@ -49,7 +49,7 @@ export function createFdbTable(netlink: Netlink, options: OwnedLinksOptions): Ta
     name: "forwarding entry",
     // A unicast address has one remote, another one replaces it; group addresses and the all-zeros
     // default may have several (vxlan_core.c, vxlan_fdb_update).
-    key: (spec) => `${spec.link} ${spec.mac}` + (isUnicast(spec) ? "" : ` ${spec.remote}`),
+    key: (spec) => `${spec.link} ${spec.mac}` + (spec.mac.isUnicast() ? "" : ` ${spec.remote}`),
     equal: (desired, actual) => desired.remote.equals(actual.remote),
     format: (spec) => `${spec.mac} dev ${spec.link} dst ${spec.remote} self permanent`,
     async list(link, signal) {
@@ -64,11 +64,6 @@ export function createFdbTable(netlink: Netlink, options: OwnedLinksOptions): Ta
       accept: GONE,
     }],
   });
-}
-
-function isUnicast({ mac }: FdbSpec): boolean {
-  const bytes = mac.toBytes();
-  return (bytes[0]! & 1) === 0 && bytes.some((byte) => byte !== 0);
 }
 
 /** Options of {@linkcode createAddressTable}. */

@@ -1,3 +1,6 @@
+/** Each byte in two hexadecimal digits. */
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+
 /** An EUI-48 address. `toString()` is lower case with colons, as the kernel prints it. */
 export class MacAddress {
   readonly #text: string;
@@ -23,11 +26,19 @@ export class MacAddress {
     if (bytes.length !== 6) {
       throw new RangeError(`Cannot make a MAC address: ${bytes.length} bytes instead of 6`);
     }
-    return new MacAddress([...bytes].map((b) => b.toString(16).padStart(2, "0")).join(":"));
+    const [a, b, c, d, e, f] = bytes;
+    return new MacAddress(
+      `${HEX[a!]}:${HEX[b!]}:${HEX[c!]}:${HEX[d!]}:${HEX[e!]}:${HEX[f!]}`,
+    );
   }
 
   toBytes(): Uint8Array<ArrayBuffer> {
     return Uint8Array.from(this.#text.split(":"), (octet) => parseInt(octet, 16));
+  }
+
+  /** Whether it is one host's: no group address, and not all zeros. */
+  isUnicast(): boolean {
+    return (parseInt(this.#text[1]!, 16) & 1) === 0 && this.#text !== "00:00:00:00:00:00";
   }
 
   equals(other: MacAddress): boolean {

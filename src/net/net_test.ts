@@ -87,6 +87,10 @@ Deno.test("MacAddress reads both notations and prints one", () => {
   assert.equal(String(MacAddress.parse("AA-BB-cc-00-11-22")), "aa:bb:cc:00:11:22");
   const bytes = Uint8Array.of(0, 1, 2, 253, 254, 255);
   assert.deepEqual(MacAddress.fromBytes(bytes).toBytes(), bytes);
+  const unicast = (text: string) => MacAddress.parse(text).isUnicast();
+  assert.ok(unicast("02:00:00:00:00:01") && unicast("fe:ff:ff:ff:ff:ff"));
+  assert.ok(!unicast("01:00:5e:00:00:01") && !unicast("00:00:00:00:00:00"));
+  assert.ok(!unicast("ff:ff:ff:ff:ff:ff"));
   for (const text of ["", "aa:bb:cc:dd:ee", "aa:bb:cc:dd:ee:ff:00", "aa:bb-cc:dd:ee:ff", "g"]) {
     assert.throws(() => MacAddress.parse(text), SyntaxError, text);
   }
