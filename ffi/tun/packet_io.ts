@@ -47,6 +47,15 @@ export class PacketIo implements Disposable {
     this.sendto = symbols.sendto;
   }
 
+  /**
+   * Sets the calling thread's nice value (setpriority(2), which on Linux is about threads). Answers
+   * whether that is permitted.
+   */
+  setNice(nice: number): boolean {
+    const PRIO_PROCESS = 0;
+    return this.#library.symbols.setpriority(PRIO_PROCESS, 0, nice) === 0;
+  }
+
   /** Why the last call returned -1. */
   errno(): number {
     return this.#errno.getInt32();

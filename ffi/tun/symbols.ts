@@ -28,4 +28,6 @@ export const packetSymbols = {
     parameters: [int, buffer, size_t, int, buffer, socklen_t],
     result: narrow_ssize_t,
   },
+  // int setpriority(__priority_which_t, id_t, int); <sys/resource.h>
+  setpriority: { parameters: [unsigned_int, unsigned_int, int], result: int },
 } as const satisfies Deno.ForeignLibraryInterface;

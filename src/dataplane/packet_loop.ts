@@ -11,6 +11,12 @@ import { PacketMemory } from "./packet.ts";
 import { SendBatch } from "./send_batch.ts";
 import { CONTROL, COUNTER, type WorkerMessage, type WorkerSetup } from "./shared_state.ts";
 
+/**
+ * The Worker's nice value: packets of every pod wait for it, so it comes before what merely
+ * computes. It gives way to the kernel's own threads.
+ */
+const NICE = -10;
+
 /** Places in the poll set. */
 const POLL = { EVENT: 0, TUN: 1, SOCKET_V4: 2, SOCKET_V6: 3, COUNT: 4 } as const;
 
@@ -23,6 +29,7 @@ export function runPacketLoop(
   tell: (message: WorkerMessage) => void,
 ): void {
   using io = new PacketIo();
+  io.setNice(NICE); // where that is not permitted, it is one thread among others
   const control = new Int32Array(setup.control);
   const counters = new Float64Array(setup.counters);
   const reader = new ForwardingReader(setup.forwarding, setup.index);

@@ -65,7 +65,7 @@ export function segmentTcp(
     const payloadBytes = Math.min(segmentBytes, end - payload);
     const last = payload + payloadBytes >= end;
     const header = sink.headerSpace(headerBytes);
-    copy(bytes, header, offset, headerBytes);
+    memory.copyHeader(header, offset, headerBytes);
     const tcp = header + ipBytes;
     writeIpHeader(memory, header, headerBytes + payloadBytes, ipv4, (id + index) & 0xffff, ipSum);
     const segmentSequence = (sequence + index * segmentBytes) >>> 0;
@@ -105,7 +105,7 @@ export function segmentUdp(
   for (let payload = payloadStart, index = 0; payload < end || index === 0; index++) {
     const payloadBytes = Math.min(segmentBytes, end - payload);
     const header = sink.headerSpace(headerBytes);
-    copy(bytes, header, offset, headerBytes);
+    memory.copyHeader(header, offset, headerBytes);
     const udp = header + ipBytes;
     writeIpHeader(memory, header, headerBytes + payloadBytes, ipv4, (id + index) & 0xffff, ipSum);
     const udpBytes = UDP.HEADER_BYTES + payloadBytes;
@@ -175,9 +175,4 @@ function writeIpHeader(
 function fold32(sum: number): number {
   sum = (sum & 0xffff) + (sum >>> 16);
   return (sum & 0xffff) + (sum >>> 16);
-}
-
-/** Copies a header: so few bytes that a call of copyWithin() costs more. */
-function copy(bytes: Uint8Array, to: number, from: number, length: number): void {
-  for (let i = 0; i < length; i++) bytes[to + i] = bytes[from + i]!;
 }
