@@ -81,6 +81,7 @@ import {
 import { ifaddrmsg, ifinfomsg, ndmsg, rtmsg } from "../../ffi/libnl_route/structs.ts";
 import type { OpenLibraryOptions } from "../../ffi/shared_library.ts";
 import type { Address } from "../net/mod.ts";
+import { inSlices, SLICE_MS } from "../util/slices.ts";
 import { Backoff, delay } from "../util/time.ts";
 import {
   type FdbEntry,
@@ -142,9 +143,6 @@ const DUMP_ATTEMPTS = 10;
 
 /** Events handed over in one step, so that a flood does not keep other work waiting. */
 const EVENTS_PER_STEP = 4_096;
-
-/** The longest time that a long batch keeps the event loop from other work. */
-const SLICE_MS = 10;
 
 /**
  * Opens the kernel's network configuration. Needs CAP_NET_ADMIN to change anything.
@@ -309,7 +307,8 @@ class KernelNetlink implements Netlink {
     for (;;) {
       signal.throwIfAborted();
       try {
-        return await decodeInSlices(this.#dumpOnce(`Cannot list ${noun}`, encode), decode, signal);
+        const messages = this.#dumpOnce(`Cannot list ${noun}`, encode);
+        return await inSlices(decodeInSteps(messages, decode), { signal });
       } catch (error) {
         const again = error instanceof DumpInterruptedError ||
           error instanceof ReceiveOverflowError;
@@ -651,22 +650,20 @@ interface HeldMessage {
   readonly message: MessageBounds;
 }
 
-/** What `decode` makes of the messages, with other work let in between. */
-async function decodeInSlices<T>(
+/** Messages decoded between two steps; some tenths of a millisecond. */
+const STEP_MESSAGES = 256;
+
+/** What `decode` makes of the messages. */
+function* decodeInSteps<T>(
   messages: readonly HeldMessage[],
   decode: Decode<T>,
-  signal: AbortSignal,
-): Promise<T[]> {
+): Generator<void, T[]> {
   const values: T[] = [];
-  let sliceEnd = performance.now() + SLICE_MS;
   for (let i = 0; i < messages.length; i++) {
+    if (i % STEP_MESSAGES === STEP_MESSAGES - 1) yield;
     const { view, message } = messages[i]!;
     const value = decode(view, message);
     if (value !== undefined) values.push(value);
-    if (i % 256 === 255 && performance.now() > sliceEnd) {
-      await delay(0, { signal });
-      sliceEnd = performance.now() + SLICE_MS;
-    }
   }
   return values;
 }

@@ -14,6 +14,8 @@ interface ActualRoute extends RouteSpec {
    * metric, which `ip route append` (IPv4) or another next hop (IPv6) may have put behind it.
    */
   readonly position: number;
+  /** See {@linkcode identity}; made once, since it is asked for several times a round. */
+  readonly identity: string;
   /** Whether it is the only route of its destination, tos and metric. */
   readonly alone: boolean;
 }
@@ -40,7 +42,7 @@ export const routeKind: Kind<RouteSpec> = {
         ? destination.toString()
         : `${destination} metric ${metric}`;
     }
-    return identity(actual.kernel) + (actual.position === 0 ? "" : ` #${actual.position}`);
+    return actual.position === 0 ? actual.identity : `${actual.identity} #${actual.position}`;
   },
 
   equal(desired, actual) {
@@ -110,7 +112,7 @@ function sameAddress(
 function toActual(
   route: Route,
   link: string | undefined,
-  place: Pick<ActualRoute, "position" | "alone">,
+  place: Pick<ActualRoute, "position" | "alone" | "identity">,
 ): ActualRoute {
   return {
     destination: route.destination,
@@ -190,7 +192,11 @@ class RouteTable implements Table<RouteSpec> {
     }
     return found.map(({ route, link, key, position }) => {
       if (route.protocol === ROUTE_PROTOCOL) this.#held.add(key);
-      return toActual(route, link, { position, alone: counts.get(key) === 1 });
+      return toActual(route, link, {
+        identity: key,
+        position,
+        alone: counts.get(key) === 1,
+      });
     });
   }
 

@@ -20,9 +20,28 @@ export function diff<Spec>(
   desired: readonly Spec[],
   actual: readonly Spec[],
 ): Difference<Spec> {
+  const steps = diffInSteps(kind, desired, actual);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** Objects looked at between two steps; some tenths of a millisecond. */
+const STEP_OBJECTS = 512;
+
+/** Like {@linkcode diff}, with pauses, so that long lists need not keep other work waiting. */
+export function* diffInSteps<Spec>(
+  kind: Kind<Spec>,
+  desired: readonly Spec[],
+  actual: readonly Spec[],
+): Generator<void, Difference<Spec>> {
+  let count = 0;
+  const wanted = yield* indexDesired(kind, desired);
   const found = new Map<string, Spec>();
   const removals: Change<Spec>[] = [];
   for (const object of actual) {
+    if (++count % STEP_OBJECTS === 0) yield;
     const key = kind.key(object);
     if (!found.has(key)) found.set(key, object);
     // A second object of one key (duplicate rules, say): whichever is ours goes.
@@ -30,13 +49,8 @@ export function diff<Spec>(
   }
   const writes: Change<Spec>[] = [];
   const conflicts: Conflict<Spec>[] = [];
-  const wanted = new Set<string>();
-  for (const spec of desired) {
-    const key = kind.key(spec);
-    if (wanted.has(key)) {
-      throw new TypeError(`Cannot plan ${kind.name} ${key}: it is desired twice`);
-    }
-    wanted.add(key);
+  for (const [key, spec] of wanted) {
+    if (++count % STEP_OBJECTS === 0) yield;
     const object = found.get(key);
     if (object === undefined) writes.push({ op: "add", desired: spec });
     else if (kind.equal(spec, object)) continue;
@@ -44,9 +58,38 @@ export function diff<Spec>(
     else conflicts.push({ desired: spec, actual: object });
   }
   for (const [key, object] of found) {
+    if (++count % STEP_OBJECTS === 0) yield;
     if (!wanted.has(key) && kind.owns(object)) removals.push({ op: "remove", actual: object });
   }
   return { writes, removals, conflicts };
+}
+
+/** The latest index of a desired list: one list is compared many times before another comes. */
+const indexes = new WeakMap<
+  readonly unknown[],
+  { readonly kind: unknown; readonly index: ReadonlyMap<string, unknown> }
+>();
+
+/** Desired objects by key, in their order. */
+function* indexDesired<Spec>(
+  kind: Kind<Spec>,
+  desired: readonly Spec[],
+): Generator<void, ReadonlyMap<string, Spec>> {
+  const known = indexes.get(desired);
+  if (known?.kind === kind && known.index.size === desired.length) {
+    return known.index as ReadonlyMap<string, Spec>;
+  }
+  const index = new Map<string, Spec>();
+  for (const spec of desired) {
+    if (index.size % STEP_OBJECTS === STEP_OBJECTS - 1) yield;
+    const key = kind.key(spec);
+    if (index.has(key)) {
+      throw new TypeError(`Cannot plan ${kind.name} ${key}: it is desired twice`);
+    }
+    index.set(key, spec);
+  }
+  indexes.set(desired, { kind, index });
+  return index;
 }
 
 /** `add route 10.5.7.0/24 via 192.0.2.7`, for logs, dry run and tests. */

@@ -1,9 +1,10 @@
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { RecentTexts } from "../util/recent_texts.ts";
+import { inSlices } from "../util/slices.ts";
 import { Backoff, delay } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
-import { diff, formatChange } from "./diff.ts";
+import { diffInSteps, formatChange } from "./diff.ts";
 import type { Change, Table } from "./table.ts";
 
 /** Changes logged one by one in a round; beyond that, one line gives the number. */
@@ -197,7 +198,7 @@ export class Reconciler {
           unread++;
           throw error;
         }
-        const difference = diff(kind, desired, actual);
+        const difference = await inSlices(diffInSteps(kind, desired, actual), { signal });
         for (const conflict of difference.conflicts) {
           problems.push(
             `Cannot set ${kind.name} ${kind.format(conflict.desired)}: ` +

@@ -1,0 +1,23 @@
+import { delay } from "./time.ts";
+
+/** The longest time that long work keeps the event loop from other work. */
+export const SLICE_MS = 10;
+
+/**
+ * Runs `steps` to its end and returns its result, with other work let in every
+ * {@linkcode SLICE_MS}. A step must be much shorter than that. Rejects with `signal.reason` on
+ * abort.
+ */
+export async function inSlices<T>(
+  steps: Generator<void, T>,
+  { signal }: { signal: AbortSignal },
+): Promise<T> {
+  let end = performance.now() + SLICE_MS;
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+    if (performance.now() < end) continue;
+    await delay(0, { signal });
+    end = performance.now() + SLICE_MS;
+  }
+}
