@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { type Daemon, type Host, labTest } from "../lab/mod.ts";
 import { delay } from "../../src/util/time.ts";
-import { eventually } from "../support/eventually.ts";
 import { patient } from "../support/slowness.ts";
 import { ALLOC_CONFIG, openAllocLab, startReady } from "./support.ts";
 
@@ -115,13 +114,16 @@ labTest("a signal ends the daemon in order, whatever it is doing", async ({ sign
 labTest("what hangs is left behind in time, and at once on a second signal", async ({ signal }) => {
   await using lab = await openAllocLab({ signal, hosts: 3 });
   await Promise.all(lab.hosts.map(async (host, index) => {
-    // Nobody will ever write into this, so reading it does not end.
-    await host.namespace.run("mkfifo", [host.subnetFile], { signal });
-    const daemon = await host.startDaemon();
-    await eventually(() => daemon.statuses().some((each) => /external interface/.test(each)), {
-      signal,
-      title: "the look at subnet.env",
+    // A program that does not end, and whose child goes on after it has been killed.
+    const programs = `${host.directory}/bin`;
+    await Deno.mkdir(programs);
+    await Deno.writeTextFile(`${programs}/iptables`, "#!/bin/sh\nsleep 60 & wait\n", {
+      mode: 0o755,
     });
+    const daemon = await host.startDaemon({
+      env: { PATH: `${programs}:${Deno.env.get("PATH")}` },
+    });
+    await daemon.process.waitForLine(/Lease taken/, { signal });
     const { process } = daemon;
     const startedAt = performance.now();
     process.signal("SIGTERM");
