@@ -7,6 +7,7 @@ import { OperatorError } from "../../src/errors.ts";
 import { CloudApiError } from "../../src/cloud/cloud_api_error.ts";
 import { Prefix } from "../../src/net/mod.ts";
 import { redact } from "../../src/secret.ts";
+import { delay } from "../../src/util/time.ts";
 import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { cannedServer } from "../support/canned_server.ts";
 import { type CloudConfig, type Simulator, startSimulator } from "../simulator/mod.ts";
@@ -250,6 +251,31 @@ Deno.test("vSwitches are found without the right to list them", async () => {
     signal: AbortSignal.timeout(30_000),
   });
   assert.deepEqual(facts.routeTableIds, [EXAMPLE.systemTableId, EXAMPLE.customTableId]);
+});
+
+Deno.test("not knowing the peers' tables for long is told once, and its end", async () => {
+  await using simulator = await start();
+  const log = new LineLog();
+  await using cloud = await openOn(simulator, { log, clock: fastClock(1_000) });
+  const signal = AbortSignal.timeout(60_000);
+  // Its tables count as known for 20 minutes, which take 1.2 s here.
+  await delay(1_500, { signal });
+  const fault = simulator.cloud.addFault({
+    match: { action: "DescribeRouteTableList" },
+    effect: { kind: "error", status: 403, code: "Forbidden.RAM" },
+  });
+  for (let n = 0; n < 5; n++) {
+    const facts = await cloud.follow(OWN, [lease("10.24.9.0/24", "192.168.2.13")], { signal });
+    assert.deepEqual(facts.routeTableIds, [EXAMPLE.systemTableId]);
+  }
+  simulator.cloud.removeFault(fault);
+  await cloud.follow(OWN, [lease("10.24.9.0/24", "192.168.2.13")], { signal });
+  const told = log.lines.filter((line) =>
+    /route tables peers use/.test(line) && !/^debug/.test(line)
+  );
+  assert.equal(told.length, 2, log.text);
+  assert.match(told[0]!, /^warn: Cannot find out which route tables peers use.*RAM policy/);
+  assert.match(told[1]!, /^info: Could find out which route tables peers use after/);
 });
 
 Deno.test("one table that cannot be written does not hold up the others", async () => {

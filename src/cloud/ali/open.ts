@@ -267,7 +267,7 @@ const PATIENCE = {
  */
 class Patience {
   readonly #options: PatienceOptions;
-  #said = "";
+  #saidThrottled = false;
 
   constructor(options: PatienceOptions) {
     this.#options = options;
@@ -295,15 +295,14 @@ class Patience {
     }
   }
 
-  /** One line for each kind of trouble, not for each call. */
+  /** One line for the long wait, whichever calls it holds up; the caller tells of the others. */
   #say(kind: keyof typeof PATIENCE, error: AliApiError): void {
     const { log } = this.#options;
-    const said = `${kind} ${error.code}`;
-    if (said === this.#said) return;
-    this.#said = said;
-    if (kind === "throttled") {
+    if (kind === "other") return log.debug(`${error.message}; trying again`);
+    if (!this.#saidThrottled) {
       log.info("Waiting for Alibaba Cloud's rate limit", { reason: error.code });
-    } else log.warn(`${error.message}; trying again`);
+    }
+    this.#saidThrottled = true;
   }
 }
 

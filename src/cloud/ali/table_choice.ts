@@ -1,6 +1,7 @@
-import { describeError, OperatorError } from "../../errors.ts";
+import { OperatorError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Address } from "../../net/mod.ts";
+import { StateReporter } from "../../util/state_reporter.ts";
 import { AliApiError } from "./errors.ts";
 import type { RouteTableInfo, VpcClient, VSwitchInfo } from "./client.ts";
 
@@ -42,9 +43,15 @@ export class TableChoice {
   #own: readonly RouteTableInfo[] = [];
   /** Only grows: a peer that comes and goes must not make routes come and go. */
   readonly #further = new Set<string>();
+  readonly #looking: StateReporter;
 
   constructor(options: TableChoiceOptions) {
     this.#options = { now: () => performance.now(), ...options };
+    this.#looking = new StateReporter(this.#options.log, {
+      failed: "Cannot find out which route tables peers use, and keeps to the known ones",
+      recovered: "Could find out which route tables peers use",
+      now: this.#options.now,
+    });
   }
 
   /**
@@ -95,15 +102,13 @@ export class TableChoice {
     addresses: readonly Address[],
     options: { signal: AbortSignal },
   ): Promise<ChosenTables> {
-    const { configured, log } = this.#options;
-    if (configured.length === 0) {
+    if (this.#options.configured.length === 0) {
       try {
         await this.#findFurther(addresses, options);
+        this.#looking.working();
       } catch (error) {
         options.signal.throwIfAborted();
-        log.warn("Cannot find out which route tables peers use; the known ones are kept", {
-          error: describeError(error),
-        });
+        this.#looking.failing(error);
         // Without knowing them all, none may be taken for stale.
         return { routeTableIds: this.#chosen(), otherTableIds: [] };
       }
