@@ -1,0 +1,359 @@
+/**
+ * The `udp` backend's packet path beside an in-kernel vxlan and beside a loop of one packet per
+ * call, all between the same two namespaces in turn. With BENCH_QUICK=1: fewer and shorter rounds.
+ *
+ * @module
+ */
+import { delay } from "../../src/util/time.ts";
+import { PacketMemory } from "../../src/dataplane/packet.ts";
+import { Checksum } from "../../src/dataplane/checksum.ts";
+import { type LoggedProcess, startLogged } from "../support/logged_process.ts";
+import { type NetworkNamespace, openNamespaces } from "../support/namespace.ts";
+import { denoEnvironment } from "../lab/program.ts";
+import type { TunnelProcessSetup } from "../dataplane/tunnel_process.ts";
+import { median, type Report } from "./report.ts";
+
+const QUICK = Deno.env.get("BENCH_QUICK") === "1";
+const ROUNDS = QUICK ? 3 : 5;
+const SECONDS = QUICK ? 2 : 5;
+/** How long the resident memory is watched. */
+const SOAK_SECONDS = QUICK ? 20 : 600;
+
+const PORT = 8285;
+/** Clock ticks of /proc/stat per second (USER_HZ). */
+const TICKS = 100;
+
+type PathName = "vxlan" | "udp" | "plain loop";
+
+/** A way between the namespaces, and the far address on it. */
+interface Path {
+  readonly name: PathName;
+  readonly address: string;
+}
+
+const PATHS: readonly Path[] = [
+  { name: "vxlan", address: "10.99.0.2" },
+  { name: "udp", address: "10.24.2.0" },
+  { name: "plain loop", address: "10.25.2.0" },
+];
+
+/** What a round of one path gave. */
+interface Round {
+  oneStream: number;
+  eightStreams: number;
+  cpuPerGbit: number;
+  packets1000: number;
+  packets64: number;
+  idleP50: number;
+  idleP99: number;
+  loadedP99: number;
+}
+
+export async function run(report: Report, { signal }: { signal: AbortSignal }): Promise<void> {
+  report.section(`udp: ${ROUNDS} rounds of each path in turn, ${SECONDS} s each`);
+  reportChecksums(report);
+  await using set = await openNamespaces({ signal });
+  const [a, b] = await set.add(["a", "b"], { signal }) as [NetworkNamespace, NetworkNamespace];
+  await connect(a, b, signal);
+  await using stack = new AsyncDisposableStack();
+  const tunnels: LoggedProcess[] = [];
+  for (const [namespace, own, other] of [[a, 1, 2], [b, 2, 1]] as const) {
+    tunnels.push(stack.use(await startTunnel(namespace, set.directory, own, other, signal)));
+    stack.use(await startPlainLoop(namespace, set.directory, own, other, signal));
+  }
+
+  const rounds: Record<PathName, Round[]> = { "vxlan": [], "udp": [], "plain loop": [] };
+  for (let i = 0; i < ROUNDS; i++) {
+    for (const path of PATHS) rounds[path.name].push(await measure(a, b, path, signal));
+    report.note(`round ${i + 1}: ${PATHS.map(({ name }) => `${name} ${gbit(rounds[name][i]!)}`)}`);
+  }
+
+  const values = (name: PathName, key: keyof Round) => rounds[name].map((round) => round[key]);
+  for (
+    const [title, key, unit] of [
+      ["one TCP stream", "oneStream", "Gbit/s"],
+      ["8 TCP streams", "eightStreams", "Gbit/s"],
+      ["CPU per Gbit/s of one stream", "cpuPerGbit", "% of a processor"],
+      ["UDP of 1,000 bytes at ≤ 1 % loss", "packets1000", "packets/s"],
+      ["UDP of 64 bytes at ≤ 1 % loss", "packets64", "packets/s"],
+      ["ping, idle, p50", "idleP50", "ms"],
+      ["ping, idle, p99", "idleP99", "ms"],
+      ["ping beside a TCP stream, p99", "loadedP99", "ms"],
+    ] as const
+  ) {
+    for (const { name } of PATHS) report.figure(`${title}: ${name}`, values(name, key), unit);
+  }
+  const ratio = (key: keyof Round, to: PathName) =>
+    median(values("udp", key)) / median(values(to, key));
+  report.figure("one TCP stream, × vxlan", [ratio("oneStream", "vxlan")], "", { atLeast: 0.6 });
+  report.figure("8 TCP streams, × vxlan", [ratio("eightStreams", "vxlan")], "", { atLeast: 0.6 });
+  report.figure("UDP of 1,000 bytes, × vxlan", [ratio("packets1000", "vxlan")], "", {
+    atLeast: 0.5,
+  });
+  report.figure("UDP of 64 bytes, × vxlan", [ratio("packets64", "vxlan")], "", { atLeast: 0.5 });
+  report.figure("idle ping p50, × vxlan", [ratio("idleP50", "vxlan")], "", { atMost: 2 });
+  report.figure("idle ping p99, × vxlan", [ratio("idleP99", "vxlan")], "", { atMost: 2 });
+  report.figure("ping p99 beside a TCP stream", values("udp", "loadedP99"), "ms", { atMost: 5 });
+  report.figure("CPU per Gbit/s, plain loop × udp", [1 / ratio("cpuPerGbit", "plain loop")], "", {
+    atLeast: 5,
+  });
+  await reportMemory(report, a, b, tunnels, signal);
+}
+
+/** What WebAssembly gains for checksums, beside the same sum in JavaScript. */
+function reportChecksums(report: Report): void {
+  const memory = new PacketMemory(65_536);
+  crypto.getRandomValues(memory.bytes);
+  const plain = new Checksum(memory.bytes.buffer);
+  const gigabytesPerSecond = (sum: (offset: number, length: number) => number) => {
+    const count = 200_000;
+    const startedAt = performance.now();
+    for (let i = 0; i < count; i++) sum((i & 31) * 4, 1420);
+    return count * 1420 / (performance.now() - startedAt) / 1e6;
+  };
+  const sample = (sum: (offset: number, length: number) => number) =>
+    Array.from({ length: ROUNDS + 1 }, () => gigabytesPerSecond(sum)).slice(1);
+  report.figure("checksum in JavaScript", sample((at, n) => plain.sum(at, n)), "GB/s");
+  report.figure("checksum in WebAssembly", sample(memory.sum), "GB/s");
+}
+
+/** A veth between the namespaces, and vxlan over it. */
+async function connect(
+  a: NetworkNamespace,
+  b: NetworkNamespace,
+  signal: AbortSignal,
+): Promise<void> {
+  await a.ip([`link add v0 type veth peer name v0 netns ${b.name}`], { signal });
+  for (const [namespace, own, other] of [[a, 1, 2], [b, 2, 1]] as const) {
+    await namespace.ip([
+      `address add 192.0.2.${own}/24 dev v0`,
+      "link set v0 up",
+      `link add vx0 type vxlan id 1 local 192.0.2.${own} remote 192.0.2.${other} dstport 8472 dev v0`,
+      `address add 10.99.0.${own}/24 dev vx0`,
+      "link set vx0 up",
+    ], { signal });
+  }
+}
+
+async function startTunnel(
+  namespace: NetworkNamespace,
+  directory: string,
+  own: number,
+  other: number,
+  signal: AbortSignal,
+): Promise<LoggedProcess> {
+  const setup: TunnelProcessSetup = {
+    link: "flannel0",
+    mtuBytes: 1472,
+    local: `192.0.2.${own}`,
+    port: PORT,
+    base: `10.24.${own}.0`,
+    peers: [{ prefix: `10.24.${other}.0/24`, address: `192.0.2.${other}`, port: PORT }],
+  };
+  const script = new URL("../dataplane/tunnel_process.ts", import.meta.url).pathname;
+  return await startCarrier(namespace, directory, script, [JSON.stringify(setup)], {
+    link: "flannel0",
+    base: `10.24.${own}.0`,
+    network: "10.24.0.0/16",
+    signal,
+  });
+}
+
+async function startPlainLoop(
+  namespace: NetworkNamespace,
+  directory: string,
+  own: number,
+  other: number,
+  signal: AbortSignal,
+): Promise<LoggedProcess> {
+  const script = new URL("./udp_plain_loop.ts", import.meta.url).pathname;
+  const args = ["plain0", `192.0.2.${own}`, `192.0.2.${other}`, String(PORT + 1)];
+  return await startCarrier(namespace, directory, script, args, {
+    link: "plain0",
+    base: `10.25.${own}.0`,
+    network: "10.25.0.0/16",
+    signal,
+  });
+}
+
+async function startCarrier(
+  namespace: NetworkNamespace,
+  directory: string,
+  script: string,
+  args: readonly string[],
+  { link, base, network, signal }: {
+    readonly link: string;
+    readonly base: string;
+    readonly network: string;
+    readonly signal: AbortSignal;
+  },
+): Promise<LoggedProcess> {
+  const command = namespace.command(Deno.execPath(), [
+    ...["run", "-A", "--cached-only", script],
+    ...args,
+  ]);
+  const process = startLogged(command, {
+    title: link,
+    logFile: `${directory}/${namespace.name}-${link}.log`,
+    env: denoEnvironment(),
+    holdStdin: true,
+  });
+  try {
+    await process.waitForLine(/ready/, { signal });
+    await namespace.ip([
+      `link set ${link} mtu 1472 up`,
+      `address add ${base}/32 dev ${link}`,
+      `route add ${network} dev ${link}`,
+    ], { signal });
+    return process;
+  } catch (error) {
+    await process[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function measure(
+  a: NetworkNamespace,
+  b: NetworkNamespace,
+  { address }: Path,
+  signal: AbortSignal,
+): Promise<Round> {
+  const idle = await pings(a, address, 500, signal);
+  const before = busyTicks();
+  const one = await stream(a, b, address, ["-P", "1"], signal);
+  const cpuSeconds = (busyTicks() - before) / TICKS;
+  const eight = await stream(a, b, address, ["-P", "8"], signal);
+  const loading = stream(a, b, address, ["-P", "1"], signal);
+  await delay(500, { signal });
+  const loaded = await pings(a, address, 100 * (SECONDS - 1), signal, 0.01);
+  await loading;
+  return {
+    oneStream: one.bitsPerSecond / 1e9,
+    eightStreams: eight.bitsPerSecond / 1e9,
+    cpuPerGbit: 100 * cpuSeconds / (one.bitsPerSecond / 1e9 * SECONDS),
+    packets1000: await packetsPerSecond(a, b, address, 1_000, signal),
+    packets64: await packetsPerSecond(a, b, address, 64, signal),
+    idleP50: quantile(idle, 0.5),
+    idleP99: quantile(idle, 0.99),
+    loadedP99: quantile(loaded, 0.99),
+  };
+}
+
+interface StreamResult {
+  readonly bitsPerSecond: number;
+  /** Of datagrams: delivered per second, and the share lost. */
+  readonly packetsPerSecond: number;
+  readonly lostShare: number;
+}
+
+async function stream(
+  a: NetworkNamespace,
+  b: NetworkNamespace,
+  address: string,
+  args: readonly string[],
+  signal: AbortSignal,
+): Promise<StreamResult> {
+  const timeoutMs = 60_000;
+  const stop = new AbortController();
+  const server = b.run("iperf3", ["-s", "-1", "-B", address], {
+    signal: AbortSignal.any([signal, stop.signal]),
+    timeoutMs,
+  });
+  server.catch(() => {});
+  try {
+    while (!(await b.run("ss", ["-Hltn", "sport = :5201"], { signal })).includes("5201")) {
+      await delay(20, { signal });
+    }
+    const client = ["-c", address, "-t", String(SECONDS), "-J", ...args];
+    const { end } = JSON.parse(await a.run("iperf3", client, { signal, timeoutMs }));
+    const sum = end.sum_received ?? end.sum;
+    const lost = (end.sum?.lost_packets ?? 0) / (end.sum?.packets || 1);
+    return {
+      bitsPerSecond: sum.bits_per_second,
+      packetsPerSecond: (end.sum?.packets ?? 0) * (1 - lost) / SECONDS,
+      lostShare: lost,
+    };
+  } finally {
+    stop.abort(new DOMException("The stream is over", "AbortError"));
+    await server.catch(() => {});
+  }
+}
+
+/** The most datagrams of `bytes` that arrive while no more than 1 % are lost. */
+async function packetsPerSecond(
+  a: NetworkNamespace,
+  b: NetworkNamespace,
+  address: string,
+  bytes: number,
+  signal: AbortSignal,
+): Promise<number> {
+  const args = (rate: number) => [
+    ...["-u", "-l", String(bytes), "-b", String(Math.round(rate * bytes * 8)), "-w", "4M"],
+  ];
+  const flat = await stream(a, b, address, args(0), signal);
+  let best = flat.lostShare <= 0.01 ? flat.packetsPerSecond : 0;
+  let low = 0;
+  let high = flat.packetsPerSecond * 1.3;
+  for (let i = 0; best === 0 ? i < 12 : i < 5; i++) {
+    const rate = i === 0 ? high * 0.7 : (low + high) / 2;
+    const result = await stream(a, b, address, args(rate), signal);
+    if (result.lostShare <= 0.01) {
+      best = Math.max(best, result.packetsPerSecond);
+      low = rate;
+    } else {
+      high = rate;
+    }
+  }
+  return best;
+}
+
+async function pings(
+  a: NetworkNamespace,
+  address: string,
+  count: number,
+  signal: AbortSignal,
+  interval = 0.005,
+): Promise<number[]> {
+  const args = ["-n", "-i", String(interval), "-c", String(count), "-W", "2", address];
+  const { stdout } = await a.try("ping", args, { signal, timeoutMs: 60_000 });
+  return [...stdout.matchAll(/time[=<]([\d.]+) ms/g)].map(([, time]) => Number(time));
+}
+
+function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((x, y) => x - y);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
+}
+
+/** Time that the whole machine has worked: the kernel's part of any path counts too. */
+function busyTicks(): number {
+  const [, user, nice, system, , , irq, softirq] = Deno.readTextFileSync("/proc/stat")
+    .split("\n")[0]!.split(/\s+/).map(Number);
+  return user! + nice! + system! + irq! + softirq!;
+}
+
+function gbit({ oneStream }: Round): string {
+  return oneStream.toFixed(2);
+}
+
+async function reportMemory(
+  report: Report,
+  a: NetworkNamespace,
+  b: NetworkNamespace,
+  tunnels: readonly LoggedProcess[],
+  signal: AbortSignal,
+): Promise<void> {
+  const samples: number[][] = tunnels.map(() => []);
+  const { address } = PATHS[1]!;
+  for (let i = 0; i < SOAK_SECONDS / SECONDS; i++) {
+    await stream(a, b, address, ["-P", "4"], signal);
+    tunnels.forEach((tunnel, n) => samples[n]!.push(tunnel.residentBytes() / 1e6));
+  }
+  for (const [n, values] of samples.entries()) {
+    report.figure(`VmRSS under load, ${n === 0 ? "sender" : "receiver"}`, values, "MB", {
+      atMost: 140,
+    });
+    const half = values.length >> 1;
+    const growth = median(values.slice(half)) - median(values.slice(0, Math.max(half, 1)));
+    report.figure(`  its growth over ${SOAK_SECONDS} s`, [growth], "MB", { atMost: 5 });
+  }
+}
