@@ -145,9 +145,10 @@ class DaemonRun implements AsyncDisposable {
       ),
     );
 
+    const firewall = await openingFirewall; // before a lease is written that could not be served
+
     this.#onStatus("Leasing a subnet");
     const keeper = await this.#lease({ registry, configured, hostNetwork, runtime, former });
-    const firewall = await openingFirewall;
     return { registry, configured, hostNetwork, runtime, keeper, firewall };
   }
 
