@@ -275,7 +275,7 @@ class Patience {
 
   async call<Result>(step: () => Promise<Result>): Promise<Result> {
     const { signal, clock } = this.#options;
-    const { now = Date.now, delay: wait = delay } = clock;
+    const { now = () => performance.now(), delay: wait = delay } = clock;
     const startedAt = now();
     const backoffs = {
       throttled: new Backoff(PATIENCE.throttled),
