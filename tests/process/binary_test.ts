@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { type DaemonProgram, daemonProgram, labTest, REPOSITORY } from "../lab/mod.ts";
 import { run } from "../support/run.ts";
+import { settleAll } from "../support/settle_all.ts";
 import { LIBNL_SONAMES } from "../../src/app/carried_libraries.ts";
 import { openAllocLab, startReady } from "./support.ts";
 import { note } from "./cloud_support.ts";
@@ -120,15 +121,18 @@ async function libraries(signal: AbortSignal): Promise<string[]> {
   return [...new Set(await Promise.all(files.map((file) => Deno.realPath(file))))];
 }
 
-binaryTest("the binary walks through the guide", async ({ path, signal }) => {
-  await walkThrough({ signal, program: { kind: "binary", path } });
-});
-
-binaryTest("the binary survives a service that answers badly", async ({ path, signal }) => {
-  await surviveFaults([
-    "the answer to a create is lost",
-    "a create that was done is answered with an error",
-    "a proxy answers for a while",
-    "the service fails for a while",
-  ], { signal, program: { kind: "binary", path } });
-});
+binaryTest(
+  "the binary walks through the guide, and survives a service that answers badly",
+  async ({ path, signal }) => {
+    const options = { signal, program: { kind: "binary", path } } as const;
+    await settleAll([
+      walkThrough(options),
+      surviveFaults([
+        "the answer to a create is lost",
+        "a create that was done is answered with an error",
+        "a proxy answers for a while",
+        "the service fails for a while",
+      ], options),
+    ]);
+  },
+);

@@ -1,6 +1,7 @@
 /** Whose route entries are whose, and in which tables ours belong. */
 import assert from "node:assert/strict";
 import { labTest, SYSTEM_TABLE_ID } from "../lab/mod.ts";
+import { settleAll } from "../support/settle_all.ts";
 import { eventually } from "../support/eventually.ts";
 import {
   addForeignEntries,
@@ -23,169 +24,170 @@ import {
   writesAmong,
 } from "./cloud_support.ts";
 
-labTest(
-  "every way to a right route leaves other people's entries as they were",
-  async ({ signal }) => {
-    await using lab = await openCloudLab({
-      signal,
-      hosts: 6,
-      config: brisk({}, CLEAR_OF_FOREIGN),
-      cloud: { behaviour: { delays: { minMs: 50, maxMs: 300 } } },
-    });
-    const { control } = lab.cloud;
-    const [deleted, repointed, adopting, replacing, stale, blocked] = lab.hosts;
-    await addForeignEntries(lab, deleted!);
-    const before = await foreignOf(lab);
-    const instance = (id: string) => [{ type: "Instance" as const, id }];
-    const place = (destination: string) => ({ routeTableId: SYSTEM_TABLE_ID, destination });
+// Both mostly wait for resyncs, each on a cloud of its own.
+labTest("routes stand where they belong, and other people's are left alone", async ({ signal }) => {
+  await settleAll([keepForeignEntries({ signal }), useRightTables({ signal })]);
+}, { timeoutMs: 180_000 });
 
-    // What an upstream daemon has left.
-    await wish(adopting!, "10.24.13.0/24");
-    const adopted = await control.addRoute(SYSTEM_TABLE_ID, {
-      destination: "10.24.13.0/24",
-      nextHops: instance(adopting!.identity.instanceId),
-    });
-    // What the former holder of the subnet has left, whose instance is no more.
-    await control.addInstance({
-      id: "i-bp1dead",
-      vSwitchId: replacing!.identity.vSwitchId,
-      privateIp: replacing!.address.replace(/\d+$/, "210"),
-    });
-    await wish(replacing!, "10.24.14.0/24");
-    const orphan = await control.addRoute(SYSTEM_TABLE_ID, {
-      destination: "10.24.14.0/24",
-      nextHops: instance("i-bp1dead"),
-      name: "flanneld/10.24.0.0/16/i-bp1dead",
-    });
-    await control.releaseInstance("i-bp1dead");
-    // What an earlier run of the same host has left.
-    await control.addRoute(SYSTEM_TABLE_ID, {
-      destination: "10.24.50.0/24",
-      nextHops: instance(stale!.identity.instanceId),
-      name: routeName(stale!),
-    });
-    // What somebody else has put where our route belongs.
-    await wish(blocked!, "10.24.16.0/24");
-    await control.addRoute(SYSTEM_TABLE_ID, {
-      destination: "10.24.16.0/24",
-      nextHops: instance(STRANGER_ID),
-      name: "to the legacy farm",
-    });
+/** Every way to a right route leaves other people's entries as they were. */
+async function keepForeignEntries({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+  await using lab = await openCloudLab({
+    signal,
+    hosts: 6,
+    config: brisk({}, CLEAR_OF_FOREIGN),
+    cloud: { behaviour: { delays: { minMs: 50, maxMs: 300 } } },
+  });
+  const { control } = lab.cloud;
+  const [deleted, repointed, adopting, replacing, stale, blocked] = lab.hosts;
+  await addForeignEntries(lab, deleted!);
+  const before = await foreignOf(lab);
+  const instance = (id: string) => [{ type: "Instance" as const, id }];
+  const place = (destination: string) => ({ routeTableId: SYSTEM_TABLE_ID, destination });
 
-    const waiting = await blocked!.startDaemon();
+  // What an upstream daemon has left.
+  await wish(adopting!, "10.24.13.0/24");
+  const adopted = await control.addRoute(SYSTEM_TABLE_ID, {
+    destination: "10.24.13.0/24",
+    nextHops: instance(adopting!.identity.instanceId),
+  });
+  // What the former holder of the subnet has left, whose instance is no more.
+  await control.addInstance({
+    id: "i-bp1dead",
+    vSwitchId: replacing!.identity.vSwitchId,
+    privateIp: replacing!.address.replace(/\d+$/, "210"),
+  });
+  await wish(replacing!, "10.24.14.0/24");
+  const orphan = await control.addRoute(SYSTEM_TABLE_ID, {
+    destination: "10.24.14.0/24",
+    nextHops: instance("i-bp1dead"),
+    name: "flanneld/10.24.0.0/16/i-bp1dead",
+  });
+  await control.releaseInstance("i-bp1dead");
+  // What an earlier run of the same host has left.
+  await control.addRoute(SYSTEM_TABLE_ID, {
+    destination: "10.24.50.0/24",
+    nextHops: instance(stale!.identity.instanceId),
+    name: routeName(stale!),
+  });
+  // What somebody else has put where our route belongs.
+  await wish(blocked!, "10.24.16.0/24");
+  await control.addRoute(SYSTEM_TABLE_ID, {
+    destination: "10.24.16.0/24",
+    nextHops: instance(STRANGER_ID),
+    name: "to the legacy farm",
+  });
+
+  const waiting = await blocked!.startDaemon();
+  await Promise.all(
+    lab.hosts.filter((host) => host !== blocked).map(async (host) => {
+      await (await host.startDaemon()).ready({ signal });
+    }),
+  );
+  const ready = lab.hosts.filter((host) => host !== blocked);
+  await assertRightRoutes(lab, ready);
+  const said = await statusSays(waiting, /stands in its place/, { signal });
+  assert.match(said, /10\.24\.16\.0\/24 via i-bp1stranger .*"to the legacy farm"/);
+  assert.match(said, /is not ours|not flanneld's/);
+  assert.equal(waiting.isReady(), false);
+  const others = (await foreignOf(lab)).filter(({ name }) => name !== "to the legacy farm");
+  assert.deepEqual(others, before);
+
+  const { routeEntries } = await control.snapshot();
+  const idOf = (destination: string) =>
+    routeEntries.find((entry) => entry.destination === destination)?.id;
+  assert.equal(idOf("10.24.13.0/24"), adopted.id, "the same entry, named");
+  assert.equal(idOf("10.24.14.0/24"), orphan.id, "the same entry, re-pointed");
+  for (const host of [adopting!, replacing!]) {
+    const writes = writesAmong(await callsSince(lab, 0, host))
+      .filter(({ service, performed }) => service === "vpc" && performed);
+    assert.deepEqual(writes.map(({ action }) => action), ["ModifyRouteEntry"]);
+  }
+
+  // An operator's slips in the console, and a repaired one.
+  const from = await mark(lab);
+  const right = new Map(
     await Promise.all(
-      lab.hosts.filter((host) => host !== blocked).map(async (host) => {
-        await (await host.startDaemon()).ready({ signal });
-      }),
-    );
-    const ready = lab.hosts.filter((host) => host !== blocked);
-    await assertRightRoutes(lab, ready);
-    const said = await statusSays(waiting, /stands in its place/, { signal });
-    assert.match(said, /10\.24\.16\.0\/24 via i-bp1stranger .*"to the legacy farm"/);
-    assert.match(said, /is not ours|not flanneld's/);
-    assert.equal(waiting.isReady(), false);
-    const others = (await foreignOf(lab)).filter(({ name }) => name !== "to the legacy farm");
-    assert.deepEqual(others, before);
-
-    const { routeEntries } = await control.snapshot();
-    const idOf = (destination: string) =>
-      routeEntries.find((entry) => entry.destination === destination)?.id;
-    assert.equal(idOf("10.24.13.0/24"), adopted.id, "the same entry, named");
-    assert.equal(idOf("10.24.14.0/24"), orphan.id, "the same entry, re-pointed");
-    for (const host of [adopting!, replacing!]) {
-      const writes = writesAmong(await callsSince(lab, 0, host))
-        .filter(({ service, performed }) => service === "vpc" && performed);
-      assert.deepEqual(writes.map(({ action }) => action), ["ModifyRouteEntry"]);
-    }
-
-    // An operator's slips in the console, and a repaired one.
-    const from = await mark(lab);
-    const right = new Map(
-      await Promise.all(
-        ready.map(async (host) =>
-          [host, (await host.readSubnetEnv()).subnet.prefix.toString()] as const
-        ),
+      ready.map(async (host) =>
+        [host, (await host.readSubnetEnv()).subnet.prefix.toString()] as const
       ),
-    );
-    await control.deleteRoute(place(right.get(deleted!)!));
-    await control.repointRoute(place(right.get(repointed!)!), STRANGER_ID);
-    await control.deleteRoute(place("10.24.16.0/24"));
-    await Promise.all([
-      healed(lab, deleted!, { signal }),
-      healed(lab, repointed!, { signal }),
-      waiting.ready({ signal }).then(() => healed(lab, blocked!, { signal })),
-    ]);
-    const putRight = writesAmong(await callsSince(lab, from, repointed)).filter(({ performed }) =>
-      performed
-    );
-    assert.deepEqual(putRight.map(({ action }) => action), ["ModifyRouteEntry"], "without a gap");
-    const writes = writesAmong(await callsSince(lab, 0)).filter(({ performed }) => performed);
-    assert.equal(
-      writes.filter(({ action }) => action === "DeleteRouteEntry").length,
-      1,
-      `only the stale entry was deleted: ${countCalls(writes)}`,
-    );
-    await assertRightRoutes(lab);
-    assert.deepEqual(await foreignOf(lab), before);
-  },
-);
+    ),
+  );
+  await control.deleteRoute(place(right.get(deleted!)!));
+  await control.repointRoute(place(right.get(repointed!)!), STRANGER_ID);
+  await control.deleteRoute(place("10.24.16.0/24"));
+  await Promise.all([
+    healed(lab, deleted!, { signal }),
+    healed(lab, repointed!, { signal }),
+    waiting.ready({ signal }).then(() => healed(lab, blocked!, { signal })),
+  ]);
+  const putRight = writesAmong(await callsSince(lab, from, repointed)).filter(({ performed }) =>
+    performed
+  );
+  assert.deepEqual(putRight.map(({ action }) => action), ["ModifyRouteEntry"], "without a gap");
+  const writes = writesAmong(await callsSince(lab, 0)).filter(({ performed }) => performed);
+  assert.equal(
+    writes.filter(({ action }) => action === "DeleteRouteEntry").length,
+    1,
+    `only the stale entry was deleted: ${countCalls(writes)}`,
+  );
+  await assertRightRoutes(lab);
+  assert.deepEqual(await foreignOf(lab), before);
+}
 
-labTest(
-  "each table that a peer's vSwitch uses gets the route, or the tables that are named",
-  async ({ signal }) => {
-    const [first, second] = [`${SYSTEM_TABLE_ID}-1`, `${SYSTEM_TABLE_ID}-2`];
-    await using lab = await openCloudLab({
-      signal,
-      hosts: 4,
-      routeTables: "own",
-      cloud: {
-        behaviour: { delays: { minMs: 50, maxMs: 300 } },
-        // More than one page of tables, and the right ones at the end.
-        customise: (config) => ({
-          ...config,
-          routeTables: [
-            ...Array.from({ length: 60 }, (_, n) => ({ id: `vtb-spare-${n}` })),
-            { id: "vtb-gateway", gatewayId: "ipv4gw-1" },
-            ...config.routeTables ?? [],
-          ],
-        }),
-      },
-    });
-    const [one, two, named, listed] = lab.hosts;
-    const before = await foreignOf(lab);
-    await (await one!.startDaemon()).ready({ signal });
-    await assertRightRoutes(lab, [one!], [first]);
-    // The first peer in another vSwitch: both have to be in both tables.
-    await (await two!.startDaemon()).ready({ signal });
-    await Promise.all(
-      [one!, two!].map((host) => healed(lab, host, { signal, tables: [first, second] })),
-    );
-    await Promise.all([one!, two!].map((host) => host.ensurePods(1, { signal })));
-    await assertPodsReachable(lab, { signal });
+/** Each table that a peer's vSwitch uses gets the route, or the tables that are named. */
+async function useRightTables({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+  const [first, second] = [`${SYSTEM_TABLE_ID}-1`, `${SYSTEM_TABLE_ID}-2`];
+  await using lab = await openCloudLab({
+    signal,
+    hosts: 4,
+    routeTables: "own",
+    cloud: {
+      behaviour: { delays: { minMs: 50, maxMs: 300 } },
+      // More than one page of tables, and the right ones at the end.
+      customise: (config) => ({
+        ...config,
+        routeTables: [
+          ...Array.from({ length: 60 }, (_, n) => ({ id: `vtb-spare-${n}` })),
+          { id: "vtb-gateway", gatewayId: "ipv4gw-1" },
+          ...config.routeTables ?? [],
+        ],
+      }),
+    },
+  });
+  const [one, two, named, listed] = lab.hosts;
+  const before = await foreignOf(lab);
+  await (await one!.startDaemon()).ready({ signal });
+  await assertRightRoutes(lab, [one!], [first]);
+  // The first peer in another vSwitch: both have to be in both tables.
+  await (await two!.startDaemon()).ready({ signal });
+  await Promise.all(
+    [one!, two!].map((host) => healed(lab, host, { signal, tables: [first, second] })),
+  );
+  await Promise.all([one!, two!].map((host) => host.ensurePods(1, { signal })));
+  await assertPodsReachable(lab, { signal });
 
-    const leases = (await lab.leases({ signal })).size;
-    await lab.writeConfig(brisk({ RouteTableID: ["vtb-absent", "vtb-gateway"] }), { signal });
-    const words = await lastWords(await named!.startDaemon(), { signal });
-    assert.match(words, /VPC vpc-bp1lab has no route table vtb-absent/);
-    assert.match(words, /vtb-gateway is a gateway's route table/);
-    assert.ok(words.includes(first) && words.includes(second), words);
-    assert.equal((await lab.leases({ signal })).size, leases, "no lease was written");
+  const leases = (await lab.leases({ signal })).size;
+  await lab.writeConfig(brisk({ RouteTableID: ["vtb-absent", "vtb-gateway"] }), { signal });
+  const words = await lastWords(await named!.startDaemon(), { signal });
+  assert.match(words, /VPC vpc-bp1lab has no route table vtb-absent/);
+  assert.match(words, /vtb-gateway is a gateway's route table/);
+  assert.ok(words.includes(first) && words.includes(second), words);
+  assert.equal((await lab.leases({ signal })).size, leases, "no lease was written");
 
-    await lab.writeConfig(brisk({ RouteTableID: first }), { signal });
-    await (await named!.startDaemon()).ready({ signal });
-    assert.deepEqual((await routesOf(lab, named!)).map((line) => line.split(" ")[0]), [first]);
-    await lab.writeConfig(brisk({ RouteTableID: [second, first] }), { signal });
-    await (await listed!.startDaemon()).ready({ signal });
-    assert.deepEqual(
-      (await routesOf(lab, listed!)).map((line) => line.split(" ")[0]).sort(),
-      [first, second],
-    );
-    await listed!.ensurePods(1, { signal });
-    await assertPodsReachable(lab, { signal });
-    assert.deepEqual(await foreignOf(lab), before);
-    await eventually(async () => (await lab.leases({ signal })).size === 4, {
-      signal,
-      title: "a lease for each host",
-    });
-  },
-);
+  await lab.writeConfig(brisk({ RouteTableID: first }), { signal });
+  await (await named!.startDaemon()).ready({ signal });
+  assert.deepEqual((await routesOf(lab, named!)).map((line) => line.split(" ")[0]), [first]);
+  await lab.writeConfig(brisk({ RouteTableID: [second, first] }), { signal });
+  await (await listed!.startDaemon()).ready({ signal });
+  assert.deepEqual(
+    (await routesOf(lab, listed!)).map((line) => line.split(" ")[0]).sort(),
+    [first, second],
+  );
+  await listed!.ensurePods(1, { signal });
+  await assertPodsReachable(lab, { signal });
+  assert.deepEqual(await foreignOf(lab), before);
+  await eventually(async () => (await lab.leases({ signal })).size === 4, {
+    signal,
+    title: "a lease for each host",
+  });
+}
