@@ -413,6 +413,162 @@ export function netlinkContract(
     assert.deepEqual(names, ["lo", "eth0", "eth1"], "other links stay");
   });
 
+  test("link Table marks its links, and knows them under any name", async (fixture) => {
+    const { netlink, signal, converge } = fixture;
+    const open = (alias: string) => {
+      const listed: string[][] = [];
+      const table = createLinkTable(netlink, {
+        ownsLink: (name, kind) => name.startsWith("flannel.") && kind === "vxlan",
+        alias,
+        onList: (links) => listed.push(links.map(({ name }) => name)),
+      });
+      return { table, listed };
+    };
+    const { table: ours, listed } = open("flanneld /run/a.env");
+    const base = vxlan("flannel.1", "192.0.2.1");
+    assert.deepEqual(await converge(ours, [base]), []);
+    const aliasOf = async (name: string) =>
+      (await netlink.listLinks({ signal })).find((link) => link.name === name)?.alias;
+    assert.equal(await aliasOf("flannel.1"), "flanneld /run/a.env");
+    assert.deepEqual(diff(ours, [base], await ours.list({ signal })), []);
+    assert.ok(listed.at(-1)?.includes("flannel.1"));
+
+    // Another daemon's is in the way, and stays; what to do is said.
+    const { table: others } = open("flanneld /run/b.env");
+    const found = (await others.list({ signal })).find(({ name }) => name === "flannel.1")!;
+    assert.equal(others.kind.owns(found), false);
+    assert.match(others.kind.adviseConflict!(found), /another flanneld.*ip link delete flannel\.1/);
+    assert.match(others.kind.format(found), /alias "flanneld \/run\/a\.env"/);
+
+    // One without a mark, of an upstream daemon, is taken over in place.
+    const second = vxlan("flannel.2", "192.0.2.1");
+    second.vxlan && Object.assign(second.vxlan, { vni: 2 });
+    const unmarked = createLinkTable(netlink, { ownsLink: (name) => name === "flannel.2" });
+    assert.deepEqual(await converge(unmarked, [second]), []);
+    assert.equal(await aliasOf("flannel.2"), undefined);
+    assert.deepEqual(await converge(ours, [base, second]), []);
+    assert.equal(await aliasOf("flannel.2"), "flanneld /run/a.env");
+
+    // A later run that wants another name finds what the earlier one made.
+    const nothing = createLinkTable(netlink, {
+      ownsLink: () => false,
+      alias: "flanneld /run/a.env",
+    });
+    assert.deepEqual(await converge(nothing, []), []);
+    const names = (await netlink.listLinks({ signal })).map(({ name }) => name);
+    assert.deepEqual(names, ["lo", "eth0", "eth1"]);
+  });
+
+  test("link Table leaves a link of another kind alone", async (fixture) => {
+    const { netlink, other, signal } = fixture;
+    const value = { name: "flannel.1", kind: "bridge", mtuBytes: 1500 };
+    await other.change([{ verb: "add", noun: "link", value }], { signal });
+    const table = createLinkTable(netlink, {
+      ownsLink: (name, kind) => name === "flannel.1" && kind === "vxlan",
+      alias: "flanneld /run/a.env",
+    });
+    const found = (await table.list({ signal })).find(({ name }) => name === "flannel.1")!;
+    assert.equal(table.kind.owns(found), false);
+    assert.equal(table.kind.equal(vxlan("flannel.1", "192.0.2.1"), found), false);
+    assert.match(table.kind.format(found), /flannel\.1 mtu 1500 .*type bridge/);
+    assert.equal(table.kind.adviseConflict!(found), 'remove it with "ip link delete flannel.1"');
+    // Also when it came after the last listing.
+    const desired = vxlan("flannel.1", "192.0.2.1");
+    const [failed] = await table.apply([{ op: "add", desired }], { signal });
+    assert.match(failed!.error.message, /Cannot add link flannel\.1: file already exists/);
+  });
+
+  test("address Table leaves those of others on its links alone", async (fixture) => {
+    const { netlink, other, signal, index, list, converge } = fixture;
+    const owned = { ownsLink: (name: string) => name === "flannel.1" };
+    await converge(createLinkTable(netlink, owned), [vxlan("flannel.1", "192.0.2.1")]);
+    const linkIndex = await index("flannel.1");
+    for (const text of ["172.30.0.1/24", "10.1.9.9/32", "fd00:9::1/128"]) {
+      const value = { linkIndex, address: InterfaceAddress.parse(text) };
+      await other.change([{ verb: "add", noun: "address", value }], { signal });
+    }
+    const network = Prefix.parse("10.1.0.0/16");
+    const table = createAddressTable(netlink, {
+      ...owned,
+      ownsAddress: ({ address: { address } }) => address.family === 6 || network.contains(address),
+    });
+    const desired = [{ link: "flannel.1", address: InterfaceAddress.parse("10.1.0.0/32") }];
+    assert.deepEqual(await converge(table, desired), []);
+    assert.deepEqual((await list(table)).toSorted(), [
+      "10.1.0.0/32 dev flannel.1",
+      "172.30.0.1/24 dev flannel.1",
+    ]);
+  });
+
+  test("looks up the routes to many addresses at once, each in its place", async (fixture) => {
+    const { netlink, signal, index } = fixture;
+    const add = addRoute(route("198.18.0.0/16", { gateway: "192.0.2.7" }));
+    assert.deepEqual(await netlink.change([add], { signal }), [undefined]);
+    const texts = ["192.0.2.9", "198.18.3.4", "203.0.113.1", "2001:db8::9", "192.0.2.1"];
+    const addresses = Array.from({ length: 300 }, (_, i) => Address.parse(texts[i % 5]!));
+    const answers = await netlink.routeGetAll(addresses, { signal });
+    assert.equal(answers.length, 300);
+    const [eth0] = [await index("eth0")];
+    answers.forEach((answer, i) => {
+      switch (i % 5) {
+        case 0:
+        case 3:
+          assert.ok(!(answer instanceof Error));
+          assert.deepEqual([answer.type, answer.linkIndex, answer.gateway], [
+            "unicast",
+            eth0,
+            undefined,
+          ]);
+          return;
+        case 1:
+          assert.equal(answer instanceof Error ? answer : String(answer.gateway), "192.0.2.7");
+          return;
+        case 2:
+          assert.equal(codeOf(answer), "ENETUNREACH");
+          return;
+        case 4:
+          assert.equal(answer instanceof Error ? answer : answer.type, "local");
+      }
+    });
+    assert.deepEqual(await netlink.routeGetAll([], { signal }), []);
+  });
+
+  test("route Table takes back what was put over its routes, if it may", async (fixture) => {
+    const { netlink, other, signal, converge } = fixture;
+    const desired = [
+      spec("10.1.0.0/24", { gateway: "192.0.2.9", link: "eth0" }),
+      spec("fd00:1::/64", { gateway: "2001:db8::9", link: "eth0" }),
+    ];
+    const asked: string[] = [];
+    const table = createRouteTable(netlink, {
+      adopts({ destination }, wasOurs) {
+        asked.push(`${destination} ${wasOurs}`);
+        return wasOurs;
+      },
+    });
+    const foreign = { ...route("10.2.0.0/24", { gateway: "192.0.2.7" }), protocol: 3 };
+    await other.change([addRoute(foreign)], { signal });
+    assert.deepEqual(await converge(table, desired), []);
+    const over = [
+      { ...route("10.1.0.0/24", { gateway: "192.0.2.7" }), protocol: 3 },
+      { ...route("fd00:1::/64", { gateway: "2001:db8::7" }), protocol: 3 },
+    ];
+    const replaced = await other.change(
+      over.map((value) => ({ verb: "replace", noun: "route", value })),
+      { signal },
+    );
+    assert.deepEqual(replaced, [undefined, undefined]);
+    assert.deepEqual(await converge(table, desired), []);
+    assert.deepEqual(diff(table, desired, await table.list({ signal })), []);
+    const routes = await netlink.listRoutes({ signal, table: TABLE_MAIN });
+    assert.equal(
+      routes.filter(({ destination }) => /^(10\.1|fd00)/.test(`${destination}`)).length,
+      2,
+    );
+    assert.ok(asked.includes("10.2.0.0/24 false"));
+    assert.ok(routes.some(({ destination }) => String(destination) === "10.2.0.0/24"));
+  });
+
   test("link Table waits for the underlay, and refuses foreign names", async (fixture) => {
     const { netlink, signal } = fixture;
     const table = createLinkTable(netlink, { ownsLink: (name) => name === "flannel.1" });
