@@ -248,7 +248,11 @@ class DaemonRun implements AsyncDisposable {
       file.desiredChanged();
       replan();
     };
-    hostNetwork.onChange = () => {
+    hostNetwork.onChange = (before) => {
+      const { host } = hostNetwork;
+      if (String([before.address, before.addressV6]) !== String([host.address, host.addressV6])) {
+        registry.addressesChanged();
+      }
       keeper.publish(runtime.announce(hostNetwork.host));
       file.desiredChanged();
       replan();

@@ -102,7 +102,7 @@ export class HostNetwork implements AsyncDisposable {
   readonly #tables: KernelTables;
   #found: ExternalInterface;
   /** Called when addresses or MTU of the external interface have changed. */
-  onChange: () => void = () => {};
+  onChange: (before: Host) => void = () => {};
 
   constructor(
     options: HostNetworkOptions,
@@ -217,8 +217,9 @@ export class HostNetwork implements AsyncDisposable {
     const found = refreshExternalInterface(this.#found, this.#criteria, facts);
     if (!found || JSON.stringify(factsOf(found)) === JSON.stringify(factsOf(this.#found))) return;
     this.#options.log.info(`External interface ${found.link} has changed`, factsOf(found));
+    const before = this.#found;
     this.#found = found;
-    this.onChange();
+    this.onChange(before);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -95,6 +95,16 @@ export class EtcdClient implements Disposable {
     connection[Symbol.dispose]();
   }
 
+  /**
+   * Leaves the present connection for a new one: it may be from an address that this host no longer
+   * has, so that no answer arrives. What waits for one is asked again as if it had been lost.
+   */
+  reconnect(): void {
+    const connection = this.#current;
+    this.#current = undefined;
+    connection?.[Symbol.dispose]();
+  }
+
   [Symbol.dispose](): void {
     this.#lifetime.abort(new DOMException("The store was closed", "AbortError"));
     this.#current?.[Symbol.dispose]();

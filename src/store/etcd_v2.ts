@@ -111,6 +111,12 @@ export class EtcdV2Registry implements Registry {
     return followSubtree(this.#client, this.#subnets, this.#timing, options);
   }
 
+  /**
+   * Nothing to be done: fetch() keeps its connections to itself. A request without answer is
+   * repeated over another one after the usual time.
+   */
+  addressesChanged(): void {}
+
   [Symbol.asyncDispose](): Promise<void> {
     this.#client[Symbol.dispose]();
     return Promise.resolve();

@@ -107,6 +107,10 @@ export class EtcdV3Registry implements Registry {
     return followRange(this.#client, this.#subnets, this.#timing, options);
   }
 
+  addressesChanged(): void {
+    this.#client.reconnect();
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     this.#client[Symbol.dispose]();
     return Promise.resolve();

@@ -158,6 +158,11 @@ class SwitchingRegistry implements EtcdRegistry {
     return keepFollowing(() => this.#watchChosen(options), options);
   }
 
+  addressesChanged(): void {
+    this.#v3.addressesChanged();
+    this.#v2.addressesChanged();
+  }
+
   async explainMissingConfig(exampleConfig: string, options: CallOptions): Promise<string> {
     const api = this.#api ?? "v3";
     const key = configKey(this.#settings.prefix);

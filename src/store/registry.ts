@@ -67,6 +67,11 @@ export interface CallOptions {
  * sending) throws `unavailable`: the caller lists again.
  */
 export interface Registry extends AsyncDisposable {
+  /**
+   * To be called when this host's addresses have changed: connections from an address that is gone
+   * hear nothing any more. What waits for an answer is asked again.
+   */
+  addressesChanged(): void;
   /** For messages: `etcd v3 at http://10.0.0.5:2379`. */
   readonly description: string;
   /** The value of `<prefix>/config`, or `undefined` if the key is absent. */

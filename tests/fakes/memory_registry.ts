@@ -280,6 +280,8 @@ export class MemoryRegistry implements Registry {
     }
   }
 
+  addressesChanged(): void {}
+
   [Symbol.asyncDispose](): Promise<void> {
     return Promise.resolve();
   }
