@@ -73,6 +73,7 @@ export class ForwardingReader {
   readonly words: Int32Array<SharedArrayBuffer>;
   readonly #inUse: number;
   #generation: number = TABLE.WORDS;
+  #version = 0;
 
   /** @param index A number of this reader's own, below 8. */
   constructor(memory: SharedArrayBuffer, index: number) {
@@ -92,6 +93,12 @@ export class ForwardingReader {
       version = now;
     }
     this.#generation = generationOffset(version);
+    this.#version = version;
+  }
+
+  /** Differs whenever the table was changed between two {@linkcode begin}. */
+  get version(): number {
+    return this.#version;
   }
 
   /** To be called before waiting. */

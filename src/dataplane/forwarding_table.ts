@@ -28,8 +28,12 @@ export interface ActiveForwardingEntry extends ForwardingEntry {
 export class ForwardingTable {
   readonly #words: Int32Array<SharedArrayBuffer>;
 
-  constructor(memory: SharedArrayBuffer) {
+  readonly #onChange: () => void;
+
+  /** @param onChange Called after each change. */
+  constructor(memory: SharedArrayBuffer, onChange: () => void = () => {}) {
     this.#words = new Int32Array(memory);
+    this.#onChange = onChange;
   }
 
   /** Every entry in use, in no order. */
@@ -109,6 +113,7 @@ export class ForwardingTable {
       words.set(longestFirst, generation + place);
     }
     Atomics.store(words, TABLE.VERSION, (version + 1) | 0);
+    this.#onChange();
   }
 
   #isRead(generation: number): boolean {

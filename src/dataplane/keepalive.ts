@@ -10,6 +10,9 @@ import { IPV4, IPV6, type PacketMemory, PROTOCOL } from "./packet.ts";
 /** How often mappings of NATs on the way are refreshed (RFC 4787 asks NATs for 120 s at least). */
 export const KEEPALIVE_INTERVAL_MS = 25_000;
 
+/** The least time between two rounds of keepalives, however often peers come and go. */
+export const KEEPALIVE_PAUSE_MS = 5_000;
+
 /** Writes a keepalive at `at`, from and to addresses as words. Returns its length. */
 export function writeKeepalive(
   memory: PacketMemory,

@@ -6,7 +6,7 @@ import { Egress } from "./egress.ts";
 import { ForwardingReader, SLOT } from "./forwarding_reader.ts";
 import { IcmpSender } from "./icmp_sender.ts";
 import { Ingress } from "./ingress.ts";
-import { KEEPALIVE_INTERVAL_MS, writeKeepalive } from "./keepalive.ts";
+import { KEEPALIVE_INTERVAL_MS, KEEPALIVE_PAUSE_MS, writeKeepalive } from "./keepalive.ts";
 import { PacketMemory } from "./packet.ts";
 import { SendBatch } from "./send_batch.ts";
 import { CONTROL, COUNTER, type WorkerMessage, type WorkerSetup } from "./shared_state.ts";
@@ -127,6 +127,8 @@ class KeepaliveSender {
   readonly #batch4: SendBatch;
   readonly #batch6: SendBatch;
   #dueAtMs = 0;
+  #sentAtMs = 0;
+  #version = 0;
 
   constructor(options: KeepaliveSenderOptions) {
     this.#options = options;
@@ -147,9 +149,15 @@ class KeepaliveSender {
 
   /** Sends to every peer if it is time. */
   sendDue(): void {
-    if (performance.now() < this.#dueAtMs) return;
-    this.#dueAtMs = performance.now() + KEEPALIVE_INTERVAL_MS;
     const { reader, control, counters } = this.#options;
+    if (reader.version !== this.#version) {
+      // A new peer cannot reach this host before this host has sent something there.
+      this.#version = reader.version;
+      this.#dueAtMs = Math.min(this.#dueAtMs, this.#sentAtMs + KEEPALIVE_PAUSE_MS);
+    }
+    if (performance.now() < this.#dueAtMs) return;
+    this.#sentAtMs = performance.now();
+    this.#dueAtMs = this.#sentAtMs + KEEPALIVE_INTERVAL_MS;
     const { words } = reader;
     for (let slot = reader.nextSlot(0); slot >= 0; slot = reader.nextSlot(slot)) {
       const ipv4 = words[slot + SLOT.TAG]! >> 8 === 4;

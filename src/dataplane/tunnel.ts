@@ -68,7 +68,7 @@ export class Tunnel implements AsyncDisposable {
   readonly #raw: { 4: number; 6: number } = { 4: -1, 6: -1 };
   #disposed = false;
   /** Where packets go. Changing it stalls nobody. */
-  readonly forwarding = new ForwardingTable(this.#forwardingMemory);
+  readonly forwarding = new ForwardingTable(this.#forwardingMemory, () => this.#wake());
 
   constructor(options: TunnelOptions) {
     this.#options = options;

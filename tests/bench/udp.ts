@@ -4,6 +4,9 @@
  *
  * @module
  */
+import { createForwardingMemory, ForwardingReader } from "../../src/dataplane/forwarding_reader.ts";
+import { ForwardingTable } from "../../src/dataplane/forwarding_table.ts";
+import { Address, Prefix } from "../../src/net/mod.ts";
 import { delay } from "../../src/util/time.ts";
 import { PacketMemory } from "../../src/dataplane/packet.ts";
 import { Checksum } from "../../src/dataplane/checksum.ts";
@@ -52,6 +55,7 @@ interface Round {
 export async function run(report: Report, { signal }: { signal: AbortSignal }): Promise<void> {
   report.section(`udp: ${ROUNDS} rounds of each path in turn, ${SECONDS} s each`);
   reportChecksums(report);
+  await reportLookups(report, signal);
   await using set = await openNamespaces({ signal });
   const [a, b] = await set.add(["a", "b"], { signal }) as [NetworkNamespace, NetworkNamespace];
   await connect(a, b, signal);
@@ -115,6 +119,37 @@ function reportChecksums(report: Report): void {
     Array.from({ length: ROUNDS + 1 }, () => gigabytesPerSecond(sum)).slice(1);
   report.figure("checksum in JavaScript", sample((at, n) => plain.sum(at, n)), "GB/s");
   report.figure("checksum in WebAssembly", sample(memory.sum), "GB/s");
+}
+
+/** What finding a peer costs among few and among many. */
+async function reportLookups(report: Report, signal: AbortSignal): Promise<void> {
+  const base = Address.parse("10.0.0.0");
+  for (const peers of [10, 10_000]) {
+    const memory = createForwardingMemory();
+    await new ForwardingTable(memory).replace(
+      Array.from({ length: peers }, (_, i) => ({
+        prefix: new Prefix(base.add(BigInt(i) << 8n), 24),
+        address: base.add(BigInt(i)),
+        port: PORT,
+      })),
+      { signal },
+    );
+    const reader = new ForwardingReader(memory, 0);
+    reader.begin();
+    const sample = () => {
+      const count = 2_000_000;
+      let found = 0;
+      const startedAt = performance.now();
+      for (let i = 0; i < count; i++) {
+        if (reader.lookup4(0x0a000001 + (Math.imul(i, 7919) % peers << 8)) >= 0) found++;
+      }
+      const nanoseconds = (performance.now() - startedAt) * 1e6 / count;
+      if (found < count / 2) throw new Error(`Cannot measure lookups: ${found} of ${count} found`);
+      return nanoseconds;
+    };
+    sample();
+    report.figure(`lookup among ${peers} peers`, Array.from({ length: ROUNDS }, sample), "ns");
+  }
 }
 
 /** A veth between the namespaces, and vxlan over it. */
