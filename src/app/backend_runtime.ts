@@ -60,6 +60,8 @@ export interface CloudRuntime {
   stages(desired: () => DesiredState | undefined): AnyStage[];
   /** Gathers facts before a round; answers whether the plan must be made anew. */
   follow(own: Lease, peers: readonly Lease[], options: { signal: AbortSignal }): Promise<boolean>;
+  /** Another host holds the own lease now: nothing of it is written until `follow` is called. */
+  disown(): void;
   /** For the status page. */
   status(): Record<string, unknown>;
 }
@@ -138,6 +140,7 @@ async function openAliVpcRuntime(
         facts = await cloud.follow(own, peers, { signal });
         return facts !== before;
       },
+      disown: () => cloud.disown(),
       status: () => ({
         instance: cloud.facts.instanceId,
         vpc: cloud.facts.vpcId,

@@ -200,11 +200,13 @@ class DaemonRun implements AsyncDisposable {
       }],
       resyncMs: options.iptablesResyncSeconds * 1_000,
     });
+    // Unlike what is on this host, the cloud's routes are shared: they are the lease's holder's.
+    const isTaken = () => !keeper.state.held && keeper.state.taken;
     const cloud = runtime.cloud && this.#reconciler("cloud", {
-      stages: runtime.cloud.stages(() => planner.desired),
+      stages: runtime.cloud.stages(() => isTaken() ? undefined : planner.desired),
       resyncMs: runtime.cloud.resyncMs,
       prepare: async ({ signal }) => {
-        if (!leases.complete) return;
+        if (!leases.complete || isTaken()) return;
         if (await runtime.cloud!.follow(keeper.lease, planner.peers, { signal })) replan();
       },
     });
@@ -226,6 +228,7 @@ class DaemonRun implements AsyncDisposable {
 
     let subnetKey = keeper.lease.key;
     let cloudWanted = "";
+    let wasTaken = false;
     const replan = () => {
       planner.invalidate();
       kernel.desiredChanged();
@@ -239,6 +242,9 @@ class DaemonRun implements AsyncDisposable {
     this.#onLeaseChange = () => {
       const { state, lease } = keeper;
       this.#readiness.set("lease", state.held ? undefined : state.reason);
+      if (isTaken()) runtime.cloud?.disown();
+      else if (wasTaken) cloud?.desiredChanged();
+      wasTaken = isTaken();
       if (lease.key === subnetKey) return;
       // Another subnet: nothing that held for the old one counts.
       subnetKey = lease.key;

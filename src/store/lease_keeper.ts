@@ -60,7 +60,12 @@ export type LeaseState =
     /** Why renewing fails at present. */
     readonly trouble?: string;
   }
-  | { readonly held: false; readonly reason: string };
+  | {
+    readonly held: false;
+    readonly reason: string;
+    /** Whether another host holds it now: what belongs to the subnet is that host's. */
+    readonly taken: boolean;
+  };
 
 /**
  * Takes a lease and keeps it. The key is created in a transaction and written only while its
@@ -128,9 +133,12 @@ export class LeaseKeeper {
 
   get state(): LeaseState {
     const because = this.#trouble === undefined ? "" : `: ${this.#trouble}`;
-    if (this.#lost !== undefined) return { held: false, reason: this.#lost + because };
+    if (this.#lost !== undefined) {
+      return { held: false, reason: this.#lost + because, taken: this.#taken };
+    }
     if (this.#term?.isOver) {
-      return { held: false, reason: `the lease has expired and is not renewed yet${because}` };
+      const reason = `the lease has expired and is not renewed yet${because}`;
+      return { held: false, reason, taken: false };
     }
     return {
       held: true,

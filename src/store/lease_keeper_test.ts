@@ -238,6 +238,7 @@ Deno.test("LeaseKeeper does not hold a lease that has ended before it could be r
   assert.deepEqual(keeper.state, {
     held: false,
     reason: "the lease has expired and is not renewed yet",
+    taken: false,
   });
 });
 
@@ -251,6 +252,7 @@ Deno.test("LeaseKeeper does not hold a lease that is gone and cannot be written 
   assert.deepEqual(keeper.state, {
     held: false,
     reason: "10.3.1.0/24 is gone from the store: no permission",
+    taken: false,
   });
   await until(() => keeper.state.held, "held again");
   assert.equal(store.get("10.3.1.0-24")?.value, value("192.0.2.1"));
@@ -291,6 +293,11 @@ Deno.test("LeaseKeeper keeps its subnet and is not held when another host has it
   await using _ = run(keeper, registry);
   store.put("10.3.1.0-24", value("192.0.2.66"), { ttlSeconds: 86_400 });
   await until(() => !keeper.state.held, "lost");
+  assert.deepEqual(keeper.state, {
+    held: false,
+    reason: "192.0.2.66 holds 10.3.1.0/24 now",
+    taken: true,
+  });
   assert.equal(keeper.lease.key, "10.3.1.0-24");
   assert.equal(store.get("10.3.1.0-24")?.value, value("192.0.2.66"), "nothing is stolen");
   assert.match(lines.join("\n"), /ERROR Lease lost: 192\.0\.2\.66 holds 10\.3\.1\.0\/24 now/);

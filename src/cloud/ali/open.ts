@@ -79,6 +79,8 @@ export interface AliVpcCloud extends AsyncDisposable {
     peers: readonly Lease[],
     options: { signal: AbortSignal },
   ): Promise<AliVpcInstance>;
+  /** Another host holds the own lease now: its route is not written until `follow` is called. */
+  disown(): void;
 }
 
 /** Carrier-grade range that holds metadata, DNS and cloud services in every VPC. */
@@ -241,6 +243,7 @@ async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
       });
       return facts = { ...facts, routeTableIds: chosen.routeTableIds };
     },
+    disown: () => routes.disown(),
     async [Symbol.asyncDispose]() {
       await resources.disposeAsync();
     },

@@ -115,6 +115,11 @@ export class RouteTable implements Table<CloudRoute> {
     this.#scope = scope;
   }
 
+  /** No subnet is ours until the next scope says so; also ends waits for a turn to write one. */
+  disown(): void {
+    this.#scope = { ...this.#scope, destinations: [] };
+  }
+
   /**
    * The entries of this instance and those at our subnets. A table that cannot be read is left out
    * as long as another can, so that it does not hold up the others: `apply` then names the fault.
@@ -330,6 +335,7 @@ export class RouteTable implements Table<CloudRoute> {
     const name = routeEntryName(network, instanceId);
     const write = step.do === "modify" && step.repoint && this.#modifyUnusable ? "delete" : step.do;
     for (;;) {
+      this.#requireOwn(target, step);
       try {
         if (step.do === "create") {
           await vpc.createRouteEntry({
@@ -381,6 +387,13 @@ export class RouteTable implements Table<CloudRoute> {
         if (thrown.outcomeUnknown || ours) return;
       }
     }
+  }
+
+  /** While a write waited for its turn, the lease may have gone to another host. */
+  #requireOwn({ destination }: CloudRouteSpec, step: Step): void {
+    if (step.do === "delete") return;
+    if (this.#scope.destinations.some((own) => own.equals(destination))) return;
+    throw new Error(`this host does not hold the lease of ${destination} any more`);
   }
 
   #remember(target: CloudRouteSpec, write: SentWrite["write"]): void {
