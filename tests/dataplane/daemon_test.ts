@@ -61,6 +61,22 @@ async function counters(host: Host, signal: AbortSignal): Promise<Record<string,
   return JSON.parse(text).status.dataPlane;
 }
 
+/** Sends a file of random bytes from pod to pod; it has to arrive as it was. */
+async function transferFile(lab: Lab, megabytes: number, signal: AbortSignal): Promise<void> {
+  const [from, to] = podsOf(lab);
+  const file = `${lab.directory}/data`;
+  await run("dd", ["if=/dev/urandom", `of=${file}`, "bs=1M", `count=${megabytes}`], { signal });
+  const script = new URL("./file_transfer.ts", import.meta.url).pathname;
+  const deno = (...args: string[]) => ["run", "-A", "--cached-only", script, ...args];
+  const options = { signal, timeoutMs: 60_000 };
+  const [received] = await Promise.all([
+    to.namespace.run(Deno.execPath(), deno("receive", to.address), options),
+    from.namespace.run(Deno.execPath(), deno("send", to.address, file), options),
+  ]);
+  const { stdout } = await runProgram("sha256sum", [file], { signal });
+  assert.equal(received.trim(), stdout.split(" ")[0]);
+}
+
 labTest(
   "udp: pods of two hosts reach each other, and host objects are upstream's",
   async ({ signal }) => {
@@ -150,19 +166,7 @@ labTest(
       }),
       / 0% packet loss/,
     );
-    const file = `${lab.directory}/data`;
-    await run("dd", ["if=/dev/urandom", `of=${file}`, "bs=1M", "count=64"], { signal });
-    const deno = (...args: string[]) => [
-      ...["run", "-A", "--cached-only", new URL("./file_transfer.ts", import.meta.url).pathname],
-      ...args,
-    ];
-    const options = { signal, timeoutMs: 60_000 };
-    const [received] = await Promise.all([
-      to.namespace.run(Deno.execPath(), deno("receive", to.address), options),
-      from.namespace.run(Deno.execPath(), deno("send", to.address, file), options),
-    ]);
-    const { stdout } = await runProgram("sha256sum", [file], { signal });
-    assert.equal(received.trim(), stdout.split(" ")[0]);
+    await transferFile(lab, 64, signal);
     const { receivedDatagramRuns, tunWrites, receivedPackets } = await counters(
       lab.hosts[1]!,
       signal,
@@ -196,6 +200,26 @@ labTest("udp: IPv4 and IPv6 pods reach each other", async ({ signal }) => {
     const { bitsPerSecond } = await iperf(from, to, { signal, address });
     assert.ok(bitsPerSecond > 50e6, `${address}: ${bitsPerSecond}`);
   }
+});
+
+labTest("udp: a file arrives as it was although datagrams are lost", async ({ signal }) => {
+  await using lab = await openUdpLab(signal);
+  for (const host of lab.hosts) {
+    await host.namespace.nft(
+      `table inet loss {
+        chain in {
+          type filter hook input priority filter
+          udp dport 8285 numgen random mod 100 < 2 counter drop
+        }
+      }`,
+      { signal },
+    );
+  }
+  await transferFile(lab, 8, signal);
+  const rules = await lab.hosts[1]!.namespace.run("nft", ["list", "table", "inet", "loss"], {
+    signal,
+  });
+  assert.match(rules, /counter packets [1-9]/, "some were lost indeed");
 });
 
 labTest("udp: a removed device comes back with all that belongs to it", async ({ signal }) => {
