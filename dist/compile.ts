@@ -1,3 +1,4 @@
+// deno-lint-ignore-file no-console -- what it prints is its purpose
 /**
  * `deno task compile [--output=FILE]`: type-checks the sources and compiles them with libnl inside
  * to one executable, `dist/flanneld`, then reports its size and start-up time.
