@@ -130,6 +130,9 @@ export interface OpenNetlinkOptions extends OpenLibraryOptions {
  */
 const BATCH_REQUESTS = 128;
 
+/** Requests of one datagram where each takes long. */
+const MIN_BATCH_REQUESTS = 32;
+
 /** The kernel answers at once; this only keeps a fault in that from hanging the process. */
 const RECEIVE_TIMEOUT_MS = 5_000;
 
@@ -308,6 +311,8 @@ class KernelNetlink implements Netlink {
       signal.throwIfAborted();
       try {
         const messages = this.#dumpOnce(`Cannot list ${noun}`, encode);
+        // The dump itself cannot be parted: its socket is for nothing else until it is over.
+        if (messages.length >= LONG_DUMP_MESSAGES) await delay(0, { signal });
         return await inSlices(decodeInSteps(messages, decode), { signal });
       } catch (error) {
         const again = error instanceof DumpInterruptedError ||
@@ -472,14 +477,21 @@ class KernelNetlink implements Netlink {
     { signal }: { signal: AbortSignal },
   ): Promise<readonly (Error | undefined)[]> {
     const errors = requests.map((): Error | undefined => undefined);
-    let sliceEnd = performance.now() + SLICE_MS;
-    for (let first = 0; first < requests.length; first += BATCH_REQUESTS) {
+    let size = BATCH_REQUESTS;
+    let sliceBegin = performance.now();
+    for (let first = 0; first < requests.length;) {
       signal.throwIfAborted();
-      this.#changeBatch(requests, first, Math.min(first + BATCH_REQUESTS, requests.length), errors);
-      if (performance.now() > sliceEnd) {
-        await delay(0, { signal });
-        sliceEnd = performance.now() + SLICE_MS;
-      }
+      const end = Math.min(first + size, requests.length);
+      this.#changeBatch(requests, first, end, errors);
+      first = end;
+      const passedMs = performance.now() - sliceBegin;
+      if (passedMs < SLICE_MS) continue;
+      // Some objects take the kernel longer the more there are, such as routes over one link.
+      size = passedMs > 2 * SLICE_MS
+        ? Math.max(MIN_BATCH_REQUESTS, size >> 1)
+        : Math.min(BATCH_REQUESTS, size << 1);
+      await delay(0, { signal });
+      sliceBegin = performance.now();
     }
     return errors;
   }
@@ -649,6 +661,9 @@ interface HeldMessage {
   readonly view: DataView<ArrayBuffer>;
   readonly message: MessageBounds;
 }
+
+/** A dump of so many takes some milliseconds. */
+const LONG_DUMP_MESSAGES = 4_096;
 
 /** Messages decoded between two steps; some tenths of a millisecond. */
 const STEP_MESSAGES = 256;

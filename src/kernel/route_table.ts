@@ -1,6 +1,7 @@
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import { ROUTE_PROTOCOL, type RouteSpec } from "../state/mod.ts";
+import { inSlices } from "../util/slices.ts";
 import { applyChanges, GONE, resolving, type Step } from "./apply_changes.ts";
 import type { Prefix } from "../net/mod.ts";
 import { LinkIndex } from "./links.ts";
@@ -154,6 +155,9 @@ export interface RouteTableOptions {
   readonly adopts?: (route: RouteSpec, wasOurs: boolean) => boolean;
 }
 
+/** Routes looked at between two steps; some tenths of a millisecond. */
+const STEP_ROUTES = 256;
+
 class RouteTable implements Table<RouteSpec> {
   readonly kind: Kind<RouteSpec>;
   readonly #netlink: Netlink;
@@ -179,9 +183,16 @@ class RouteTable implements Table<RouteSpec> {
     const routes = await this.#netlink.listRoutes({ ...options, table: TABLE_MAIN });
     // Links after routes: a link that is missing now took its routes with it.
     const links = await LinkIndex.read(this.#netlink, options);
+    return await inSlices(this.#describe(routes, links), options);
+  }
+
+  /** `routes` as specs, without those that can neither be ours nor be in the way. */
+  *#describe(routes: readonly Route[], links: LinkIndex): Generator<void, readonly RouteSpec[]> {
     const counts = new Map<string, number>();
     const found: { route: Route; link: string | undefined; key: string; position: number }[] = [];
+    let count = 0;
     for (const route of routes) {
+      if (++count % STEP_ROUTES === 0) yield;
       if (route.tos !== 0 && route.protocol !== ROUTE_PROTOCOL) continue;
       const link = route.linkIndex === undefined ? undefined : links.at(route.linkIndex);
       if (route.linkIndex !== undefined && !link) continue;
@@ -190,14 +201,14 @@ class RouteTable implements Table<RouteSpec> {
       counts.set(key, position + 1);
       found.push({ route, link: link?.name, key, position });
     }
-    return found.map(({ route, link, key, position }) => {
+    const specs: RouteSpec[] = [];
+    for (const { route, link, key, position } of found) {
+      if (++count % STEP_ROUTES === 0) yield;
       if (route.protocol === ROUTE_PROTOCOL) this.#held.add(key);
-      return toActual(route, link, {
-        identity: key,
-        position,
-        alone: counts.get(key) === 1,
-      });
-    });
+      const place = { identity: key, position, alone: counts.get(key) === 1 };
+      specs.push(toActual(route, link, place));
+    }
+    return specs;
   }
 
   async apply(

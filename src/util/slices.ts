@@ -1,7 +1,7 @@
 import { delay } from "./time.ts";
 
 /** The longest time that long work keeps the event loop from other work. */
-export const SLICE_MS = 10;
+export const SLICE_MS = 5;
 
 /**
  * Runs `steps` to its end and returns its result, with other work let in every
