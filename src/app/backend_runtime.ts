@@ -41,8 +41,6 @@ export interface UnderlayRuntime {
 
 /** Tables of this process that belong to the data plane, reconciled with the kernel's. */
 export interface PlaneRuntime {
-  /** Whether a link of this name is the backend's. */
-  ownsLink(name: string): boolean;
   /** Stages before the kernel's links, over what {@linkcode BackendRuntime.plan} says. */
   before(desired: () => DesiredState | undefined): AnyStage[];
   /** Stages after links and addresses, before routes. */

@@ -11,6 +11,7 @@
  * @module
  */
 import type { Options } from "../cli/options.ts";
+import { describeError, OperatorError } from "../errors.ts";
 import { type Firewall, openFirewall } from "../firewall/mod.ts";
 import { serveHealth } from "../health/server.ts";
 import { SubnetFileTable } from "../host/subnet_file_table.ts";
@@ -177,6 +178,16 @@ class DaemonRun implements AsyncDisposable {
       onPlan: (plan) => skippedPeers.update(plan.skippedPeers ?? []),
     });
 
+    const publish = () => {
+      try {
+        keeper.publish(runtime.announce(hostNetwork.host));
+        this.#readiness.set("backend", undefined);
+      } catch (error) {
+        // What was published before stands, and may be wrong by now.
+        if (!(error instanceof OperatorError)) throw error;
+        this.#readiness.set("backend", describeError(error));
+      }
+    };
     const kernel = this.#reconciler("kernel", {
       stages: hostNetwork.stages(
         () => planner.desired,
@@ -187,7 +198,7 @@ class DaemonRun implements AsyncDisposable {
       prepare: async ({ signal }) => {
         if (!runtime.underlay || !leases.complete) return false;
         if (!await runtime.underlay.follow(keeper.lease, planner.peers, { signal })) return false;
-        keeper.publish(runtime.announce(hostNetwork.host));
+        publish();
         planner.invalidatePlan();
         return true;
       },
@@ -259,7 +270,7 @@ class DaemonRun implements AsyncDisposable {
       if (String([before.address, before.addressV6]) !== String([host.address, host.addressV6])) {
         registry.addressesChanged();
       }
-      keeper.publish(runtime.announce(hostNetwork.host));
+      publish();
       file.desiredChanged();
       replan();
     };

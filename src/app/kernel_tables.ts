@@ -159,8 +159,8 @@ export class KernelTables {
         const link = this.#known.get(event.linkIndex ?? 0);
         if (!link) return [];
         if (link.name === this.#options.externalLink) return "all";
-        // What an address goes with, routes and IPv6 entirely, goes without a word.
-        return this.#isWatched(link) ? "all" : [];
+        // What goes with an address is looked at once the address is put back.
+        return this.#isWatched(link) ? ["address"] : [];
       }
       case "route":
         return event.destination && this.#isOwn(event.destination) ? ["route"] : [];

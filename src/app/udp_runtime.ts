@@ -67,7 +67,6 @@ export function openUdpRuntime(
       return state;
     },
     plane: {
-      ownsLink: (name) => name === UDP_LINK_NAME,
       before: (desired) => [{ table: path.queueTable, desired: () => queueSpecs(desired()) }],
       after: (desired) =>
         [

@@ -231,3 +231,78 @@ Deno.test("Reconciler.run() folds requests, repairs drift on resync and ends on 
   controller.abort(new Error("stop"));
   await assert.rejects(running, /stop/);
 });
+
+Deno.test("Reconciler looks only at the kinds asked for, and at all after anything else", async () => {
+  const tables = ["link", "address", "route"].map((name) => {
+    const table = new MemoryTable();
+    return Object.assign(table, { kind: { ...kind, name } });
+  });
+  const [links, addresses, routes] = tables as [MemoryTable, MemoryTable, MemoryTable];
+  let prepared = false;
+  const log = recorder();
+  const it = new Reconciler({
+    name: "things",
+    resyncMs: 1e9,
+    settleMs: 1,
+    log,
+    prepare: () => Promise.resolve(prepared),
+    stages: tables.map((table) => ({
+      table,
+      desired: () => [ours(table.kind.name)],
+      ...(table === links ? { carriesLater: true } : {}),
+    })),
+  });
+  const looks = () => tables.map((table) => table.lists);
+  const stop = new AbortController();
+  const running = it.run({ signal: stop.signal });
+  const settled = async (expected: number[]) => {
+    for (let i = 0; i < 100 && String(looks()) !== String(expected); i++) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.deepEqual(looks(), expected);
+  };
+  await settled([1, 1, 1]);
+
+  it.request(["address"]);
+  it.request(["route"]);
+  await settled([1, 2, 2]);
+
+  // A link made anew took with it what was on it.
+  links.things.clear();
+  it.request(["link"]);
+  await settled([2, 3, 3]);
+
+  prepared = true;
+  it.request(["route"]);
+  await settled([3, 4, 4]);
+  prepared = false;
+
+  it.request();
+  it.request(["route"]);
+  await settled([4, 5, 5]);
+
+  // What went wrong is looked at again, whatever is asked for.
+  routes.things.clear();
+  routes.broken.add("route");
+  it.request(["route"]);
+  await settled([4, 5, 6]);
+  routes.broken.clear();
+  it.request(["address"]);
+  await settled([5, 6, 7]);
+  assert.equal(it.report.inSync, true);
+  assert.equal(addresses.operations.length, 1);
+
+  stop.abort(new Error("enough"));
+  await assert.rejects(running, /enough/);
+});
+
+Deno.test("Reconciler tells what a person can do about a foreign object in the way", async () => {
+  const table = new MemoryTable([{ name: "a", value: 7, owner: "them" }]);
+  Object.assign(table, { kind: { ...kind, adviseConflict: () => "ask them to remove it" } });
+  const { it } = reconciler([table], [[ours("a")]]);
+  const { problems } = await it.round({ signal });
+  assert.deepEqual(problems, [
+    "Cannot set thing a=1: a=7 stands in its place and is not ours; ask them to remove it",
+  ]);
+});

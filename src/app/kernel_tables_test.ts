@@ -1,0 +1,188 @@
+import assert from "node:assert/strict";
+import { FakeKernel } from "../../tests/fakes/fake_netlink.ts";
+import { createLogger } from "../log.ts";
+import { Address, InterfaceAddress, MacAddress, Prefix } from "../net/mod.ts";
+import { Reconciler } from "../reconcile/reconciler.ts";
+import { type DesiredState, ROUTE_PROTOCOL } from "../state/mod.ts";
+import { KernelTables, linkAlias } from "./kernel_tables.ts";
+
+const { signal } = new AbortController();
+const log = createLogger({ format: "human", verbosity: 0, write: () => {} });
+const mac = (n: number) => MacAddress.fromBytes(new Uint8Array([2, 0, 0, 0, 0, n]));
+
+/** What a vxlan host with one peer wants. */
+function vxlanState(vni = 1): DesiredState {
+  const link = `flannel.${vni}`;
+  return {
+    links: [{
+      name: link,
+      kind: "vxlan",
+      mtuBytes: 1450,
+      mac: mac(1),
+      vxlan: {
+        vni,
+        port: 8472,
+        underlay: "eth0",
+        local: Address.parse("192.0.2.1"),
+        learning: false,
+        gbp: false,
+      },
+    }],
+    addresses: [{ link, address: InterfaceAddress.parse("10.5.1.0/32") }],
+    neighbors: [{ link, address: Address.parse("10.5.2.0"), mac: mac(2) }],
+    fdb: [{ link, mac: mac(2), remote: Address.parse("192.0.2.2") }],
+    routes: [{
+      destination: Prefix.parse("10.5.2.0/24"),
+      type: "unicast",
+      gateway: Address.parse("10.5.2.0"),
+      link,
+      onlink: true,
+      protocol: ROUTE_PROTOCOL,
+    }],
+  };
+}
+
+function openHost(subnetFile = "/run/flannel/subnet.env") {
+  const kernel = new FakeKernel();
+  kernel.addLink("eth0");
+  kernel.addAddress("eth0", "192.0.2.1/24");
+  const netlink = kernel.open();
+  const run = (file = subnetFile, networks = ["10.5.0.0/16"]) => {
+    const tables = new KernelTables({
+      netlink,
+      alias: linkAlias(file),
+      networks: networks.map((each) => Prefix.parse(each)),
+      externalLink: "eth0",
+      log,
+    });
+    let state: DesiredState | undefined = vxlanState();
+    const stages = tables.stages(
+      () => state,
+      (address) => String(address) === "192.0.2.2",
+    ).filter(({ table }) => !["offload", "kernel parameter"].includes(table.kind.name));
+    const reconciler = new Reconciler({ name: "kernel", stages, resyncMs: Infinity, log });
+    return {
+      tables,
+      round: (kinds?: ReadonlySet<string>) =>
+        reconciler.round({ signal, ...(kinds ? { kinds } : {}) }),
+      want: (other: DesiredState) => void (state = other),
+    };
+  };
+  return {
+    kernel,
+    run,
+    names: () => kernel.links.map(({ name }) => name),
+    index: (name: string) => kernel.links.find((link) => link.name === name)!.index,
+    [Symbol.asyncDispose]: () => netlink[Symbol.asyncDispose](),
+  };
+}
+
+Deno.test("KernelTables make a vxlan host and leave nothing of it for another backend", async () => {
+  await using host = openHost();
+  const { round, want } = host.run();
+  const first = await round();
+  assert.deepEqual([first.inSync, first.problems, first.changed], [true, [], 5]);
+  assert.equal((await round()).changed, 0);
+  want({});
+  assert.equal((await round()).problems.length, 0);
+  assert.deepEqual(host.names(), ["lo", "eth0"]);
+  assert.deepEqual(host.kernel.routes.map(({ destination }) => String(destination)), [
+    "192.0.2.0/24",
+  ]);
+});
+
+Deno.test("KernelTables of a later run know the links of an earlier one, not those of others", async () => {
+  await using host = openHost();
+  await host.run().round();
+  host.kernel.addLink("flannel.9", { kind: "vxlan" });
+
+  const other = host.run("/run/other/subnet.env", ["10.6.0.0/16"]);
+  const { problems } = await other.round();
+  assert.match(problems.join("\n"), /flannel\.1.*is not ours; it belongs to another flanneld/);
+  other.want({});
+  await other.round();
+  assert.deepEqual(host.names(), ["lo", "eth0", "flannel.1", "flannel.9"]);
+
+  const later = host.run();
+  later.want(vxlanState(42));
+  assert.deepEqual((await later.round()).problems, []);
+  assert.deepEqual(host.names(), ["lo", "eth0", "flannel.9", "flannel.42"]);
+});
+
+Deno.test("KernelTables say which of their objects an event may be about", async () => {
+  await using host = openHost();
+  const { tables, round } = host.run();
+  const veth = host.kernel.addLink("veth1");
+  await round();
+  await round(); // which sees the new link
+  const flannel = host.index("flannel.1");
+  const eth0 = host.index("eth0");
+  const drifts = [
+    [{ kind: "lost" }, "all"],
+    [{ kind: "link", removed: true, linkIndex: flannel }, "all"],
+    [{ kind: "link", removed: false, linkIndex: eth0 }, "all"],
+    [{ kind: "link", removed: false, linkIndex: veth.index }, []],
+    [{ kind: "link", removed: false, linkIndex: 999 }, ["link"]],
+    [{ kind: "link", removed: true, linkIndex: 999 }, []],
+    [{ kind: "address", removed: true, linkIndex: flannel }, ["address"]],
+    [{ kind: "address", removed: true, linkIndex: eth0 }, "all"],
+    [{ kind: "address", removed: false, linkIndex: veth.index }, []],
+    [{ kind: "neighbor", removed: true, linkIndex: flannel }, ["neighbour"]],
+    [{ kind: "neighbor", removed: true, linkIndex: eth0 }, []],
+    [{ kind: "fdb", removed: false, linkIndex: flannel }, ["forwarding entry"]],
+    [{ kind: "route", removed: true, destination: Prefix.parse("10.5.2.0/24") }, ["route"]],
+    [{ kind: "route", removed: true, destination: Prefix.parse("10.6.2.0/24") }, []],
+    [{ kind: "route", removed: true }, []],
+    [{ kind: "rule", removed: true }, []],
+  ] as const;
+  for (const [event, expected] of drifts) {
+    assert.deepEqual(tables.driftOf(event), expected, JSON.stringify(event));
+  }
+  const external = (kind: "link" | "address" | "route", linkIndex: number) =>
+    tables.concernsExternalLink({ kind, removed: false, linkIndex });
+  assert.deepEqual(
+    [external("link", eth0), external("address", eth0), external("link", 999)],
+    [true, true, true],
+  );
+  assert.deepEqual(
+    [external("link", veth.index), external("address", flannel), external("route", eth0)],
+    [false, false, false],
+  );
+});
+
+Deno.test("KernelTables take over what an upstream daemon left, and nothing else", async () => {
+  await using host = openHost();
+  const { kernel } = host;
+  kernel.addLink("flannel.1", {
+    kind: "vxlan",
+    mtuBytes: 1450,
+    mac: mac(1),
+    vxlan: {
+      vni: 1,
+      port: 8472,
+      underlayIndex: host.index("eth0"),
+      local: Address.parse("192.0.2.1"),
+      learning: false,
+      gbp: false,
+      otherModes: [],
+    },
+  });
+  const upstream = (gateway: string) =>
+    ({ dev: "flannel.1", gateway: Address.parse(gateway), onlink: true }) as const;
+  kernel.addRoute("10.5.2.0/24", upstream("10.5.2.0"));
+  kernel.addRoute("10.5.77.0/24", upstream("10.5.77.0")); // of a peer that has gone
+  kernel.addRoute("10.5.78.0/24", upstream("10.5.77.0")); // nothing that upstream makes
+  kernel.addRoute("172.30.0.0/16", upstream("10.5.2.0"));
+  const before = host.index("flannel.1");
+  const { problems } = await host.run().round();
+  assert.deepEqual(problems, []);
+  assert.equal(host.index("flannel.1"), before, "not made anew");
+  assert.deepEqual(
+    kernel.routes.map(({ destination, protocol }) => `${destination} ${protocol}`).toSorted(),
+    [`10.5.2.0/24 ${ROUTE_PROTOCOL}`, "10.5.78.0/24 3", "172.30.0.0/16 3", "192.0.2.0/24 2"],
+  );
+  assert.ok(
+    !kernel.log.some((line) => /remove route 10\.5\.2\.0/.test(line)),
+    "the peer's route is replaced in one step",
+  );
+});
