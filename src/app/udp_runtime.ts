@@ -18,18 +18,18 @@ import {
 } from "../../ffi/tun/open.ts";
 import { udp, UDP_LINK_NAME, type UdpConfig } from "../backends/mod.ts";
 import { FdStore } from "../dataplane/fd_store.ts";
-import { openTunnel, type Tunnel } from "../dataplane/tunnel.ts";
+import {
+  openTunnel,
+  SOCKET_BUFFER_BYTES,
+  TRANSMIT_QUEUE_PACKETS,
+  type Tunnel,
+} from "../dataplane/tunnel.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState, ForwardingSpec, UdpSocketSpec } from "../state/mod.ts";
 import type { Prefix } from "../net/mod.ts";
 import type { BackendRuntime, BackendRuntimeOptions } from "./backend_runtime.ts";
-
-/** Of each socket, either way: what a fast link brings while the Worker is not on a processor. */
-const SOCKET_BUFFER_BYTES = 4 << 20;
-/** Packets that wait in the device for a process that restarts: more than a second of 1 ms pace. */
-const TRANSMIT_QUEUE_PACKETS = 2_000;
 
 /** Opens what the tunnel needs; packets pass once the first plan is in place. */
 export function openUdpRuntime(

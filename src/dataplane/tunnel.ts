@@ -49,6 +49,11 @@ export interface TunnelIdentity {
   readonly ipv6?: Address;
 }
 
+/** Of each socket, either way: what a fast link brings while the Worker is not on a processor. */
+export const SOCKET_BUFFER_BYTES = 4 << 20;
+/** Packets that wait in the device for a process that restarts: two seconds of one each 1 ms. */
+export const TRANSMIT_QUEUE_PACKETS = 2_000;
+
 /** How long Workers may take to notice that they are to stop. */
 const STOP_LIMIT_MS = 900;
 

@@ -300,7 +300,7 @@ labTest(
     await delay(500, { signal });
     const { etcd } = lab;
     const answers: number[] = [];
-    for (let i = 0; i < 10; i++) {
+    for (let i = 0; i < 5; i++) {
       const key = `/coreos.com/network/subnets/10.24.${200 + i}.0-24`;
       await etcd.put(key, `{"PublicIP":"192.0.2.${i + 1}"}`, { signal });
       const text = await host!.namespace.run("curl", [
@@ -315,13 +315,29 @@ labTest(
     // The goal is 20 ms on a machine of its own; here others compete for it.
     const middle = answers.toSorted((a, b) => a - b)[2]!;
     assert.ok(middle < 200, `${answers}`);
-    const stop = new AbortController();
-    const again = iperf(from, to, { signal: stop.signal, seconds: 5 }).catch(() => {});
+    const flood = from.namespace.try("ping", ["-f", "-q", "-s", "1400", "-w", "4", to.address], {
+      signal,
+    });
     await delay(1_000, { signal });
     const stoppedAt = performance.now();
     const status = await host!.daemon.stop();
     assert.ok(performance.now() - stoppedAt < 2_000, "the end of the whole daemon");
     assert.equal(status.code, 0);
-    await again;
+    await flood;
   },
 );
+
+labTest("udp: another backend leaves nothing of it", async ({ signal }) => {
+  await using lab = await openUdpLab(signal);
+  const [host] = lab.hosts;
+  const traces = async () => {
+    const lines = await host!.namespace.run("ip", ["-o", "link"], { signal }) +
+      await host!.namespace.run("ip", ["route"], { signal });
+    return lines.split("\n").filter((line) => line.includes("flannel0"));
+  };
+  assert.equal((await traces()).length, 2);
+  await host!.daemon.stop();
+  await lab.writeConfig({ ...CONFIG, Backend: { Type: "alloc" } }, { signal });
+  await (await host!.startDaemon()).ready({ signal });
+  assert.deepEqual(await traces(), []);
+});

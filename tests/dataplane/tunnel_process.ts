@@ -6,8 +6,12 @@
  * @module
  */
 import { Libc } from "../../ffi/libc/open.ts";
-import { openTunQueue, openUdpSocket } from "../../ffi/tun/open.ts";
-import { openTunnel } from "../../src/dataplane/tunnel.ts";
+import { openTunQueue, openUdpSocket, setTransmitQueueLength } from "../../ffi/tun/open.ts";
+import {
+  openTunnel,
+  SOCKET_BUFFER_BYTES,
+  TRANSMIT_QUEUE_PACKETS,
+} from "../../src/dataplane/tunnel.ts";
 import { Address, Prefix } from "../../src/net/mod.ts";
 
 /** A peer in {@linkcode TunnelProcessSetup}. */
@@ -30,7 +34,7 @@ export interface TunnelProcessSetup {
   readonly workers?: 1 | 2;
   readonly allowAnySource?: boolean;
   readonly natTraversal?: boolean;
-  /** Go without what the kernel offers, as on an old one. */
+  /** Carries packets one by one to the device, as on a kernel whose device has no offloads. */
   readonly plain?: boolean;
 }
 
@@ -46,11 +50,12 @@ async function main(setup: TunnelProcessSetup): Promise<void> {
   const { signal } = new AbortController();
   using libc = Libc.open();
   const tun = openTunQueue(libc, setup.link);
+  setTransmitQueueLength(libc, setup.link, TRANSMIT_QUEUE_PACKETS);
   const socket = (address: string) =>
     openUdpSocket(libc, {
       address: Address.parse(address).toBytes(),
       port: setup.port,
-      bufferBytes: 4 << 20,
+      bufferBytes: SOCKET_BUFFER_BYTES,
     });
   const socketV4 = socket(setup.local);
   const socketV6 = setup.localV6 === undefined ? undefined : socket(setup.localV6);
@@ -72,7 +77,7 @@ async function main(setup: TunnelProcessSetup): Promise<void> {
   });
   await tunnel.forwarding.replace(entries(setup.peers), { signal });
   await tunnel.setDescriptors({ tun, socketV4, socketV6 }, { signal });
-  tunnel.start(tun.offloads);
+  tunnel.start(setup.plain ? { tcp: false, udp: false } : tun.offloads);
   print({ ready: true, offloads: tun.offloads, rss: Deno.memoryUsage().rss });
 
   const lines = Deno.stdin.readable.pipeThrough(new TextDecoderStream());
