@@ -130,6 +130,12 @@ export interface OpenNetlinkOptions extends OpenLibraryOptions {
  */
 const BATCH_REQUESTS = 128;
 
+/**
+ * How long writes keep the event loop from other work. Each pause costs one to two milliseconds,
+ * and there are many when thousands of objects are made.
+ */
+const WRITE_SLICE_MS = 15;
+
 /** Requests of one datagram where each takes long. */
 const MIN_BATCH_REQUESTS = 32;
 
@@ -485,9 +491,9 @@ class KernelNetlink implements Netlink {
       this.#changeBatch(requests, first, end, errors);
       first = end;
       const passedMs = performance.now() - sliceBegin;
-      if (passedMs < SLICE_MS) continue;
+      if (passedMs < WRITE_SLICE_MS) continue;
       // Some objects take the kernel longer the more there are, such as routes over one link.
-      size = passedMs > 2 * SLICE_MS
+      size = passedMs > 1.5 * WRITE_SLICE_MS
         ? Math.max(MIN_BATCH_REQUESTS, size >> 1)
         : Math.min(BATCH_REQUESTS, size << 1);
       await delay(0, { signal });
