@@ -6,7 +6,6 @@ import { describeError, OperatorError } from "../errors.ts";
 import {
   type ExternalInterface,
   type InterfaceCriteria,
-  readInterfaceFacts,
   refreshExternalInterface,
   waitForExternalInterface,
 } from "../kernel/external_interface.ts";
@@ -213,7 +212,12 @@ export class HostNetwork implements AsyncDisposable {
    * has none that would do, those of before stand.
    */
   async #lookAgain(signal: AbortSignal): Promise<void> {
-    const facts = await readInterfaceFacts(this.#netlink, this.#criteria, { signal });
+    const facts = {
+      links: await this.#netlink.listLinks({ signal }),
+      addresses: await this.#netlink.listAddresses({ signal }),
+      // Not what led to it, but what it has, is looked at; and there may be very many.
+      routes: [],
+    };
     const found = refreshExternalInterface(this.#found, this.#criteria, facts);
     if (!found || JSON.stringify(factsOf(found)) === JSON.stringify(factsOf(this.#found))) return;
     this.#options.log.info(`External interface ${found.link} has changed`, factsOf(found));
