@@ -7,8 +7,8 @@ import { iperf, type Lab, openLab, UpstreamVxlanNode } from "../lab/mod.ts";
 import { binaryProgram } from "./program.ts";
 import { median, type Report } from "./report.ts";
 
-const ROUNDS = 12;
-const SECONDS = 2;
+const ROUNDS = 24;
+const SECONDS = 1;
 const NETWORK = "10.24.0.0/16";
 
 export async function run(report: Report, { signal }: { signal: AbortSignal }): Promise<void> {
@@ -18,7 +18,9 @@ export async function run(report: Report, { signal }: { signal: AbortSignal }): 
     await using ours = await openLab({ signal, topology: "l2", hosts: 2, program });
     await ours.writeConfig({ Network: NETWORK, Backend: { Type: type } }, { signal });
     await Promise.all(ours.hosts.map(async (host) => {
-      await (await host.startDaemon()).ready({ signal });
+      // By hand there are no traffic rules either: what is compared is the way of the packets.
+      const daemon = await host.startDaemon({ flags: ["--iptables-forward-rules=false"] });
+      await daemon.ready({ signal });
       await host.ensurePods(1, { signal });
     }));
     await using byHand = await openLab({ signal, topology: "l2", hosts: 2 });
@@ -36,11 +38,16 @@ export async function run(report: Report, { signal }: { signal: AbortSignal }): 
     report.figure(`${type} by hand`, figures.byHand, "Gbit/s");
     report.figure(
       `${type}: share of what is reached by hand`,
-      [median(figures.ours) / median(figures.byHand)],
+      [median(undisturbed(figures.ours)) / median(undisturbed(figures.byHand))],
       "",
       { atLeast: 0.97 },
     );
   }
+}
+
+/** The upper third: whatever else runs on the machine makes a stream slower, and none faster. */
+function undisturbed(values: readonly number[]): number[] {
+  return values.toSorted((a, b) => b - a).slice(0, Math.ceil(values.length / 3));
 }
 
 async function measure(lab: Lab, signal: AbortSignal): Promise<number> {
