@@ -48,12 +48,13 @@ export class PacketIo implements Disposable {
   }
 
   /**
-   * Sets the calling thread's nice value (setpriority(2), which on Linux is about threads). Answers
-   * whether that is permitted.
+   * Lowers the calling thread's nice value to `nice` (setpriority(2), which on Linux is about
+   * threads), unless it is lower already. Answers whether that is permitted.
    */
-  setNice(nice: number): boolean {
+  lowerNice(nice: number): boolean {
     const PRIO_PROCESS = 0;
-    return this.#library.symbols.setpriority(PRIO_PROCESS, 0, nice) === 0;
+    const { getpriority, setpriority } = this.#library.symbols;
+    return getpriority(PRIO_PROCESS, 0) <= nice || setpriority(PRIO_PROCESS, 0, nice) === 0;
   }
 
   /** Why the last call returned -1. */

@@ -29,7 +29,7 @@ export function runPacketLoop(
   tell: (message: WorkerMessage) => void,
 ): void {
   using io = new PacketIo();
-  io.setNice(NICE); // where that is not permitted, it is one thread among others
+  io.lowerNice(NICE); // where that is not permitted, it is one thread among others
   const control = new Int32Array(setup.control);
   const counters = new Float64Array(setup.counters);
   const reader = new ForwardingReader(setup.forwarding, setup.index);
