@@ -17,7 +17,13 @@ import {
   parseSkipped,
   parseSummary,
 } from "./support/test_report.ts";
-import { runsInVm, runTestsInVm, VM_SUITE } from "./vm/run_tests.ts";
+import {
+  runsInVm,
+  runTestsInVm,
+  VM_SUITE,
+  type VmTestGroup,
+  type VmTestPaths,
+} from "./vm/run_tests.ts";
 import { VmUnavailableError } from "./vm/unavailable.ts";
 
 const ROOT = new URL("../", import.meta.url).pathname;
@@ -50,7 +56,7 @@ interface Options {
   readonly binary: string | undefined;
   readonly paths: readonly string[];
   /** Files and directories to run in the emulated machine. */
-  readonly vmPaths: readonly string[];
+  readonly vmPaths: readonly VmTestPaths[];
 }
 
 if (import.meta.main) Deno.exit(await main());
@@ -90,8 +96,13 @@ async function main(): Promise<number> {
 
 async function runAll(options: Options, signal: AbortSignal): Promise<number> {
   const files = options.paths.flatMap(findTests).filter((file) => !ONLY_IN_VM.test(file)).sort();
-  const vmFiles = options.vmPaths.flatMap(findTests).filter(runsInVm).sort();
-  if (files.length + vmFiles.length === 0) throw new UsageError("Cannot find a test file there");
+  const vmGroups = options.vmPaths.map(({ paths, ...rest }): VmTestGroup => ({
+    files: paths.flatMap(findTests).filter(runsInVm).sort(),
+    ...rest,
+    ...(options.filter === undefined ? {} : { filter: options.filter }),
+    mayBeEmpty: options.filter !== undefined,
+  })).filter((group) => group.files.length > 0);
+  if (files.length + vmGroups.length === 0) throw new UsageError("Cannot find a test file there");
   if (files.length > 0) await ensurePrerequisites(TEST_NEEDS, { signal, say });
   const parallel = files.filter((file) => PARALLEL.test(file));
   const serial = files.filter((file) => !PARALLEL.test(file));
@@ -108,8 +119,8 @@ async function runAll(options: Options, signal: AbortSignal): Promise<number> {
     counts = addCounts(counts, result.counts);
     skipped.push(...result.skipped);
   }
-  if (vmFiles.length > 0) {
-    const result = await runVmGroup(vmFiles, options, signal);
+  if (vmGroups.length > 0) {
+    const result = await runInVm(vmGroups, signal);
     counts = addCounts(counts, result.counts);
     skipped.push(...result.skipped);
   }
@@ -167,16 +178,12 @@ async function runGroup(
 }
 
 /** Runs tests in the emulated machine; where that cannot be had, it counts as one skipped. */
-async function runVmGroup(
-  files: readonly string[],
-  { filter }: Options,
+async function runInVm(
+  groups: readonly VmTestGroup[],
   signal: AbortSignal,
 ): Promise<{ counts: Counts; skipped: readonly string[] }> {
   try {
-    return await runTestsInVm(ROOT, files, {
-      ...{ signal, say, onOutput: writeOutput },
-      ...(filter === undefined ? {} : { filter }),
-    });
+    return await runTestsInVm(ROOT, groups, { signal, say, onOutput: writeOutput });
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof VmUnavailableError) {
@@ -253,11 +260,11 @@ function choosePaths(
   { where, filtered }: { readonly where: "host" | "vm" | "both"; readonly filtered: boolean },
 ): Pick<Options, "paths" | "vmPaths"> {
   const all = given.length === 0;
-  if (where === "vm") return { paths: [], vmPaths: all ? VM_SUITE : given };
+  if (where === "vm") return { paths: [], vmPaths: all ? VM_SUITE : [{ paths: given }] };
   const paths = all ? ["src", "ffi", "tests"] : given;
   if (where === "host" || all && filtered) return { paths, vmPaths: [] };
   const onlyInVm = paths.flatMap(findTests).filter((file) => ONLY_IN_VM.test(file));
-  return { paths, vmPaths: all ? VM_SUITE : onlyInVm };
+  return { paths, vmPaths: all ? VM_SUITE : [{ paths: onlyInVm }] };
 }
 
 function say(line: string): void {

@@ -17,7 +17,7 @@ async function main(): Promise<void> {
   let code = 125;
   try {
     await Deno.mkdir(GUEST_RESULTS);
-    code = await runRequest(output);
+    code = await runAll(output);
     await carryOut();
   } finally {
     using verdict = await Deno.open("/dev/ttyS2", { write: true });
@@ -25,9 +25,27 @@ async function main(): Promise<void> {
   }
 }
 
-async function runRequest(output: Deno.FsFile): Promise<number> {
+/** Returns 0, or the first exit code that differs from it. */
+async function runAll(output: Deno.FsFile): Promise<number> {
   const text = await Deno.readTextFile(`${GUEST_PATHS.project}/${REQUEST_FILE}`);
-  const { args, env } = JSON.parse(text) as GuestRequest;
+  const { runs, env } = JSON.parse(text) as GuestRequest;
+  let verdict = 0;
+  for (const { name, args } of runs) {
+    using log = await Deno.open(`${GUEST_RESULTS}/${name}.log`, { write: true, createNew: true });
+    const code = await run(args, env, async (bytes) => {
+      await write(output, bytes);
+      await write(log, bytes);
+    });
+    verdict ||= code;
+  }
+  return verdict;
+}
+
+async function run(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  onOutput: (bytes: Uint8Array) => Promise<void>,
+): Promise<number> {
   const child = new Deno.Command(GUEST_PATHS.denoProgram, {
     args: [...args],
     env: { ...env },
@@ -37,7 +55,7 @@ async function runRequest(output: Deno.FsFile): Promise<number> {
     stderr: "piped",
   }).spawn();
   const forward = async (stream: ReadableStream<Uint8Array>) => {
-    for await (const bytes of stream) await write(output, bytes);
+    for await (const bytes of stream) await onOutput(bytes);
   };
   const [status] = await Promise.all([child.status, forward(child.stdout), forward(child.stderr)]);
   return status.code;
