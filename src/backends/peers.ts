@@ -70,7 +70,7 @@ export function familySides(
   return sides;
 }
 
-/** The links of a host by which others reach it; empty where the network has the family not. */
+/** The addresses that a lease publishes; `host` has those of the network's families alone. */
 export function publicAddresses(host: Host): Pick<Host, "publicIp" | "publicIpv6"> {
   return {
     ...(host.publicIp ? { publicIp: host.publicIp } : {}),
