@@ -29,7 +29,7 @@ import { VmUnavailableError } from "./vm/unavailable.ts";
 const ROOT = new URL("../", import.meta.url).pathname;
 
 /** Beyond this something hangs, and ending with a word beats being ended without one. */
-const LIMIT_MS = 45 * 60_000;
+const LIMIT_MS = 80 * 60_000;
 
 const USAGE = `Usage: deno task test [options] [path …]
        deno task test:vm [options] [path …]

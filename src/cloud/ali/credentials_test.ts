@@ -51,7 +51,7 @@ function chain(
   return new CredentialsChain({
     config: {},
     env: (name) => environment[name],
-    metadata: new Metadata({ endpoint: url, patienceMs: 200, timeoutMs: 100 }),
+    metadata: new Metadata({ endpoint: url, patienceMs: 3_000, timeoutMs: 1_000 }),
     stsEndpoint: () => Promise.resolve(url),
     random: () => 0.5,
     ...rest,

@@ -61,8 +61,8 @@ Deno.test("Metadata.get() falls back to requests without token where that is all
   const strict = new Metadata({
     endpoint: server.url,
     allowV1: false,
-    patienceMs: 300,
-    timeoutMs: 100,
+    patienceMs: 3_000,
+    timeoutMs: 1_000,
   });
   await assert.rejects(strict.get("region-id", { signal }), /without one are not allowed/);
 });
@@ -75,7 +75,7 @@ Deno.test("Metadata.get() repeats after 429 and 5xx, and says so when they do no
   const metadata = new Metadata({ endpoint: server.url, patienceMs: 5_000, timeoutMs: 500 });
   assert.equal(await metadata.get("region-id", { signal }), "cn-hangzhou");
   await using broken = cannedServer(() => status(503));
-  const patient = new Metadata({ endpoint: broken.url, patienceMs: 600, timeoutMs: 100 });
+  const patient = new Metadata({ endpoint: broken.url, patienceMs: 3_000, timeoutMs: 1_000 });
   await assert.rejects(patient.get("region-id", { signal }), (error) => {
     assert(error instanceof MetadataUnavailableError);
     assert.match(error.message, /503/);
@@ -131,7 +131,7 @@ Deno.test("Metadata.getMatching() takes nothing that does not belong there", asy
       ? new Response("x".repeat(100_000))
       : status(404)
   );
-  const metadata = new Metadata({ endpoint: server.url, patienceMs: 300, timeoutMs: 100 });
+  const metadata = new Metadata({ endpoint: server.url, patienceMs: 3_000, timeoutMs: 1_000 });
   await assert.rejects(metadata.getMatching("mac", /^[0-9a-f:]+$/, { signal }), /is not what/);
   await assert.rejects(metadata.getMatching("vpc-id", /./, { signal }), /it is absent/);
   await assert.rejects(metadata.get("big", { signal }), /longer than/);
