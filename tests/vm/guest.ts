@@ -25,27 +25,28 @@ async function main(): Promise<void> {
   }
 }
 
-/** Returns 0, or the first exit code that differs from it. */
+/** Returns 0, or an exit code that differs from it. */
 async function runAll(output: Deno.FsFile): Promise<number> {
   const text = await Deno.readTextFile(`${GUEST_PATHS.project}/${REQUEST_FILE}`);
   const { runs, env } = JSON.parse(text) as GuestRequest;
-  let verdict = 0;
-  for (const { name, args } of runs) {
+  const started = runs.map(({ name, args }) => ({ name, ...start(args, env) }));
+  // One after the other, each from its beginning, whichever ends first.
+  for (const { name, written } of started) {
     using log = await Deno.open(`${GUEST_RESULTS}/${name}.log`, { write: true, createNew: true });
-    const code = await run(args, env, async (bytes) => {
+    for await (const bytes of written) {
       await write(output, bytes);
       await write(log, bytes);
-    });
-    verdict ||= code;
+    }
   }
-  return verdict;
+  const statuses = await Promise.all(started.map(({ status }) => status));
+  return statuses.find(({ code }) => code !== 0)?.code ?? 0;
 }
 
-async function run(
+/** Starts Deno; what it writes can wait to be read. */
+function start(
   args: readonly string[],
   env: Readonly<Record<string, string>>,
-  onOutput: (bytes: Uint8Array) => Promise<void>,
-): Promise<number> {
+): { readonly status: Promise<Deno.CommandStatus>; readonly written: ReadableStream<Uint8Array> } {
   const child = new Deno.Command(GUEST_PATHS.denoProgram, {
     args: [...args],
     env: { ...env },
@@ -54,11 +55,16 @@ async function run(
     stdout: "piped",
     stderr: "piped",
   }).spawn();
-  const forward = async (stream: ReadableStream<Uint8Array>) => {
-    for await (const bytes of stream) await onOutput(bytes);
-  };
-  const [status] = await Promise.all([child.status, forward(child.stdout), forward(child.stderr)]);
-  return status.code;
+  const written = new ReadableStream<Uint8Array>({
+    async start(controller) {
+      const collect = async (stream: ReadableStream<Uint8Array>) => {
+        for await (const bytes of stream) controller.enqueue(bytes);
+      };
+      await Promise.all([collect(child.stdout), collect(child.stderr)]);
+      controller.close();
+    },
+  });
+  return { status: child.status, written };
 }
 
 /** Writes the results disk; what the kernel logged goes with the results. */

@@ -34,7 +34,7 @@ const RESULT_BYTES = 16 << 20;
 
 const KERNEL_PARAMETERS = [
   ...["root=/dev/nvme0n1", "rootfstype=ext4", "rw", "init=/init", "console=ttyS0", "loglevel=5"],
-  // Otherwise the first ipip link brings a `tunl0` to each namespace made later.
+  // Otherwise the first ipip link brings a `tunl0` to each namespace.
   "sysctl.net.core.fb_tunnels_only_for_init_net=1",
   // Ends the emulator, which is told not to reboot.
   "panic=-1",
@@ -112,7 +112,7 @@ const PROJECT_PATHS = ["deno.json", "deno.lock", "main.ts", "src", "ffi", "tests
 /** Large, and made anew by whoever needs it. */
 const PROJECT_LEFT_OUT = ["dist/cache", "dist/flanneld*"];
 
-/** What the guest is to run, one after the other; the project's disk carries it. */
+/** What the guest is to run, all at the same time; the project's disk carries it. */
 export interface GuestRequest {
   /** Arguments of Deno. What a run writes comes out as `<name>.log` among the results, too. */
   readonly runs: readonly { readonly name: string; readonly args: readonly string[] }[];

@@ -67,11 +67,12 @@ export interface VmTestGroup {
 }
 
 /**
- * What runs in a virtual machine unless something else is asked for. The tests in `tests/vm/suite`
+ * What runs in a virtual machine, all at the same time, unless something else is asked for. The tests in `tests/vm/suite`
  * run nowhere else, as they need what kernels for machines like CI's often lack.
  */
 export const VM_SUITE: readonly VmTestPaths[] = [
-  { paths: ["tests/kernel", "tests/vm/suite"] },
+  { paths: ["tests/vm/suite"] },
+  { paths: ["tests/kernel"] },
   // All of them would take minutes, as they start many programs.
   { paths: ["tests/firewall"], filter: "/: rules are installed once/" },
 ];
