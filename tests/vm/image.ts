@@ -253,7 +253,7 @@ async function resolvePackages(options: VmDiskOptions): Promise<DebianPackage[]>
     }
     const packages = parseUris(result.stdout).filter(({ name }) => !LEFT_OUT.test(name));
     if (result.code !== 0 || packages.length < PACKAGES.length) {
-      throw new VmUnavailableError(`Debian's archive lacks something: ${lastLine(result.stderr)}`);
+      throw new VmUnavailableError(`Debian's archive lacks something: ${faultLine(result.stderr)}`);
     }
     return packages;
   } finally {
@@ -269,7 +269,7 @@ async function updateLists(options: VmDiskOptions): Promise<void> {
     { ...options, timeoutMs: 600_000 },
   );
   if (result.code !== 0) {
-    throw new VmUnavailableError(`Debian cannot be reached: ${lastLine(result.stderr)}`);
+    throw new VmUnavailableError(`Debian cannot be reached: ${faultLine(result.stderr)}`);
   }
 }
 
@@ -325,7 +325,7 @@ async function download(
     result = await attempt();
   }
   if (result.code !== 0) {
-    throw new VmUnavailableError(`Cannot download Debian's packages: ${lastLine(result.stderr)}`);
+    throw new VmUnavailableError(`Cannot download Debian's packages: ${faultLine(result.stderr)}`);
   }
 }
 
@@ -412,8 +412,11 @@ async function digest(text: string): Promise<string> {
   return new Uint8Array(hash, 0, 6).toHex();
 }
 
-function lastLine(text: string): string {
-  return text.trim().split("\n").at(-1) || "it does not say why";
+/** The line of apt's that says what is wrong; the last one often only says that something is. */
+function faultLine(text: string): string {
+  const lines = text.trim().split("\n");
+  return lines.find((line) => /^[EW]: Failed to fetch /.test(line)) ?? (lines.at(-1) ||
+    "apt does not say why");
 }
 
 function readText(path: string): string | undefined {

@@ -46,8 +46,8 @@ const KERNEL_PARAMETERS = [
  * Boots the image in an emulated machine and waits until it is switched off. The serial ports carry
  * console, output and verdict; no network card.
  *
- * @throws {Error} If the emulator fails.
- * @throws `signal.reason` on abort, a `TimeoutError` after `timeoutMs`; the emulator is killed then.
+ * @throws {Error} If the emulator fails, or after `timeoutMs`; it is killed then.
+ * @throws `signal.reason` on abort; it is killed then, too.
  */
 export async function runMachine(options: RunMachineOptions): Promise<MachineResult> {
   const { directory, image, namespace } = options;
@@ -92,7 +92,10 @@ export async function runMachine(options: RunMachineOptions): Promise<MachineRes
     child.status,
     forward(child.stdout, options.onOutput),
   ]);
-  signal.throwIfAborted();
+  options.signal.throwIfAborted();
+  if (signal.aborted) {
+    throw new Error(`The virtual machine was still running after ${options.timeoutMs / 1000} s`);
+  }
   if (!status.success) {
     throw new Error(`Cannot run qemu-system-x86_64: it exited with ${status.code}: ${complaints}`);
   }

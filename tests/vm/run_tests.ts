@@ -128,6 +128,7 @@ export async function runTestsInVm(
     signal.throwIfAborted();
     say(describeError(error));
     say(await consoleTail(`${directory}/console.log`));
+    say(`All that is left of it is in ${logDirectory()}`);
     return { counts: { passed: 0, failed: 1, skipped: 0 }, skipped: [] };
   } finally {
     await keepLogs(directory);
@@ -203,9 +204,13 @@ async function consoleTail(file: string): Promise<string> {
   }
 }
 
+function logDirectory(): string {
+  return `${vmCacheDirectory()}/last-run`;
+}
+
 /** Copies what may explain the last run to where it stays until the next. */
 async function keepLogs(directory: string): Promise<void> {
-  const target = `${vmCacheDirectory()}/last-run`;
+  const target = logDirectory();
   await Deno.mkdir(target, { recursive: true });
   for (const name of ["console.log", "dmesg.txt"]) {
     await Deno.remove(`${target}/${name}`).catch(() => {/* this is the first run */});
