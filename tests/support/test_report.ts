@@ -50,6 +50,16 @@ export function parseSkipped(xml: string): string[] {
   return lines;
 }
 
+/** The test files in a JUnit report of `deno test` in which a test has failed. */
+export function parseFailedFiles(xml: string): string[] {
+  const suites = xml.matchAll(
+    /<testsuite name="([^"]*)"[^>]*? errors="(\d+)" failures="(\d+)"/g,
+  );
+  return [...suites]
+    .filter(([, , errors, failures]) => Number(errors) + Number(failures) > 0)
+    .map(([, name]) => unescape(name!).replace(/^\.\//, ""));
+}
+
 const ENTITIES: Readonly<Record<string, string>> = {
   lt: "<",
   gt: ">",

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { parseSkipped, parseSummary } from "./test_report.ts";
+import { parseFailedFiles, parseSkipped, parseSummary } from "./test_report.ts";
 
 Deno.test("parseSummary() counts tests, not their steps, in coloured output", () => {
   const output = "a ... ok | 9 passed\n\n\x1b[0m\x1b[31mFAILED\x1b[0m | 20 passed (1 step) | " +
@@ -29,4 +29,12 @@ Deno.test("parseSkipped() names test and reason", () => {
     "<x> [skipped: needs root]",
     "steps > two [skipped: no reason given]",
   ]);
+});
+
+Deno.test("parseFailedFiles() names the files with a failed test", () => {
+  const suite = (name: string, errors: number, failures: number) =>
+    `<testsuite name="${name}" tests="2" disabled="0" errors="${errors}" failures="${failures}">`;
+  const xml = suite("./tests/a_test.ts", 0, 1) + suite("./tests/b_test.ts", 0, 0) +
+    suite("./src/c&amp;d_test.ts", 1, 0);
+  assert.deepEqual(parseFailedFiles(xml), ["tests/a_test.ts", "src/c&d_test.ts"]);
 });
