@@ -144,10 +144,14 @@ atOnce("rules that were changed by hand are right again at the next look", async
 atOnce("a daemon with nothing to do writes nothing", async ({ signal }) => {
   await using lab = await openAllocLab({ signal, hosts: MODES.length });
   await writeConfigs(lab, { signal });
-  await Promise.all(MODES.map(async (mode, index) => {
-    const host = lab.hosts[index]!;
+  // All of them first: a lease that comes later is a write to the store they share.
+  await Promise.all(
+    MODES.map((mode, index) =>
+      startReady(lab.hosts[index]!, { signal, flags: [...flagsOf(mode), "-v=2"] })
+    ),
+  );
+  await Promise.all(lab.hosts.map(async (host) => {
     const { namespace } = host;
-    await startReady(host, { signal, flags: [...flagsOf(mode), "-v=2"] });
     // All that is written to the kernel: rules by nft, the rest by ip.
     const env = { PATH: Deno.env.get("PATH")! };
     const watch = (program: string, ...args: string[]) =>

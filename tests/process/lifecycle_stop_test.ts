@@ -123,7 +123,7 @@ labTest("what hangs is left behind in time, and at once on a second signal", asy
     const daemon = await host.startDaemon({
       env: { PATH: `${programs}:${Deno.env.get("PATH")}` },
     });
-    await daemon.process.waitForLine(/Lease taken/, { signal });
+    await daemon.process.waitForLine(/External interface is/, { signal });
     const { process } = daemon;
     const startedAt = performance.now();
     process.signal("SIGTERM");
