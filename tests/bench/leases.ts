@@ -32,11 +32,12 @@ export async function run(report: Report, { signal }: { signal: AbortSignal }): 
   const sizes: number[] = [];
   const ways: number[] = [];
   for (let i = 0; i < RUNS; i++) {
+    const startedAt = Date.now();
     const daemon = await host!.startDaemon({ flags: ["-v=1"] });
     const line = await daemon.process.waitForLine(/Leases of the network are known leases=\d{5}/, {
       signal,
     });
-    known.push(timeOf(line) - daemon.process.startedAt);
+    known.push(timeOf(line) - startedAt);
     await daemon.ready({ signal });
     await new Promise((resolve) => setTimeout(resolve, 3_000));
     sizes.push(daemon.process.residentBytes() / 1e6 - alone[i]!);
