@@ -13,8 +13,8 @@ import { sendSignal } from "./support/process_table.ts";
 import {
   addCounts,
   type Counts,
+  findFailedFiles,
   NO_REASON,
-  parseFailedFiles,
   parseSkipped,
   parseSummary,
 } from "./support/test_report.ts";
@@ -136,7 +136,7 @@ async function runAll(options: Options, signal: AbortSignal): Promise<number> {
 interface GroupResult {
   readonly counts: Counts;
   readonly skipped: readonly string[];
-  /** Files with a failed test, of those that could be loaded. */
+  /** Files with a failed test, or that could not be loaded. */
   readonly failedFiles: readonly string[];
 }
 
@@ -151,7 +151,7 @@ async function runFailedAgain(
   signal: AbortSignal,
 ): Promise<GroupResult> {
   const { counts, failedFiles } = first;
-  if (failedFiles.length === 0) return first;
+  if (counts.failed === 0 || failedFiles.length === 0) return first;
   say(`Running once more, since tests failed: ${failedFiles.join(", ")}`);
   const again = await runGroup(failedFiles, [], options, signal);
   const steady = failedFiles.filter((file) => !again.failedFiles.includes(file));
@@ -204,7 +204,7 @@ async function runGroup(
     const xml = await Deno.readTextFile(report);
     const skipped = parseSkipped(xml)
       .filter((line) => options.filter === undefined || !line.endsWith(NO_REASON));
-    const failedFiles = parseFailedFiles(xml);
+    const failedFiles = findFailedFiles(files, xml);
     if (!counts) return { counts: { passed: 0, failed: 1, skipped: 0 }, skipped, failedFiles };
     // Whatever else made the run fail, such as a file that does not load, is a failure too.
     const failed = status.success ? counts.failed : Math.max(counts.failed, 1);

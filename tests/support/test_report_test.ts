@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { parseFailedFiles, parseSkipped, parseSummary } from "./test_report.ts";
+import { findFailedFiles, parseSkipped, parseSummary } from "./test_report.ts";
 
 Deno.test("parseSummary() counts tests, not their steps, in coloured output", () => {
   const output = "a ... ok | 9 passed\n\n\x1b[0m\x1b[31mFAILED\x1b[0m | 20 passed (1 step) | " +
@@ -31,10 +31,15 @@ Deno.test("parseSkipped() names test and reason", () => {
   ]);
 });
 
-Deno.test("parseFailedFiles() names the files with a failed test", () => {
+Deno.test("findFailedFiles() names files with a failed test, and those that were not loaded", () => {
   const suite = (name: string, errors: number, failures: number) =>
     `<testsuite name="${name}" tests="2" disabled="0" errors="${errors}" failures="${failures}">`;
   const xml = suite("./tests/a_test.ts", 0, 1) + suite("./tests/b_test.ts", 0, 0) +
     suite("./src/c&amp;d_test.ts", 1, 0);
-  assert.deepEqual(parseFailedFiles(xml), ["tests/a_test.ts", "src/c&d_test.ts"]);
+  const files = ["tests/a_test.ts", "tests/b_test.ts", "src/c&d_test.ts", "tests/broken_test.ts"];
+  assert.deepEqual(findFailedFiles(files, xml), [
+    "tests/a_test.ts",
+    "src/c&d_test.ts",
+    "tests/broken_test.ts",
+  ]);
 });
