@@ -1,4 +1,8 @@
+import { abortable } from "./abortable.ts";
 import { deadline } from "./time.ts";
+
+/** How long a killed program is waited for; one that waits for a device may outlive that. */
+const KILLED_MS = 1_000;
 
 /** Options of {@linkcode runProgram}. */
 export interface RunOptions {
@@ -58,21 +62,39 @@ export async function runProgram(
   };
   limit.signal.addEventListener("abort", kill, { once: true });
   try {
-    const feed = options.stdin === undefined ? undefined : (async () => {
-      const writer = child.stdin.getWriter();
-      try {
-        await writer.write(new TextEncoder().encode(options.stdin));
-        await writer.close();
-      } catch { /* it ended without reading everything; its exit code tells */ }
-    })();
-    const [output] = await Promise.all([child.output(), feed]);
+    const feeding = options.stdin === undefined
+      ? undefined
+      : new Blob([options.stdin]).stream().pipeTo(child.stdin, limit)
+        .catch(() => {}); // it ended without reading everything; its exit code tells
+    const [{ code }, stdout, stderr] = await Promise.all([
+      child.status,
+      readText(child.stdout, limit),
+      readText(child.stderr, limit),
+      feeding,
+    ]);
     limit.signal.throwIfAborted();
-    return {
-      code: output.code,
-      stdout: new TextDecoder().decode(output.stdout),
-      stderr: new TextDecoder().decode(output.stderr),
-    };
+    return { code, stdout, stderr };
+  } catch (error) {
+    using patience = deadline(KILLED_MS, { signal: new AbortController().signal });
+    await abortable(child.status, patience).catch(() => {});
+    throw error;
   } finally {
     limit.signal.removeEventListener("abort", kill);
   }
+}
+
+/**
+ * All that `stream` gives. Rejects with `signal.reason` on abort, though another process that the
+ * program has started may still hold the other end open.
+ */
+async function readText(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  { signal }: { signal: AbortSignal },
+): Promise<string> {
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
+  const sink = new WritableStream<Uint8Array<ArrayBuffer>>({
+    write: (chunk) => void chunks.push(chunk),
+  });
+  await stream.pipeTo(sink, { signal });
+  return await new Blob(chunks).text();
 }
