@@ -1,6 +1,6 @@
 import { LITTLE_ENDIAN } from "../byte_order.ts";
 import type { FileDescriptor, Libc } from "../libc/open.ts";
-import { type OpenLibraryOptions, openSharedLibrary } from "../shared_library.ts";
+import { openSharedLibrary } from "../shared_library.ts";
 import { NETLINK_ROUTE, NLE_AGAIN, NLE_MSG_TRUNC, NLE_NOMEM } from "./constants.ts";
 import { LibnlError, ReceiveOverflowError } from "./errors.ts";
 import { nlmsghdr, sockaddr_nl } from "./structs.ts";
@@ -100,9 +100,9 @@ export class Libnl implements Disposable {
  * @param libc Outlives what is returned.
  * @throws {LibraryNotFoundError} Naming the packages.
  */
-export function openLibnl(libc: Libc, options: OpenLibraryOptions = {}): Libnl {
+export function openLibnl(libc: Libc): Libnl {
   const packages = { debian: "libnl-3-200", fedora: "libnl3" };
-  return new Libnl(libc, openSharedLibrary("libnl-3.so.200", libnlSymbols, packages, options));
+  return new Libnl(libc, openSharedLibrary("libnl-3.so.200", libnlSymbols, packages));
 }
 
 /** An rtnetlink socket. Sends and receives whole datagrams, synchronously. */

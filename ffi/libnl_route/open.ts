@@ -1,7 +1,7 @@
 import type { CObject, Libnl } from "../libnl/open.ts";
 import { LibnlError } from "../libnl/errors.ts";
 import { NLE_NOMEM } from "../libnl/constants.ts";
-import { type OpenLibraryOptions, openSharedLibrary } from "../shared_library.ts";
+import { openSharedLibrary } from "../shared_library.ts";
 import { libnlRouteSymbols } from "./symbols.ts";
 
 /** The functions of libnl-route-3. */
@@ -48,15 +48,15 @@ export class LibnlRoute implements Disposable {
 
 /**
  * Opens libnl-route-3. It needs libnl-3 itself, which the dynamic linker finds by its soname since
- * `libnl` is loaded, also when that came from a private directory.
+ * `libnl` is loaded, also where the executable has loaded its own copy.
  *
  * @param libnl Outlives what is returned.
  * @throws {LibraryNotFoundError} Naming the packages.
  */
-export function openLibnlRoute(libnl: Libnl, options: OpenLibraryOptions = {}): LibnlRoute {
+export function openLibnlRoute(libnl: Libnl): LibnlRoute {
   const packages = { debian: "libnl-route-3-200", fedora: "libnl3" };
   return new LibnlRoute(
     libnl,
-    openSharedLibrary("libnl-route-3.so.200", libnlRouteSymbols, packages, options),
+    openSharedLibrary("libnl-route-3.so.200", libnlRouteSymbols, packages),
   );
 }

@@ -7,9 +7,19 @@
  */
 import { LITTLE_ENDIAN } from "../byte_order.ts";
 import { AF_INET, AF_INET6, AF_LLC } from "../libnl/constants.ts";
+import { Attributes } from "../libnl/messages.ts";
 import type { CObject } from "../libnl/open.ts";
-import { FR_ACT_TO_TBL, IFF_UP, RTNL_LINK_VXLAN_F_GBP } from "./constants.ts";
+import { nlattr, nlmsghdr } from "../libnl/structs.ts";
+import {
+  FR_ACT_TO_TBL,
+  IFF_UP,
+  IFLA_INFO_DATA,
+  IFLA_LINKINFO,
+  IFLA_VXLAN_PORT,
+  RTNL_LINK_VXLAN_F_GBP,
+} from "./constants.ts";
 import type { LibnlRoute } from "./open.ts";
+import { ifinfomsg } from "./structs.ts";
 
 /** A C string. */
 function cString(text: string): Uint8Array<ArrayBuffer> {
@@ -163,11 +173,31 @@ function setIpip(
 
 /** RTM_NEWLINK that creates `link`. */
 export function buildLinkAdd(route: LibnlRoute, link: RawLink, flags: number) {
-  return withLink(route, link, (object) =>
+  const message = withLink(route, link, (object) =>
     route.buildMessage(
       "rtnl_link_build_add_request",
       (place) => route.symbols.rtnl_link_build_add_request(object, flags, place),
     ));
+  if (link.vxlan?.port !== undefined) narrowVxlanPort(message, link.vxlan.port);
+  return message;
+}
+
+/**
+ * libnl 3.7 writes the port in four bytes (vxlan.c, vxlan_put_attrs). The kernel takes the first
+ * two, and complains in its log about the length.
+ */
+function narrowVxlanPort(message: Uint8Array<ArrayBuffer>, port: number): void {
+  const view = new DataView(message.buffer, message.byteOffset, message.length);
+  const start = nlmsghdr.size + ifinfomsg.size;
+  const link = new Attributes(IFLA_LINKINFO).parse(view, start, view.byteLength);
+  const info = new Attributes(IFLA_INFO_DATA).parseNested(link, IFLA_LINKINFO);
+  const value = new Attributes(IFLA_VXLAN_PORT).parseNested(info, IFLA_INFO_DATA)
+    .bytes(IFLA_VXLAN_PORT);
+  if (value?.length !== 4) return;
+  // What is cut off becomes padding.
+  const at = value.byteOffset - message.byteOffset;
+  view.setUint16(at - nlattr.size + nlattr.nla_len, nlattr.size + 2, LITTLE_ENDIAN);
+  view.setUint16(at, port);
 }
 
 /** RTM_NEWLINK that changes the link of index `link.index`. */

@@ -79,7 +79,6 @@ import {
   buildRule,
 } from "../../ffi/libnl_route/requests.ts";
 import { ifaddrmsg, ifinfomsg, ndmsg, rtmsg } from "../../ffi/libnl_route/structs.ts";
-import type { OpenLibraryOptions } from "../../ffi/shared_library.ts";
 import type { Address } from "../net/mod.ts";
 import { inSlices, SLICE_MS } from "../util/slices.ts";
 import { Backoff, delay } from "../util/time.ts";
@@ -119,7 +118,7 @@ import {
 } from "./netlink_codec.ts";
 
 /** Options of {@linkcode openNetlink}. */
-export interface OpenNetlinkOptions extends OpenLibraryOptions {
+export interface OpenNetlinkOptions {
   /** File of another network namespace to work in, such as `/run/netns/x`. */
   readonly namespace?: string;
 }
@@ -161,7 +160,7 @@ const EVENTS_PER_STEP = 4_096;
 export function openNetlink(options: OpenNetlinkOptions = {}): Netlink {
   using stack = new DisposableStack();
   const libc = stack.use(Libc.open());
-  const libnl = stack.use(openLibnl(libc, options));
+  const libnl = stack.use(openLibnl(libc));
   const netlink = new KernelNetlink(libc, libnl, options);
   stack.move(); // now its own
   return netlink;
@@ -231,7 +230,7 @@ class KernelNetlink implements Netlink {
   }
 
   get #route(): LibnlRoute {
-    return this.#libnlRoute ??= openLibnlRoute(this.#libnl, this.#options);
+    return this.#libnlRoute ??= openLibnlRoute(this.#libnl);
   }
 
   /**

@@ -36,16 +36,3 @@ export function isForwarding(
   const value = readSysctl(name, options);
   return value === undefined ? undefined : value !== "0";
 }
-
-/**
- * Whether packets that a bridge passes on go through iptables; `undefined` while module
- * br_netfilter is not loaded.
- */
-export function isBridgeFiltering(
-  family: Family,
-  options: SysctlOptions = {},
-): boolean | undefined {
-  const table = family === 4 ? "iptables" : "ip6tables";
-  const value = readSysctl(`net.bridge.bridge-nf-call-${table}`, options);
-  return value === undefined ? undefined : value !== "0";
-}
