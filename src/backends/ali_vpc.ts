@@ -1,7 +1,10 @@
-import { FieldReader } from "../config/fields.ts";
+import * as v from "valibot";
+import { FieldReader, PORT, VNI } from "../config/fields.ts";
 import { ConfigError } from "../errors.ts";
+import type { Json, Lease } from "../lease/lease.ts";
 import type { Secret } from "../secret.ts";
 import type { Backend } from "./backend.ts";
+import { DEFAULT_VNI, DEFAULT_VXLAN_PORT } from "./vtep.ts";
 
 /** The `Backend` object of an `ali-vpc` network config, checked. */
 export interface AliVpcConfig {
@@ -20,24 +23,59 @@ export interface AliVpcConfig {
   readonly resyncSeconds: number;
   /** `ignore` leaves the interface's source/destination check to the operator. */
   readonly sourceDestCheck: "disable" | "ignore";
+  /**
+   * How hosts whose entry does not fit into the route table are reached: through a VXLAN device, or
+   * not at all.
+   */
+  readonly overflow: "none" | "vxlan";
+  /** VXLAN network identifier and UDP port of that device. */
+  readonly vni: number;
+  readonly port: number;
+  /** Custom entries that each table may hold; absent: what the service is found to allow. */
+  readonly routeQuota?: number;
+  /** How long an entry stays after its lease has ended. */
+  readonly routeGraceSeconds: number;
 }
 
-/** What the plan needs to know about the instance. Gathered by `openAliVpc`. */
-export interface AliVpcFacts {
+/** What an `ali-vpc` host of ours says about itself in its lease's data. */
+export interface AliVpcClaim {
+  /** Where the lease's subnet is to lead. */
   readonly instanceId: string;
-  /** The primary interface. */
+  /** The instance's primary interface. */
   readonly networkInterfaceId: string;
+  readonly vpcId: string;
+  readonly vSwitchId: string;
+}
+
+/** What the plan needs to know about the instance and the cluster. */
+export interface AliVpcFacts extends AliVpcClaim {
   /** Every table that is to hold the route: the own ones and those that peers' vSwitches use. */
   readonly routeTableIds: readonly string[];
+  /** Absent while every host has its entries. */
+  readonly overflow?: AliVpcOverflow;
+}
+
+/** Who is to be reached through the VXLAN device; the same on every host of the cluster. */
+export interface AliVpcOverflow {
+  /** Keys of the leases whose hosts have no route entry, the own lease's perhaps among them. */
+  readonly keys: ReadonlySet<string>;
+  /** Whether the device is needed. */
+  readonly vtep: boolean;
 }
 
 /** Sooner would spend the account's calls, later would leave a broken route for hours. */
 const RESYNC_SECONDS = { min: 10, max: 3600, default: 60 };
 
+/** Less would punish a host that restarts slowly; more would keep places from the living. */
+const ROUTE_GRACE_SECONDS = { min: 60, max: 86_400, default: 600 };
+
+/** Far above what the service grants. */
+const ROUTE_QUOTA = { min: 1, max: 10_000 };
+
 /**
  * `ali-vpc`: the VPC's route tables carry the pod traffic. Each host holds one route entry per
- * table, its own subnet to its own instance, and peers need nothing from it but that; so the lease
- * publishes the public address alone, as upstream flannel writes it.
+ * table, its own subnet to its own instance. The lease names instance and interface, for whichever
+ * host writes the entries of all; upstream's hosts publish the address alone, and read no more.
  */
 export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
   type: "ali-vpc",
@@ -60,6 +98,11 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
     }
     const resyncSeconds = fields.integer("ResyncSeconds", RESYNC_SECONDS);
     const sourceDestCheck = fields.choice("SourceDestCheck", ["disable", "ignore"]);
+    const overflow = fields.choice("Overflow", ["none", "vxlan"]);
+    const vni = fields.integer("VNI", VNI);
+    const port = fields.integer("Port", PORT);
+    const routeQuota = fields.integer("RouteQuota", ROUTE_QUOTA);
+    const routeGraceSeconds = fields.integer("RouteGraceSeconds", ROUTE_GRACE_SECONDS);
     if ((accessKeyId === undefined) !== (accessKeySecret === undefined)) {
       fields.fault("Backend.AccessKeyID and Backend.AccessKeySecret must be given together");
     }
@@ -78,6 +121,11 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
         ...(vpcId ? { vpcId } : {}),
         resyncSeconds: resyncSeconds ?? RESYNC_SECONDS.default,
         sourceDestCheck: sourceDestCheck ?? "disable",
+        overflow: overflow ?? "none",
+        vni: vni ?? DEFAULT_VNI,
+        port: port ?? DEFAULT_VXLAN_PORT,
+        ...(routeQuota === undefined ? {} : { routeQuota }),
+        routeGraceSeconds: routeGraceSeconds ?? ROUTE_GRACE_SECONDS.default,
       },
       warnings,
     };
@@ -85,11 +133,11 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
 
   overheadBytes: () => 0,
 
-  announce(_config, host) {
+  announce(_config, host, facts) {
     if (host.publicIp === undefined) {
       throw new ConfigError("the host", ["ali-vpc needs an IPv4 address to publish"]);
     }
-    return { publicIp: host.publicIp, backendType: "" };
+    return { publicIp: host.publicIp, backendType: "", backendData: encodeClaim(facts) };
   },
 
   plan({ config, facts, own }) {
@@ -106,6 +154,65 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
     };
   },
 };
+
+/** The members of a lease's data, as they are written. */
+const CLAIM_MEMBERS = {
+  instanceId: "InstanceID",
+  networkInterfaceId: "NetworkInterfaceID",
+  vpcId: "VpcID",
+  vSwitchId: "VSwitchID",
+} as const satisfies Record<keyof AliVpcClaim, string>;
+
+function encodeClaim(claim: AliVpcClaim): Json {
+  return Object.fromEntries(
+    Object.entries(CLAIM_MEMBERS).map((
+      [name, member],
+    ) => [member, claim[name as keyof AliVpcClaim]]),
+  );
+}
+
+/** An id of the service, of which the metadata service's are too. */
+const id = v.pipe(v.string(), v.regex(/^[a-z]+-[a-z0-9-]{1,120}$/));
+
+const claimSchema = v.object({
+  instanceId: id,
+  networkInterfaceId: id,
+  vpcId: id,
+  vSwitchId: id,
+});
+
+/** What was made of a lease's data, which stays the same object until it changes. */
+const claims = new WeakMap<object, AliVpcClaim | string>();
+
+/**
+ * What a host says about its instance; `undefined` where its lease says nothing, as those of
+ * upstream and of other backends do, and a reason where that cannot be read. Keys match without
+ * case. Nobody vouches for it but whoever may write to the store.
+ */
+export function readAliVpcClaim(
+  { attributes: { backendType, backendData: data } }: Pick<Lease, "attributes">,
+): AliVpcClaim | string | undefined {
+  if (backendType !== "" || data === undefined || data === null) return undefined;
+  if (typeof data !== "object" || Array.isArray(data)) return "its backend data is no object";
+  let claim = claims.get(data);
+  if (claim === undefined) claims.set(data, claim = parseClaim(data as Record<string, Json>));
+  return claim;
+}
+
+function parseClaim(data: Record<string, Json>): AliVpcClaim | string {
+  const folded = new Map(Object.entries(data).map(([name, value]) => [name.toLowerCase(), value]));
+  const result = v.safeParse(
+    claimSchema,
+    Object.fromEntries(
+      Object.entries(CLAIM_MEMBERS).map((
+        [name, member],
+      ) => [name, folded.get(member.toLowerCase())]),
+    ),
+  );
+  if (result.success) return result.output;
+  const bad = result.issues.map((issue) => CLAIM_MEMBERS[v.getDotPath(issue) as keyof AliVpcClaim]);
+  return `its backend data has no usable ${bad.join(", ")}`;
+}
 
 /** A form of text, and what to call it. */
 interface Form {

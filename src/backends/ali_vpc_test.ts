@@ -1,15 +1,26 @@
 import assert from "node:assert/strict";
 import { ConfigError } from "../errors.ts";
-import type { Lease } from "../lease/lease.ts";
+import { encodeLeaseValue } from "../lease/codec.ts";
+import type { Json, Lease } from "../lease/lease.ts";
 import { Address, Prefix } from "../net/mod.ts";
-import { aliVpc } from "./ali_vpc.ts";
+import { aliVpc, readAliVpcClaim } from "./ali_vpc.ts";
 
 const host = { link: "eth0", mtuBytes: 1500, publicIp: Address.parse("192.168.1.11") };
 const network = { enableNFTables: false, backend: { type: "ali-vpc", options: {} } };
 const facts = {
   instanceId: "i-a",
   networkInterfaceId: "eni-a",
+  vpcId: "vpc-1",
+  vSwitchId: "vsw-1",
   routeTableIds: ["vtb-1", "vtb-2"],
+};
+const DEFAULTS = {
+  resyncSeconds: 60,
+  sourceDestCheck: "disable",
+  overflow: "none",
+  vni: 1,
+  port: 8472,
+  routeGraceSeconds: 600,
 };
 const own: Lease = {
   key: "10.24.7.0-24",
@@ -19,7 +30,7 @@ const own: Lease = {
 
 Deno.test("aliVpc.parseConfig() fills in defaults", () => {
   assert.deepEqual(aliVpc.parseConfig({ Type: "ali-vpc" }), {
-    config: { routeTableIds: [], resyncSeconds: 60, sourceDestCheck: "disable" },
+    config: { ...DEFAULTS, routeTableIds: [] },
     warnings: [],
   });
 });
@@ -36,6 +47,11 @@ Deno.test("aliVpc.parseConfig() reads every key without case", () => {
     VPCID: "vpc-1",
     resyncSeconds: 30,
     sourceDestCheck: "Ignore",
+    overFlow: "VXLAN",
+    vni: 7,
+    port: 4789,
+    routeQuota: 400,
+    routeGraceSeconds: 60,
   });
   assert.deepEqual(warnings, []);
   assert.equal(config.accessKeyId?.reveal(), "LTAI0000");
@@ -47,6 +63,11 @@ Deno.test("aliVpc.parseConfig() reads every key without case", () => {
   assert.equal(config.vpcId, "vpc-1");
   assert.equal(config.resyncSeconds, 30);
   assert.equal(config.sourceDestCheck, "ignore");
+  assert.equal(config.overflow, "vxlan");
+  assert.equal(config.vni, 7);
+  assert.equal(config.port, 4789);
+  assert.equal(config.routeQuota, 400);
+  assert.equal(config.routeGraceSeconds, 60);
   assert.doesNotMatch(`${Deno.inspect(config)} ${JSON.stringify(config)}`, /very secret|a token/);
 });
 
@@ -57,11 +78,7 @@ Deno.test("aliVpc.parseConfig() takes one table as text, as upstream's empty key
     AccessKeyID: "",
     AccessKeySecret: "",
   });
-  assert.deepEqual(config, {
-    routeTableIds: ["vtb-1"],
-    resyncSeconds: 60,
-    sourceDestCheck: "disable",
-  });
+  assert.deepEqual(config, { ...DEFAULTS, routeTableIds: ["vtb-1"] });
 });
 
 Deno.test("aliVpc.parseConfig() names every fault and quotes no secret", () => {
@@ -76,6 +93,11 @@ Deno.test("aliVpc.parseConfig() names every fault and quotes no secret", () => {
         ResyncSeconds: 0,
         SourceDestCheck: true,
         RamRole: "a/b",
+        Overflow: "ipip",
+        VNI: -1,
+        Port: 65_536,
+        RouteQuota: 0,
+        RouteGraceSeconds: 59,
       }),
     (error) => {
       assert(error instanceof ConfigError);
@@ -89,6 +111,11 @@ Deno.test("aliVpc.parseConfig() names every fault and quotes no secret", () => {
           "ResyncSeconds",
           "SourceDestCheck",
           "RamRole",
+          "Overflow",
+          "VNI",
+          "Port",
+          "RouteQuota",
+          "RouteGraceSeconds",
         ]
       ) {
         assert.match(error.message, new RegExp(key), `${key} is not named`);
@@ -108,12 +135,51 @@ Deno.test("aliVpc.parseConfig() warns of an unknown key with the nearest one", (
   assert.match(warnings[0]!, /RouteTabelID.*RouteTableID/);
 });
 
-Deno.test("aliVpc.announce() publishes what upstream publishes: the address alone", () => {
+Deno.test("aliVpc.announce() publishes the address as upstream does, and whose it is", () => {
   const { config } = aliVpc.parseConfig({ Type: "ali-vpc" });
-  assert.deepEqual(aliVpc.announce(config, host, facts), {
-    publicIp: host.publicIp,
-    backendType: "",
-  });
+  const attributes = aliVpc.announce(config, host, facts);
+  assert.equal(
+    encodeLeaseValue(attributes),
+    '{"PublicIP":"192.168.1.11","PublicIPv6":null,"BackendData":{"InstanceID":"i-a",' +
+      '"NetworkInterfaceID":"eni-a","VpcID":"vpc-1","VSwitchID":"vsw-1"}}',
+  );
+  const { routeTableIds: _, ...claim } = facts;
+  assert.deepEqual(readAliVpcClaim({ attributes }), claim);
+});
+
+Deno.test("readAliVpcClaim() takes hosts of upstream as they are, and names what it cannot read", () => {
+  const good = {
+    instanceid: "i-1",
+    NETWORKINTERFACEID: "eni-1",
+    VpcId: "vpc-1",
+    VSwitchID: "vsw-1",
+  };
+  const read = (backendData: Json | undefined, backendType = "") =>
+    readAliVpcClaim({
+      attributes: { backendType, ...(backendData === undefined ? {} : { backendData }) },
+    });
+  const claim = {
+    instanceId: "i-1",
+    networkInterfaceId: "eni-1",
+    vpcId: "vpc-1",
+    vSwitchId: "vsw-1",
+  };
+  assert.deepEqual(read(good), claim);
+  assert.deepEqual(read({ ...good, Later: [1] }), claim, "newer versions may say more");
+  assert.equal(read(undefined), undefined);
+  assert.equal(read(null), undefined);
+  assert.equal(read(good, "vxlan"), undefined);
+  for (const bad of ["i-1", 7, true, [good]] as Json[]) {
+    assert.match(String(read(bad)), /no object/);
+  }
+  for (const bad of ["i-1\n", "", "x", "i-1 OR 1", "i-".padEnd(200, "a"), 7, null, {}] as Json[]) {
+    assert.equal(
+      read({ ...good, instanceid: bad }),
+      "its backend data has no usable InstanceID",
+      JSON.stringify(bad),
+    );
+  }
+  assert.match(String(read({})), /InstanceID, NetworkInterfaceID, VpcID, VSwitchID/);
 });
 
 Deno.test("aliVpc.plan() wants the own subnet in each table and the check off", () => {

@@ -14,7 +14,13 @@ import { udp } from "./udp.ts";
 import { vxlan } from "./vxlan.ts";
 
 export { aliVpc, alloc, hostGw, ipip, udp, vxlan };
-export type { AliVpcConfig, AliVpcFacts } from "./ali_vpc.ts";
+export {
+  type AliVpcClaim,
+  type AliVpcConfig,
+  type AliVpcFacts,
+  type AliVpcOverflow,
+  readAliVpcClaim,
+} from "./ali_vpc.ts";
 export * from "./backend.ts";
 export type { HostGwConfig, HostGwFacts } from "./host_gw.ts";
 export type { IpipConfig, IpipFacts } from "./ipip.ts";

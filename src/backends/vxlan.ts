@@ -20,6 +20,7 @@ import {
   publicAddresses,
   usablePeers,
 } from "./peers.ts";
+import { DEFAULT_VNI, DEFAULT_VXLAN_PORT } from "./vtep.ts";
 
 /** The `Backend` object of a `vxlan` network config, checked. */
 export interface VxlanConfig {
@@ -45,9 +46,6 @@ export interface VxlanFacts {
   /** What `ChecksumOffload` comes to; `undefined` leaves it as the kernel has it. */
   readonly txChecksum?: boolean;
 }
-
-/** What Linux uses unless told otherwise; it is older than the assigned 4789. */
-const DEFAULT_PORT = 8472;
 
 /** Outer Ethernet, IP, UDP and VXLAN headers. */
 const OVERHEAD_BYTES = { 4: 50, 6: 70 } as const;
@@ -75,7 +73,7 @@ export const vxlan: Backend<VxlanConfig, VxlanFacts> = {
   parseConfig(options) {
     const fields = new FieldReader(options, { subject: "Backend" });
     fields.string("Type");
-    const vni = fields.integer("VNI", VNI) ?? 1;
+    const vni = fields.integer("VNI", VNI) ?? DEFAULT_VNI;
     const port = fields.integer("Port", { min: 0, max: 65_535 });
     const gbp = fields.boolean("GBP") ?? false;
     const learning = fields.boolean("Learning") ?? false;
@@ -90,7 +88,7 @@ export const vxlan: Backend<VxlanConfig, VxlanFacts> = {
     return {
       config: {
         vni,
-        port: port || DEFAULT_PORT,
+        port: port || DEFAULT_VXLAN_PORT,
         gbp,
         learning,
         directRouting,

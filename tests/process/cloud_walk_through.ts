@@ -8,6 +8,7 @@ import {
   REGION_ID,
   startLossProbe,
 } from "../lab/mod.ts";
+import { VPC_ID } from "../lab/plan.ts";
 import { TestCa } from "../support/test_ca.ts";
 import {
   assertPodsReachable,
@@ -81,10 +82,13 @@ export async function walkThrough(
     subnets.map((each) => each.replace("/", "-")).sort(),
   );
   for (const [index, host] of lab.hosts.entries()) {
-    // As upstream's daemons write it, so that they can read it.
+    // As upstream's daemons write it, so that they can read it, and what the route writer asks for.
+    const { instanceId, networkInterfaceId, vSwitchId } = host.identity;
     assert.equal(
       leases.get(subnets[index]!.replace("/", "-")),
-      `{"PublicIP":"${host.address}","PublicIPv6":null}`,
+      `{"PublicIP":"${host.address}","PublicIPv6":null,"BackendData":{` +
+        `"InstanceID":"${instanceId}","NetworkInterfaceID":"${networkInterfaceId}",` +
+        `"VpcID":"${VPC_ID}","VSwitchID":"${vSwitchId}"}}`,
     );
     assert.equal((await host.readSubnetEnv()).mtuBytes, 1500);
   }
