@@ -1,6 +1,7 @@
 import { aliVpc } from "../../src/backends/ali_vpc.ts";
 import type { AliVpcConfig } from "../../src/backends/ali_vpc.ts";
-import { type AliVpcCloud, type Clock, openAliVpc } from "../../src/cloud/ali/open.ts";
+import { type AliVpcCloud, openAliVpc } from "../../src/cloud/ali/open.ts";
+import type { Clock } from "../../src/cloud/ali/patience.ts";
 import type { Lease } from "../../src/lease/lease.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/log.ts";
 import { Address, Prefix } from "../../src/net/mod.ts";

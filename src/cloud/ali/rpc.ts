@@ -83,6 +83,46 @@ export async function openRpc(options: RpcOptions): Promise<Rpc> {
   return new PopRpc(options, module.default as unknown as PopClientConstructor & typeof RPCClient);
 }
 
+/**
+ * A service that `open` opens at the first call, so that whoever makes none pays neither for the
+ * SDK nor for the lookup of its endpoint.
+ */
+export function lazyRpc(service: "vpc" | "ecs", open: () => Promise<Rpc>): Rpc {
+  return new LazyRpc(service, open);
+}
+
+class LazyRpc implements Rpc {
+  readonly service: "vpc" | "ecs";
+  readonly #open: () => Promise<Rpc>;
+  #opened: Promise<Rpc> | undefined;
+  #closed = false;
+
+  constructor(service: "vpc" | "ecs", open: () => Promise<Rpc>) {
+    this.service = service;
+    this.#open = open;
+  }
+
+  async call<Schema extends v.GenericSchema>(
+    action: string,
+    parameters: Readonly<Record<string, Parameter>>,
+    schema: Schema,
+    options: { signal: AbortSignal },
+  ): Promise<v.InferOutput<Schema>> {
+    if (this.#closed) throw new Error(`The client of ${this.service} is closed`);
+    this.#opened ??= this.#open().catch((error) => {
+      this.#opened = undefined;
+      throw error;
+    });
+    return await (await abortable(this.#opened, options)).call(action, parameters, schema, options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    const [opened] = await Promise.allSettled([this.#opened]);
+    if (opened.status === "fulfilled") await opened.value?.[Symbol.asyncDispose]();
+  }
+}
+
 class PopRpc implements Rpc {
   readonly service: "vpc" | "ecs";
   readonly #options: Required<RpcOptions>;

@@ -1,0 +1,84 @@
+import type { AliVpcConfig } from "../../backends/ali_vpc.ts";
+import { OperatorError } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
+import type { Prefix } from "../../net/mod.ts";
+import type { VpcClient, VpcInfo } from "./client.ts";
+import type { AliVpcInstance } from "./identify.ts";
+import { type Clock, Patience } from "./patience.ts";
+import { RouteTable, type RouteTableOptions } from "./route_table.ts";
+import { checkRouteTable } from "./table_check.ts";
+import { TableChoice } from "./table_choice.ts";
+
+/** What a host can use that may write routes. */
+export interface AliVpcAccess {
+  readonly vpc: VpcClient;
+  readonly vpcInfo: VpcInfo;
+  /** Primary and secondary blocks of the VPC. */
+  readonly vpcCidrs: readonly Prefix[];
+  /** The tables that this instance needs for itself. */
+  readonly routeTableIds: readonly string[];
+  /** Finds the further tables that peers need. */
+  readonly choice: TableChoice;
+  /** The VPC's tables in the scope that the options say. */
+  makeRouteTable(options: RouteTableScopeOptions): RouteTable;
+}
+
+/** What is left to say of a {@linkcode RouteTable} that the access makes. */
+export type RouteTableScopeOptions = Omit<
+  RouteTableOptions,
+  "vpc" | "network" | "log" | "now" | "delay"
+>;
+
+/** Options of {@linkcode openAccess}. */
+export interface AccessOptions {
+  readonly instance: AliVpcInstance;
+  readonly vpc: VpcClient;
+  readonly config: AliVpcConfig;
+  readonly network: Prefix;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  readonly clock?: Clock;
+}
+
+/**
+ * Checks all that must hold before a route is written: the VPC may be read and is clear of the
+ * network, the right tables are found, may be written and have room. Short trouble and throttling
+ * are waited out step by step.
+ */
+export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> {
+  const { instance, vpc, config, network, log, signal, clock = {} } = options;
+  const { vpcId, vSwitchId, instanceId } = instance;
+  const patience = new Patience({ log, signal, clock });
+  const vpcInfo = await patience.call(() => vpc.describeVpcAttribute(vpcId, { signal }));
+  refuseOverlap(network, vpcInfo);
+  const choice = new TableChoice({
+    vpc,
+    vpcId,
+    vSwitchId,
+    configured: config.routeTableIds,
+    log,
+    ...clock,
+  });
+  const tables = await patience.call(() => choice.resolveOwn({ signal }));
+  for (const { id } of tables) {
+    await patience.call(() => checkRouteTable(vpc, id, { network, instanceId, log, signal }));
+  }
+  return {
+    vpc,
+    vpcInfo,
+    vpcCidrs: vpcInfo.cidrs,
+    routeTableIds: tables.map((table) => table.id),
+    choice,
+    makeRouteTable: (scope) => new RouteTable({ ...scope, vpc, network, log, ...clock }),
+  };
+}
+
+/** A route inside the VPC's own ranges is refused by the service, or takes vSwitches' traffic. */
+function refuseOverlap(network: Prefix, vpc: VpcInfo): void {
+  const overlapping = vpc.cidrs.filter((cidr) => cidr.overlaps(network));
+  if (overlapping.length === 0) return;
+  throw new OperatorError(
+    `Cannot use network ${network}: it overlaps ${overlapping.join(" and ")} of VPC ${vpc.id}; ` +
+      "choose a network outside the VPC's CIDR blocks",
+  );
+}

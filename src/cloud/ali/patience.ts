@@ -1,0 +1,70 @@
+import type { Logger } from "../../log.ts";
+import { Backoff, delay } from "../../util/time.ts";
+import { AliApiError } from "./errors.ts";
+
+/** Time as `ali-vpc` uses it. */
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  readonly now: () => number;
+  readonly delay: typeof delay;
+}
+
+/** Options of {@linkcode Patience}. */
+export interface PatienceOptions {
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  readonly clock: Partial<Clock>;
+}
+
+/** How long one step of the start waits, and how long before it is repeated. */
+const PATIENCE = {
+  /** For the account's rate limit to let it through. */
+  throttled: { budgetMs: 10 * 60_000, initialMs: 8_000, maxMs: 60_000 },
+  /** For the service to recover; longer outages are the caller's to wait out. */
+  other: { budgetMs: 30_000, initialMs: 1_000, maxMs: 8_000 },
+} as const;
+
+/**
+ * Repeats a step of the start that time can mend. To begin all over instead would cost every host
+ * of a large cluster a dozen calls more each time, and never end where one call in a few fails.
+ */
+export class Patience {
+  readonly #options: PatienceOptions;
+  #saidThrottled = false;
+
+  constructor(options: PatienceOptions) {
+    this.#options = options;
+  }
+
+  async call<Result>(step: () => Promise<Result>): Promise<Result> {
+    const { signal, clock } = this.#options;
+    const { now = () => performance.now(), delay: wait = delay } = clock;
+    const startedAt = now();
+    const backoffs = {
+      throttled: new Backoff(PATIENCE.throttled),
+      other: new Backoff(PATIENCE.other),
+    };
+    for (;;) {
+      try {
+        return await step();
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof AliApiError) || error.reaction.do !== "retry") throw error;
+        const kind = error.reaction.cause === "throttled" ? "throttled" : "other";
+        if (now() - startedAt > PATIENCE[kind].budgetMs) throw error;
+        this.#say(kind, error);
+        await wait(backoffs[kind].next(), { signal });
+      }
+    }
+  }
+
+  /** One line for the long wait, whichever calls it holds up; the caller tells of the others. */
+  #say(kind: keyof typeof PATIENCE, error: AliApiError): void {
+    const { log } = this.#options;
+    if (kind === "other") return log.debug(`${error.message}; trying again`);
+    if (!this.#saidThrottled) {
+      log.info("Waiting for Alibaba Cloud's rate limit", { reason: error.code });
+    }
+    this.#saidThrottled = true;
+  }
+}
