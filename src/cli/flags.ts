@@ -247,6 +247,14 @@ export const FLAGS = [
     help: "instance metadata service",
   },
   {
+    name: "ali-route-writer",
+    type: "string",
+    default: "auto",
+    group: "Alibaba Cloud VPC",
+    value: "auto|never",
+    help: "whether this host may be the one that writes the route entries of all",
+  },
+  {
     name: "healthz-ip",
     type: "string",
     default: "0.0.0.0",

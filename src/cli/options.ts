@@ -44,6 +44,8 @@ export interface Options {
   readonly aliVpcEndpoint?: URL;
   readonly aliEcsEndpoint?: URL;
   readonly aliMetadataEndpoint: URL;
+  /** Whether this host may be the one that writes the route entries of all. */
+  readonly aliRouteWriter: "auto" | "never";
 
   readonly healthzIp: Address;
   /** 0 serves nothing. */
@@ -137,6 +139,7 @@ export function readOptions(values: FlagValues, findings: OptionFindings): Optio
     ...optional("aliVpcEndpoint", url("ali-vpc-endpoint")),
     ...optional("aliEcsEndpoint", url("ali-ecs-endpoint")),
     aliMetadataEndpoint: url("ali-metadata-endpoint") ?? new URL("http://100.100.100.200"),
+    aliRouteWriter: choice("ali-route-writer", ["auto", "never"]),
     healthzIp: address("healthz-ip") ?? Address.unspecified(4), // as Go listens for ""
     healthzPort: integer("healthz-port", 0, 65_535),
     logFormat: choice("log-format", ["human", "json"]),

@@ -77,6 +77,7 @@ Deno.test("parseCommandLine() has upstream's defaults", () => {
     iptablesResyncSeconds: 5,
     ipBlackholeRoute: false,
     aliMetadataEndpoint: "http://100.100.100.200/",
+    aliRouteWriter: "auto",
     healthzIp: "0.0.0.0",
     healthzPort: 0,
     logFormat: "human",
@@ -120,6 +121,7 @@ Deno.test("parseCommandLine() reads Go's flag syntax", () => {
     "--public-ipv6=2001:DB8::1",
     "--on-lease-loss=reassign",
     "--ali-vpc-endpoint=http://127.0.0.1:8080/vpc",
+    "--ali-route-writer=never",
     "--",
   ]);
   assert.deepEqual(options.etcdEndpoints.map(String), [
@@ -138,6 +140,7 @@ Deno.test("parseCommandLine() reads Go's flag syntax", () => {
   assert.equal(String(options.publicIpv6), "2001:db8::1");
   assert.equal(options.onLeaseLoss, "reassign");
   assert.equal(String(options.aliVpcEndpoint), "http://127.0.0.1:8080/vpc");
+  assert.equal(options.aliRouteWriter, "never");
 });
 
 Deno.test("parseCommandLine() takes a variable for each flag that is not given", () => {
@@ -146,6 +149,7 @@ Deno.test("parseCommandLine() takes a variable for each flag that is not given",
     FLANNELD_IFACE: "eth0,eth1",
     FLANNELD_IP_MASQ: "true",
     FLANNELD_V: "2",
+    FLANNELD_ALI_ROUTE_WRITER: "never",
     FLANNELD_ETCD_PREFIX: "",
     FLANNELD_HEALTHZ_PORT: "bad, but not looked at",
     FLANNELD_VERSION: "true",
@@ -158,6 +162,7 @@ Deno.test("parseCommandLine() takes a variable for each flag that is not given",
   assert.deepEqual(options.iface, ["eth0,eth1"], "one element, as upstream");
   assert.equal(options.ipMasq, true);
   assert.equal(options.verbosity, 2);
+  assert.equal(options.aliRouteWriter, "never");
   assert.equal(options.etcdPrefix, "/coreos.com/network");
   assert.equal(options.healthzPort, 8080);
   assert.deepEqual(warnings, []);
@@ -264,6 +269,10 @@ Deno.test("parseCommandLine() says in one line what is wrong", () => {
     ],
     [["--etcd-prefix="], 'Invalid value "" for --etcd-prefix: it must not be empty'],
     [["--etcd-api=v4"], 'Invalid value "v4" for --etcd-api: it must be one of: auto, v3, v2'],
+    [
+      ["--ali-route-writer=no"],
+      'Invalid value "no" for --ali-route-writer: it must be one of: auto, never',
+    ],
     [
       ["--ali-ecs-endpoint=ecs.aliyuncs.com"],
       'Invalid value "ecs.aliyuncs.com" for ' +
