@@ -164,3 +164,18 @@ export function configKey(prefix: string): string {
 export function subnetsPrefix(prefix: string): string {
   return `${joinPath(prefix, "subnets")}/`;
 }
+
+/**
+ * `<prefix>/<name>/` for a space of our own beside flannel's keys.
+ *
+ * @throws {RangeError} If `name` would lead to flannel's own keys, or out of the prefix, or to what
+ * etcd v2 hides (a leading underscore).
+ */
+export function spacePrefix(prefix: string, name: string): string {
+  if (
+    !/^[a-z0-9][\w.-]*(\/[a-z0-9][\w.-]*)*$/i.test(name) || /^(subnets|config)(\/|$)/.test(name)
+  ) {
+    throw new RangeError(`Cannot name a space of the store "${name}"`);
+  }
+  return `${joinPath(prefix, name)}/`;
+}

@@ -1,6 +1,12 @@
 import { EtcdV2Client, type Node, type Reply, type V2Request } from "./etcd_v2_client.ts";
 import { EtcdError } from "./etcd_error.ts";
-import { configKey, type EtcdSettings, joinPath, subnetsPrefix } from "./etcd_options.ts";
+import {
+  configKey,
+  type EtcdSettings,
+  joinPath,
+  spacePrefix,
+  subnetsPrefix,
+} from "./etcd_options.ts";
 import {
   keepFollowing,
   relistDelay,
@@ -8,7 +14,14 @@ import {
   WATCH_TIMING,
   type WatchTiming,
 } from "./follow.ts";
-import type { CallOptions, Entry, Registry, WatchEvent, WatchUpdate } from "./registry.ts";
+import type {
+  CallOptions,
+  Entry,
+  KeySpace,
+  Registry,
+  WatchEvent,
+  WatchUpdate,
+} from "./registry.ts";
 
 /** A key, or a directory with all below it; entries are named by what follows `strip`. */
 interface Subtree {
@@ -17,46 +30,25 @@ interface Subtree {
   readonly strip: string;
 }
 
-/**
- * The registry over etcd's v2 keys API (HTTP), as upstream up to v0.17 used it. Revisions are
- * modification indexes, and a key's life is its node's TTL.
- *
- * Keys whose name begins with an underscore are hidden by etcd itself and never listed.
- */
-export class EtcdV2Registry implements Registry {
-  readonly description: string;
+/** The keys of one subtree of etcd v2. Hidden ones, which begin with an underscore, are not listed. */
+export class EtcdV2Space implements KeySpace {
   readonly #client: EtcdV2Client;
-  readonly #config: Subtree;
-  readonly #subnets: Subtree;
+  readonly #subtree: Subtree;
   readonly #timing: WatchTiming;
 
-  constructor(settings: EtcdSettings, options: { timing?: WatchTiming } = {}) {
-    this.description = `etcd v2 at ${settings.endpoints.map(({ url }) => url).join(", ")}`;
-    this.#client = new EtcdV2Client(settings);
-    // The v2 tree has one root: a prefix without a slash in front means the same key.
-    const prefix = joinPath("/", settings.prefix);
-    const config = configKey(prefix);
-    const subnets = subnetsPrefix(prefix);
-    this.#config = { path: config, recursive: false, strip: config };
-    this.#subnets = { path: subnets.slice(0, -1), recursive: true, strip: subnets };
-    this.#timing = options.timing ?? WATCH_TIMING;
-  }
-
-  async readConfig(options: CallOptions): Promise<string | undefined> {
-    return (await readSubtree(this.#client, this.#config, options)).entries[0]?.value;
-  }
-
-  watchConfig(options: CallOptions): AsyncIterable<string | undefined> {
-    return valueChanges(followSubtree(this.#client, this.#config, this.#timing, options));
+  constructor(client: EtcdV2Client, subtree: Subtree, timing: WatchTiming) {
+    this.#client = client;
+    this.#subtree = subtree;
+    this.#timing = timing;
   }
 
   async list(options: CallOptions): Promise<readonly Entry[]> {
-    return (await readSubtree(this.#client, this.#subnets, options)).entries;
+    return (await readSubtree(this.#client, this.#subtree, options)).entries;
   }
 
   async get(key: string, options: CallOptions): Promise<Entry | undefined> {
     const node = await this.#readNode(key, options);
-    return node === undefined ? undefined : toEntry(node, this.#subnets);
+    return node === undefined ? undefined : toEntry(node, this.#subtree);
   }
 
   create(
@@ -98,7 +90,7 @@ export class EtcdV2Registry implements Registry {
   }
 
   async remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
-    const path = this.#subnets.strip + key;
+    const path = this.#subtree.strip + key;
     const request: V2Request = { method: "DELETE", path, query: { prevIndex: revision } };
     const { answer } = await this.#client.send(request, {
       signal: options.signal,
@@ -108,22 +100,11 @@ export class EtcdV2Registry implements Registry {
   }
 
   watch(options: CallOptions): AsyncIterable<WatchUpdate> {
-    return followSubtree(this.#client, this.#subnets, this.#timing, options);
-  }
-
-  /**
-   * Nothing to be done: fetch() keeps its connections to itself. A request without answer is
-   * repeated over another one after the usual time.
-   */
-  addressesChanged(): void {}
-
-  [Symbol.asyncDispose](): Promise<void> {
-    this.#client[Symbol.dispose]();
-    return Promise.resolve();
+    return followSubtree(this.#client, this.#subtree, this.#timing, options);
   }
 
   async #readNode(key: string, options: CallOptions): Promise<Node | undefined> {
-    const request = read(this.#subnets.strip + key, false);
+    const request = read(this.#subtree.strip + key, false);
     const { answer } = await this.#client.send(request, {
       signal: options.signal,
       idempotent: true,
@@ -136,13 +117,68 @@ export class EtcdV2Registry implements Registry {
     form: Record<string, string>,
     options: CallOptions,
   ): Promise<Entry | undefined> {
-    const request: V2Request = { method: "PUT", path: this.#subnets.strip + key, form };
+    const request: V2Request = { method: "PUT", path: this.#subtree.strip + key, form };
     const { answer } = await this.#client.send(request, {
       signal: options.signal,
       idempotent: false,
     });
-    return answer === undefined ? undefined : toEntry(answer.node, this.#subnets);
+    return answer === undefined ? undefined : toEntry(answer.node, this.#subtree);
   }
+}
+
+/**
+ * The registry over etcd's v2 keys API (HTTP), as upstream up to v0.17 used it. Revisions are
+ * modification indexes, and a key's life is its node's TTL.
+ */
+export class EtcdV2Registry extends EtcdV2Space implements Registry {
+  readonly description: string;
+  readonly #client: EtcdV2Client;
+  readonly #prefix: string;
+  readonly #config: Subtree;
+  readonly #timing: WatchTiming;
+
+  constructor(settings: EtcdSettings, options: { timing?: WatchTiming } = {}) {
+    const client = new EtcdV2Client(settings);
+    const { timing = WATCH_TIMING } = options;
+    // The v2 tree has one root: a prefix without a slash in front means the same key.
+    const prefix = joinPath("/", settings.prefix);
+    super(client, directory(subnetsPrefix(prefix)), timing);
+    this.description = `etcd v2 at ${settings.endpoints.map(({ url }) => url).join(", ")}`;
+    this.#client = client;
+    this.#prefix = prefix;
+    const config = configKey(prefix);
+    this.#config = { path: config, recursive: false, strip: config };
+    this.#timing = timing;
+  }
+
+  async readConfig(options: CallOptions): Promise<string | undefined> {
+    return (await readSubtree(this.#client, this.#config, options)).entries[0]?.value;
+  }
+
+  watchConfig(options: CallOptions): AsyncIterable<string | undefined> {
+    return valueChanges(followSubtree(this.#client, this.#config, this.#timing, options));
+  }
+
+  space(name: string): KeySpace {
+    const subtree = directory(spacePrefix(this.#prefix, name));
+    return new EtcdV2Space(this.#client, subtree, this.#timing);
+  }
+
+  /**
+   * Nothing to be done: fetch() keeps its connections to itself. A request without answer is
+   * repeated over another one after the usual time.
+   */
+  addressesChanged(): void {}
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#client[Symbol.dispose]();
+    return Promise.resolve();
+  }
+}
+
+/** All below `prefix`, which ends in a slash. */
+function directory(prefix: string): Subtree {
+  return { path: prefix.slice(0, -1), recursive: true, strip: prefix };
 }
 
 function ttlField(ttlSeconds: number | undefined): { ttl?: string } {
@@ -180,7 +216,7 @@ async function readSubtree(
     if (!node.dir) entries.push(toEntry(node, subtree));
     else if (subtree.recursive) node.nodes?.forEach(walk);
   };
-  // `subnets` may be a plain key by mistake: that is no lease, and leases below it cannot exist.
+  // A directory's name may be a plain key by mistake: then nothing can exist below it.
   const root = reply.answer?.node;
   if (root !== undefined && Boolean(root.dir) === subtree.recursive) walk(root);
   return { ...reply, entries };

@@ -1,47 +1,37 @@
-import type { ICompare, IRequestOp, ITxnResponse } from "etcd3";
+import type { ICompare, IKeyValue, IRequestOp, ITxnResponse } from "etcd3";
 import { Buffer } from "node:buffer";
 import { EtcdClient } from "./etcd_client.ts";
 import { EtcdError } from "./etcd_error.ts";
-import { configKey, type EtcdSettings, subnetsPrefix } from "./etcd_options.ts";
+import { configKey, type EtcdSettings, spacePrefix, subnetsPrefix } from "./etcd_options.ts";
 import { type KeyRange, prefixRange, readRange, singleKey, toEntry } from "./etcd_range.ts";
 import { followRange } from "./etcd_watch.ts";
 import { valueChanges, WATCH_TIMING, type WatchTiming } from "./follow.ts";
-import type { CallOptions, Entry, Registry, WatchUpdate } from "./registry.ts";
+import type { CallOptions, Entry, KeySpace, Registry, WatchUpdate } from "./registry.ts";
 import { StoreError } from "./registry.ts";
 
-/** The registry over etcd's v3 API (gRPC). Connects when first asked. */
-export class EtcdV3Registry implements Registry {
-  readonly description: string;
+/** The keys of one range of etcd v3. */
+export class EtcdV3Space implements KeySpace {
   readonly #client: EtcdClient;
-  readonly #config: KeyRange;
-  readonly #subnets: KeyRange;
+  readonly #range: KeyRange;
   readonly #timing: WatchTiming;
 
-  constructor(settings: EtcdSettings, options: { timing?: WatchTiming } = {}) {
-    this.description = `etcd v3 at ${settings.endpoints.map(({ url }) => url).join(", ")}`;
-    this.#client = new EtcdClient(settings);
-    this.#config = singleKey(configKey(settings.prefix));
-    this.#subnets = prefixRange(subnetsPrefix(settings.prefix));
-    this.#timing = options.timing ?? WATCH_TIMING;
-  }
-
-  async readConfig(options: CallOptions): Promise<string | undefined> {
-    return (await this.#read(this.#config, options))?.value;
-  }
-
-  watchConfig(options: CallOptions): AsyncIterable<string | undefined> {
-    return valueChanges(followRange(this.#client, this.#config, this.#timing, options));
+  constructor(client: EtcdClient, range: KeyRange, timing: WatchTiming) {
+    this.#client = client;
+    this.#range = range;
+    this.#timing = timing;
   }
 
   async list(options: CallOptions): Promise<readonly Entry[]> {
-    const { entries } = await readRange(this.#subnets, (request) => {
+    const { entries } = await readRange(this.#range, (request) => {
       return this.#client.call("range", request, { signal: options.signal, idempotent: true });
     });
     return entries;
   }
 
-  get(key: string, options: CallOptions): Promise<Entry | undefined> {
-    return this.#read(this.#key(key), options);
+  async get(key: string, options: CallOptions): Promise<Entry | undefined> {
+    const range = this.#key(key);
+    const kv = await readKv(this.#client, range, options);
+    return kv === undefined ? undefined : toEntry(kv, range);
   }
 
   async create(
@@ -71,7 +61,7 @@ export class EtcdV3Registry implements Registry {
     options: CallOptions,
   ): Promise<Entry | undefined> {
     const range = this.#key(key);
-    const kv = await this.#readKv(range, options);
+    const kv = await readKv(this.#client, range, options);
     if (kv === undefined || kv.mod_revision !== revision) return undefined;
     const entry = toEntry(kv, range);
     if (!entry.expires) return entry; // a reservation stays one
@@ -86,7 +76,7 @@ export class EtcdV3Registry implements Registry {
   }
 
   async timeToLive(key: string, options: CallOptions): Promise<number | undefined> {
-    const kv = await this.#readKv(this.#key(key), options);
+    const kv = await readKv(this.#client, this.#key(key), options);
     if (kv === undefined || kv.lease === "0") return undefined;
     const request = { ID: kv.lease };
     const { TTL } = await this.#client.call("leaseTimeToLive", request, {
@@ -104,40 +94,13 @@ export class EtcdV3Registry implements Registry {
   }
 
   watch(options: CallOptions): AsyncIterable<WatchUpdate> {
-    return followRange(this.#client, this.#subnets, this.#timing, options);
+    return followRange(this.#client, this.#range, this.#timing, options);
   }
 
-  addressesChanged(): void {
-    this.#client.reconnect();
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    this.#client[Symbol.dispose]();
-    return Promise.resolve();
-  }
-
-  /** The range of one lease key; its entries keep the key as the registry's users know it. */
+  /** The range of one key; its entry keeps the key as the space's users know it. */
   #key(key: string): KeyRange {
-    const prefixBytes = this.#subnets.prefixBytes;
-    return {
-      start: Buffer.concat([this.#subnets.start, Buffer.from(key)]),
-      end: undefined,
-      prefixBytes,
-    };
-  }
-
-  async #readKv(range: KeyRange, options: CallOptions) {
-    const request = { key: range.start };
-    const response = await this.#client.call("range", request, {
-      signal: options.signal,
-      idempotent: true,
-    });
-    return response.kvs[0];
-  }
-
-  async #read(range: KeyRange, options: CallOptions): Promise<Entry | undefined> {
-    const kv = await this.#readKv(range, options);
-    return kv === undefined ? undefined : toEntry(kv, range);
+    const { start, prefixBytes } = this.#range;
+    return { start: Buffer.concat([start, Buffer.from(key)]), end: undefined, prefixBytes };
   }
 
   /** Puts the key if `compare` holds, under an etcd lease of its own if it is to expire. */
@@ -200,6 +163,60 @@ export class EtcdV3Registry implements Registry {
       if (!(error instanceof EtcdError) && !(error instanceof StoreError)) throw error;
     }
   }
+}
+
+/** The registry over etcd's v3 API (gRPC). Connects when first asked. */
+export class EtcdV3Registry extends EtcdV3Space implements Registry {
+  readonly description: string;
+  readonly #client: EtcdClient;
+  readonly #config: KeyRange;
+  readonly #timing: WatchTiming;
+
+  constructor(settings: EtcdSettings, options: { timing?: WatchTiming } = {}) {
+    const client = new EtcdClient(settings);
+    const { timing = WATCH_TIMING } = options;
+    super(client, prefixRange(subnetsPrefix(settings.prefix)), timing);
+    this.description = `etcd v3 at ${settings.endpoints.map(({ url }) => url).join(", ")}`;
+    this.#client = client;
+    this.#config = singleKey(configKey(settings.prefix));
+    this.#timing = timing;
+  }
+
+  async readConfig(options: CallOptions): Promise<string | undefined> {
+    return (await readKv(this.#client, this.#config, options))?.value.toString();
+  }
+
+  watchConfig(options: CallOptions): AsyncIterable<string | undefined> {
+    return valueChanges(followRange(this.#client, this.#config, this.#timing, options));
+  }
+
+  space(name: string): KeySpace {
+    const range = prefixRange(spacePrefix(this.#client.settings.prefix, name));
+    return new EtcdV3Space(this.#client, range, this.#timing);
+  }
+
+  addressesChanged(): void {
+    this.#client.reconnect();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#client[Symbol.dispose]();
+    return Promise.resolve();
+  }
+}
+
+/** The one key of `range`, by a linearizable read. */
+async function readKv(
+  client: EtcdClient,
+  range: KeyRange,
+  options: CallOptions,
+): Promise<IKeyValue | undefined> {
+  const request = { key: range.start };
+  const { kvs } = await client.call("range", request, {
+    signal: options.signal,
+    idempotent: true,
+  });
+  return kvs[0];
 }
 
 function unchangedSince(revision: string): ICompare {

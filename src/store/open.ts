@@ -8,11 +8,12 @@ import {
   type EtcdOptions,
   type EtcdSettings,
   parseEtcdOptions,
+  spacePrefix,
 } from "./etcd_options.ts";
 import { EtcdV2Registry } from "./etcd_v2.ts";
 import { EtcdV3Registry } from "./etcd_v3.ts";
 import { keepFollowing } from "./follow.ts";
-import type { CallOptions, Entry, Registry, WatchUpdate } from "./registry.ts";
+import type { CallOptions, Entry, KeySpace, Registry, WatchUpdate } from "./registry.ts";
 import { StoreError } from "./registry.ts";
 import { readTlsFiles } from "./tls_files.ts";
 import { requireTunnelSupport } from "./tls_tunnel.ts";
@@ -65,49 +66,81 @@ async function checkTlsFiles(settings: EtcdSettings): Promise<void> {
 }
 
 /** Both stores of one cluster, and the choice between them. */
-class SwitchingRegistry implements EtcdRegistry {
-  readonly #settings: EtcdSettings;
+class StoreChoice implements AsyncDisposable {
   readonly #log: Logger;
   readonly #v3: EtcdV3Registry;
   readonly #v2: EtcdV2Registry;
   #api: EtcdApi | undefined;
 
   constructor(settings: EtcdSettings, api: EtcdApi | "auto") {
-    this.#settings = settings;
     this.#log = settings.log;
     this.#v3 = new EtcdV3Registry(settings);
     this.#v2 = new EtcdV2Registry(settings);
     this.#api = api === "auto" ? undefined : api;
   }
 
+  /** The choice, once it is made. */
   get api(): EtcdApi | undefined {
     return this.#api;
   }
 
-  get description(): string {
-    return this.#of(this.#api ?? "v3").description;
+  of(api: EtcdApi): Registry {
+    return api === "v3" ? this.#v3 : this.#v2;
   }
 
-  async readConfig(options: CallOptions): Promise<string | undefined> {
-    return await (await this.#chosen(options)).readConfig(options);
-  }
-
-  async *watchConfig(options: CallOptions): AsyncGenerator<string | undefined> {
-    let toldMissing = false;
-    const backoff = new Backoff({ initialMs: 2_000, maxMs: 5_000 });
-    while (!options.signal.aborted) {
-      try {
-        const registry = await this.#chosen(options);
-        if (this.#api !== undefined) return yield* registry.watchConfig(options);
-        // No store holds it: it may turn up in either.
-        if (!toldMissing) yield undefined;
-        toldMissing = true;
-      } catch (error) {
-        if (options.signal.aborted) return;
-        this.#log.debug("cannot look for the network config", { why: describeError(error) });
-      }
-      await backoff.wait(options).catch(() => {}); // the loop's condition tells of the abort
+  /**
+   * The store to use. While no store holds the config this is v3 for the moment, and the next call
+   * looks again. Once made, the choice stays: leases in two stores would be two networks.
+   */
+  async chosen(options: CallOptions): Promise<Registry> {
+    if (this.#api !== undefined) return this.of(this.#api);
+    let served = true;
+    try {
+      if (await this.#v3.readConfig(options) !== undefined) return this.#choose("v3");
+    } catch (error) {
+      if (!(error instanceof EtcdError) || error.kind !== "not-served") throw error;
+      served = false;
     }
+    if (await this.holdsConfig("v2", options)) return this.#choose("v2");
+    return served ? this.#v3 : this.#v2;
+  }
+
+  /** Whether a store holds the config, as far as it can be asked at all. */
+  async holdsConfig(api: EtcdApi, options: CallOptions): Promise<boolean> {
+    try {
+      return await this.of(api).readConfig(options) !== undefined;
+    } catch (error) {
+      if (error instanceof StoreError) return false;
+      throw error;
+    }
+  }
+
+  addressesChanged(): void {
+    this.#v3.addressesChanged();
+    this.#v2.addressesChanged();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([this.#v3[Symbol.asyncDispose](), this.#v2[Symbol.asyncDispose]()]);
+  }
+
+  #choose(api: EtcdApi): Registry {
+    if (this.#api === undefined) {
+      this.#api = api;
+      if (api === "v2") this.#log.info("using etcd's v2 API: only that one holds the config");
+    }
+    return this.of(this.#api);
+  }
+}
+
+/** The keys of one space in the store that is chosen. */
+class SwitchingSpace implements KeySpace {
+  readonly #choice: StoreChoice;
+  readonly #spaceOf: (registry: Registry) => KeySpace;
+
+  constructor(choice: StoreChoice, spaceOf: (registry: Registry) => KeySpace) {
+    this.#choice = choice;
+    this.#spaceOf = spaceOf;
   }
 
   async list(options: CallOptions): Promise<readonly Entry[]> {
@@ -158,69 +191,83 @@ class SwitchingRegistry implements EtcdRegistry {
     return keepFollowing(() => this.#watchChosen(options), options);
   }
 
+  async *#watchChosen(options: CallOptions): AsyncGenerator<WatchUpdate> {
+    yield* (await this.#chosen(options)).watch(options);
+  }
+
+  async #chosen(options: CallOptions): Promise<KeySpace> {
+    return this.#spaceOf(await this.#choice.chosen(options));
+  }
+}
+
+/** The registry in the store that is chosen. */
+class SwitchingRegistry extends SwitchingSpace implements EtcdRegistry {
+  readonly #settings: EtcdSettings;
+  readonly #choice: StoreChoice;
+
+  constructor(settings: EtcdSettings, api: EtcdApi | "auto") {
+    const choice = new StoreChoice(settings, api);
+    super(choice, (registry) => registry);
+    this.#settings = settings;
+    this.#choice = choice;
+  }
+
+  get api(): EtcdApi | undefined {
+    return this.#choice.api;
+  }
+
+  get description(): string {
+    return this.#choice.of(this.api ?? "v3").description;
+  }
+
+  async readConfig(options: CallOptions): Promise<string | undefined> {
+    return await (await this.#choice.chosen(options)).readConfig(options);
+  }
+
+  async *watchConfig(options: CallOptions): AsyncGenerator<string | undefined> {
+    let toldMissing = false;
+    const backoff = new Backoff({ initialMs: 2_000, maxMs: 5_000 });
+    while (!options.signal.aborted) {
+      try {
+        const registry = await this.#choice.chosen(options);
+        if (this.api !== undefined) return yield* registry.watchConfig(options);
+        // No store holds it: it may turn up in either.
+        if (!toldMissing) yield undefined;
+        toldMissing = true;
+      } catch (error) {
+        if (options.signal.aborted) return;
+        this.#settings.log.debug("cannot look for the network config", {
+          why: describeError(error),
+        });
+      }
+      await backoff.wait(options).catch(() => {}); // the loop's condition tells of the abort
+    }
+  }
+
+  space(name: string): KeySpace {
+    spacePrefix(this.#settings.prefix, name); // a wrong name fails here, not at the first call
+    return new SwitchingSpace(this.#choice, (registry) => registry.space(name));
+  }
+
   addressesChanged(): void {
-    this.#v3.addressesChanged();
-    this.#v2.addressesChanged();
+    this.#choice.addressesChanged();
   }
 
   async explainMissingConfig(exampleConfig: string, options: CallOptions): Promise<string> {
-    const api = this.#api ?? "v3";
+    const api = this.api ?? "v3";
     const key = configKey(this.#settings.prefix);
-    const where = this.#of(api).description;
+    const where = this.#choice.of(api).description;
     const missing = `Cannot find the network config: ${where} has no key ${key}`;
     const advice = `write it with: ${writeCommand(this.#settings, api, exampleConfig)}`;
     const other: EtcdApi = api === "v3" ? "v2" : "v3";
-    const elsewhere = await this.#holdsConfig(other, options)
+    const elsewhere = await this.#choice.holdsConfig(other, options)
       ? `; etcd's ${other} API does hold this key: use --etcd-api=${other} if that is the one`
       : "";
     return `${missing}; ${advice}${elsewhere}`;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([this.#v3[Symbol.asyncDispose](), this.#v2[Symbol.asyncDispose]()]);
-  }
-
-  #of(api: EtcdApi): Registry {
-    return api === "v3" ? this.#v3 : this.#v2;
-  }
-
-  /**
-   * The store to use. While no store holds the config this is v3 for the moment, and the next call
-   * looks again. Once made, the choice stays: leases in two stores would be two networks.
-   */
-  async #chosen(options: CallOptions): Promise<Registry> {
-    if (this.#api !== undefined) return this.#of(this.#api);
-    let served = true;
-    try {
-      if (await this.#v3.readConfig(options) !== undefined) return this.#choose("v3");
-    } catch (error) {
-      if (!(error instanceof EtcdError) || error.kind !== "not-served") throw error;
-      served = false;
-    }
-    if (await this.#holdsConfig("v2", options)) return this.#choose("v2");
-    return served ? this.#v3 : this.#v2;
-  }
-
-  async *#watchChosen(options: CallOptions): AsyncGenerator<WatchUpdate> {
-    yield* (await this.#chosen(options)).watch(options);
-  }
-
-  #choose(api: EtcdApi): Registry {
-    if (this.#api === undefined) {
-      this.#api = api;
-      if (api === "v2") this.#log.info("using etcd's v2 API: only that one holds the config");
-    }
-    return this.#of(this.#api);
-  }
-
-  /** Whether a store holds the config, as far as it can be asked at all. */
-  async #holdsConfig(api: EtcdApi, options: CallOptions): Promise<boolean> {
-    try {
-      return await this.#of(api).readConfig(options) !== undefined;
-    } catch (error) {
-      if (error instanceof StoreError) return false;
-      throw error;
-    }
+    await this.#choice[Symbol.asyncDispose]();
   }
 }
 

@@ -1,14 +1,15 @@
 /**
  * The seam between lease logic and the stores: keys, values and revisions, nothing about flannel
- * beyond the two places it uses, `<prefix>/config` and `<prefix>/subnets/<key>`. Implemented over
- * etcd v3, the etcd v2 keys API and, for tests, memory; one contract suite runs on all.
+ * beyond the places it uses: `<prefix>/config`, `<prefix>/subnets/<key>`, and beside them spaces of
+ * our own, where upstream's daemons never look. Implemented over etcd v3, the etcd v2 keys API and,
+ * for tests, memory; one contract suite runs on all.
  *
  * @module
  */
 
-/** A key under `<prefix>/subnets`, as the store holds it. Nothing about it is trusted yet. */
+/** A key of a {@linkcode KeySpace}, as the store holds it. Nothing about it is trusted yet. */
 export interface Entry {
-  /** The part after `<prefix>/subnets/`. */
+  /** The part after the space's own, `<prefix>/subnets/` for leases. */
   readonly key: string;
   readonly value: string;
   /** mod_revision (v3) or modifiedIndex (v2), in decimal. */
@@ -17,7 +18,7 @@ export interface Entry {
   readonly expires: boolean;
 }
 
-/** A change seen by {@linkcode Registry.watch}. A deletion is also how an expiry shows. */
+/** A change seen by {@linkcode KeySpace.watch}. A deletion is also how an expiry shows. */
 export type WatchEvent =
   | { readonly type: "put"; readonly entry: Entry }
   | { readonly type: "delete"; readonly key: string };
@@ -59,29 +60,15 @@ export interface CallOptions {
 }
 
 /**
- * A store of network config and leases.
+ * The keys below one path of the store.
  *
  * Calls fail with {@linkcode StoreError}; they fail over between endpoints within one call but do
  * not otherwise retry. Reads are linearizable. Compare-and-set calls answer `undefined` when the
  * comparison failed, and never write then. A write whose outcome is unknown (connection lost after
  * sending) throws `unavailable`: the caller lists again.
  */
-export interface Registry extends AsyncDisposable {
-  /**
-   * To be called when this host's addresses have changed: connections from an address that is gone
-   * hear nothing any more. What waits for an answer is asked again.
-   */
-  addressesChanged(): void;
-  /** For messages: `etcd v3 at http://10.0.0.5:2379`. */
-  readonly description: string;
-  /** The value of `<prefix>/config`, or `undefined` if the key is absent. */
-  readConfig(options: CallOptions): Promise<string | undefined>;
-  /**
-   * Yields the present config, then whenever it changes; `undefined` while there is none. Ends on
-   * abort only.
-   */
-  watchConfig(options: CallOptions): AsyncIterable<string | undefined>;
-  /** Every key under `<prefix>/subnets/`. */
+export interface KeySpace {
+  /** Every key of the space. */
   list(options: CallOptions): Promise<readonly Entry[]>;
   /** One key, or `undefined`. */
   get(key: string, options: CallOptions): Promise<Entry | undefined>;
@@ -119,8 +106,34 @@ export interface Registry extends AsyncDisposable {
   /** Deletes the key if it is still at `revision`; `false` if it was not. */
   remove(key: string, revision: string, options: CallOptions): Promise<boolean>;
   /**
-   * Follows `<prefix>/subnets/`. Never throws for trouble of the store: it reports
+   * Follows the space. Never throws for trouble of the store: it reports
    * `disconnected`, and goes on, with jittered back-off, until `signal` aborts (then it ends).
    */
   watch(options: CallOptions): AsyncIterable<WatchUpdate>;
+}
+
+/** A store of network config and leases; as a {@linkcode KeySpace} it is `<prefix>/subnets/`. */
+export interface Registry extends KeySpace, AsyncDisposable {
+  /**
+   * To be called when this host's addresses have changed: connections from an address that is gone
+   * hear nothing any more. What waits for an answer is asked again.
+   */
+  addressesChanged(): void;
+  /** For messages: `etcd v3 at http://10.0.0.5:2379`. */
+  readonly description: string;
+  /** The value of `<prefix>/config`, or `undefined` if the key is absent. */
+  readConfig(options: CallOptions): Promise<string | undefined>;
+  /**
+   * Yields the present config, then whenever it changes; `undefined` while there is none. Ends on
+   * abort only.
+   */
+  watchConfig(options: CallOptions): AsyncIterable<string | undefined>;
+  /**
+   * The keys under `<prefix>/<name>/`, over the same connections. A name is one or more words of
+   * letters, digits, dots and hyphens with slashes between them, such as `ali-vpc/election`; not
+   * within `subnets` or `config`, which are flannel's.
+   *
+   * @throws {RangeError} If the name is not such a one.
+   */
+  space(name: string): KeySpace;
 }

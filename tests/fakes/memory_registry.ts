@@ -8,11 +8,13 @@
 import {
   type CallOptions,
   type Entry,
+  type KeySpace,
   type Registry,
   StoreError,
   type WatchEvent,
   type WatchUpdate,
 } from "../../src/store/registry.ts";
+import { spacePrefix } from "../../src/store/etcd_options.ts";
 import { abortable } from "../../src/util/abortable.ts";
 
 interface Stored {
@@ -22,109 +24,56 @@ interface Stored {
   readonly expiresAtSeconds: number | undefined;
 }
 
-/** A change of the store. `key` is `undefined` for the config. */
+/** A change of the store. */
 interface Change {
   readonly revision: number;
-  readonly key: string | undefined;
+  readonly path: string;
   /** `undefined` for a deletion. */
-  readonly entry: Entry | undefined;
+  readonly stored: Stored | undefined;
 }
 
 /** The calls of a registry that can be made to fail. */
-export type Operation = Exclude<keyof Registry, "description" | "watch" | "watchConfig" | symbol>;
+export type Operation = Exclude<
+  keyof Registry,
+  "description" | "space" | "watch" | "watchConfig" | symbol
+>;
 
-/** What all hosts see. Its clock stands still until {@linkcode MemoryStore.advance} moves it. */
-export class MemoryStore {
-  #revision = 1;
-  #seconds = 0;
-  #config: Stored | undefined;
-  readonly #entries = new Map<string, Stored>();
+/** All keys by their path below the prefix, with one revision and one clock. */
+class MemoryTree {
+  revision = 1;
+  seconds = 0;
+  readonly stored = new Map<string, Stored>();
   #history: Change[] = [];
   #compactedRevision = 0;
   readonly #listeners = new Set<() => void>();
 
-  get revision(): number {
-    return this.#revision;
-  }
-
-  get config(): string | undefined {
-    return this.#config?.value;
-  }
-
-  setConfig(value: string | undefined): void {
-    this.#config = value === undefined
-      ? undefined
-      : { value, revision: this.#revision + 1, expiresAtSeconds: undefined };
-    this.#record(undefined, value === undefined ? undefined : toEntry("", this.#config!));
-  }
-
-  /** Writes a key as anyone with etcdctl could; without `ttlSeconds` it is a reservation. */
-  put(key: string, value: string, options: { ttlSeconds?: number } = {}): Entry {
+  put(path: string, value: string, ttlSeconds: number | undefined): Stored {
     const stored: Stored = {
       value,
-      revision: this.#revision + 1,
-      expiresAtSeconds: options.ttlSeconds === undefined
-        ? undefined
-        : this.#seconds + options.ttlSeconds,
+      revision: this.revision + 1,
+      expiresAtSeconds: ttlSeconds === undefined ? undefined : this.seconds + ttlSeconds,
     };
-    this.#entries.set(key, stored);
-    const entry = toEntry(key, stored);
-    this.#record(key, entry);
-    return entry;
+    this.stored.set(path, stored);
+    this.#record(path, stored);
+    return stored;
   }
 
-  /** Deletes a key as anyone could; `false` if it was absent. */
-  delete(key: string): boolean {
-    if (!this.#entries.delete(key)) return false;
-    this.#record(key, undefined);
+  delete(path: string): boolean {
+    if (!this.stored.delete(path)) return false;
+    this.#record(path, undefined);
     return true;
   }
 
-  get(key: string): Entry | undefined {
-    const stored = this.#entries.get(key);
-    return stored === undefined ? undefined : toEntry(key, stored);
-  }
-
-  /** All entries, in the order of their keys. */
-  entries(): Entry[] {
-    return [...this.#entries].map(([key, stored]) => toEntry(key, stored))
-      .sort((a, b) => a.key < b.key ? -1 : 1);
-  }
-
-  /** Seconds until a key ends; `undefined` for a reservation or an absent key. */
-  timeToLive(key: string): number | undefined {
-    const end = this.#entries.get(key)?.expiresAtSeconds;
-    return end === undefined ? undefined : end - this.#seconds;
-  }
-
-  /** Prolongs a key without an event and without a new revision, as a KeepAlive does. */
-  prolong(key: string, ttlSeconds: number): void {
-    const stored = this.#entries.get(key);
-    if (stored === undefined) return;
-    this.#entries.set(key, { ...stored, expiresAtSeconds: this.#seconds + ttlSeconds });
-  }
-
-  /** Moves the clock; keys whose time is up are deleted. */
-  advance(seconds: number): void {
-    this.#seconds += seconds;
-    for (const [key, { expiresAtSeconds }] of [...this.#entries]) {
-      if (expiresAtSeconds !== undefined && expiresAtSeconds <= this.#seconds) this.delete(key);
-    }
-  }
-
-  /** Forgets the history: a watch that lags gets a snapshot. */
   compact(): void {
     this.#history = [];
-    this.#compactedRevision = this.#revision;
+    this.#compactedRevision = this.revision;
   }
 
-  /** Changes after `revision`, or `undefined` if some of them are forgotten. */
   changesSince(revision: number): readonly Change[] | undefined {
     if (revision < this.#compactedRevision) return undefined;
     return this.#history.filter((change) => change.revision > revision);
   }
 
-  /** Resolves when something may have changed; `wake` does the same by hand. */
   changed(options: { signal: AbortSignal }): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#listeners.add(resolve);
@@ -135,10 +84,128 @@ export class MemoryStore {
     for (const listener of [...this.#listeners]) listener();
   }
 
-  #record(key: string | undefined, entry: Entry | undefined): void {
-    this.#revision++;
-    this.#history.push({ revision: this.#revision, key, entry });
+  #record(path: string, stored: Stored | undefined): void {
+    this.revision++;
+    this.#history.push({ revision: this.revision, path, stored });
     this.wake();
+  }
+}
+
+/** The keys of one space as anyone with etcdctl sees and changes them. */
+export class MemoryArea {
+  readonly #tree: MemoryTree;
+  /** What the paths of the space begin with, such as `subnets/`. */
+  readonly prefix: string;
+
+  constructor(tree: MemoryTree, prefix: string) {
+    this.#tree = tree;
+    this.prefix = prefix;
+  }
+
+  /** Writes a key; without `ttlSeconds` it is a reservation. */
+  put(key: string, value: string, options: { ttlSeconds?: number } = {}): Entry {
+    return toEntry(key, this.#tree.put(this.prefix + key, value, options.ttlSeconds));
+  }
+
+  /** Deletes a key; `false` if it was absent. */
+  delete(key: string): boolean {
+    return this.#tree.delete(this.prefix + key);
+  }
+
+  get(key: string): Entry | undefined {
+    const stored = this.#tree.stored.get(this.prefix + key);
+    return stored === undefined ? undefined : toEntry(key, stored);
+  }
+
+  /** All entries, in the order of their keys. */
+  entries(): Entry[] {
+    return [...this.#tree.stored]
+      .filter(([path]) => path.startsWith(this.prefix))
+      .map(([path, stored]) => toEntry(path.slice(this.prefix.length), stored))
+      .sort((a, b) => a.key < b.key ? -1 : 1);
+  }
+
+  /** Seconds until a key ends; `undefined` for a reservation or an absent key. */
+  timeToLive(key: string): number | undefined {
+    const end = this.#tree.stored.get(this.prefix + key)?.expiresAtSeconds;
+    return end === undefined ? undefined : end - this.#tree.seconds;
+  }
+
+  /** Prolongs a key without an event and without a new revision, as a KeepAlive does. */
+  prolong(key: string, ttlSeconds: number): void {
+    const stored = this.#tree.stored.get(this.prefix + key);
+    if (stored === undefined) return;
+    const expiresAtSeconds = this.#tree.seconds + ttlSeconds;
+    this.#tree.stored.set(this.prefix + key, { ...stored, expiresAtSeconds });
+  }
+
+  /** The revision of the whole store. */
+  get revision(): number {
+    return this.#tree.revision;
+  }
+
+  /** Changes of the space after `revision`, or `undefined` if some of them are forgotten. */
+  changesSince(revision: number): readonly WatchEvent[] | undefined {
+    return this.#tree.changesSince(revision)?.flatMap(({ path, stored }): WatchEvent[] => {
+      if (!path.startsWith(this.prefix)) return [];
+      const key = path.slice(this.prefix.length);
+      return [
+        stored === undefined
+          ? { type: "delete", key }
+          : { type: "put", entry: toEntry(key, stored) },
+      ];
+    });
+  }
+
+  /** Resolves when something may have changed; `wake` does the same by hand. */
+  changed(options: { signal: AbortSignal }): Promise<void> {
+    return this.#tree.changed(options);
+  }
+
+  wake(): void {
+    this.#tree.wake();
+  }
+}
+
+/**
+ * What all hosts see; as an area it is the leases. Its clock stands still until
+ * {@linkcode MemoryStore.advance} moves it.
+ */
+export class MemoryStore extends MemoryArea {
+  readonly #tree: MemoryTree;
+
+  constructor() {
+    const tree = new MemoryTree();
+    super(tree, "subnets/");
+    this.#tree = tree;
+  }
+
+  get config(): string | undefined {
+    return this.#tree.stored.get("config")?.value;
+  }
+
+  setConfig(value: string | undefined): void {
+    if (value === undefined) this.#tree.delete("config");
+    else this.#tree.put("config", value, undefined);
+  }
+
+  /** The keys below `<name>/`; `""` for all keys by their paths. */
+  area(name: string): MemoryArea {
+    return new MemoryArea(this.#tree, name === "" ? "" : `${name}/`);
+  }
+
+  /** Moves the clock; keys whose time is up are deleted. */
+  advance(seconds: number): void {
+    this.#tree.seconds += seconds;
+    for (const [path, { expiresAtSeconds }] of [...this.#tree.stored]) {
+      const isOver = expiresAtSeconds !== undefined && expiresAtSeconds <= this.#tree.seconds;
+      if (isOver) this.#tree.delete(path);
+    }
+  }
+
+  /** Forgets the history: a watch that lags gets a snapshot. */
+  compact(): void {
+    this.#tree.compact();
   }
 }
 
@@ -146,17 +213,151 @@ function toEntry(key: string, { value, revision, expiresAtSeconds }: Stored): En
   return { key, value, revision: String(revision), expires: expiresAtSeconds !== undefined };
 }
 
+/** One host's connection to the store, with faults on demand. */
+class MemoryConnection {
+  /** Every call made, in order. */
+  readonly calls: string[] = [];
+  readonly faults: { operation: Operation; error: Error; applied: boolean }[] = [];
+  outage: Error | undefined;
+
+  async call<T>(
+    operation: Operation,
+    key: string,
+    options: CallOptions,
+    carryOut: () => T,
+  ): Promise<T> {
+    this.calls.push(key === "" ? operation : `${operation} ${key}`);
+    options.signal.throwIfAborted();
+    await Promise.resolve(); // no store answers in the same turn
+    options.signal.throwIfAborted();
+    if (this.outage !== undefined) throw this.outage;
+    const index = this.faults.findIndex((fault) => fault.operation === operation);
+    const [fault] = index < 0 ? [] : this.faults.splice(index, 1);
+    if (fault !== undefined && !fault.applied) throw fault.error;
+    const result = carryOut();
+    if (fault !== undefined) throw fault.error;
+    return result;
+  }
+}
+
+/** A host's access to one space. */
+class MemorySpace implements KeySpace {
+  readonly #connection: MemoryConnection;
+  readonly #area: MemoryArea;
+  /** In front of the keys in {@linkcode MemoryRegistry.calls}. */
+  readonly #label: string;
+
+  constructor(connection: MemoryConnection, area: MemoryArea, label: string) {
+    this.#connection = connection;
+    this.#area = area;
+    this.#label = label;
+  }
+
+  list(options: CallOptions): Promise<readonly Entry[]> {
+    return this.#connection.call("list", this.#label, options, () => this.#area.entries());
+  }
+
+  get(key: string, options: CallOptions): Promise<Entry | undefined> {
+    return this.#connection.call("get", this.#label + key, options, () => this.#area.get(key));
+  }
+
+  create(
+    key: string,
+    value: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    return this.#connection.call("create", this.#label + key, options, () => {
+      return this.#area.get(key) ? undefined : this.#area.put(key, value, life(ttlSeconds));
+    });
+  }
+
+  update(
+    key: string,
+    value: string,
+    revision: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    return this.#connection.call("update", this.#label + key, options, () => {
+      if (this.#area.get(key)?.revision !== revision) return undefined;
+      return this.#area.put(key, value, life(ttlSeconds));
+    });
+  }
+
+  renew(
+    key: string,
+    revision: string,
+    ttlSeconds: number,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    return this.#connection.call("renew", this.#label + key, options, () => {
+      const entry = this.#area.get(key);
+      if (entry?.revision !== revision) return undefined;
+      if (entry.expires) this.#area.prolong(key, ttlSeconds);
+      return entry;
+    });
+  }
+
+  timeToLive(key: string, options: CallOptions): Promise<number | undefined> {
+    return this.#connection.call(
+      "timeToLive",
+      this.#label + key,
+      options,
+      () => this.#area.timeToLive(key),
+    );
+  }
+
+  remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
+    return this.#connection.call("remove", this.#label + key, options, () => {
+      return this.#area.get(key)?.revision === revision && this.#area.delete(key);
+    });
+  }
+
+  async *watch(options: CallOptions): AsyncGenerator<WatchUpdate> {
+    const { signal } = options;
+    let seen: number | undefined;
+    let disconnected = false;
+    while (!signal.aborted) {
+      if (this.#connection.outage !== undefined) {
+        if (!disconnected) yield { type: "disconnected", error: this.#connection.outage };
+        disconnected = true;
+        await this.#area.changed(options).catch(() => {});
+        continue;
+      }
+      const changes = seen === undefined ? undefined : this.#area.changesSince(seen);
+      const from = seen;
+      seen = this.#area.revision;
+      if (changes === undefined) {
+        yield { type: "snapshot", entries: this.#area.entries() };
+      } else {
+        if (changes.length > 0 || disconnected) yield { type: "events", events: changes };
+        else if (from === seen) await this.#area.changed(options).catch(() => {});
+      }
+      disconnected = false;
+    }
+  }
+}
+
 /** One host's access to a {@linkcode MemoryStore}, with faults on demand. */
-export class MemoryRegistry implements Registry {
+export class MemoryRegistry extends MemorySpace implements Registry {
   readonly description = "memory";
   readonly store: MemoryStore;
-  /** Every call made, in order: `create 10.3.4.0-24`. Watches are not among them. */
-  readonly calls: string[] = [];
-  readonly #faults: { operation: Operation; error: Error; applied: boolean }[] = [];
-  #outage: Error | undefined;
+  readonly #connection: MemoryConnection;
 
   constructor(store: MemoryStore = new MemoryStore()) {
+    const connection = new MemoryConnection();
+    super(connection, store, "");
     this.store = store;
+    this.#connection = connection;
+  }
+
+  /**
+   * Every call made, in order: `create 10.3.4.0-24`, `get ali-vpc/election/writer`. Watches are
+   * not among them.
+   */
+  get calls(): string[] {
+    return this.#connection.calls;
   }
 
   /**
@@ -168,29 +369,29 @@ export class MemoryRegistry implements Registry {
     options: { error?: Error; applied?: boolean } = {},
   ): void {
     const { error = unavailable(), applied = false } = options;
-    this.#faults.push({ operation, error, applied });
+    this.#connection.faults.push({ operation, error, applied });
   }
 
   /** Cuts the host off: calls fail, watches report `disconnected`, until it is reconnected. */
   disconnect(error: Error = unavailable()): void {
-    this.#outage = error;
+    this.#connection.outage = error;
     this.store.wake();
   }
 
   reconnect(): void {
-    this.#outage = undefined;
+    this.#connection.outage = undefined;
     this.store.wake();
   }
 
   readConfig(options: CallOptions): Promise<string | undefined> {
-    return this.#call("readConfig", "", options, () => this.store.config);
+    return this.#connection.call("readConfig", "", options, () => this.store.config);
   }
 
   async *watchConfig(options: CallOptions): AsyncGenerator<string | undefined> {
     let known: { readonly value: string | undefined } | undefined;
     while (!options.signal.aborted) {
       const value = this.store.config;
-      if (this.#outage === undefined && (known === undefined || known.value !== value)) {
+      if (this.#connection.outage === undefined && (known === undefined || known.value !== value)) {
         known = { value };
         yield value;
         continue;
@@ -199,85 +400,9 @@ export class MemoryRegistry implements Registry {
     }
   }
 
-  list(options: CallOptions): Promise<readonly Entry[]> {
-    return this.#call("list", "", options, () => this.store.entries());
-  }
-
-  get(key: string, options: CallOptions): Promise<Entry | undefined> {
-    return this.#call("get", key, options, () => this.store.get(key));
-  }
-
-  create(
-    key: string,
-    value: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
-  ): Promise<Entry | undefined> {
-    return this.#call("create", key, options, () => {
-      return this.store.get(key) ? undefined : this.store.put(key, value, life(ttlSeconds));
-    });
-  }
-
-  update(
-    key: string,
-    value: string,
-    revision: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
-  ): Promise<Entry | undefined> {
-    return this.#call("update", key, options, () => {
-      if (this.store.get(key)?.revision !== revision) return undefined;
-      return this.store.put(key, value, life(ttlSeconds));
-    });
-  }
-
-  renew(
-    key: string,
-    revision: string,
-    ttlSeconds: number,
-    options: CallOptions,
-  ): Promise<Entry | undefined> {
-    return this.#call("renew", key, options, () => {
-      const entry = this.store.get(key);
-      if (entry?.revision !== revision) return undefined;
-      if (entry.expires) this.store.prolong(key, ttlSeconds);
-      return entry;
-    });
-  }
-
-  timeToLive(key: string, options: CallOptions): Promise<number | undefined> {
-    return this.#call("timeToLive", key, options, () => this.store.timeToLive(key));
-  }
-
-  remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
-    return this.#call("remove", key, options, () => {
-      return this.store.get(key)?.revision === revision && this.store.delete(key);
-    });
-  }
-
-  async *watch(options: CallOptions): AsyncGenerator<WatchUpdate> {
-    const { signal } = options;
-    let seen: number | undefined;
-    let disconnected = false;
-    while (!signal.aborted) {
-      if (this.#outage !== undefined) {
-        if (!disconnected) yield { type: "disconnected", error: this.#outage };
-        disconnected = true;
-        await this.store.changed(options).catch(() => {});
-        continue;
-      }
-      const changes = seen === undefined ? undefined : this.store.changesSince(seen);
-      const from = seen;
-      seen = this.store.revision;
-      if (changes === undefined) {
-        yield { type: "snapshot", entries: this.store.entries() };
-      } else {
-        const events = changes.flatMap(toEvent);
-        if (events.length > 0 || disconnected) yield { type: "events", events };
-        else if (from === seen) await this.store.changed(options).catch(() => {});
-      }
-      disconnected = false;
-    }
+  space(name: string): KeySpace {
+    const label = spacePrefix("", name);
+    return new MemorySpace(this.#connection, this.store.area(name), label);
   }
 
   addressesChanged(): void {}
@@ -285,34 +410,10 @@ export class MemoryRegistry implements Registry {
   [Symbol.asyncDispose](): Promise<void> {
     return Promise.resolve();
   }
-
-  async #call<T>(
-    operation: Operation,
-    key: string,
-    options: CallOptions,
-    carryOut: () => T,
-  ): Promise<T> {
-    this.calls.push(key === "" ? operation : `${operation} ${key}`);
-    options.signal.throwIfAborted();
-    await Promise.resolve(); // no store answers in the same turn
-    options.signal.throwIfAborted();
-    if (this.#outage !== undefined) throw this.#outage;
-    const index = this.#faults.findIndex((fault) => fault.operation === operation);
-    const [fault] = index < 0 ? [] : this.#faults.splice(index, 1);
-    if (fault !== undefined && !fault.applied) throw fault.error;
-    const result = carryOut();
-    if (fault !== undefined) throw fault.error;
-    return result;
-  }
 }
 
 function life(ttlSeconds: number | undefined): { ttlSeconds?: number } {
   return ttlSeconds === undefined ? {} : { ttlSeconds };
-}
-
-function toEvent({ key, entry }: Change): WatchEvent[] {
-  if (key === undefined) return []; // the config
-  return [entry === undefined ? { type: "delete", key } : { type: "put", entry }];
 }
 
 function unavailable(): StoreError {

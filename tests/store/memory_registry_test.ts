@@ -11,8 +11,8 @@ Deno.test("MemoryRegistry fulfils the contract of a registry", async (t) => {
       open: () => new MemoryRegistry(store),
       setConfig: (value) => Promise.resolve(store.setConfig(value)),
       write(path, value) {
-        const key = path.startsWith("subnets/") ? path.slice("subnets/".length) : undefined;
-        if (key !== undefined) value === undefined ? store.delete(key) : store.put(key, value);
+        const tree = store.area("");
+        value === undefined ? tree.delete(path) : tree.put(path, value);
         return Promise.resolve();
       },
       pass: (seconds) => Promise.resolve(store.advance(seconds)),

@@ -51,6 +51,14 @@ etcdTest("openRegistry() takes v3, and v2 only while v3 has no config and v2 has
     await log.until("the snapshot", ({ map }) => map.has("10.3.4.0-24"));
     const listed = await server.ctl(["ls", "/coreos.com/network/subnets"], { signal, api: 2 });
     assert.equal(listed.trim(), "/coreos.com/network/subnets/10.3.4.0-24");
+    const space = registry.space("ali-vpc/election");
+    const written = await space.create("writer", "us", 3600, { signal });
+    await using spaceLog = new WatchLog(space, { signal });
+    await spaceLog.until("the snapshot of a space", ({ map }) => map.has("writer"));
+    assert.deepEqual(await space.list({ signal }), [written]);
+    const key = "/coreos.com/network/ali-vpc/election/writer";
+    assert.equal((await server.ctl(["get", key], { signal, api: 2 })).trim(), "us");
+    assert.throws(() => registry.space("subnets"), RangeError);
     // The choice stays, even if v3 gets a config later: the leases are here.
     await server.ctl(["put", CONFIG_KEY, "{}"], { signal });
     assert.equal(await registry.readConfig({ signal }), CONFIG);

@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type Registry, StoreError } from "../../src/store/registry.ts";
+import { type KeySpace, type Registry, StoreError } from "../../src/store/registry.ts";
 import { eventually } from "../support/eventually.ts";
 import { WatchLog } from "./watch_log.ts";
 
@@ -27,23 +27,33 @@ const KEY = "10.3.4.0-24";
 const DUAL_STACK_KEY = "10.3.4.0-24&fd00:0:0:4::-64";
 const VALUE = '{"PublicIP":"192.168.64.3","PublicIPv6":null,"BackendData":{"x":"ä\\n\\"€&=+ %"}}';
 
+/** A space of our own, with a further part as they have, to run the suite on. */
+const SPACE = "ali-vpc/state";
+
 /** Runs the suite; `createStore` is asked for a fresh store per test. */
 export async function testRegistryContract(
   t: Deno.TestContext,
   createStore: () => ContractStore | Promise<ContractStore>,
 ): Promise<void> {
-  for (const [name, body] of Object.entries(tests)) {
-    await t.step(name, async () => {
+  const run = (name: string, body: (context: RegistryContext) => Promise<void>) =>
+    t.step(name, async () => {
       const store = await createStore();
       const { signal } = new AbortController();
       await using registry = store.open();
       await using other = store.open();
       await body({ store, registry, other, signal });
     });
+  for (const [name, body] of Object.entries(registryTests)) await run(name, body);
+  for (const [name, body] of Object.entries(spaceTests)) {
+    await run(name, (context) => body({ ...context, space: context.registry, folder: "subnets" }));
+    await run(`in a space: ${name}`, ({ store, registry, other, signal }) => {
+      const [space, ofOther] = [registry.space(SPACE), other.space(SPACE)];
+      return body({ store, space, other: ofOther, folder: SPACE, signal });
+    });
   }
 }
 
-interface Context {
+interface RegistryContext {
   readonly store: ContractStore;
   readonly registry: Registry;
   /** Another host. */
@@ -51,7 +61,17 @@ interface Context {
   readonly signal: AbortSignal;
 }
 
-const tests: Record<string, (context: Context) => Promise<void>> = {
+interface SpaceContext {
+  readonly store: ContractStore;
+  readonly space: KeySpace;
+  /** The same keys as another host sees them. */
+  readonly other: KeySpace;
+  /** Where they are below the prefix. */
+  readonly folder: string;
+  readonly signal: AbortSignal;
+}
+
+const registryTests: Record<string, (context: RegistryContext) => Promise<void>> = {
   "readConfig() answers undefined until there is a config, then its text": async (context) => {
     const { store, registry } = context;
     assert.equal(await registry.readConfig(context), undefined);
@@ -59,199 +79,6 @@ const tests: Record<string, (context: Context) => Promise<void>> = {
     assert.equal(await registry.readConfig(context), VALUE);
     await store.setConfig(undefined);
     assert.equal(await registry.readConfig(context), undefined);
-  },
-
-  "list() of a store without leases is empty": async (context) => {
-    assert.deepEqual(await context.registry.list(context), []);
-    assert.equal(await context.registry.get(KEY, context), undefined);
-  },
-
-  "create() creates once and answers the entry": async (context) => {
-    const { registry, other } = context;
-    const entry = await registry.create(DUAL_STACK_KEY, VALUE, 60, context);
-    assert.equal(entry?.key, DUAL_STACK_KEY);
-    assert.equal(entry.value, VALUE);
-    assert.equal(entry.expires, true);
-    assert.equal(await other.create(DUAL_STACK_KEY, "{}", 60, context), undefined);
-    assert.deepEqual(await other.get(DUAL_STACK_KEY, context), entry);
-    assert.deepEqual(await other.list(context), [entry]);
-    const ttl = await other.timeToLive(DUAL_STACK_KEY, context);
-    assert(ttl !== undefined && ttl > 50 && ttl <= 60, `${ttl} seconds`);
-  },
-
-  "create() by several at once has one winner": async (context) => {
-    const results = await Promise.all(
-      [context.registry, context.other, context.registry, context.other].map((each, index) =>
-        each.create(KEY, String(index), 60, context)
-      ),
-    );
-    const winners = results.filter((entry) => entry !== undefined);
-    assert.equal(winners.length, 1);
-    assert.deepEqual(await context.other.get(KEY, context), winners[0]);
-  },
-
-  "create() without TTL makes a reservation, which renewing leaves alone": async (context) => {
-    const { registry } = context;
-    const entry = await registry.create(KEY, VALUE, undefined, context);
-    assert.equal(entry?.expires, false);
-    assert.equal(await registry.timeToLive(KEY, context), undefined);
-    assert.deepEqual(await registry.renew(KEY, entry.revision, 60, context), entry);
-    assert.deepEqual(await registry.get(KEY, context), entry);
-    assert.equal(await registry.timeToLive(KEY, context), undefined);
-    const updated = await registry.update(KEY, "{}", entry.revision, undefined, context);
-    assert.equal(updated?.expires, false);
-    assert.equal(await registry.timeToLive(KEY, context), undefined);
-  },
-
-  "update() writes only over the revision it was given": async (context) => {
-    const { registry, other } = context;
-    const first = await registry.create(KEY, "1", 60, context);
-    const second = await other.update(KEY, "2", first!.revision, 90, context);
-    assert.equal(second?.value, "2");
-    assert.equal(second.expires, true);
-    assert.notEqual(second.revision, first!.revision);
-    assert.equal(await registry.update(KEY, "3", first!.revision, 60, context), undefined);
-    assert.deepEqual(await registry.get(KEY, context), second);
-    const ttl = await registry.timeToLive(KEY, context);
-    assert(ttl !== undefined && ttl > 60 && ttl <= 90, `${ttl} seconds`);
-    await other.remove(KEY, second.revision, context);
-    assert.equal(await registry.update(KEY, "4", second.revision, 60, context), undefined);
-    assert.equal(await registry.get(KEY, context), undefined);
-  },
-
-  "update() can give a key an end and take it away": async (context) => {
-    const { registry } = context;
-    const first = await registry.create(KEY, "1", undefined, context);
-    const second = await registry.update(KEY, "1", first!.revision, 60, context);
-    assert.equal(second?.expires, true);
-    const third = await registry.update(KEY, "1", second.revision, undefined, context);
-    assert.equal(third?.expires, false);
-    assert.equal((await registry.get(KEY, context))?.expires, false);
-  },
-
-  "renew() prolongs without an event for watchers": async (context) => {
-    const { store, registry, other } = context;
-    const ttl = store.shortestTtlSeconds;
-    let entry = await registry.create(KEY, VALUE, ttl, context);
-    await using log = new WatchLog(other, context);
-    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-    for (let i = 0; i < 4; i++) {
-      await store.pass(ttl / 2);
-      const renewed = await registry.renew(KEY, entry!.revision, ttl, context);
-      assert.equal(renewed?.value, VALUE);
-      assert.equal(renewed.expires, true);
-      if (store.renewKeepsRevision) assert.deepEqual(renewed, entry);
-      entry = renewed;
-    }
-    // Twice its TTL has passed: without the renewals it would be gone.
-    assert.deepEqual(await other.get(KEY, context), entry);
-    await store.write("subnets/after", "1");
-    await log.until("the later key", ({ map }) => map.has("after"));
-    assert.equal(log.events.length, 1);
-  },
-
-  "renew() gives a longer life than the key had": async (context) => {
-    const { registry } = context;
-    const entry = await registry.create(KEY, VALUE, 30, context);
-    const renewed = await registry.renew(KEY, entry!.revision, 3600, context);
-    assert.equal(renewed?.value, VALUE);
-    const ttl = await registry.timeToLive(KEY, context);
-    assert(ttl !== undefined && ttl > 3500 && ttl <= 3600, `${ttl} seconds`);
-    assert.deepEqual(await registry.get(KEY, context), renewed);
-  },
-
-  "renew() of a changed or deleted key answers undefined and changes nothing": async (context) => {
-    const { registry, other } = context;
-    const entry = await registry.create(KEY, "1", 30, context);
-    const changed = await other.update(KEY, "2", entry!.revision, 30, context);
-    assert.equal(await registry.renew(KEY, entry!.revision, 3600, context), undefined);
-    assert((await registry.timeToLive(KEY, context))! <= 30);
-    assert.deepEqual(await registry.get(KEY, context), changed);
-    await other.remove(KEY, changed!.revision, context);
-    assert.equal(await registry.renew(KEY, changed!.revision, 3600, context), undefined);
-    assert.equal(await registry.get(KEY, context), undefined);
-  },
-
-  "remove() deletes only at the revision it was given": async (context) => {
-    const { registry, other } = context;
-    const first = await registry.create(KEY, "1", 60, context);
-    const second = await other.update(KEY, "2", first!.revision, 60, context);
-    assert.equal(await registry.remove(KEY, first!.revision, context), false);
-    assert.deepEqual(await other.get(KEY, context), second);
-    assert.equal(await registry.remove(KEY, second!.revision, context), true);
-    assert.equal(await registry.remove(KEY, second!.revision, context), false);
-    assert.equal(await other.get(KEY, context), undefined);
-    assert.equal(await other.timeToLive(KEY, context), undefined);
-  },
-
-  "a key ends after its TTL, and watchers see a deletion": async (context) => {
-    const { store, registry, other } = context;
-    await using log = new WatchLog(other, context);
-    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-    await registry.create(KEY, VALUE, store.shortestTtlSeconds, context);
-    await log.until("the key", ({ map }) => map.has(KEY));
-    await store.pass(store.shortestTtlSeconds);
-    await log.until("the key's end", ({ map }) => !map.has(KEY));
-    assert.deepEqual(await registry.list(context), []);
-    assert.notEqual(await registry.create(KEY, VALUE, 60, context), undefined);
-  },
-
-  "foreign keys pass through, and neighbours of the prefix do not": async (context) => {
-    const { store, registry, other } = context;
-    await using log = new WatchLog(other, context);
-    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-    await store.write("subnetsfoo", "near");
-    await store.write("other/10.9.9.0-24", "elsewhere");
-    await store.write("subnets/not a key ü%20&", "not json");
-    await store.write("subnets/deep/er", "");
-    const entry = await registry.create(KEY, VALUE, 60, context);
-    const listed = await registry.list(context);
-    assert.deepEqual(
-      listed.map(({ key, value }) => [key, value]).sort(),
-      [[KEY, VALUE], ["deep/er", ""], ["not a key ü%20&", "not json"]],
-    );
-    assert.deepEqual(listed.find(({ key }) => key === KEY), entry);
-    await log.until("all keys", ({ map }) => map.size === 3);
-    assert.deepEqual([...log.map.values()].sort(byKey), [...listed].sort(byKey));
-    await store.write("subnets/deep/er", undefined);
-    await log.until("the deletion", ({ map }) => !map.has("deep/er"));
-  },
-
-  "watch() starts with a snapshot and tells each change once, in order": async (context) => {
-    const { registry, other } = context;
-    const before = await other.create("10.3.1.0-24", VALUE, 60, context);
-    await using log = new WatchLog(registry, context);
-    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-    assert.deepEqual([...log.map.values()], [before]);
-
-    let entry = await other.create(KEY, "0", undefined, context);
-    for (let i = 1; i < 50; i++) {
-      entry = await other.update(KEY, String(i), entry!.revision, undefined, context);
-    }
-    await other.remove(KEY, entry!.revision, context);
-    await log.until("the deletion", ({ events }) => events.at(-1)?.type === "delete");
-    assert.equal(log.events.length, 51);
-    const values = log.events.flatMap((event) => event.type === "put" ? [event.entry.value] : []);
-    assert.deepEqual(values, Array.from({ length: 50 }, (_, i) => String(i)));
-    assert.deepEqual(log.events.at(-1), { type: "delete", key: KEY });
-    assert.equal(log.snapshots, 1);
-    assert.deepEqual(log.outages, []);
-  },
-
-  "watch() follows many writers": async (context) => {
-    const { registry, other } = context;
-    await using log = new WatchLog(registry, context);
-    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-    await Promise.all(Array.from({ length: 60 }, async (_, i) => {
-      const writer = i % 2 === 0 ? other : registry;
-      const entry = await writer.create(`10.3.${i}.0-24`, VALUE, 60, context);
-      if (i % 3 === 0) await writer.remove(entry!.key, entry!.revision, context);
-    }));
-    const listed = [...await other.list(context)].sort(byKey);
-    assert.equal(listed.length, 40);
-    await log.until("all events", ({ events }) => events.length >= 80);
-    assert.deepEqual([...log.map.values()].sort(byKey), listed);
-    assert.equal(log.events.length, 80);
   },
 
   "watchConfig() yields the present config and each change": async (context) => {
@@ -275,6 +102,41 @@ const tests: Record<string, (context: Context) => Promise<void>> = {
     assert.deepEqual(seen, [undefined, "1", "2", undefined]);
   },
 
+  "spaces and leases do not see each other, and hosts share what is in them": async (context) => {
+    const { registry, other } = context;
+    const [state, election] = [registry.space(SPACE), registry.space("ali-vpc/election")];
+    await using leases = new WatchLog(registry, context);
+    await using states = new WatchLog(other.space(SPACE), context);
+    await leases.until("the snapshot of leases", ({ snapshots }) => snapshots === 1);
+    await states.until("the snapshot of a space", ({ snapshots }) => snapshots === 1);
+
+    const lease = await registry.create(KEY, "lease", 60, context);
+    const inState = await state.create(KEY, "state", 60, context);
+    const inElection = await election.create(KEY, "election", 60, context);
+    assert.deepEqual(await other.list(context), [lease]);
+    assert.deepEqual(await other.space(SPACE).list(context), [inState]);
+    assert.deepEqual(await other.space("ali-vpc/election").get(KEY, context), inElection);
+    assert.equal(await registry.readConfig(context), undefined);
+
+    assert.equal(await state.remove(KEY, inState!.revision, context), true);
+    assert.equal(await registry.remove(KEY, lease!.revision, context), true);
+    assert.deepEqual(await election.list(context), [inElection]);
+    for (const [log, value] of [[leases, "lease"], [states, "state"]] as const) {
+      await log.until("its own key's end", ({ events }) => events.at(-1)?.type === "delete");
+      assert.deepEqual(
+        log.events.map((event) => event.type === "put" ? event.entry.value : event.key),
+        [value, KEY],
+      );
+    }
+  },
+
+  "space() refuses a name that leads to flannel's keys or out of the prefix": ({ registry }) => {
+    const wrong = ["", "subnets", "subnets/x", "config", "../other", "a//b", "a/", "/a", "a/_b"];
+    for (const name of wrong) assert.throws(() => registry.space(name), RangeError, name);
+    registry.space("subnets-of-ours");
+    return Promise.resolve();
+  },
+
   "calls end with the signal's reason": async (context) => {
     const { registry } = context;
     const reason = new Error("enough");
@@ -284,6 +146,201 @@ const tests: Record<string, (context: Context) => Promise<void>> = {
     await assert.rejects(registry.create(KEY, VALUE, 60, { signal }), reason);
     assert.equal(await registry.get(KEY, context), undefined);
     for await (const update of registry.watch({ signal })) assert.fail(`update ${update.type}`);
+  },
+};
+
+const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
+  "list() of a store without leases is empty": async (context) => {
+    assert.deepEqual(await context.space.list(context), []);
+    assert.equal(await context.space.get(KEY, context), undefined);
+  },
+
+  "create() creates once and answers the entry": async (context) => {
+    const { space, other } = context;
+    const entry = await space.create(DUAL_STACK_KEY, VALUE, 60, context);
+    assert.equal(entry?.key, DUAL_STACK_KEY);
+    assert.equal(entry.value, VALUE);
+    assert.equal(entry.expires, true);
+    assert.equal(await other.create(DUAL_STACK_KEY, "{}", 60, context), undefined);
+    assert.deepEqual(await other.get(DUAL_STACK_KEY, context), entry);
+    assert.deepEqual(await other.list(context), [entry]);
+    const ttl = await other.timeToLive(DUAL_STACK_KEY, context);
+    assert(ttl !== undefined && ttl > 50 && ttl <= 60, `${ttl} seconds`);
+  },
+
+  "create() by several at once has one winner": async (context) => {
+    const results = await Promise.all(
+      [context.space, context.other, context.space, context.other].map((each, index) =>
+        each.create(KEY, String(index), 60, context)
+      ),
+    );
+    const winners = results.filter((entry) => entry !== undefined);
+    assert.equal(winners.length, 1);
+    assert.deepEqual(await context.other.get(KEY, context), winners[0]);
+  },
+
+  "create() without TTL makes a reservation, which renewing leaves alone": async (context) => {
+    const { space } = context;
+    const entry = await space.create(KEY, VALUE, undefined, context);
+    assert.equal(entry?.expires, false);
+    assert.equal(await space.timeToLive(KEY, context), undefined);
+    assert.deepEqual(await space.renew(KEY, entry.revision, 60, context), entry);
+    assert.deepEqual(await space.get(KEY, context), entry);
+    assert.equal(await space.timeToLive(KEY, context), undefined);
+    const updated = await space.update(KEY, "{}", entry.revision, undefined, context);
+    assert.equal(updated?.expires, false);
+    assert.equal(await space.timeToLive(KEY, context), undefined);
+  },
+
+  "update() writes only over the revision it was given": async (context) => {
+    const { space, other } = context;
+    const first = await space.create(KEY, "1", 60, context);
+    const second = await other.update(KEY, "2", first!.revision, 90, context);
+    assert.equal(second?.value, "2");
+    assert.equal(second.expires, true);
+    assert.notEqual(second.revision, first!.revision);
+    assert.equal(await space.update(KEY, "3", first!.revision, 60, context), undefined);
+    assert.deepEqual(await space.get(KEY, context), second);
+    const ttl = await space.timeToLive(KEY, context);
+    assert(ttl !== undefined && ttl > 60 && ttl <= 90, `${ttl} seconds`);
+    await other.remove(KEY, second.revision, context);
+    assert.equal(await space.update(KEY, "4", second.revision, 60, context), undefined);
+    assert.equal(await space.get(KEY, context), undefined);
+  },
+
+  "update() can give a key an end and take it away": async (context) => {
+    const { space } = context;
+    const first = await space.create(KEY, "1", undefined, context);
+    const second = await space.update(KEY, "1", first!.revision, 60, context);
+    assert.equal(second?.expires, true);
+    const third = await space.update(KEY, "1", second.revision, undefined, context);
+    assert.equal(third?.expires, false);
+    assert.equal((await space.get(KEY, context))?.expires, false);
+  },
+
+  "renew() prolongs without an event for watchers": async (context) => {
+    const { store, space, other, folder } = context;
+    const ttl = store.shortestTtlSeconds;
+    let entry = await space.create(KEY, VALUE, ttl, context);
+    await using log = new WatchLog(other, context);
+    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+    for (let i = 0; i < 4; i++) {
+      await store.pass(ttl / 2);
+      const renewed = await space.renew(KEY, entry!.revision, ttl, context);
+      assert.equal(renewed?.value, VALUE);
+      assert.equal(renewed.expires, true);
+      if (store.renewKeepsRevision) assert.deepEqual(renewed, entry);
+      entry = renewed;
+    }
+    // Twice its TTL has passed: without the renewals it would be gone.
+    assert.deepEqual(await other.get(KEY, context), entry);
+    await store.write(`${folder}/after`, "1");
+    await log.until("the later key", ({ map }) => map.has("after"));
+    assert.equal(log.events.length, 1);
+  },
+
+  "renew() gives a longer life than the key had": async (context) => {
+    const { space } = context;
+    const entry = await space.create(KEY, VALUE, 30, context);
+    const renewed = await space.renew(KEY, entry!.revision, 3600, context);
+    assert.equal(renewed?.value, VALUE);
+    const ttl = await space.timeToLive(KEY, context);
+    assert(ttl !== undefined && ttl > 3500 && ttl <= 3600, `${ttl} seconds`);
+    assert.deepEqual(await space.get(KEY, context), renewed);
+  },
+
+  "renew() of a changed or deleted key answers undefined and changes nothing": async (context) => {
+    const { space, other } = context;
+    const entry = await space.create(KEY, "1", 30, context);
+    const changed = await other.update(KEY, "2", entry!.revision, 30, context);
+    assert.equal(await space.renew(KEY, entry!.revision, 3600, context), undefined);
+    assert((await space.timeToLive(KEY, context))! <= 30);
+    assert.deepEqual(await space.get(KEY, context), changed);
+    await other.remove(KEY, changed!.revision, context);
+    assert.equal(await space.renew(KEY, changed!.revision, 3600, context), undefined);
+    assert.equal(await space.get(KEY, context), undefined);
+  },
+
+  "remove() deletes only at the revision it was given": async (context) => {
+    const { space, other } = context;
+    const first = await space.create(KEY, "1", 60, context);
+    const second = await other.update(KEY, "2", first!.revision, 60, context);
+    assert.equal(await space.remove(KEY, first!.revision, context), false);
+    assert.deepEqual(await other.get(KEY, context), second);
+    assert.equal(await space.remove(KEY, second!.revision, context), true);
+    assert.equal(await space.remove(KEY, second!.revision, context), false);
+    assert.equal(await other.get(KEY, context), undefined);
+    assert.equal(await other.timeToLive(KEY, context), undefined);
+  },
+
+  "a key ends after its TTL, and watchers see a deletion": async (context) => {
+    const { store, space, other } = context;
+    await using log = new WatchLog(other, context);
+    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+    await space.create(KEY, VALUE, store.shortestTtlSeconds, context);
+    await log.until("the key", ({ map }) => map.has(KEY));
+    await store.pass(store.shortestTtlSeconds);
+    await log.until("the key's end", ({ map }) => !map.has(KEY));
+    assert.deepEqual(await space.list(context), []);
+    assert.notEqual(await space.create(KEY, VALUE, 60, context), undefined);
+  },
+
+  "foreign keys pass through, and neighbours of the prefix do not": async (context) => {
+    const { store, space, other, folder } = context;
+    await using log = new WatchLog(other, context);
+    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+    await store.write(`${folder}foo`, "near");
+    await store.write("other/10.9.9.0-24", "elsewhere");
+    await store.write(`${folder}/not a key ü%20&`, "not json");
+    await store.write(`${folder}/deep/er`, "");
+    const entry = await space.create(KEY, VALUE, 60, context);
+    const listed = await space.list(context);
+    assert.deepEqual(
+      listed.map(({ key, value }) => [key, value]).sort(),
+      [[KEY, VALUE], ["deep/er", ""], ["not a key ü%20&", "not json"]],
+    );
+    assert.deepEqual(listed.find(({ key }) => key === KEY), entry);
+    await log.until("all keys", ({ map }) => map.size === 3);
+    assert.deepEqual([...log.map.values()].sort(byKey), [...listed].sort(byKey));
+    await store.write(`${folder}/deep/er`, undefined);
+    await log.until("the deletion", ({ map }) => !map.has("deep/er"));
+  },
+
+  "watch() starts with a snapshot and tells each change once, in order": async (context) => {
+    const { space, other } = context;
+    const before = await other.create("10.3.1.0-24", VALUE, 60, context);
+    await using log = new WatchLog(space, context);
+    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+    assert.deepEqual([...log.map.values()], [before]);
+
+    let entry = await other.create(KEY, "0", undefined, context);
+    for (let i = 1; i < 50; i++) {
+      entry = await other.update(KEY, String(i), entry!.revision, undefined, context);
+    }
+    await other.remove(KEY, entry!.revision, context);
+    await log.until("the deletion", ({ events }) => events.at(-1)?.type === "delete");
+    assert.equal(log.events.length, 51);
+    const values = log.events.flatMap((event) => event.type === "put" ? [event.entry.value] : []);
+    assert.deepEqual(values, Array.from({ length: 50 }, (_, i) => String(i)));
+    assert.deepEqual(log.events.at(-1), { type: "delete", key: KEY });
+    assert.equal(log.snapshots, 1);
+    assert.deepEqual(log.outages, []);
+  },
+
+  "watch() follows many writers": async (context) => {
+    const { space, other } = context;
+    await using log = new WatchLog(space, context);
+    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+    await Promise.all(Array.from({ length: 60 }, async (_, i) => {
+      const writer = i % 2 === 0 ? other : space;
+      const entry = await writer.create(`10.3.${i}.0-24`, VALUE, 60, context);
+      if (i % 3 === 0) await writer.remove(entry!.key, entry!.revision, context);
+    }));
+    const listed = [...await other.list(context)].sort(byKey);
+    assert.equal(listed.length, 40);
+    await log.until("all events", ({ events }) => events.length >= 80);
+    assert.deepEqual([...log.map.values()].sort(byKey), listed);
+    assert.equal(log.events.length, 80);
   },
 };
 

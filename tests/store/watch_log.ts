@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import type { Entry, Registry, WatchEvent } from "../../src/store/registry.ts";
+import type { Entry, KeySpace, WatchEvent } from "../../src/store/registry.ts";
 import { eventually } from "../support/eventually.ts";
 
-/** Follows a registry's watch and checks, as it goes, what a user of it relies on. */
+/** Follows a space's watch and checks, as it goes, what a user of it relies on. */
 export class WatchLog implements AsyncDisposable {
   /** The keys as the updates so far tell them. */
   readonly map = new Map<string, Entry>();
@@ -17,9 +17,9 @@ export class WatchLog implements AsyncDisposable {
   readonly #signal: AbortSignal;
   #failure: unknown;
 
-  constructor(registry: Registry, options: { signal: AbortSignal }) {
+  constructor(space: KeySpace, options: { signal: AbortSignal }) {
     this.#signal = AbortSignal.any([options.signal, this.#controller.signal]);
-    this.#done = this.#follow(registry).catch((error) => {
+    this.#done = this.#follow(space).catch((error) => {
       this.#failure = error;
     });
   }
@@ -43,8 +43,8 @@ export class WatchLog implements AsyncDisposable {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  async #follow(registry: Registry): Promise<void> {
-    for await (const update of registry.watch({ signal: this.#signal })) {
+  async #follow(space: KeySpace): Promise<void> {
+    for await (const update of space.watch({ signal: this.#signal })) {
       if (update.type === "disconnected") {
         assert(!this.disconnected, "an outage is reported once");
         this.disconnected = true;
