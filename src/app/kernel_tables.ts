@@ -86,7 +86,7 @@ export class KernelTables {
       ),
       stage(
         createSysctlTable({
-          names: () => (desired()?.sysctls ?? []).map(({ name }) => name),
+          wanted: () => desired()?.sysctls ?? [],
           onReadOnly: (name, reason) =>
             log.info(`Kernel parameter ${name} is left as it is: ${reason}`),
         }),

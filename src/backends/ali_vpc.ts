@@ -2,9 +2,19 @@ import * as v from "valibot";
 import { FieldReader, PORT, VNI } from "../config/fields.ts";
 import { ConfigError } from "../errors.ts";
 import type { Json, Lease } from "../lease/lease.ts";
+import { type Address, MacAddress } from "../net/mod.ts";
 import type { Secret } from "../secret.ts";
-import type { Backend } from "./backend.ts";
-import { DEFAULT_VNI, DEFAULT_VXLAN_PORT } from "./vtep.ts";
+import type { DesiredState, SkippedPeer, SysctlSpec } from "../state/mod.ts";
+import type { Backend, Host } from "./backend.ts";
+import { type FamilySide, familySides, usablePeers } from "./peers.ts";
+import {
+  DEFAULT_VNI,
+  DEFAULT_VXLAN_PORT,
+  planTunnels,
+  planVtep,
+  vniFaults,
+  vxlanLinkName,
+} from "./vtep.ts";
 
 /** The `Backend` object of an `ali-vpc` network config, checked. */
 export interface AliVpcConfig {
@@ -53,6 +63,8 @@ export interface AliVpcFacts extends AliVpcClaim {
   readonly routeTableIds: readonly string[];
   /** Absent while every host has its entries. */
   readonly overflow?: AliVpcOverflow;
+  /** Transmit checksum offload of the VXLAN device; absent: as the kernel has it. */
+  readonly txChecksum?: boolean;
 }
 
 /** Who is to be reached through the VXLAN device; the same on every host of the cluster. */
@@ -131,6 +143,10 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
     };
   },
 
+  checkNetwork: ({ overflow, vni }, network) => overflow === "vxlan" ? vniFaults(vni, network) : [],
+
+  // Through the VXLAN device less fits: there the host answers what is larger with the MTU that
+  // does (RFC 1191), so that no packet on the VPC's own routes has to be smaller for it.
   overheadBytes: () => 0,
 
   announce(_config, host, facts) {
@@ -140,9 +156,16 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
     return { publicIp: host.publicIp, backendType: "", backendData: encodeClaim(facts) };
   },
 
-  plan({ config, facts, own }) {
+  plan({ config, network, host, facts, own, peers }) {
     const destination = own.subnet.ipv4;
+    const overflow = config.overflow === "vxlan" && facts.overflow?.vtep
+      ? facts.overflow
+      : undefined;
+    const [side] = overflow ? familySides(network, host, own) : [];
     return {
+      ...(overflow && side
+        ? planOverflow(config, host, side, facts, overflow, { own, peers })
+        : {}),
       cloudRoutes: destination === undefined ? [] : facts.routeTableIds.map((routeTableId) => ({
         routeTableId,
         destination,
@@ -154,6 +177,71 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
     };
   },
 };
+
+/**
+ * The device, and tunnels between each host without route entries and every other of ours. Both
+ * ends of a pair come to the same: what matters is whether either has none, and the MAC of a device
+ * follows from the public address, which a pair of leases says alike.
+ */
+function planOverflow(
+  config: AliVpcConfig,
+  host: Host,
+  side: FamilySide,
+  { txChecksum }: AliVpcFacts,
+  { keys }: AliVpcOverflow,
+  { own, peers }: { readonly own: Lease; readonly peers: readonly Lease[] },
+): DesiredState {
+  if (side.publicAddress === undefined) return {};
+  const { vni, port } = config;
+  const link = vxlanLinkName(4, vni);
+  const mac = vtepMac(side.publicAddress);
+  const skippedPeers: SkippedPeer[] = [];
+  const ours = peers.filter((peer) => {
+    if (!keys.has(own.key) && !keys.has(peer.key)) return false;
+    const claim = readAliVpcClaim(peer);
+    if (typeof claim === "object") return true;
+    // The VPC takes our packets there, but nothing of the other host's to us.
+    const reason = claim ?? "it is no host of ours, so it does not know this one's VXLAN device";
+    skippedPeers.push({ key: peer.key, reason });
+    return false;
+  });
+  const usable = usablePeers(side, "", ours, skippedPeers)
+    .map((peer) => ({ ...peer, mac: vtepMac(peer.publicAddress) }));
+  return {
+    ...planVtep(side, {
+      vni,
+      port,
+      gbp: false,
+      learning: false,
+      mac,
+      underlay: host.link,
+      underlayMtuBytes: host.mtuBytes,
+    }),
+    ...(txChecksum === undefined ? {} : { offloads: [{ link, txChecksum }] }),
+    // While hosts change over, one at a time, packets come by the one way and go by the other.
+    sysctls: [link, host.link].map(looseReversePath),
+    ...planTunnels(link, mac, usable, skippedPeers),
+    skippedPeers,
+  };
+}
+
+/** `0e:a1` (a locally administered unicast MAC) and the four bytes of `address`. */
+function vtepMac(address: Address): MacAddress {
+  return MacAddress.fromBytes(Uint8Array.of(0x0e, 0xa1, ...address.toBytes()));
+}
+
+/**
+ * No strict reverse path filter on `link`. Of its own and that of all links the higher number
+ * counts (Linux, ip-sysctl.rst), where 1 is strict, 2 is loose and 0 is none.
+ */
+function looseReversePath(link: string): SysctlSpec {
+  return {
+    name: `net/ipv4/conf/${link}/rp_filter`,
+    value: "2",
+    accepts: ["0"],
+    raisedBy: "net/ipv4/conf/all/rp_filter",
+  };
+}
 
 /** The members of a lease's data, as they are written. */
 const CLAIM_MEMBERS = {

@@ -26,7 +26,8 @@ export type { HostGwConfig, HostGwFacts } from "./host_gw.ts";
 export type { IpipConfig, IpipFacts } from "./ipip.ts";
 export type { PeerPaths } from "./peers.ts";
 export { UDP_LINK_NAME, type UdpConfig } from "./udp.ts";
-export { readVtepMac, type VxlanConfig, type VxlanFacts, vxlanLinkName } from "./vxlan.ts";
+export { vxlanLinkName } from "./vtep.ts";
+export { readVtepMac, type VxlanConfig, type VxlanFacts } from "./vxlan.ts";
 
 /** Every backend by its `Backend.Type` in lower case. */
 export const backends = {

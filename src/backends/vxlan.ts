@@ -1,15 +1,8 @@
 import { FieldReader, MTU_BYTES, VNI } from "../config/fields.ts";
 import type { Json } from "../lease/lease.ts";
-import { addressBits, type Family, InterfaceAddress, MacAddress } from "../net/mod.ts";
-import type {
-  DesiredState,
-  FdbSpec,
-  LinkSpec,
-  NeighborSpec,
-  RouteSpec,
-  SkippedPeer,
-} from "../state/mod.ts";
-import type { Backend, Host } from "./backend.ts";
+import { type Family, MacAddress } from "../net/mod.ts";
+import type { DesiredState, RouteSpec, SkippedPeer } from "../state/mod.ts";
+import type { Backend } from "./backend.ts";
 import {
   type FamilySide,
   familySides,
@@ -20,7 +13,16 @@ import {
   publicAddresses,
   usablePeers,
 } from "./peers.ts";
-import { DEFAULT_VNI, DEFAULT_VXLAN_PORT } from "./vtep.ts";
+import {
+  DEFAULT_VNI,
+  DEFAULT_VXLAN_PORT,
+  planTunnels,
+  planVtep,
+  type TunnelledPeer,
+  vniFaults,
+  VXLAN_OVERHEAD_BYTES,
+  vxlanLinkName,
+} from "./vtep.ts";
 
 /** The `Backend` object of a `vxlan` network config, checked. */
 export interface VxlanConfig {
@@ -47,19 +49,8 @@ export interface VxlanFacts {
   readonly txChecksum?: boolean;
 }
 
-/** Outer Ethernet, IP, UDP and VXLAN headers. */
-const OVERHEAD_BYTES = { 4: 50, 6: 70 } as const;
-
 /** The least MTU of a link that carries IPv6 (RFC 8200 section 5). */
 const IPV6_MIN_MTU_BYTES = 1280;
-
-/** What fits a link's name (IFNAMSIZ - 1). */
-const MAX_LINK_NAME_CHARS = 15;
-
-/** `flannel.1`, or `flannel-v6.1`. */
-export function vxlanLinkName(family: Family, vni: number): string {
-  return family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`;
-}
 
 /**
  * `vxlan`: one VXLAN device per family, named, addressed and filled as upstream does, and per peer
@@ -100,25 +91,15 @@ export const vxlan: Backend<VxlanConfig, VxlanFacts> = {
   },
 
   checkNetwork({ vni, mtuBytes }, network) {
-    const faults: string[] = [];
-    const families = ([4, 6] as const).filter((family) => network[`ipv${family}`]);
-    for (const family of families) {
-      const name = vxlanLinkName(family, vni);
-      if (name.length <= MAX_LINK_NAME_CHARS) continue;
-      const excess = name.length - MAX_LINK_NAME_CHARS;
-      const largest = 10 ** (String(vni).length - excess) - 1;
-      faults.push(
-        `Backend.VNI ${vni} makes the link name ${name} too long; it must be at most ${largest}`,
-      );
-    }
-    const least = IPV6_MIN_MTU_BYTES + OVERHEAD_BYTES[6];
+    const faults = vniFaults(vni, network);
+    const least = IPV6_MIN_MTU_BYTES + VXLAN_OVERHEAD_BYTES[6];
     if (network.ipv6 && mtuBytes !== undefined && mtuBytes < least) {
       faults.push(`Backend.MTU must be at least ${least} with IPv6, not ${mtuBytes}`);
     }
     return faults;
   },
 
-  overheadBytes: () => OVERHEAD_BYTES[4],
+  overheadBytes: () => VXLAN_OVERHEAD_BYTES[4],
 
   /**
    * Upstream counts 50 bytes for both families and writes that to subnet.env; so do we while there
@@ -126,7 +107,7 @@ export const vxlan: Backend<VxlanConfig, VxlanFacts> = {
    * answered with Packet Too Big on the host itself. With IPv6 alone all 70 are counted.
    */
   podMtuBytes: ({ mtuBytes }, network, host) =>
-    (mtuBytes ?? host.mtuBytes) - OVERHEAD_BYTES[network.ipv4 ? 4 : 6],
+    (mtuBytes ?? host.mtuBytes) - VXLAN_OVERHEAD_BYTES[network.ipv4 ? 4 : 6],
 
   announce({ vni }, host, { macs }) {
     return {
@@ -140,10 +121,22 @@ export const vxlan: Backend<VxlanConfig, VxlanFacts> = {
   plan({ config, network, host, facts, own, peers }) {
     return joinStates(
       familySides(network, host, own).map((side) => {
+        const { family } = side;
         const skippedPeers: SkippedPeer[] = [];
         const usable = usablePeers(side, "vxlan", peers, skippedPeers);
+        const mac = facts.macs[family];
+        const device = {
+          ...config,
+          ...(mac ? { mac } : {}),
+          underlay: host.link,
+          underlayMtuBytes: config.mtuBytes ?? host.mtuBytes,
+        };
+        const link = vxlanLinkName(family, config.vni);
         return {
-          ...planDevice(config, host, side, facts),
+          ...planVtep(side, device),
+          ...(facts.txChecksum === undefined
+            ? {}
+            : { offloads: [{ link, txChecksum: facts.txChecksum }] }),
           ...planPeers(config, side, facts, usable, skippedPeers),
           skippedPeers,
         };
@@ -152,42 +145,6 @@ export const vxlan: Backend<VxlanConfig, VxlanFacts> = {
   },
 };
 
-function planDevice(
-  config: VxlanConfig,
-  host: Host,
-  { family, local, subnet }: FamilySide,
-  facts: VxlanFacts,
-): DesiredState {
-  const name = vxlanLinkName(family, config.vni);
-  const mac = facts.macs[family];
-  const link: LinkSpec = {
-    name,
-    kind: "vxlan",
-    mtuBytes: (config.mtuBytes ?? host.mtuBytes) - OVERHEAD_BYTES[family],
-    ...(mac ? { mac } : {}),
-    vxlan: {
-      vni: config.vni,
-      port: config.port,
-      underlay: host.link,
-      // Not the public address: behind NAT the host does not have it, and the kernel would drop
-      // every packet.
-      local,
-      learning: config.learning,
-      gbp: config.gbp,
-    },
-  };
-  const address = new InterfaceAddress(subnet.address, addressBits(family));
-  return {
-    links: [link],
-    addresses: [{ link: name, address }],
-    ...(facts.txChecksum === undefined
-      ? {}
-      : { offloads: [{ link: name, txChecksum: facts.txChecksum }] }),
-    // No router may give the device a default route.
-    ...(family === 6 ? { sysctls: [{ name: `net/ipv6/conf/${name}/accept_ra`, value: "0" }] } : {}),
-  };
-}
-
 function planPeers(
   config: VxlanConfig,
   { family }: FamilySide,
@@ -195,63 +152,22 @@ function planPeers(
   peers: readonly PeerSide[],
   skipped: SkippedPeer[],
 ): DesiredState {
-  const link = vxlanLinkName(family, config.vni);
-  const neighbors: NeighborSpec[] = [];
-  const fdb: FdbSpec[] = [];
-  const routes: RouteSpec[] = [];
-  const tunnelled: { peer: PeerSide; mac: MacAddress }[] = [];
+  const direct: RouteSpec[] = [];
+  const tunnelled: TunnelledPeer[] = [];
   for (const peer of peers) {
     const path = config.directRouting ? facts.paths.get(peer.publicAddress.toString()) : undefined;
     if (path?.direct) {
-      routes.push(peerRoute(peer.subnet, peer.publicAddress, path.link));
+      direct.push(peerRoute(peer.subnet, peer.publicAddress, path.link));
       continue;
     }
     if (config.directRouting && !path) continue; // looked up before the next round
     const mac = readMac(peer.data);
     if (typeof mac === "string") skipped.push({ key: peer.key, reason: mac });
-    else tunnelled.push({ peer, mac });
+    else tunnelled.push({ ...peer, mac });
   }
-  const holders = macHolders(tunnelled, facts.macs[family]);
-  for (const { peer, mac } of tunnelled) {
-    const { key, subnet, publicAddress } = peer;
-    const holder = holders.get(mac.toString());
-    if (holder && !holder.address?.equals(publicAddress)) {
-      const reason = `its device's MAC ${mac} is also that of ${holder.name}; ` +
-        `restart flanneld there after deleting the link ${link}`;
-      skipped.push({ key, reason });
-      continue;
-    }
-    neighbors.push({ link, address: subnet.address, mac });
-    if (holder?.key === key) fdb.push({ link, mac, remote: publicAddress });
-    routes.push(peerRoute(subnet, subnet.address, link, { onlink: true }));
-  }
-  return { neighbors, fdb, routes };
-}
-
-/** Who has a MAC: the host itself, or the first by key of the peers that publish it. */
-interface MacHolder {
-  readonly key?: string;
-  readonly name: string;
-  readonly address?: PeerSide["publicAddress"];
-}
-
-/**
- * One holder for each MAC. Of several peers it is the one whose key comes first, on every host and
- * at every time: what matters is that the choice stands still.
- */
-function macHolders(
-  peers: readonly { readonly peer: PeerSide; readonly mac: MacAddress }[],
-  ownMac: MacAddress | undefined,
-): Map<string, MacHolder> {
-  const holders = new Map<string, MacHolder>();
-  if (ownMac) holders.set(ownMac.toString(), { name: "this host" });
-  for (const { peer: { key, publicAddress }, mac } of peers) {
-    const text = mac.toString();
-    const holder = holders.get(text);
-    if (holder && (holder.key === undefined || holder.key <= key)) continue;
-    holders.set(text, { key, name: `${key} (${publicAddress})`, address: publicAddress });
-  }
-  return holders;
+  const link = vxlanLinkName(family, config.vni);
+  const tunnels = planTunnels(link, facts.macs[family], tunnelled, skipped);
+  return { ...tunnels, routes: [...direct, ...tunnels.routes] };
 }
 
 /** The MAC of a peer's device, if its data has one. */

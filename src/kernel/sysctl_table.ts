@@ -5,8 +5,8 @@ import type { SysctlSpec } from "../state/mod.ts";
 
 /** Options of {@linkcode createSysctlTable}. */
 export interface SysctlTableOptions {
-  /** The names that are looked at: those in the desired state. */
-  readonly names: () => Iterable<string>;
+  /** The parameters that are looked at: those of the desired state. */
+  readonly wanted: () => Iterable<SysctlSpec>;
   /** Told once of each parameter that this process may not write, which is then left as it is. */
   readonly onReadOnly: (name: string, reason: string) => void;
   /** @default {"/proc/sys"} */
@@ -19,7 +19,8 @@ const READ_ONLY: ReadonlySet<string> = new Set(["EROFS", "EACCES", "EPERM"]);
 const sysctlKind: Kind<SysctlSpec> = {
   name: "kernel parameter",
   key: ({ name }) => name,
-  equal: (desired, actual) => desired.value === actual.value,
+  equal: (desired, actual) =>
+    desired.value === actual.value || (desired.accepts ?? []).includes(actual.value),
   owns: () => true,
   format: ({ name, value }) => `${name}=${value}`,
 };
@@ -27,7 +28,8 @@ const sysctlKind: Kind<SysctlSpec> = {
 /**
  * Kernel parameters, written through libc, since Deno's permissions do not reach /proc. One that
  * this kernel does not have is none of ours to set, and one that is not writable here (a container
- * has /proc/sys read-only) is said once. They go with their links; nothing is removed.
+ * has /proc/sys read-only) is said once. Those of own links go with them; nothing is put back, as
+ * nobody remembers what was there.
  */
 export function createSysctlTable(options: SysctlTableOptions): Table<SysctlSpec> {
   return new SysctlTable(options);
@@ -59,9 +61,12 @@ class SysctlTable implements Table<SysctlSpec> {
     using libc = Libc.open();
     this.#absent.clear();
     const found: SysctlSpec[] = [];
-    for (const name of this.#options.names()) {
+    const read = (name: string) => libc.readKernelFile(this.#path(name)).trim();
+    for (const { name, raisedBy } of this.#options.wanted()) {
       try {
-        found.push({ name, value: libc.readKernelFile(this.#path(name)).trim() });
+        const value = read(name);
+        const other = raisedBy === undefined ? value : read(raisedBy);
+        found.push({ name, value: Number(other) > Number(value) ? other : value });
       } catch (error) {
         if (!(error instanceof SystemCallError) || error.code !== "ENOENT") throw error;
         this.#absent.add(name);

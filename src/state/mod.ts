@@ -70,11 +70,15 @@ export interface LinkSpec {
   };
 }
 
-/** A kernel parameter of a link that flanneld owns. */
+/** A kernel parameter of a link that flanneld owns, or of the external interface. */
 export interface SysctlSpec {
   /** Path below /proc/sys, as `net/ipv6/conf/flannel-v6.1/accept_ra`. */
   readonly name: string;
   readonly value: string;
+  /** Other values that are right too, and stay. */
+  readonly accepts?: readonly string[];
+  /** A parameter whose number counts instead where it is higher, as `conf/all/rp_filter` does. */
+  readonly raisedBy?: string;
 }
 
 /** Whether the network stack leaves checksums of packets sent through `link` to it. */
