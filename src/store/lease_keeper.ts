@@ -9,9 +9,11 @@ import {
 } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import { StateReporter } from "../util/state_reporter.ts";
+import type { Clocks } from "../util/stopwatch.ts";
 import { Backoff } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
 import { isOwnedBy, planAcquire } from "./acquire.ts";
+import { LeaseTerm } from "./lease_term.ts";
 import type { Entry, Registry, WatchUpdate } from "./registry.ts";
 
 /** Upstream's lease time. */
@@ -27,7 +29,7 @@ const LOST_POLL_MS = 30_000;
 const REWRITE_INTERVAL_MS = 60_000;
 
 /** Options of {@linkcode LeaseKeeper}. */
-export interface LeaseKeeperOptions {
+export interface LeaseKeeperOptions extends Clocks {
   readonly registry: Registry;
   readonly network: Pick<NetworkConfig, "ipv4" | "ipv6">;
   readonly attributes: LeaseAttributes;
@@ -41,10 +43,6 @@ export interface LeaseKeeperOptions {
   /** @default {LEASE_TTL_SECONDS} */
   readonly ttlSeconds?: number;
   readonly random?: () => number;
-  /** Milliseconds since the epoch. @default {Date.now} */
-  readonly now?: () => number;
-  /** Milliseconds on a clock that only goes forward. @default {performance.now} */
-  readonly monotonicNow?: () => number;
   /** Told why no subnet is to be had at present; for the service manager. */
   readonly onWaiting?: (reason: string) => void;
   /** Called after each change of {@linkcode LeaseKeeper.state} or {@linkcode LeaseKeeper.lease}. */
@@ -86,7 +84,7 @@ export class LeaseKeeper {
   #lease: Lease;
   #entry: Entry;
   /** `undefined` for a reservation, and while the lease is not held. */
-  #term: Term | undefined;
+  #term: LeaseTerm | undefined;
   /** Why the lease is not held. */
   #lost: string | undefined;
   /** Whether that is because another host holds it. */
@@ -328,7 +326,10 @@ export class LeaseKeeper {
 
   #markHeld(entry: Entry, seconds: number = this.#ttlSeconds): void {
     this.#entry = entry;
-    this.#term = entry.expires ? new Term(seconds, this.#options) : undefined;
+    const { renewMarginSeconds, random } = this.#options;
+    this.#term = entry.expires
+      ? new LeaseTerm({ seconds, renewMarginSeconds, random, clocks: this.#options })
+      : undefined;
     if (this.#taken) {
       this.#options.log.info("Lease is held again", { subnet: formatSubnet(this.#lease.subnet) });
     }
@@ -347,56 +348,6 @@ export class LeaseKeeper {
 
   #monotonicNow(): number {
     return (this.#options.monotonicNow ?? (() => performance.now()))();
-  }
-}
-
-/**
- * How long a lease lasts from now on, by whichever clock is further: the time of day stands still
- * or goes back when somebody sets it, and the monotonic clock stands still while a virtual machine
- * is suspended.
- */
-class Term {
-  readonly #options: LeaseKeeperOptions;
-  readonly #durationMs: number;
-  readonly #marginMs: number;
-  readonly #startedAt: { readonly wallMs: number; readonly monotonicMs: number };
-
-  constructor(seconds: number, options: LeaseKeeperOptions) {
-    this.#options = options;
-    this.#durationMs = seconds * 1_000;
-    // Hosts that booted together must not all come back in the same second.
-    const marginMs = options.renewMarginSeconds * 1_000;
-    const spreadMs = Math.max(0, Math.min(marginMs, this.#durationMs - marginMs)) / 4;
-    this.#marginMs = marginMs + (options.random ?? Math.random)() * spreadMs;
-    this.#startedAt = this.#clocks();
-  }
-
-  /** Milliseconds since the epoch. */
-  get endsAt(): number {
-    return this.#clocks().wallMs + this.#durationMs - this.#elapsedMs;
-  }
-
-  get isOver(): boolean {
-    return this.#elapsedMs >= this.#durationMs;
-  }
-
-  /** Not positive once renewing is due. */
-  get untilRenewalMs(): number {
-    return this.#durationMs - this.#marginMs - this.#elapsedMs;
-  }
-
-  get renewalIsDue(): boolean {
-    return this.untilRenewalMs <= 0;
-  }
-
-  get #elapsedMs(): number {
-    const { wallMs, monotonicMs } = this.#clocks();
-    return Math.max(wallMs - this.#startedAt.wallMs, monotonicMs - this.#startedAt.monotonicMs);
-  }
-
-  #clocks(): { readonly wallMs: number; readonly monotonicMs: number } {
-    const { now = Date.now, monotonicNow = () => performance.now() } = this.#options;
-    return { wallMs: now(), monotonicMs: monotonicNow() };
   }
 }
 

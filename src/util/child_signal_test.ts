@@ -47,3 +47,14 @@ Deno.test("childSignal() and deadline() leave nothing behind on a long-lived par
   }
   assert.equal(count.listeners, 0);
 });
+
+Deno.test("childSignal() aborts with whichever parent is first, and leaves none a listener", () => {
+  const [long, short] = [countedSignal(), countedSignal()];
+  const child = childSignal(long.signal, short.signal);
+  short.controller.abort(new Error("short"));
+  assert.match(String(child.signal.reason), /short/);
+  const late = childSignal(long.signal, short.signal);
+  assert.match(String(late.signal.reason), /short/);
+  for (const each of [child, late]) each[Symbol.dispose]();
+  assert.equal(long.count.listeners, 0);
+});

@@ -1,0 +1,33 @@
+/**
+ * Time that has passed, for what must not outlive its time: by whichever of two clocks went
+ * further. The time of day stands still or goes back when somebody sets it, and the monotonic clock
+ * stands still while a virtual machine is suspended.
+ *
+ * @module
+ */
+
+/** The clocks of a {@linkcode Stopwatch}. */
+export interface Clocks {
+  /** Milliseconds since the epoch. @default {Date.now} */
+  readonly now?: () => number;
+  /** Milliseconds on a clock that only goes forward. @default {performance.now} */
+  readonly monotonicNow?: () => number;
+}
+
+/** Runs from its construction on. */
+export class Stopwatch {
+  readonly #now: () => number;
+  readonly #monotonicNow: () => number;
+  readonly #startedAt: { readonly wallMs: number; readonly monotonicMs: number };
+
+  constructor({ now = Date.now, monotonicNow = () => performance.now() }: Clocks) {
+    this.#now = now;
+    this.#monotonicNow = monotonicNow;
+    this.#startedAt = { wallMs: now(), monotonicMs: monotonicNow() };
+  }
+
+  get elapsedMs(): number {
+    const { wallMs, monotonicMs } = this.#startedAt;
+    return Math.max(this.#now() - wallMs, this.#monotonicNow() - monotonicMs);
+  }
+}
