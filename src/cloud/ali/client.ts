@@ -12,6 +12,8 @@ import type { Rpc } from "./rpc.ts";
 /** Options of every call. */
 export interface CallOptions {
   readonly signal: AbortSignal;
+  /** See {@linkcode Rpc.call}. */
+  readonly beforeSend?: (options: { signal: AbortSignal }) => Promise<void>;
 }
 
 /**
@@ -43,6 +45,8 @@ export interface RouteEntry {
 /** What entries to list; all given conditions hold together. */
 export interface RouteEntryFilter {
   readonly destination?: Prefix;
+  /** Up to 20. */
+  readonly destinations?: readonly Prefix[];
   readonly name?: string;
   readonly nextHopId?: string;
   readonly type?: "Custom" | "System";
@@ -219,6 +223,8 @@ interface Listing {
   /** Every row's key, also of rows that are no entries for us. */
   readonly keys: string;
   readonly pages: number;
+  /** All rows, by the service's own count where it gives one. */
+  readonly count: number;
 }
 
 /** The VPC service of one region. */
@@ -321,6 +327,22 @@ export class VpcClient {
     throw this.#unstable("DescribeRouteEntryList", `route table ${routeTableId}`);
   }
 
+  /**
+   * The same, read once: of several pages, an entry may be missing that slipped from a page not
+   * yet read to one already read. `count` is the number that the service says, with prefix lists.
+   */
+  async describeRouteEntryListOnce(
+    routeTableId: string,
+    filter: RouteEntryFilter,
+    options: CallOptions,
+  ): Promise<{ readonly entries: readonly RouteEntry[]; readonly count: number }> {
+    for (let tries = 1; tries <= LIST_TRIES; tries++) {
+      const listing = await this.#tokenPages(routeTableId, filter, options);
+      if (listing !== undefined) return { entries: listing.entries, count: listing.count };
+    }
+    throw this.#unstable("DescribeRouteEntryList", `route table ${routeTableId}`);
+  }
+
   /** How many entries count against the table's quota. */
   async countCustomRouteEntries(routeTableId: string, options: CallOptions): Promise<number> {
     const reply = await this.#call(
@@ -379,9 +401,12 @@ export class VpcClient {
     action: string,
     parameters: Parameters<Rpc["call"]>[1],
     schema: Schema,
-    { signal }: CallOptions,
+    { signal, beforeSend }: CallOptions,
   ): Promise<v.InferOutput<Schema>> {
-    return this.#rpc.call(action, { RegionId: this.#regionId, ...parameters }, schema, { signal });
+    return this.#rpc.call(action, { RegionId: this.#regionId, ...parameters }, schema, {
+      signal,
+      ...(beforeSend === undefined ? {} : { beforeSend }),
+    });
   }
 
   /** Pages by number and `TotalCount`. */
@@ -419,6 +444,7 @@ export class VpcClient {
             RouteEntryType: filter.type,
             RouteEntryName: filter.name,
             DestinationCidrBlock: filter.destination?.toString(),
+            DestCidrBlockList: filter.destinations?.map(String),
             NextHopId: filter.nextHopId,
             MaxResult: 100,
             NextToken: token === "" ? undefined : token,
@@ -458,6 +484,7 @@ export class VpcClient {
         entries: [...rows.values()].filter((entry) => entry !== undefined),
         keys: [...rows.keys()].sort().join(),
         pages: page,
+        count: reply.TotalCount ?? rows.size,
       };
     }
     return undefined;

@@ -86,6 +86,7 @@ Deno.test("describeRouteEntryList() follows every page and leaves out prefix lis
     RouteEntryType: "Custom",
     RouteEntryName: "n",
     DestinationCidrBlock: "10.24.0.0/16",
+    DestCidrBlockList: undefined,
     NextHopId: "i-1",
     MaxResult: 100,
     NextToken: undefined,

@@ -17,16 +17,64 @@ export interface CloudRoute extends CloudRouteSpec {
   readonly type?: string;
   readonly serviceType?: string;
   readonly nextHops?: readonly NextHop[];
+  /** Whether it is one that flanneld may change once its subnet is claimed. */
+  readonly owned?: boolean;
+}
+
+/** A live lease's word: the packets for its subnet belong to its instance. */
+export interface RouteClaim {
+  readonly destination: Prefix;
+  readonly instanceId: string;
+}
+
+/** Claims by what is looked up. */
+export class Claims {
+  readonly #instances = new Map<string, string>();
+  readonly #claimants = new Set<string>();
+
+  constructor(claims: readonly RouteClaim[]) {
+    for (const { destination, instanceId } of claims) {
+      this.#instances.set(destination.toString(), instanceId);
+      this.#claimants.add(instanceId);
+    }
+  }
+
+  /** The instance that the destination is claimed for. */
+  at(destination: Prefix): string | undefined {
+    return this.#instances.get(destination.toString());
+  }
+
+  /** Whether the instance has a claim, to whatever destination. */
+  isClaimant(instanceId: string): boolean {
+    return this.#claimants.has(instanceId);
+  }
 }
 
 /** Who asks. It decides which entries are ours. */
-export interface Owner {
+export type Owner = HostOwner | ClusterOwner;
+
+interface AnyOwner {
   readonly network: Prefix;
-  readonly instanceId: string;
-  /** The subnets of the lease that this host holds. */
-  readonly destinations: readonly Prefix[];
+  /** Those of the scope: the host's own, or those of all hosts. */
+  readonly claims: Claims;
   /** Entries of ours without a name are right too: they cannot be renamed. */
   readonly acceptUnnamed: boolean;
+}
+
+/** A host that looks after its own entries alone. */
+export interface HostOwner extends AnyOwner {
+  readonly instanceId: string;
+}
+
+/** The one that looks after all hosts' entries. */
+export interface ClusterOwner extends AnyOwner {
+  readonly instanceId?: undefined;
+  /** The tables that claims are about; elsewhere nothing is needed. */
+  readonly routeTableIds: ReadonlySet<string>;
+  /** Whether an entry that nobody needs has been one for long enough to go. */
+  readonly isDue: (actual: CloudRoute) => boolean;
+  /** Whether it is this nameless entry's turn to be named; each takes a write of its own. */
+  readonly isNameDue: (actual: CloudRoute) => boolean;
 }
 
 /**
@@ -71,39 +119,84 @@ function isMarked(actual: CloudRoute, owner: Owner): boolean {
   return (actual.name ?? "").startsWith(`${routeEntryMarker(owner.network)}/`);
 }
 
-function isOwnDestination(actual: CloudRoute, owner: Owner): boolean {
-  return owner.destinations.some((destination) => destination.equals(actual.destination));
-}
-
 /**
- * Ours are: marked entries that lead here, wherever to (stale ones of an earlier lease); marked
- * entries of our own subnet, wherever they lead (the subnet's former holder is gone: the lease
- * says so); and the nameless entry of our own subnet that leads here, as upstream flannel left it.
+ * Ours are, for a host: marked entries that lead here, wherever to (stale ones of an earlier
+ * lease); marked entries of our own subnet, wherever they lead (the subnet's former holder is
+ * gone: the lease says so); and the nameless entry of our own subnet that leads here, as upstream
+ * flannel left it. For the cluster: the like at every claimed subnet, and stale entries once they
+ * may go.
  */
 export function isOwned(actual: CloudRoute, owner: Owner): boolean {
   if (!isPlain(actual)) return false;
+  const claimant = owner.claims.at(actual.destination);
+  if (owner.instanceId === undefined) {
+    if (!isNeeded(actual, owner)) return isStale(actual, owner) && mayGo(actual, owner);
+    return isMarked(actual, owner) || (actual.name === "" && actual.instanceId === claimant);
+  }
   const here = actual.instanceId === owner.instanceId;
-  if (isMarked(actual, owner)) return here || isOwnDestination(actual, owner);
-  return here && actual.name === "" && isOwnDestination(actual, owner);
+  if (isMarked(actual, owner)) return here || claimant !== undefined;
+  return here && actual.name === "" && claimant !== undefined;
 }
 
-/** Whether an entry that leads here still wants our name. */
-function wantsName(actual: CloudRoute, owner: Owner): boolean {
+/** Whether an entry of this destination is to be in this table. */
+export function isNeeded({ routeTableId, destination }: Place, owner: ClusterOwner): boolean {
+  return owner.routeTableIds.has(routeTableId) && owner.claims.at(destination) !== undefined;
+}
+
+/**
+ * Whether a flanneld of the network made the entry and nobody needs it now. One that somebody
+ * pointed elsewhere is theirs.
+ */
+export function isStale(actual: CloudRoute, owner: ClusterOwner): boolean {
+  return isPlain(actual) && !isNeeded(actual, owner) &&
+    actual.name === routeEntryName(owner.network, actual.instanceId);
+}
+
+/**
+ * Whether the entry would be ours to change if its subnet is claimed, now or by a lease to come.
+ */
+export function isOurs(actual: CloudRoute, owner: Owner): boolean {
+  if (!isPlain(actual)) return false;
+  return isMarked(actual, owner) ||
+    (actual.name === "" && actual.instanceId === owner.claims.at(actual.destination));
+}
+
+/** A stale entry goes at once if its host has another subnet now, or when its grace is over. */
+function mayGo(actual: CloudRoute, owner: ClusterOwner): boolean {
+  const moved = owner.routeTableIds.has(actual.routeTableId) &&
+    owner.claims.isClaimant(actual.instanceId);
+  return moved || owner.isDue(actual);
+}
+
+/** Whether an entry that leads where it is to lead does not carry our name. */
+export function lacksName(actual: CloudRoute, owner: Owner): boolean {
   return !owner.acceptUnnamed && isOwned(actual, owner) &&
-    actual.name !== routeEntryName(owner.network, owner.instanceId);
+    actual.name !== routeEntryName(owner.network, actual.instanceId);
+}
+
+function wantsName(actual: CloudRoute, owner: Owner): boolean {
+  return lacksName(actual, owner) && (owner.instanceId !== undefined || owner.isNameDue(actual));
 }
 
 /** Whether `actual` leads to the instance, in whatever status. */
-function leadsTo(actual: CloudRoute, instanceId: string): boolean {
+export function leadsTo(actual: CloudRoute, instanceId: string): boolean {
   return actual.type === "Custom" && (actual.serviceType ?? "") === "" &&
     actual.instanceId === instanceId;
+}
+
+/** Where an entry is: no table holds two of one destination. */
+export type Place = Pick<CloudRouteSpec, "routeTableId" | "destination">;
+
+/** The key of a place, as the Kind of route entries has it. */
+export function keyOf({ routeTableId, destination }: Place): string {
+  return `${routeTableId} ${destination}`;
 }
 
 /** The {@linkcode Kind} of route entries, as `owner()` sees them at the moment. */
 export function routeEntryKind(owner: () => Owner): Kind<CloudRoute> {
   return {
     name: "route entry",
-    key: ({ routeTableId, destination }) => `${routeTableId} ${destination}`,
+    key: keyOf,
     equal: (desired, actual) =>
       leadsTo(actual, desired.instanceId) && actual.status === "Available" &&
       !wantsName(actual, owner()),
@@ -159,7 +252,9 @@ export function stepTowards(
 /** The step from `actual` towards no entry of ours at `stale`'s place. */
 export function stepAway(actual: CloudRoute | undefined, owner: Owner): Step {
   if (actual === undefined || !isOwned(actual, owner)) return { do: "done" };
-  if (actual.instanceId !== owner.instanceId) return { do: "done" };
+  if (owner.instanceId !== undefined && actual.instanceId !== owner.instanceId) {
+    return { do: "done" };
+  }
   if (actual.status !== "Available") return { do: "wait", status: actual.status ?? "unknown" };
   return { do: "delete", entryId: actual.entryId ?? "" };
 }

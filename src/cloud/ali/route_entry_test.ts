@@ -4,6 +4,7 @@ import { diff, formatChange } from "../../reconcile/diff.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
 import type { RouteEntry } from "./client.ts";
 import {
+  Claims,
   formatCloudRoute,
   type Owner,
   routeEntryKind,
@@ -17,7 +18,7 @@ const network = Prefix.parse("10.24.0.0/16");
 const owner: Owner = {
   network,
   instanceId: "i-me",
-  destinations: [Prefix.parse("10.24.7.0/24")],
+  claims: new Claims([{ destination: Prefix.parse("10.24.7.0/24"), instanceId: "i-me" }]),
   acceptUnnamed: false,
 };
 const NAME = routeEntryName(network, "i-me");

@@ -33,12 +33,20 @@ export interface RpcOptions {
   readonly timeoutMs?: number;
 }
 
+/** Options of {@linkcode Rpc.call}. */
+export interface RpcCallOptions {
+  readonly signal: AbortSignal;
+  readonly beforeSend?: (options: { signal: AbortSignal }) => Promise<void>;
+}
+
 /** One RPC-style service of Alibaba Cloud. */
 export interface Rpc extends AsyncDisposable {
   readonly service: "vpc" | "ecs";
   /**
    * Makes one call and checks its answer against `schema`. Refused credentials are renewed once,
-   * a repeated nonce is drawn anew; nothing else is tried twice.
+   * a repeated nonce is drawn anew; nothing else is tried twice. `beforeSend` is awaited each time
+   * after all other waits, so that what it finds still holds when the request goes; if it rejects,
+   * nothing is sent, and the call rejects with its reason.
    *
    * @throws {AliApiError} On any failure; `outcomeUnknown` if a write may have happened.
    * @throws `signal.reason` on abort, at once; a write may have happened then.
@@ -47,7 +55,7 @@ export interface Rpc extends AsyncDisposable {
     action: string,
     parameters: Readonly<Record<string, Parameter>>,
     schema: Schema,
-    options: { signal: AbortSignal },
+    options: RpcCallOptions,
   ): Promise<v.InferOutput<Schema>>;
 }
 
@@ -106,7 +114,7 @@ class LazyRpc implements Rpc {
     action: string,
     parameters: Readonly<Record<string, Parameter>>,
     schema: Schema,
-    options: { signal: AbortSignal },
+    options: RpcCallOptions,
   ): Promise<v.InferOutput<Schema>> {
     if (this.#closed) throw new Error(`The client of ${this.service} is closed`);
     this.#opened ??= this.#open().catch((error) => {
@@ -150,7 +158,7 @@ class PopRpc implements Rpc {
     action: string,
     parameters: Readonly<Record<string, Parameter>>,
     schema: Schema,
-    options: { signal: AbortSignal },
+    options: RpcCallOptions,
   ): Promise<v.InferOutput<Schema>> {
     const answer = await this.#repeat(action, parameters, options);
     const parsed = v.safeParse(schema, answer);
@@ -166,12 +174,13 @@ class PopRpc implements Rpc {
   async #repeat(
     action: string,
     parameters: Readonly<Record<string, Parameter>>,
-    options: { signal: AbortSignal },
+    options: RpcCallOptions,
   ): Promise<unknown> {
     let renewed = false;
     for (let tries = 1;; tries++) {
       await this.#options.limiter.take(options);
       const credentials = await this.#options.credentials.get(options);
+      await options.beforeSend?.({ signal: options.signal });
       try {
         return await this.#once(action, parameters, credentials, options);
       } catch (error) {
