@@ -1,0 +1,257 @@
+/**
+ * What the route writer wants for the whole cluster. Pure: leases, what the route tables hold and
+ * what was published before go in; the entries that should be, and what to publish, come out.
+ *
+ * @module
+ */
+import type { Prefix } from "../../net/mod.ts";
+import type { CloudRouteSpec } from "../../state/mod.ts";
+import type { ClusterState, HostState, HostStatus, TableStatus } from "./cluster_state.ts";
+import type { Orphan } from "./orphans.ts";
+import { type CloudRoute, keyOf } from "./route_entry.ts";
+import type { RouteView, TableView } from "./route_view.ts";
+
+/** A host that wants its subnet routed: the part of its lease that concerns route entries. */
+export interface ClusterClaim {
+  /** The lease's key. */
+  readonly key: string;
+  readonly destination: Prefix;
+  readonly instanceId: string;
+  readonly networkInterfaceId: string;
+}
+
+/** What {@linkcode planCluster} is told. */
+export interface ClusterInputs {
+  readonly claims: readonly ClusterClaim[];
+  readonly routeTableIds: readonly string[];
+  readonly view: RouteView;
+  /** Whether an entry at a claimed destination is this network's, wherever it leads. */
+  readonly owns: (entry: CloudRoute) => boolean;
+  readonly orphans: readonly Orphan[];
+  /** Whether the source/destination check of an interface was seen off. */
+  readonly isCheckOff: (networkInterfaceId: string) => boolean;
+  readonly former: ClusterState | undefined;
+  readonly overflow: "none" | "vxlan";
+  /** Entries that a table holds at most, if the operator says. */
+  readonly routeQuota?: number;
+  /** Whether hosts still keep the tunnel's device after the last overflow has ended. */
+  readonly vtepLingers: boolean;
+  /** On the clock of {@linkcode TableView.full}, in milliseconds. */
+  readonly now: number;
+  readonly term: string;
+  /** The writer's instance. */
+  readonly writer: string;
+  readonly trouble?: string;
+}
+
+/** What {@linkcode planCluster} answers. */
+export interface ClusterPlan {
+  readonly routes: readonly CloudRouteSpec[];
+  readonly state: ClusterState;
+}
+
+/** A table that refused an entry may have been given a larger quota: one host tries again. */
+const PROBE_FULL_MS = 5 * 60_000;
+
+/** One claim's place in one table. */
+type Place = "right" | "ours" | "foreign" | "free" | "unknown";
+
+/**
+ * Decides who has a place in the route tables. Whoever has one keeps it. Free places go first to
+ * hosts that had one, then to those that wait in overflow, longest first, then to new ones; a host
+ * gets a place in all tables that can be read, or in none. What does not fit is reached by the
+ * tunnel, or, without one, not at all.
+ */
+export function planCluster(inputs: ClusterInputs): ClusterPlan {
+  const { claims, view, former } = inputs;
+  const tables = inputs.routeTableIds.map((id) => new Room(id, inputs));
+  const places = new Map(claims.map((claim) => [claim, tables.map((table) => table.look(claim))]));
+  const accepted = new Set<ClusterClaim>();
+  const refusals = new Map<ClusterClaim, string>();
+  for (const claim of inOrder(inputs)) {
+    const own = places.get(claim)!;
+    const foreign = own.indexOf("foreign");
+    if (foreign >= 0) {
+      const key = tables[foreign]!.key(claim);
+      const id = view.entries.get(key)?.instanceId;
+      refusals.set(
+        claim,
+        `route entry ${claim.destination}${id ? ` via ${id}` : ""} in ${tables[foreign]!.id} ` +
+          "stands in its place and is not flanneld's; remove it, or give this host another subnet",
+      );
+      continue;
+    }
+    const wanted = tables.filter((_, at) => own[at] === "free");
+    const full = wanted.find((table) => !table.hasRoom);
+    if (full) refusals.set(claim, full.refusal);
+    else {
+      for (const table of wanted) table.take();
+      accepted.add(claim);
+    }
+  }
+
+  const routes: CloudRouteSpec[] = [];
+  const hosts = new Map<string, HostStatus>();
+  const overflow: string[] = [];
+  for (const claim of claims) {
+    const own = places.get(claim)!;
+    tables.forEach(({ id, readable }, at) => {
+      const keeps = own[at] === "right" || own[at] === "ours";
+      if (!readable || !(keeps || (accepted.has(claim) && own[at] === "free"))) return;
+      const { destination, instanceId } = claim;
+      routes.push({ routeTableId: id, destination, instanceId });
+    });
+    const before = formerStatus(former, claim);
+    const failure = tables.map((table) => view.failures.get(table.key(claim))).find(Boolean);
+    const [state, reason] = judge({ own, refusal: refusals.get(claim), failure, before, inputs });
+    if (state === "overflow") overflow.push(claim.key);
+    hosts.set(claim.key, {
+      instanceId: claim.instanceId,
+      state,
+      ...(reason === undefined ? {} : { reason }),
+      checkOff: inputs.isCheckOff(claim.networkInterfaceId),
+    });
+  }
+  const summary = {
+    term: inputs.term,
+    writer: inputs.writer,
+    tables: tables.map((table) => table.status()),
+    overflow: inOverflowOrder(overflow, former),
+    vtep: overflow.length > 0 || inputs.vtepLingers,
+    orphans: inputs.orphans,
+    ...(inputs.trouble === undefined ? {} : { trouble: inputs.trouble }),
+  };
+  return { routes, state: { summary, hosts } };
+}
+
+function judge(
+  { own, refusal, failure, before, inputs }: {
+    readonly own: readonly Place[];
+    readonly refusal: string | undefined;
+    readonly failure: string | undefined;
+    readonly before: HostStatus | undefined;
+    readonly inputs: ClusterInputs;
+  },
+): readonly [HostState, string | undefined] {
+  const known = own.filter((place) => place !== "unknown");
+  const complete = known.length === own.length && own.length > 0;
+  if (known.every((place) => place === "right")) {
+    // What cannot be read is taken to be as it was.
+    if (complete || before?.state === "routed") return ["routed", undefined];
+  }
+  const blocked = own.includes("foreign");
+  if (refusal !== undefined) {
+    const tunnels = inputs.overflow === "vxlan" && !blocked;
+    return tunnels ? ["overflow", refusal] : ["unrouted", refusal];
+  }
+  // Until its entry stands, a host in overflow is reached as before.
+  if (before?.state === "overflow" && inputs.overflow === "vxlan") return ["overflow", failure];
+  return ["pending", failure];
+}
+
+/** One table, with the room that is left in it. */
+class Room {
+  readonly id: string;
+  readonly #inputs: ClusterInputs;
+  readonly #view: TableView | undefined;
+  #free: number;
+
+  constructor(id: string, inputs: ClusterInputs) {
+    this.id = id;
+    this.#inputs = inputs;
+    this.#view = inputs.view.tables.get(id);
+    const { used } = this.#view ?? {};
+    const limit = this.#limit;
+    this.#free = limit === undefined || used === undefined ? Infinity : Math.max(0, limit - used);
+    // Now and then one host finds out whether a table still takes no more.
+    if (this.#free === 0 && this.#mayProbe) this.#free = 1;
+  }
+
+  get readable(): boolean {
+    return this.#view !== undefined && this.#view.error === undefined;
+  }
+
+  get hasRoom(): boolean {
+    return this.#free > 0;
+  }
+
+  get refusal(): string {
+    const used = this.#view?.full?.used ?? this.#view?.used;
+    const limit = this.#limit ?? used;
+    const fill = used === undefined ? "" : ` (${used} of ${limit})`;
+    return `route table ${this.id} is full${fill}; raise the quota vpc_quota_route_entrys_num` +
+      (this.#inputs.overflow === "vxlan" ? "" : ' or set Backend.Overflow to "vxlan"');
+  }
+
+  key({ destination }: ClusterClaim): string {
+    return keyOf({ routeTableId: this.id, destination });
+  }
+
+  look(claim: ClusterClaim): Place {
+    if (!this.readable) return "unknown";
+    const entry = this.#inputs.view.entries.get(this.key(claim));
+    if (entry === undefined) return "free";
+    if (isRight(entry, claim)) return "right";
+    return this.#inputs.owns(entry) ? "ours" : "foreign";
+  }
+
+  take(): void {
+    this.#free--;
+  }
+
+  status(): TableStatus {
+    const { used, error } = this.#view ?? {};
+    const limit = this.#limit;
+    return {
+      id: this.id,
+      ...(used === undefined ? {} : { used }),
+      ...(limit === undefined ? {} : { limit }),
+      ...(error === undefined ? {} : { trouble: error }),
+    };
+  }
+
+  /** What the operator says, or what the table has shown by refusing more. */
+  get #limit(): number | undefined {
+    return this.#inputs.routeQuota ?? this.#view?.full?.used;
+  }
+
+  get #mayProbe(): boolean {
+    const at = this.#view?.full?.at;
+    return at !== undefined && this.#inputs.now - at >= PROBE_FULL_MS;
+  }
+}
+
+function isRight(entry: CloudRoute, { instanceId }: ClusterClaim): boolean {
+  return entry.type === "Custom" && (entry.serviceType ?? "") === "" &&
+    entry.instanceId === instanceId && entry.status === "Available";
+}
+
+function formerStatus(
+  former: ClusterState | undefined,
+  claim: ClusterClaim,
+): HostStatus | undefined {
+  const status = former?.hosts.get(claim.key);
+  return status?.instanceId === claim.instanceId ? status : undefined;
+}
+
+/** Claims in the order in which places are given away. */
+function inOrder({ claims, former }: ClusterInputs): readonly ClusterClaim[] {
+  const waiting = new Map(former?.summary.overflow.map((key, at) => [key, at]));
+  const rank = (claim: ClusterClaim): number => {
+    const state = formerStatus(former, claim)?.state;
+    if (state === "routed" || state === "pending") return -1;
+    return waiting.get(claim.key) ?? waiting.size;
+  };
+  const ranks = new Map(claims.map((claim) => [claim, rank(claim)]));
+  return [...claims].sort((a, b) =>
+    ranks.get(a)! - ranks.get(b)! || (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)
+  );
+}
+
+/** Those that have waited longest first. */
+function inOverflowOrder(keys: readonly string[], former: ClusterState | undefined): string[] {
+  const present = new Set(keys);
+  const kept = (former?.summary.overflow ?? []).filter((key) => present.has(key));
+  const known = new Set(kept);
+  return [...kept, ...keys.filter((key) => !known.has(key)).sort()];
+}

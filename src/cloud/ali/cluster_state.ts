@@ -1,0 +1,191 @@
+/**
+ * What the route writer publishes for all hosts, beside the leases:
+ *
+ * ```text
+ *   <prefix>/ali-vpc/state/summary     the tables, who is reached by the tunnel, orphaned entries
+ *   <prefix>/ali-vpc/hosts-<n>/doc     what is true of each host whose lease falls into shard n
+ * ```
+ *
+ * Hosts are spread over shards so that one host's change wakes the hosts of its shard alone. Each
+ * value is written by compare-and-set, and rewritten by a new writer with its own term: what a
+ * former one still wants to write then comes too late.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import type { Prefix as PrefixType } from "../../net/mod.ts";
+import { Prefix } from "../../net/mod.ts";
+import type { Orphan } from "./orphans.ts";
+
+/** A route table of the cluster, as the writer sees it. */
+export interface TableStatus {
+  readonly id: string;
+  /** Entries that count against the quota; absent while the table cannot be read. */
+  readonly used?: number;
+  /** What the table holds at most, where that is known. */
+  readonly limit?: number;
+  /** Why it cannot be read or written. */
+  readonly trouble?: string;
+}
+
+/**
+ * - `routed`: every table leads to it;
+ * - `pending`: the writer is at it;
+ * - `overflow`: there is no room for its entry, it is reached by the tunnel;
+ * - `unrouted`: there is no entry, and `reason` says why.
+ */
+export type HostState = "routed" | "pending" | "overflow" | "unrouted";
+
+/** What the writer says of one host. */
+export interface HostStatus {
+  readonly instanceId: string;
+  readonly state: HostState;
+  readonly reason?: string;
+  /** Whether the writer has seen the source/destination check of its interface off. */
+  readonly checkOff: boolean;
+}
+
+/** What every host reads. */
+export interface ClusterSummary {
+  /** The writer's term. */
+  readonly term: string;
+  /** The writer's instance, for people. */
+  readonly writer: string;
+  readonly tables: readonly TableStatus[];
+  /** Keys of the leases whose hosts are reached by the tunnel. */
+  readonly overflow: readonly string[];
+  /** Whether hosts are to have the tunnel's device. */
+  readonly vtep: boolean;
+  /** Entries of ours that no lease claims any more, and since when. */
+  readonly orphans: readonly Orphan[];
+  /** Why nothing is written at present. */
+  readonly trouble?: string;
+}
+
+/** All that is published. */
+export interface ClusterState {
+  readonly summary: ClusterSummary;
+  /** By the lease's key. */
+  readonly hosts: ReadonlyMap<string, HostStatus>;
+}
+
+/** How many documents the hosts are spread over. */
+export const HOST_SHARDS = 16;
+
+/** The shard of a lease: FNV-1a of its key, so that neighbours in the network are spread. */
+export function shardOf(leaseKey: string): number {
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < leaseKey.length; at++) {
+    hash = Math.imul(hash ^ leaseKey.charCodeAt(at), 0x01000193) >>> 0;
+  }
+  return hash % HOST_SHARDS;
+}
+
+const Text = v.pipe(v.string(), v.maxLength(2_000));
+const Id = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_.:/-]{0,128}$/));
+const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
+const Cidr = v.pipe(
+  v.string(),
+  v.rawTransform<string, PrefixType>(({ dataset, addIssue, NEVER }) => {
+    const prefix = Prefix.tryParse(dataset.value);
+    if (prefix !== undefined) return prefix;
+    addIssue({ message: "is not in CIDR notation" });
+    return NEVER;
+  }),
+);
+
+const SummaryText = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.object({
+    term: Id,
+    writer: Id,
+    tables: v.array(v.object({
+      id: Id,
+      used: v.optional(Count),
+      limit: v.optional(Count),
+      trouble: v.optional(Text),
+    })),
+    overflow: v.array(Id),
+    vtep: v.boolean(),
+    orphans: v.array(v.object({ routeTableId: Id, destination: Cidr, sinceMs: v.number() })),
+    trouble: v.optional(Text),
+  }),
+);
+
+const HOST_STATES = ["routed", "pending", "overflow", "unrouted"] as const;
+
+const HostsText = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.object({
+    term: Id,
+    hosts: v.record(
+      Id,
+      v.object({
+        instance: Id,
+        state: v.picklist(HOST_STATES),
+        reason: v.optional(Text),
+        check: v.optional(v.literal("off")),
+      }),
+    ),
+  }),
+);
+
+/** The value of the summary's key. */
+export function encodeSummary(summary: ClusterSummary): string {
+  return JSON.stringify({
+    ...summary,
+    orphans: summary.orphans.map((each) => ({ ...each, destination: String(each.destination) })),
+  });
+}
+
+/** @throws {Error} If `text` is no summary. */
+export function parseSummary(text: string): ClusterSummary {
+  return parse(SummaryText, text, "the summary") as ClusterSummary;
+}
+
+/** The value of a shard's key. */
+export function encodeHosts(term: string, hosts: Iterable<[string, HostStatus]>): string {
+  const sorted = [...hosts].sort(([a], [b]) => a < b ? -1 : 1);
+  return JSON.stringify({
+    term,
+    hosts: Object.fromEntries(sorted.map(([key, { instanceId, state, reason, checkOff }]) => [
+      key,
+      { instance: instanceId, state, reason, ...(checkOff ? { check: "off" } : {}) },
+    ])),
+  });
+}
+
+/** @throws {Error} If `text` is no document of hosts. */
+export function parseHosts(
+  text: string,
+): { readonly term: string; readonly hosts: ReadonlyMap<string, HostStatus> } {
+  const { term, hosts } = parse(HostsText, text, "a document of hosts");
+  return {
+    term,
+    hosts: new Map(
+      Object.entries(hosts).map(([key, { instance, state, reason, check }]) => [
+        key,
+        {
+          instanceId: instance,
+          state,
+          ...(reason === undefined ? {} : { reason }),
+          checkOff: check === "off",
+        },
+      ]),
+    ),
+  };
+}
+
+function parse<Schema extends v.GenericSchema>(
+  schema: Schema,
+  text: string,
+  noun: string,
+): v.InferOutput<Schema> {
+  const result = v.safeParse(schema, text);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const where = v.getDotPath(issue!) ?? "it";
+  throw new Error(`Cannot read ${noun} of the route writer: ${where}: ${issue!.message}`);
+}
