@@ -1,5 +1,10 @@
 import { aliVpc } from "../../src/backends/ali_vpc.ts";
 import type { AliVpcConfig } from "../../src/backends/ali_vpc.ts";
+import {
+  type AliVpcIdentity,
+  type AliVpcOptions,
+  identifyAliVpc,
+} from "../../src/cloud/ali/identify.ts";
 import { type AliVpcCloud, openAliVpc } from "../../src/cloud/ali/open.ts";
 import type { Clock } from "../../src/cloud/ali/patience.ts";
 import type { Lease } from "../../src/lease/lease.ts";
@@ -50,8 +55,20 @@ export interface OpenOnOptions {
 
 /** Opens `ali-vpc` as on an instance of the simulated cloud. */
 export function openOn(simulator: Simulator, options: OpenOnOptions = {}): Promise<AliVpcCloud> {
+  return openAliVpc(optionsOn(simulator, options));
+}
+
+/** Finds out who an instance of the simulated cloud is, and no more. */
+export function identifyOn(
+  simulator: Simulator,
+  options: OpenOnOptions = {},
+): Promise<AliVpcIdentity> {
+  return identifyAliVpc(optionsOn(simulator, options));
+}
+
+function optionsOn(simulator: Simulator, options: OpenOnOptions): AliVpcOptions {
   const { instanceId = EXAMPLE.instanceIds[0], log = new LineLog(), env = keyEnv() } = options;
-  return openAliVpc({
+  return {
     config: parse(options.backend ?? {}),
     network: options.network ?? NETWORK,
     endpoints: {
@@ -64,7 +81,7 @@ export function openOn(simulator: Simulator, options: OpenOnOptions = {}): Promi
     log,
     clock: options.clock ?? fastClock(),
     signal: options.signal ?? AbortSignal.timeout(60_000),
-  });
+  };
 }
 
 /**

@@ -86,7 +86,10 @@ export interface VSwitchInfo {
 /** An elastic network interface. */
 export interface NetworkInterfaceInfo {
   readonly id: string;
+  /** Empty while it is attached to none. */
   readonly instanceId: string;
+  readonly vpcId: string;
+  /** Primary, Secondary, and others of the service's own. */
   readonly type: string;
   /** Absent where the region does not have the feature. */
   readonly sourceDestCheck?: boolean;
@@ -200,11 +203,13 @@ const CreateReply = v.object({ RouteEntryId: v.optional(v.unknown()) });
 const AnyReply = v.object({});
 
 const NetworkInterfacesReply = v.object({
+  NextToken: OptionalText,
   NetworkInterfaceSets: list(
     "NetworkInterfaceSet",
     v.object({
       NetworkInterfaceId: Id,
       InstanceId: OptionalText,
+      VpcId: OptionalText,
       Type: OptionalText,
       SourceDestCheck: v.nullish(v.boolean()),
     }),
@@ -499,6 +504,9 @@ export class VpcClient {
   }
 }
 
+/** As many ids as DescribeNetworkInterfaces takes, and no more than it answers on a page. */
+export const MAX_INTERFACES_PER_CALL = 100;
+
 /** The ECS service of one region, as far as interfaces go. */
 export class EcsClient {
   readonly #rpc: Rpc;
@@ -509,29 +517,51 @@ export class EcsClient {
     this.#regionId = regionId;
   }
 
-  /** The interface of that id, or `undefined`. */
-  async describeNetworkInterface(
-    networkInterfaceId: string,
+  /**
+   * Those interfaces of `ids` that exist, in one call where the service does not part its answer.
+   *
+   * @throws {RangeError} For more than {@linkcode MAX_INTERFACES_PER_CALL} ids, or none: the
+   *   service would list every interface of the account.
+   */
+  async describeNetworkInterfaces(
+    ids: readonly string[],
     { signal }: CallOptions,
-  ): Promise<NetworkInterfaceInfo | undefined> {
-    const reply = await this.#rpc.call(
-      "DescribeNetworkInterfaces",
-      {
-        RegionId: this.#regionId,
-        NetworkInterfaceId: [networkInterfaceId],
-      },
-      NetworkInterfacesReply,
-      { signal },
-    );
-    const row = reply.NetworkInterfaceSets.find((each) =>
-      each.NetworkInterfaceId === networkInterfaceId
-    );
-    return row && {
-      id: row.NetworkInterfaceId,
-      instanceId: row.InstanceId,
-      type: row.Type,
-      ...(typeof row.SourceDestCheck === "boolean" ? { sourceDestCheck: row.SourceDestCheck } : {}),
-    };
+  ): Promise<readonly NetworkInterfaceInfo[]> {
+    if (ids.length === 0 || ids.length > MAX_INTERFACES_PER_CALL) {
+      throw new RangeError(`Cannot describe network interfaces: got ${ids.length} ids`);
+    }
+    const found = new Map<string, NetworkInterfaceInfo>();
+    let token = "";
+    for (let page = 1;; page++) {
+      const reply = await this.#rpc.call(
+        "DescribeNetworkInterfaces",
+        {
+          RegionId: this.#regionId,
+          NetworkInterfaceId: ids,
+          MaxResults: MAX_INTERFACES_PER_CALL,
+          NextToken: token === "" ? undefined : token,
+        },
+        NetworkInterfacesReply,
+        { signal },
+      );
+      for (const row of reply.NetworkInterfaceSets) {
+        if (!ids.includes(row.NetworkInterfaceId)) continue;
+        found.set(row.NetworkInterfaceId, {
+          id: row.NetworkInterfaceId,
+          instanceId: row.InstanceId,
+          vpcId: row.VpcId,
+          type: row.Type,
+          ...(typeof row.SourceDestCheck === "boolean"
+            ? { sourceDestCheck: row.SourceDestCheck }
+            : {}),
+        });
+      }
+      token = reply.NextToken;
+      // The last page may carry a token, too, and a service page for ever.
+      if (token === "" || found.size === ids.length || page >= ids.length) {
+        return [...found.values()];
+      }
+    }
   }
 
   /** Switches the source/destination check of an interface. */

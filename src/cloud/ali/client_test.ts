@@ -290,7 +290,7 @@ Deno.test("whatever is missing or wrong in an answer gives a result or an AliApi
       }),
     (vpc) => vpc.modifyRouteEntry("rte-1", { name: "n" }, { signal }),
     (vpc) => vpc.deleteRouteEntry("rte-1", { signal }),
-    (_, ecs) => ecs.describeNetworkInterface("eni-1", { signal }),
+    (_, ecs) => ecs.describeNetworkInterfaces(["eni-1"], { signal }),
     (_, ecs) => ecs.setSourceDestCheck("eni-1", false, { signal }),
   ];
   await fc.assert(
@@ -329,6 +329,38 @@ Deno.test("the answers that the fuzz damages are good before", async () => {
   assert.equal((await vpc.describeRouteTableList({}, { signal })).length, 1);
   assert.equal((await vpc.describeRouteEntryList("vtb-1", {}, { signal })).length, 1);
   assert.equal(await vpc.countCustomRouteEntries("vtb-1", { signal }), 1);
-  assert.equal((await ecs.describeNetworkInterface("eni-1", { signal }))?.sourceDestCheck, true);
-  assert.equal(await ecs.describeNetworkInterface("eni-2", { signal }), undefined);
+  const [found, ...others] = await ecs.describeNetworkInterfaces(["eni-1", "eni-2"], { signal });
+  assert.deepEqual([found?.id, found?.sourceDestCheck, others.length], ["eni-1", true, 0]);
+  assert.deepEqual(await ecs.describeNetworkInterfaces(["eni-2"], { signal }), []);
+});
+
+Deno.test("describeNetworkInterfaces() follows pages, and never asks for all of the account", async () => {
+  const ids = ["eni-1", "eni-2", "eni-3", "eni-4"];
+  const tokens: unknown[] = [];
+  const page = (at: number) => ({
+    NextToken: `page-${at + 1}`,
+    NetworkInterfaceSets: {
+      NetworkInterfaceSet: [
+        { NetworkInterfaceId: ids[at], InstanceId: "i-1", VpcId: "vpc-1", Type: "Primary" },
+        { NetworkInterfaceId: "eni-of-others", InstanceId: "i-2" },
+      ],
+    },
+  });
+  const rpc = new FakeRpc((_, parameters) => {
+    tokens.push(parameters["NextToken"]);
+    return page(tokens.length - 1);
+  });
+  const ecs = new EcsClient(rpc, "x");
+  const found = await ecs.describeNetworkInterfaces(ids, { signal });
+  assert.deepEqual(found.map((each) => each.id), ids);
+  assert.deepEqual(tokens, [undefined, "page-1", "page-2", "page-3"]);
+  // A service that pages for ever.
+  const endless = new FakeRpc(() => page(0));
+  await new EcsClient(endless, "x").describeNetworkInterfaces(ids, { signal });
+  assert.equal(endless.calls.length, ids.length);
+  await assert.rejects(() => ecs.describeNetworkInterfaces([], { signal }), {
+    name: "RangeError",
+    message: "Cannot describe network interfaces: got 0 ids",
+  });
+  await assert.rejects(() => ecs.describeNetworkInterfaces(Array(101).fill("eni-1"), { signal }));
 });

@@ -12,6 +12,7 @@ import { asStartupError } from "./errors.ts";
 import { Metadata, METADATA_ENDPOINT } from "./metadata.ts";
 import type { Clock } from "./patience.ts";
 import { lazyRpc, openRpc, type Rpc } from "./rpc.ts";
+import { type NamedInterface, SourceDestCheckTable } from "./source_dest_check.ts";
 
 /** Options of {@linkcode identifyAliVpc}. */
 export interface AliVpcOptions {
@@ -51,12 +52,15 @@ export interface AliVpcInstance {
  */
 export interface AliVpcIdentity extends AsyncDisposable {
   readonly instance: AliVpcInstance;
-  /** Makes calls of its own only when it is used, and looks for credentials only then. */
-  readonly ecs: EcsClient;
   /** Where the credentials come from, for messages; `undefined` until they were needed. */
   readonly credentialsSource: string | undefined;
   /** Milliseconds that calls have waited for this process's own rate limit. */
   readonly limiterWaitedMs: number;
+  /**
+   * The source/destination checks of `interfaces`, which are read anew each time; none of them costs
+   * no call. Credentials are looked for only when a call is made.
+   */
+  makeSourceDestCheck(interfaces: () => readonly NamedInterface[]): SourceDestCheckTable;
   /**
    * Makes sure that this host can write routes: the credentials work and may do what is needed, the
    * right route tables are found and have room, and the network is clear of the VPC's ranges. Once
@@ -71,6 +75,9 @@ export interface AliVpcIdentity extends AsyncDisposable {
 
 /** Carrier-grade range that holds metadata, DNS and cloud services in every VPC. */
 const RESERVED = Prefix.parse("100.64.0.0/10");
+
+/** Source/destination checks are looked at every so many resyncs: 5 min by default. */
+const CHECK_FRESH_RESYNCS = 5;
 
 /** One dated version per service, for good. */
 const API_VERSIONS = { vpc: "2016-04-28", ecs: "2014-05-26" } as const;
@@ -107,13 +114,13 @@ export async function identifyAliVpc(options: AliVpcOptions): Promise<AliVpcIden
 
 class Identity implements AliVpcIdentity {
   readonly instance: AliVpcInstance;
-  readonly ecs: EcsClient;
   readonly #options: AliVpcOptions;
   readonly #resources = new AsyncDisposableStack();
   readonly #lifetime = new AbortController();
   readonly #credentials: CredentialsChain;
   readonly #limiter: RateLimiter;
   readonly #vpc: VpcClient;
+  readonly #ecs: EcsClient;
   #access: Promise<AliVpcAccess> | undefined;
 
   constructor(options: AliVpcOptions, metadata: Metadata, instance: AliVpcInstance) {
@@ -128,7 +135,7 @@ class Identity implements AliVpcIdentity {
     // Enough for the checks at start without a wait; far below any limit of the account afterwards.
     this.#limiter = new RateLimiter({ burst: 30, perSecond: 1, ...clock });
     this.#vpc = new VpcClient(this.#rpc("vpc"), regionId);
-    this.ecs = new EcsClient(this.#rpc("ecs"), regionId);
+    this.#ecs = new EcsClient(this.#rpc("ecs"), regionId);
   }
 
   get credentialsSource(): string | undefined {
@@ -137,6 +144,17 @@ class Identity implements AliVpcIdentity {
 
   get limiterWaitedMs(): number {
     return this.#limiter.waitedMs;
+  }
+
+  makeSourceDestCheck(interfaces: () => readonly NamedInterface[]): SourceDestCheckTable {
+    const { config, log, clock = {} } = this.#options;
+    return new SourceDestCheckTable({
+      ecs: this.#ecs,
+      interfaces,
+      log,
+      freshMs: config.resyncSeconds * CHECK_FRESH_RESYNCS * 1_000,
+      ...clock,
+    });
   }
 
   async connect(options: { signal: AbortSignal }): Promise<AliVpcAccess> {

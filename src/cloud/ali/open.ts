@@ -4,7 +4,7 @@ import { asStartupError } from "./errors.ts";
 import { type AliVpcInstance, type AliVpcOptions, identifyAliVpc } from "./identify.ts";
 import { Patience } from "./patience.ts";
 import type { RouteTable } from "./route_table.ts";
-import { SourceDestCheckTable } from "./source_dest_check.ts";
+import type { SourceDestCheckTable } from "./source_dest_check.ts";
 import type { ChosenTables } from "./table_choice.ts";
 
 /** What is known about the instance and its tables. */
@@ -40,9 +40,6 @@ export interface AliVpcCloud extends AsyncDisposable {
   disown(): void;
 }
 
-/** The source/destination check is looked at every so many resyncs: 5 min by default. */
-const CHECK_FRESH_RESYNCS = 5;
-
 /**
  * Everything that must hold before a lease is written: the instance is known and in a VPC, the
  * credentials work and may do what is needed, the right route tables are found and have room, and
@@ -66,13 +63,7 @@ async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
   const identity = stack.use(await identifyAliVpc(options));
   const { instanceId, networkInterfaceId } = identity.instance;
   const access = await identity.connect({ signal });
-  const sourceDestCheck = new SourceDestCheckTable({
-    ecs: identity.ecs,
-    networkInterfaceId,
-    log,
-    freshMs: config.resyncSeconds * CHECK_FRESH_RESYNCS * 1_000,
-    ...clock,
-  });
+  const sourceDestCheck = identity.makeSourceDestCheck(() => [{ networkInterfaceId }]);
   // Tells early what will be in the way.
   if (config.sourceDestCheck === "disable") {
     await new Patience({ log, signal, clock }).call(() => sourceDestCheck.list({ signal }));
@@ -105,9 +96,7 @@ async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
       const chosen: ChosenTables = await access.choice.forPeers(addresses, { signal });
       routes.setScope({
         ...chosen,
-        claims: own.subnet.ipv4 === undefined
-          ? []
-          : [{ destination: own.subnet.ipv4, instanceId }],
+        claims: own.subnet.ipv4 === undefined ? [] : [{ destination: own.subnet.ipv4, instanceId }],
       });
       const before = facts.routeTableIds;
       if (before.join() === chosen.routeTableIds.join()) return facts;

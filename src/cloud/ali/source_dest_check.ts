@@ -3,14 +3,25 @@ import type { Logger } from "../../log.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
 import type { SourceDestCheckSpec } from "../../state/mod.ts";
 import { Backoff, delay } from "../../util/time.ts";
-import type { EcsClient } from "./client.ts";
-import { AliApiError } from "./errors.ts";
+import { type EcsClient, MAX_INTERFACES_PER_CALL, type NetworkInterfaceInfo } from "./client.ts";
+import { AliApiError, cleanText } from "./errors.ts";
+
+/** An interface whose check is looked after, and who says that it is a host's. */
+export interface NamedInterface {
+  readonly networkInterfaceId: string;
+  /**
+   * Where a lease names the interface: the instance and the VPC that it must belong to as the
+   * primary one. Absent for this host's own, which the metadata service names.
+   */
+  readonly instanceId?: string;
+  readonly vpcId?: string;
+}
 
 /** Options of {@linkcode SourceDestCheckTable}. */
 export interface SourceDestCheckTableOptions {
   readonly ecs: EcsClient;
-  /** The primary interface of this instance; no other is ever read or changed. */
-  readonly networkInterfaceId: string;
+  /** No other interface is ever read or changed. Read anew each time. */
+  readonly interfaces: () => readonly NamedInterface[];
   readonly log: Logger;
   /** How long a check that was seen off counts as off without another call. @default {300_000} */
   readonly freshMs?: number;
@@ -20,42 +31,70 @@ export interface SourceDestCheckTableOptions {
   readonly delay?: typeof delay;
 }
 
-/** A conflicting operation on the interface ends within seconds. */
+/**
+ * What the last look at an interface found. `unknown`: it may not be read. `alone`: it is not what
+ * a lease says, so it is none of ours.
+ */
+interface Seen {
+  readonly check: "on" | "off" | "unknown" | "alone";
+  readonly at: number;
+  /** Why it is left alone. */
+  readonly reason?: string;
+}
+
+/** A conflicting operation on an interface ends within seconds. */
 const TRIES = 8;
+/**
+ * So many refusals with no success between them are a policy without the right; fewer may be one
+ * that speaks of single interfaces.
+ */
+const DENIALS = 3;
+/** Interfaces named in one line. */
+const NAMED = 5;
+
+const ENI = /^eni-[a-z0-9-]{1,120}$/i;
 
 /**
- * The source/destination check of this instance's primary interface. While it is on, the VPC drops
- * packets of pods without a word. It is on by default for accounts that are new to such routing.
+ * The source/destination checks of primary interfaces. While one is on, the VPC drops its packets
+ * of pods without a word. It is on by default for accounts that are new to such routing.
  * See https://www.alibabacloud.com/help/en/ecs/user-guide/source-and-destination-check
  */
 export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
   readonly kind: Kind<SourceDestCheckSpec>;
   readonly #options: Required<SourceDestCheckTableOptions>;
-  readonly #id: string;
-  #seenOffAt = -Infinity;
+  readonly #seen = new Map<string, Seen>();
   #denialSaid = false;
 
   constructor(options: SourceDestCheckTableOptions) {
     this.#options = { freshMs: 300_000, now: () => performance.now(), delay, ...options };
-    this.#id = options.networkInterfaceId;
     this.kind = {
       name: "source/destination check",
       key: (spec) => spec.networkInterfaceId,
       equal: (desired, actual) => desired.enabled === actual.enabled,
-      owns: (actual) => actual.networkInterfaceId === this.#id,
+      owns: (actual) => this.#seen.has(actual.networkInterfaceId),
       format: (spec) => `${spec.networkInterfaceId} ${spec.enabled ? "on" : "off"}`,
     };
   }
 
+  /** Whether the last look found the check of the interface off, and not just unreadable. */
+  isOff(networkInterfaceId: string): boolean {
+    return this.#seen.get(networkInterfaceId)?.check === "off";
+  }
+
   /**
-   * One call, or none while an earlier answer is fresh: only a person switches the check on again,
-   * and each round of every host would ask. A region without the feature counts as a check that is
-   * off; so does one that may not be read, as most are off and the route serves then.
+   * One call for each hundred interfaces, or none while earlier answers are fresh: only a person
+   * switches a check on again. A region without the feature counts as a check that is off; so does
+   * one that may not be read, as most are off and the route serves then. An interface that is not
+   * what a lease says is left alone: it is named in the log and counts as off, too.
    */
   async list(options: { signal: AbortSignal }): Promise<readonly SourceDestCheckSpec[]> {
-    const { now, freshMs } = this.#options;
-    const enabled = now() - this.#seenOffAt >= freshMs && await this.#read(options);
-    return [{ networkInterfaceId: this.#id, enabled }];
+    const named = this.#named();
+    for (const id of this.#seen.keys()) if (!named.has(id)) this.#seen.delete(id);
+    await this.#look(this.#due(named), named, options);
+    return [...named.keys()].map((networkInterfaceId) => ({
+      networkInterfaceId,
+      enabled: this.#isOn(networkInterfaceId),
+    }));
   }
 
   /** A removal is no change: nobody owns the absence of a switch. */
@@ -64,83 +103,248 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     options: { signal: AbortSignal },
   ): Promise<readonly FailedChange<SourceDestCheckSpec>[]> {
     options.signal.throwIfAborted();
-    const failed: FailedChange<SourceDestCheckSpec>[] = [];
+    const wanted = new Map<string, boolean>();
     for (const change of changes) {
-      if (change.op === "remove" || change.desired.networkInterfaceId !== this.#id) continue;
-      try {
-        await this.#set(change.desired.enabled, options);
-      } catch (thrown) {
-        options.signal.throwIfAborted();
-        failed.push({
-          change,
-          error: thrown instanceof Error ? thrown : new Error(String(thrown)),
-        });
-      }
+      if (change.op === "remove" || !this.#seen.has(change.desired.networkInterfaceId)) continue;
+      wanted.set(change.desired.networkInterfaceId, change.desired.enabled);
     }
-    return failed;
+    const errors = await this.#setAll(wanted, options);
+    for (const id of errors.keys()) wanted.delete(id);
+    await this.#awaitAll(wanted, errors, options);
+    return changes.flatMap((change) => {
+      if (change.op === "remove") return [];
+      const error = errors.get(change.desired.networkInterfaceId);
+      return error === undefined ? [] : [{ change, error }];
+    });
   }
 
-  async #set(enabled: boolean, options: { signal: AbortSignal }): Promise<void> {
-    const backoff = new Backoff({ initialMs: 1_000, maxMs: 15_000 });
-    for (let tries = 1;; tries++) {
-      try {
-        await this.#options.ecs.setSourceDestCheck(this.#id, enabled, options);
-        break;
-      } catch (error) {
-        const retriable = error instanceof AliApiError && error.reaction.do === "retry";
-        if (!retriable || tries === TRIES) {
-          options.signal.throwIfAborted();
-          throw this.#explain("switch off", error);
-        }
-        await this.#options.delay(backoff.next(), options);
+  /** Who names each interface: several leases may name one, and only one of them rightly. */
+  #named(): ReadonlyMap<string, readonly NamedInterface[]> {
+    return Map.groupBy(this.#options.interfaces(), (each) => each.networkInterfaceId);
+  }
+
+  #isOn(networkInterfaceId: string): boolean {
+    return this.#seen.get(networkInterfaceId)?.check === "on";
+  }
+
+  /**
+   * The interfaces to read now. The room in the last call goes to those read longest ago, so that
+   * hosts that joined one by one do not cost a call each for ever.
+   */
+  #due(named: ReadonlyMap<string, unknown>): readonly string[] {
+    const { now, freshMs } = this.#options;
+    const time = now();
+    const staleAt = (id: string) => {
+      const seen = this.#seen.get(id);
+      return seen === undefined || seen.check === "on" ? time : seen.at + freshMs;
+    };
+    const byNeed = [...named.keys()].sort((a, b) => staleAt(a) - staleAt(b));
+    const stale = byNeed.filter((id) => staleAt(id) <= time).length;
+    return byNeed.slice(0, Math.ceil(stale / MAX_INTERFACES_PER_CALL) * MAX_INTERFACES_PER_CALL);
+  }
+
+  /** Reads interfaces and keeps what it saw; what one call told stays when another one fails. */
+  async #look(
+    ids: readonly string[],
+    named: ReadonlyMap<string, readonly NamedInterface[]>,
+    options: { signal: AbortSignal },
+  ): Promise<void> {
+    const { now } = this.#options;
+    const news: string[] = [];
+    const see = (id: string, check: Seen["check"], reason?: string) => {
+      if (reason !== undefined && named.get(id)?.some((each) => each.instanceId === undefined)) {
+        throw new Error(`Cannot read the source/destination check: ${id} ${reason}`);
+      }
+      if (reason !== undefined && this.#seen.get(id)?.reason !== reason) {
+        news.push(`${cleanText(id, 80)} ${cleanText(reason)}`);
+      }
+      this.#seen.set(id, { check, at: now(), ...(reason === undefined ? {} : { reason }) });
+    };
+    // Whatever else a lease may have for an interface must not spoil the call for the others.
+    for (const id of ids) if (!ENI.test(id)) see(id, "alone", "is no id of an interface");
+    const readable = ids.filter((id) => ENI.test(id));
+    for (let at = 0; at < readable.length; at += MAX_INTERFACES_PER_CALL) {
+      const some = readable.slice(at, at + MAX_INTERFACES_PER_CALL);
+      const found = await this.#describe(some, options);
+      for (const id of some) {
+        const interfaceInfo = found?.get(id);
+        const fault = found && faultOf(interfaceInfo, named.get(id) ?? []);
+        if (found === undefined) see(id, "unknown");
+        else if (fault !== undefined) see(id, "alone", fault);
+        else see(id, interfaceInfo?.sourceDestCheck === true ? "on" : "off");
       }
     }
-    // Read back: the interface may still be in the hands of another operation.
-    for (let tries = 1; tries <= TRIES; tries++) {
-      if (await this.#read(options) === enabled) return;
-      await this.#options.delay(backoff.next(), options);
+    this.#tellLeftAlone(news);
+  }
+
+  /** The interfaces that exist of `ids`, by id; `undefined` if they may not be read. */
+  async #describe(
+    ids: readonly string[],
+    options: { signal: AbortSignal },
+  ): Promise<ReadonlyMap<string, NetworkInterfaceInfo> | undefined> {
+    const { ecs, log } = this.#options;
+    try {
+      const found = await ecs.describeNetworkInterfaces(ids, options);
+      return new Map(found.map((each) => [each.id, each]));
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (!(error instanceof AliApiError)) throw error;
+      if (error.denied) {
+        if (!this.#denialSaid) {
+          log.warn(
+            `${this.#explain("read", ids, error).message}. Until then it is taken to be off`,
+          );
+        }
+        this.#denialSaid = true;
+        return undefined;
+      }
+      if (!isAboutInterfaces(error)) throw error;
+      // The service does not take one of them: half by half, until it is found.
+      if (ids.length === 1) {
+        log.debug(error.message, { interface: ids[0] });
+        return new Map();
+      }
+      const middle = Math.ceil(ids.length / 2);
+      const halves = [ids.slice(0, middle), ids.slice(middle)];
+      const found: [string, NetworkInterfaceInfo][] = [];
+      for (const half of halves) found.push(...await this.#describe(half, options) ?? []);
+      return new Map(found);
     }
-    throw new Error(
-      `Cannot switch the source/destination check of ${this.#id}: it stays as it was`,
+  }
+
+  #tellLeftAlone(news: readonly string[]): void {
+    if (news.length === 0) return;
+    const more = news.length - NAMED;
+    this.#options.log.warn(
+      "Leaves source/destination checks alone whose interfaces are not what leases say: " +
+        news.slice(0, NAMED).join("; ") + (more > 0 ? `; and ${more} more` : ""),
     );
   }
 
-  /** Whether the check is on, as far as it can be known. */
-  async #read(options: { signal: AbortSignal }): Promise<boolean> {
-    const { ecs, log, now } = this.#options;
-    let enabled = false;
-    try {
-      const found = await ecs.describeNetworkInterface(this.#id, options);
-      if (found === undefined) {
-        throw new Error(
-          `Cannot read the source/destination check: there is no interface ${this.#id}`,
-        );
+  /** Asks for each switch, and again for those that are held up; answers why some were refused. */
+  async #setAll(
+    wanted: ReadonlyMap<string, boolean>,
+    options: { signal: AbortSignal },
+  ): Promise<Map<string, Error>> {
+    const errors = new Map<string, Error>();
+    const backoff = new Backoff({ initialMs: 1_000, maxMs: 15_000 });
+    let waiting: readonly string[] = [...wanted.keys()];
+    for (let tries = 1; waiting.length > 0; tries++) {
+      const held = await this.#setSome(waiting, wanted, errors, options);
+      if (waiting.some((id) => !errors.has(id))) {
+        tries = 0;
+        backoff.reset();
       }
-      enabled = found.sourceDestCheck ?? false;
-    } catch (error) {
-      options.signal.throwIfAborted();
-      if (!(error instanceof AliApiError) || !error.denied) throw error;
-      if (!this.#denialSaid) {
-        log.warn(
-          `${describeError(this.#explain("read", error))}. Until then it is taken to be off`,
-        );
-      }
-      this.#denialSaid = true;
+      if (held.length === 0 || tries === TRIES) break;
+      await this.#options.delay(backoff.next(), options);
+      waiting = held;
     }
-    this.#seenOffAt = enabled ? -Infinity : now();
-    return enabled;
+    return errors;
+  }
+
+  /**
+   * One try for each of `ids`, with its outcome in `errors`; answers those worth another one. What
+   * holds up one interface does not hold up the others, but trouble of the service does.
+   */
+  async #setSome(
+    ids: readonly string[],
+    wanted: ReadonlyMap<string, boolean>,
+    errors: Map<string, Error>,
+    options: { signal: AbortSignal },
+  ): Promise<readonly string[]> {
+    const held: string[] = [];
+    let denials = 0;
+    for (const [at, id] of ids.entries()) {
+      try {
+        await this.#options.ecs.setSourceDestCheck(id, wanted.get(id) === true, options);
+        errors.delete(id);
+        denials = 0;
+      } catch (thrown) {
+        options.signal.throwIfAborted();
+        const trouble = troubleOf(thrown);
+        denials = trouble === "denied" ? denials + 1 : 0;
+        const forAll = trouble === "service" || denials === DENIALS;
+        const failed = forAll ? ids.slice(at) : [id];
+        for (const each of failed) errors.set(each, this.#explain("switch off", [each], thrown));
+        if (trouble === "service" || trouble === "conflict") held.push(...failed);
+        if (forAll) break;
+      }
+    }
+    return held;
+  }
+
+  /** Reads back: an interface may still be in the hands of another operation. */
+  async #awaitAll(
+    wanted: ReadonlyMap<string, boolean>,
+    errors: Map<string, Error>,
+    options: { signal: AbortSignal },
+  ): Promise<void> {
+    const backoff = new Backoff({ initialMs: 1_000, maxMs: 15_000 });
+    let open = [...wanted.keys()];
+    for (let tries = 1; open.length > 0; tries++) {
+      try {
+        await this.#look(open, this.#named(), options);
+      } catch (error) {
+        options.signal.throwIfAborted();
+        for (const id of open) errors.set(id, this.#explain("read", [id], error));
+        return;
+      }
+      open = open.filter((id) => this.#isOn(id) !== wanted.get(id));
+      if (tries === TRIES) break;
+      if (open.length > 0) await this.#options.delay(backoff.next(), options);
+    }
+    for (const id of open) {
+      const message = `Cannot switch the source/destination check of ${id}: it stays as it was`;
+      errors.set(id, new Error(message));
+    }
   }
 
   /** A denial tells exactly what to do instead. */
-  #explain(verb: string, error: unknown): unknown {
-    if (!(error instanceof AliApiError) || !error.denied) return error;
+  #explain(verb: string, ids: readonly string[], error: unknown): Error {
+    if (!(error instanceof AliApiError)) {
+      return error instanceof Error ? error : new Error(describeError(error));
+    }
+    if (!error.denied) return error;
+    const which = ids.length === 1 ? ids[0] : `${ids.length} interfaces`;
     return new OperatorError(
-      `Cannot ${verb} the source/destination check of ${this.#id}: RAM denies ${error.action}. ` +
+      `Cannot ${verb} the source/destination check of ${which}: RAM denies ${error.action}. ` +
         "While the check is on, packets of pods are dropped. Either allow " +
         "ecs:DescribeNetworkInterfaces and ecs:ModifyNetworkInterfaceAttribute in the RAM policy; " +
-        `or switch it off once in the console (ECS > Elastic Network Interfaces > ${this.#id} > ` +
-        'Source/Destination Check) and set "SourceDestCheck": "ignore" in the backend config',
+        "or switch it off once in the console (ECS > Elastic Network Interfaces > " +
+        `${ids[0]} > Source/Destination Check) and set "SourceDestCheck": "ignore" in the ` +
+        "backend config",
       { cause: error },
     );
   }
+}
+
+/** Why an interface is not the primary one of any host that names it. */
+function faultOf(
+  found: NetworkInterfaceInfo | undefined,
+  names: readonly NamedInterface[],
+): string | undefined {
+  if (found === undefined) return "does not exist";
+  const faults = names.map(({ instanceId, vpcId }) => {
+    if (instanceId === undefined) return undefined;
+    if (found.instanceId !== instanceId) {
+      return `belongs to ${found.instanceId || "no instance"} and not to ${instanceId}`;
+    }
+    if (vpcId !== undefined && found.vpcId !== vpcId) return `is not in ${vpcId}`;
+    return found.type === "Primary" ? undefined : `is not the primary interface of ${instanceId}`;
+  });
+  return faults.includes(undefined) ? undefined : faults[0];
+}
+
+/** Whether a call was refused for the ids in it. */
+function isAboutInterfaces({ code, reaction }: AliApiError): boolean {
+  return reaction.do === "stop" && /EniId|NetworkInterface|^InvalidParameter/i.test(code);
+}
+
+/** What stands in the way: something with this interface, or with every call. */
+function troubleOf(thrown: unknown): "denied" | "conflict" | "service" | "refused" {
+  if (!(thrown instanceof AliApiError)) return "refused";
+  if (thrown.denied) return "denied";
+  if (thrown.reaction.do !== "retry") return "refused";
+  const { cause } = thrown.reaction;
+  return cause === "task" || cause === "changing" || cause === "instance" ? "conflict" : "service";
 }
