@@ -87,8 +87,9 @@ export function selectExternalInterface(
 
 /**
  * The interface `found`, as it is now: the addresses of before as long as they are fit, else the
- * best others of the link. `undefined` if it has none, or has lost one that was named (`--iface`
- * with an address), which nothing else stands in for.
+ * best others of the link. `undefined` if it has none, has only a link-local one left in place of
+ * a global one, or has lost one that was named (`--iface` with an address), which nothing else
+ * stands in for.
  */
 export function refreshExternalInterface(
   found: ExternalInterface,
@@ -102,7 +103,12 @@ export function refreshExternalInterface(
     criteria.interfaces.some((text) => Address.tryParse(text)?.equals(address))
   );
   const result = qualify({ link, required, preferred, reason: found.reason }, criteria, facts);
-  return typeof result === "string" ? undefined : result;
+  if (typeof result === "string") return undefined;
+  // A link that is configured anew has its link-local address first. Once taken, it would stay.
+  const isDemoted = (["address", "addressV6"] as const).some((name) =>
+    result[name]?.isLinkLocal() && found[name]?.isLinkLocal() === false
+  );
+  return isDemoted ? undefined : result;
 }
 
 /** A link worth looking at, and which of its addresses it was found by. */

@@ -436,3 +436,36 @@ Deno.test("the addresses of the external interface stay as long as they are fit"
     "as before",
   );
 });
+
+Deno.test("a link-local address stands in for no global one of the external interface", () => {
+  const byName = { ...DUAL, interfaces: ["eth0"] };
+  assert.equal(
+    refresh(byName, createHost(), (kernel) => removeAddress(kernel, "2001:db8::10")),
+    "as before",
+  );
+  assert.equal(
+    refresh({ ...IPV4, interfaces: ["eth0"] }, createHost(), (kernel) => {
+      removeAddress(kernel, "192.0.2.10");
+      kernel.addAddress("eth0", "169.254.1.1/16");
+    }),
+    "as before",
+  );
+  assert.equal(
+    refresh(byName, createHost(), (kernel) => {
+      removeAddress(kernel, "2001:db8::10");
+      kernel.addAddress("eth0", "2001:db8:0::20/64");
+    }),
+    "eth0 192.0.2.10 2001:db8::20 mtu 1500",
+  );
+
+  // One that was all there was at the start is followed like any other.
+  const onlyLinkLocal = createHost();
+  removeAddress(onlyLinkLocal, "2001:db8::10");
+  assert.equal(
+    refresh(byName, onlyLinkLocal, (kernel) => {
+      removeAddress(kernel, "fe80::10");
+      kernel.addAddress("eth0", "fe80::20/64");
+    }),
+    "eth0 192.0.2.10 fe80::20 mtu 1500",
+  );
+});

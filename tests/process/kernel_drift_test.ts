@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { delay } from "../../src/util/time.ts";
 import { type Host, type Lab, labTest, macOf } from "../lab/mod.ts";
 import { eventually } from "../support/eventually.ts";
 import {
@@ -79,13 +80,25 @@ function plugIn({ identity: { port } }: Host): string[] {
 
 /** The external interface goes away and comes back, in the ways that all backends have to bear. */
 function externalDrifts(host: Host): Drift[] {
+  const { also } = host.identity.port;
+  const withLinkLocal: Drift = {
+    title: "eth0 with no IPv6 address but the link-local one for a while",
+    async run({ namespace }, signal) {
+      await namespace.ip([`address del ${also?.address}/${also?.prefixLength} dev eth0`], {
+        signal,
+      });
+      // Long enough for the daemon, which is not to take it, to look.
+      await delay(500, { signal });
+      await namespace.ip(plugIn(host), { signal });
+    },
+  };
   return [
     { title: "eth0 down and up", ip: ["link set eth0 down", ...plugIn(host)] },
     {
       title: "eth0 down for a second",
       async run({ namespace }, signal) {
         await namespace.ip(["link set eth0 down"], { signal });
-        await new Promise((resolve) => setTimeout(resolve, 1_000));
+        await delay(1_000, { signal });
         await namespace.ip(plugIn(host), { signal });
       },
     },
@@ -93,6 +106,7 @@ function externalDrifts(host: Host): Drift[] {
       title: "eth0 without addresses for a moment",
       ip: ["address flush dev eth0 scope global", ...plugIn(host)],
     },
+    ...also ? [withLinkLocal] : [],
   ];
 }
 
