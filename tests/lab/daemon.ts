@@ -56,7 +56,8 @@ export class Daemon implements AsyncDisposable {
   }
 
   /**
-   * Waits for `READY=1`; returns the milliseconds it took from the start of the process.
+   * Waits for `READY=1`; returns the milliseconds it took from the start of the process. All that
+   * it had logged by then is in the log.
    *
    * @throws {Error} With the last lines of the log, if the daemon ends first or time runs out.
    */
@@ -69,6 +70,8 @@ export class Daemon implements AsyncDisposable {
     });
     try {
       const message = await this.#notify.waitFor("READY", /^1$/, limit);
+      // The log is another way than the notification: what was written first may arrive last.
+      await process.waitForLine(/Ready: the subnet is usable/, limit);
       return message.receivedAtMs - process.startedAt;
     } catch (cause) {
       options.signal.throwIfAborted();
