@@ -204,7 +204,7 @@ async function runGroup(
     const xml = await Deno.readTextFile(report);
     const skipped = parseSkipped(xml)
       .filter((line) => options.filter === undefined || !line.endsWith(NO_REASON));
-    const failedFiles = findFailedFiles(files, xml);
+    const failedFiles = findFailedFiles(files, output);
     if (!counts) return { counts: { passed: 0, failed: 1, skipped: 0 }, skipped, failedFiles };
     // Whatever else made the run fail, such as a file that does not load, is a failure too.
     const failed = status.success ? counts.failed : Math.max(counts.failed, 1);
@@ -232,15 +232,15 @@ async function runInVm(
   }
 }
 
-/** Copies a stream to standard output; returns the end of it as text. */
+/** Copies a stream to standard output; returns it as text. */
 async function forward(stream: ReadableStream<Uint8Array>): Promise<string> {
   const decoder = new TextDecoder();
-  let tail = "";
+  let text = "";
   for await (const chunk of stream) {
     writeOutput(chunk);
-    tail = (tail + decoder.decode(chunk, { stream: true })).slice(-4096);
+    text += decoder.decode(chunk, { stream: true });
   }
-  return tail;
+  return text;
 }
 
 /** Test files at or below `path`, relative to the root of the repository. */
