@@ -31,3 +31,19 @@ export class Stopwatch {
     return Math.max(this.#now() - wallMs, this.#monotonicNow() - monotonicMs);
   }
 }
+
+/** A time to wait, from its construction on. */
+export class Countdown {
+  readonly #milliseconds: number;
+  readonly #since: Stopwatch;
+
+  constructor(milliseconds: number, clocks: Clocks) {
+    this.#milliseconds = milliseconds;
+    this.#since = new Stopwatch(clocks);
+  }
+
+  /** Not positive once it is over. */
+  get leftMs(): number {
+    return this.#milliseconds - this.#since.elapsedMs;
+  }
+}

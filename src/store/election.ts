@@ -1,0 +1,564 @@
+import type { Logger } from "../log.ts";
+import { abortable } from "../util/abortable.ts";
+import { childSignal } from "../util/child_signal.ts";
+import { StateReporter } from "../util/state_reporter.ts";
+import { type Clocks, Countdown, Stopwatch } from "../util/stopwatch.ts";
+import { Backoff, deadline } from "../util/time.ts";
+import { Wakeup } from "../util/wakeup.ts";
+import { LeaseTerm } from "./lease_term.ts";
+import { type CallOptions, type Entry, isTransient, type KeySpace } from "./registry.ts";
+
+/** How long an office stays taken after its holder was last heard of. */
+export const ELECTION_TTL_SECONDS = 15;
+
+/** Time that a caller of {@linkcode Term.confirm} has at least for what it does then. */
+const CONFIRM_MARGIN_MS = 5_000;
+
+/** A thousand candidates that see an office fall vacant come one after the other, over this. */
+const CAMPAIGN_SPREAD_MS = 2_000;
+
+/** How long the store may take to say whether a key that seems deleted is there. */
+const VERIFY_MS = 2_000;
+
+/** How often a clock that jumps (a suspended virtual machine) is looked for. */
+const TICK_MS = 1_000;
+
+/** Options of {@linkcode Election}. */
+export interface ElectionOptions extends Clocks {
+  /** Nothing else should be kept in it: each change in it wakes all who follow. */
+  readonly space: KeySpace;
+  /** The office: a key of the space. */
+  readonly key: string;
+  /**
+   * What the key says while we hold the office. The same after a restart, and no other candidate's:
+   * by this a host knows the office as its own of a former run.
+   */
+  readonly holder: string;
+  /** Whole seconds. @default {ELECTION_TTL_SECONDS} */
+  readonly ttlSeconds?: number;
+  readonly log: Logger;
+  /** Called after each change of holder or term. */
+  readonly onChange?: () => void;
+  /** A number in [0, 1). @default {Math.random} */
+  readonly random?: () => number;
+  /** How often clocks are looked at where something depends on them. @default {1_000} */
+  readonly tickMs?: number;
+}
+
+/** Options of {@linkcode Term.confirm}. */
+export interface ConfirmOptions extends CallOptions {
+  /** Time that must be left of the term. @default {5_000} */
+  readonly marginMs?: number;
+}
+
+/** The time for which a candidate holds the office. Terms of one office never overlap. */
+export interface Term {
+  /** Identity: the revision at which the key was created, or taken over from a former run. */
+  readonly id: string;
+  /**
+   * Aborts, with the reason, as soon as the term is over or may be over: the key was seen deleted
+   * or changed, or its time is up since the sending of the last renewal that was confirmed.
+   */
+  readonly signal: AbortSignal;
+  /**
+   * Makes sure, just before something is done that only the holder may do: rejects unless a
+   * linearizable read shows that the key is still ours, and `marginMs` are left after it.
+   */
+  confirm(options: ConfirmOptions): Promise<void>;
+}
+
+/** What is known of the key. */
+interface Known {
+  readonly entry: Entry | undefined;
+  /** `undefined` while the office is held. */
+  readonly vacantFor: Stopwatch | undefined;
+}
+
+/**
+ * An election of one holder among any number of candidates, by a key of the store that expires.
+ *
+ * ```text
+ *            key absent: create it               renew every third of the TTL
+ *   vacant ─────────────────────────► our term ◄─┐
+ *     ▲ │ another was faster           │  │  └───┘
+ *     │ ▼                              │  │ key changed: another holds it
+ *   held by another ◄──────────────────│──┘
+ *     ▲ │ its key is gone              │ time is up, key deleted, resigned
+ *     └─┴──────── vacant ◄─────────────┘
+ * ```
+ *
+ * A single key instead of a queue of keys: while the office is held, those who wait cost the store
+ * one watch each and nothing else. What the holder does must be fenced by {@linkcode Term.confirm},
+ * as no clock can keep a process from being stopped between two lines.
+ *
+ * A key that does not expire was written by hand, and no holder keeps it alive: it counts as vacant.
+ */
+export class Election {
+  readonly #options: ElectionOptions;
+  readonly #ttlSeconds: number;
+  readonly #tickMs: number;
+  readonly #following: StateReporter;
+  readonly #campaigning: StateReporter;
+  readonly #wakeup = new Wakeup();
+  readonly #failures = new Backoff({ initialMs: 500, maxMs: 5_000 });
+  /** Asking again does not give us rights that we lack. */
+  readonly #denials = new Backoff({ initialMs: 5_000, maxMs: 60_000 });
+  #turn: Promise<void> = Promise.resolve();
+  #candidate = true;
+  #known: Known | undefined;
+  #term: HeldTerm | undefined;
+  /** The revision at which the key was last known to be ours: of this run, or of a former one. */
+  #ownRevision: string | undefined;
+  /** A write of ours may have been carried out, or not. */
+  #isUnsure = false;
+  /** The store may hold something else than `#term` says. */
+  #isSuspect = false;
+  /** Not before this is over: a draw against other candidates, a failure, a pause. */
+  #draw: Countdown | undefined;
+  #retry: Countdown | undefined;
+  #pause: Countdown | undefined;
+
+  constructor(options: ElectionOptions) {
+    this.#options = options;
+    this.#ttlSeconds = options.ttlSeconds ?? ELECTION_TTL_SECONDS;
+    this.#tickMs = options.tickMs ?? TICK_MS;
+    const now = options.monotonicNow ?? (() => performance.now());
+    this.#following = new StateReporter(options.log, {
+      failed: `Cannot follow the election of the ${options.key}`,
+      andThen: "; trying again",
+      recovered: `Following the election of the ${options.key} again`,
+      now,
+    });
+    this.#campaigning = new StateReporter(options.log, {
+      failed: `Cannot take part in the election of the ${options.key}`,
+      andThen: "; trying again",
+      recovered: `Taking part in the election of the ${options.key} again`,
+      now,
+    });
+  }
+
+  /** What the key says: who holds the office; `undefined` if nobody, or not known yet. */
+  get holder(): string | undefined {
+    if (this.term !== undefined) return this.#options.holder;
+    return this.#known?.vacantFor === undefined ? this.#known?.entry?.value : undefined;
+  }
+
+  /**
+   * For how long nobody has held the office, in milliseconds; 0 while somebody does; `undefined`
+   * before the store was seen. While the store cannot be reached, what was known last counts on.
+   */
+  get vacantMs(): number | undefined {
+    if (this.term !== undefined) return 0;
+    return this.#known === undefined ? undefined : this.#known.vacantFor?.elapsedMs ?? 0;
+  }
+
+  /** Our own term while we hold the office. */
+  get term(): Term | undefined {
+    this.#term?.check();
+    return this.#term;
+  }
+
+  /** `false`: follow only, never campaign, and resign. @default {true} */
+  get candidate(): boolean {
+    return this.#candidate;
+  }
+
+  set candidate(candidate: boolean) {
+    if (candidate === this.#candidate) return;
+    this.#candidate = candidate;
+    if (!candidate) this.#term?.end("this host is no candidate any more");
+    this.#wakeup.wake();
+  }
+
+  /**
+   * Tries once, right now: creates the key if it is absent, or takes over our own one of a former
+   * run. Answers the term if it was won, or is held already. Does nothing for one who is no
+   * candidate or has resigned a moment ago.
+   */
+  tryOnce({ signal }: CallOptions): Promise<Term | undefined> {
+    return this.#inTurn(signal, () => this.#campaign(signal));
+  }
+
+  /**
+   * Follows the key, campaigns when the office is vacant, and renews the own term, until `signal`
+   * aborts; then it returns. The key is not deleted then: a daemon that restarts takes it over, and
+   * one that goes for good resigns.
+   */
+  async run({ signal }: CallOptions): Promise<void> {
+    using scope = childSignal(signal);
+    const loops = [this.#follow(scope.signal), this.#act(scope.signal)];
+    try {
+      await Promise.all(loops);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      scope.abort(new DOMException("The election is left", "AbortError"));
+      await Promise.allSettled(loops);
+      this.#term?.end("the election is left");
+    }
+  }
+
+  /**
+   * Gives the office up, by deleting the key if it is still ours, and does not campaign for
+   * `pauseMs`. Should that fail the own term is over all the same, and the key expires.
+   */
+  async resign(options: CallOptions & { readonly pauseMs: number }): Promise<void> {
+    this.#pause = new Countdown(options.pauseMs, this.#options);
+    this.#term?.end("this host has resigned");
+    await this.#release(options.signal);
+  }
+
+  /** Takes note of every change of the key. */
+  async #follow(signal: AbortSignal): Promise<void> {
+    const { space, key } = this.#options;
+    for await (const update of space.watch({ signal })) {
+      if (update.type === "disconnected") {
+        this.#following.failing(update.error);
+        continue;
+      }
+      this.#following.working();
+      if (update.type === "snapshot") {
+        this.#observe(update.entries.find((entry) => entry.key === key));
+      } else {
+        for (const event of update.events) {
+          if (event.type === "delete" && event.key === key) this.#observe(undefined);
+          if (event.type === "put" && event.entry.key === key) this.#observe(event.entry);
+        }
+      }
+    }
+  }
+
+  /** What the watch says comes late: some of it may be from before our term. */
+  #observe(entry: Entry | undefined): void {
+    const term = this.#term;
+    if (term === undefined) {
+      this.#note(entry);
+    } else if (!this.#isOurs(entry, term)) {
+      if (entry !== undefined && BigInt(entry.revision) < BigInt(term.revision)) return;
+      if (entry !== undefined && entry.value !== this.#options.holder) this.#lose(term, entry);
+      // A deletion has no revision; and our own text may be our own renewal, under way.
+      else this.#isSuspect = true;
+    }
+    this.#wakeup.wake();
+  }
+
+  /** Does what is due, one thing after the other. */
+  async #act(signal: AbortSignal): Promise<void> {
+    while (true) {
+      const waitMs = this.#untilDue();
+      if (waitMs > 0) {
+        await this.#wakeup.sleep(waitMs, { signal });
+        continue;
+      }
+      const term = this.#term;
+      this.#draw = this.#retry = undefined;
+      try {
+        if (term !== undefined) await this.#keep(term, signal);
+        else if (this.#candidate) await this.tryOnce({ signal });
+        else await this.#release(signal);
+        this.#campaigning.working();
+        this.#failures.reset();
+        this.#denials.reset();
+      } catch (error) {
+        signal.throwIfAborted();
+        if (term?.signal.aborted) continue; // that was logged, and is no failure of the store
+        this.#campaigning.failing(error);
+        const backoff = isTransient(error) ? this.#failures : this.#denials;
+        this.#retry = new Countdown(backoff.next(), this.#options);
+      }
+    }
+  }
+
+  /** Milliseconds until there may be something to do; not positive if there is now. */
+  #untilDue(): number {
+    this.#term?.check();
+    const retryMs = this.#retry?.leftMs ?? 0;
+    const atMost = (ms: number) => Math.min(this.#tickMs, ms);
+    if (this.#term !== undefined) {
+      return atMost(Math.max(retryMs, this.#isSuspect ? 0 : this.#term.time.untilRenewalMs));
+    }
+    const known = this.#known;
+    const mayBeOurs = known?.entry !== undefined && this.#mayTakeOver(known.entry);
+    if (!this.#candidate) return mayBeOurs ? atMost(retryMs) : Infinity;
+    if (known === undefined || (known.vacantFor === undefined && !mayBeOurs)) {
+      this.#draw = undefined;
+      return Infinity;
+    }
+    this.#draw ??= new Countdown(
+      this.#ownRevision === undefined ? this.#random() * CAMPAIGN_SPREAD_MS : 0,
+      this.#options,
+    );
+    return atMost(Math.max(retryMs, this.#draw.leftMs, this.#pause?.leftMs ?? 0));
+  }
+
+  get #isPausing(): boolean {
+    return (this.#pause?.leftMs ?? 0) > 0;
+  }
+
+  /** In the office's turn: see {@linkcode Election.tryOnce}. */
+  async #campaign(signal: AbortSignal): Promise<Term | undefined> {
+    const { space, key, holder, log } = this.#options;
+    if (this.term !== undefined) return this.term;
+    if (!this.#candidate || this.#isPausing) return undefined;
+    const found = await space.get(key, { signal });
+    this.#note(found);
+    if (found?.expires && !this.#mayTakeOver(found)) return undefined;
+    const since = this.#stopwatch();
+    const taken = await this.#writing(() =>
+      found === undefined
+        ? space.create(key, holder, this.#ttlSeconds, { signal })
+        : space.update(key, holder, found.revision, this.#ttlSeconds, { signal })
+    );
+    if (taken === undefined) return undefined; // another was faster
+    if (found !== undefined && !found.expires) {
+      log.warn(`Key ${key} was written by hand, without an end, and is replaced`);
+    }
+    this.#ownRevision = taken.revision;
+    const term = new HeldTerm({
+      entry: taken,
+      time: this.#time(since),
+      tickMs: this.#tickMs,
+      confirm: (term, options) => this.#confirm(term, options),
+      onEnd: (term, reason) => this.#ended(term, reason),
+    });
+    this.#term = term;
+    this.#isSuspect = false;
+    this.#known = { entry: taken, vacantFor: undefined };
+    log.info(`This host is the ${key} now`, { term: term.id });
+    this.#wakeup.wake();
+    this.#options.onChange?.();
+    // What was asked for while the request was under way.
+    if (!this.#candidate) term.end("this host is no candidate any more");
+    else if (this.#isPausing) term.end("this host has resigned");
+    return this.term;
+  }
+
+  /** Renews `term`, or looks whether it is still ours. */
+  async #keep(term: HeldTerm, signal: AbortSignal): Promise<void> {
+    const { space, key } = this.#options;
+    using scope = childSignal(signal, term.signal);
+    await this.#inTurn(scope.signal, async () => {
+      if (!this.#isSuspect) {
+        const since = this.#stopwatch();
+        const renewed = await this.#writing(() =>
+          space.renew(key, term.revision, this.#ttlSeconds, scope)
+        );
+        if (renewed !== undefined) {
+          this.#ownRevision = renewed.revision;
+          term.throwIfOver();
+          term.renewed(renewed.revision, this.#time(since));
+          return;
+        }
+      }
+      let entry: Entry | undefined;
+      try {
+        using limit = deadline(VERIFY_MS, scope);
+        entry = await space.get(key, limit);
+      } catch (error) {
+        scope.signal.throwIfAborted();
+        term.end("the key seems to have gone, and the store cannot be asked");
+        throw error;
+      }
+      this.#isSuspect = false;
+      if (!this.#isOurs(entry, term)) this.#lose(term, entry);
+    });
+  }
+
+  async #confirm(term: HeldTerm, options: ConfirmOptions): Promise<void> {
+    const { space, key } = this.#options;
+    const { marginMs = CONFIRM_MARGIN_MS } = options;
+    options.signal.throwIfAborted();
+    term.throwIfOver();
+    using scope = childSignal(options.signal, term.signal);
+    // Not while a renewal is under way, which may change the revision.
+    const entry = await this.#inTurn(scope.signal, () => space.get(key, scope));
+    term.throwIfOver(); // by the clocks: this process may have been stopped meanwhile
+    if (!this.#isOurs(entry, term)) this.#lose(term, entry);
+    term.throwIfOver();
+    const { leftMs } = term.time;
+    if (leftMs >= marginMs) return;
+    throw new Error(
+      `Cannot confirm to be the ${key}: ${Math.floor(leftMs)} ms are left of the term, ` +
+        `and ${marginMs} ms are needed; it has not been renewed in time`,
+    );
+  }
+
+  /** Deletes the key if it is ours. */
+  #release(signal: AbortSignal): Promise<void> {
+    const { space, key } = this.#options;
+    return this.#inTurn(signal, async () => {
+      if (this.#term !== undefined) return; // won again meanwhile
+      if (this.#ownRevision === undefined && !this.#isUnsure) return;
+      const entry = await space.get(key, { signal });
+      const removed = entry !== undefined && this.#mayTakeOver(entry) &&
+        await space.remove(key, entry.revision, { signal });
+      this.#note(removed ? undefined : entry);
+    });
+  }
+
+  #isOurs(entry: Entry | undefined, term: HeldTerm): boolean {
+    return entry?.revision === term.revision && entry.value === this.#options.holder;
+  }
+
+  /** Whether `entry` is our own, of a former run or a term that ended here too early. */
+  #mayTakeOver(entry: Entry): boolean {
+    // Only then: should two processes have one name, they must not take it from each other in turn.
+    return entry.value === this.#options.holder &&
+      (this.#isUnsure || entry.revision === this.#ownRevision);
+  }
+
+  /** Ends `term`, because the store holds `entry` instead. */
+  #lose(term: HeldTerm, entry: Entry | undefined): void {
+    term.end(
+      entry === undefined
+        ? "the key has been deleted"
+        : entry.value === this.#options.holder
+        ? "the key has been written anew under the name of this host"
+        : "the key has been changed by somebody else",
+    );
+    this.#note(entry);
+  }
+
+  /** Called once when `term` has ended. */
+  #ended(term: HeldTerm, reason: string): void {
+    const { key, log, onChange } = this.#options;
+    if (this.#term !== term) return;
+    this.#term = undefined;
+    this.#isSuspect = false;
+    // Nobody that we know of: if that is wrong, the next look or the watch says so.
+    this.#known = { entry: this.#known?.entry, vacantFor: this.#stopwatch() };
+    log.info(`This host is the ${key} no more: ${reason}`, { term: term.id });
+    this.#wakeup.wake();
+    onChange?.();
+  }
+
+  /** Takes note of the key as it is, while we hold no term. */
+  #note(entry: Entry | undefined): void {
+    const before = this.#known;
+    const isHeld = entry !== undefined && entry.expires;
+    // At first sight our own text is that of a former run.
+    if (before === undefined && isHeld && entry.value === this.#options.holder) {
+      this.#ownRevision = entry.revision;
+    }
+    if (!isHeld || !this.#mayTakeOver(entry)) this.#ownRevision = undefined;
+    if (isHeld && entry.value !== this.#options.holder) this.#isUnsure = false;
+    const vacantFor = isHeld ? undefined : before?.vacantFor ?? this.#stopwatch();
+    this.#known = { entry, vacantFor };
+    const isChanged = before === undefined ||
+      (before.vacantFor === undefined) !== isHeld || before.entry?.value !== entry?.value;
+    if (isChanged) this.#options.onChange?.();
+  }
+
+  /** Runs `task` when all before it are through. They touch the key one at a time. */
+  async #inTurn<T>(signal: AbortSignal, task: () => Promise<T>): Promise<T> {
+    const before = this.#turn;
+    const done = Promise.withResolvers<void>();
+    this.#turn = before.then(() => done.promise);
+    try {
+      await abortable(before, { signal });
+      return await task();
+    } finally {
+      done.resolve();
+    }
+  }
+
+  /** Carries out a write, and keeps in mind if its outcome is not known. */
+  async #writing<T>(write: () => Promise<T>): Promise<T> {
+    this.#isUnsure = true;
+    const result = await write();
+    this.#isUnsure = false;
+    return result;
+  }
+
+  #time(since: Stopwatch): LeaseTerm {
+    return new LeaseTerm({
+      seconds: this.#ttlSeconds,
+      renewMarginSeconds: this.#ttlSeconds * 2 / 3,
+      clocks: this.#options,
+      since,
+      random: () => 0, // there is only one holder: nothing is to be spread
+    });
+  }
+
+  #stopwatch(): Stopwatch {
+    return new Stopwatch(this.#options);
+  }
+
+  #random(): number {
+    return (this.#options.random ?? Math.random)();
+  }
+}
+
+/** A term of our own. */
+class HeldTerm implements Term {
+  readonly id: string;
+  readonly #tickMs: number;
+  readonly #confirm: (term: HeldTerm, options: ConfirmOptions) => Promise<void>;
+  readonly #onEnd: (term: HeldTerm, reason: string) => void;
+  readonly #controller = new AbortController();
+  #revision: string;
+  #time: LeaseTerm;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(options: {
+    readonly entry: Entry;
+    readonly time: LeaseTerm;
+    readonly tickMs: number;
+    readonly confirm: (term: HeldTerm, options: ConfirmOptions) => Promise<void>;
+    readonly onEnd: (term: HeldTerm, reason: string) => void;
+  }) {
+    this.id = this.#revision = options.entry.revision;
+    this.#time = options.time;
+    this.#tickMs = options.tickMs;
+    this.#confirm = options.confirm;
+    this.#onEnd = options.onEnd;
+    this.#watchTime();
+  }
+
+  get signal(): AbortSignal {
+    this.check();
+    return this.#controller.signal;
+  }
+
+  /** At which the key is ours. */
+  get revision(): string {
+    return this.#revision;
+  }
+
+  get time(): LeaseTerm {
+    return this.#time;
+  }
+
+  confirm(options: ConfirmOptions): Promise<void> {
+    return this.#confirm(this, options);
+  }
+
+  renewed(revision: string, time: LeaseTerm): void {
+    this.#revision = revision;
+    this.#time = time;
+  }
+
+  /** Ends the term if its time is up. */
+  check(): void {
+    if (this.#time.isOver) this.end("it could not be renewed in time");
+  }
+
+  throwIfOver(): void {
+    this.signal.throwIfAborted();
+  }
+
+  end(reason: string): void {
+    if (this.#controller.signal.aborted) return;
+    clearTimeout(this.#timer);
+    this.#controller.abort(new Error(`The term of office is over: ${reason}`));
+    this.#onEnd(this, reason);
+  }
+
+  /** In small steps: a timer stands still with the monotonic clock, and the clocks may jump. */
+  #watchTime(): void {
+    this.#timer = setTimeout(() => {
+      this.check();
+      if (!this.#controller.signal.aborted) this.#watchTime();
+    }, Math.max(0, Math.min(this.#tickMs, this.#time.leftMs)));
+  }
+}
