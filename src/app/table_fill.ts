@@ -1,18 +1,12 @@
 import type { ClusterState } from "../cloud/ali/cluster_state.ts";
+import { DEFAULT_ROUTE_QUOTA, type FillLevel, fillLevel } from "../cloud/ali/table_quota.ts";
 import type { Logger } from "../log.ts";
-
-/** Entries per table where nobody raised the quota; nothing tells before a table refuses one. */
-const DEFAULT_QUOTA = 200;
-/** From here on a table counts as nearly full. */
-const NEARLY = 0.8;
-
-type Level = "roomy" | "nearly full" | "full";
 
 /** Tells of each table once when it gets nearly full, when it is full, and when it is neither. */
 export class TableFill {
   readonly #log: Logger;
   readonly #overflow: "none" | "vxlan";
-  readonly #levels = new Map<string, Level>();
+  readonly #levels = new Map<string, FillLevel>();
 
   constructor(log: Logger, options: { readonly overflow: "none" | "vxlan" }) {
     this.#log = log;
@@ -29,7 +23,7 @@ export class TableFill {
       const level = fillLevel(used, limit);
       if (level === (this.#levels.get(id) ?? "roomy")) continue;
       this.#levels.set(id, level);
-      const fields = { used, limit: limit ?? DEFAULT_QUOTA };
+      const fields = { used, limit: limit ?? DEFAULT_ROUTE_QUOTA };
       const advice = "raise the quota vpc_quota_route_entrys_num" +
         (this.#overflow === "vxlan" ? "" : ' or set Backend.Overflow to "vxlan"');
       if (level === "roomy") this.#log.info(`Route table ${id} has room again`, fields);
@@ -44,11 +38,4 @@ export class TableFill {
       }
     }
   }
-}
-
-/** How full a table is. Without a known limit it cannot be full, as its quota may be higher. */
-export function fillLevel(used: number, limit: number | undefined): Level {
-  if (limit !== undefined && used >= limit) return "full";
-  const bound = limit ?? DEFAULT_QUOTA;
-  return used >= bound * NEARLY && used <= bound ? "nearly full" : "roomy";
 }

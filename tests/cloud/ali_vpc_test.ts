@@ -435,7 +435,34 @@ Deno.test("a table that is nearly full is warned of", async () => {
   simulator.cloud.fillTable(EXAMPLE.systemTableId, { leave: 20 });
   const log = new LineLog();
   await using _cloud = await openOn(simulator, { log });
-  assert.match(log.text, /warn: Route table vtb-main is nearly full.*used=180 limit=200/);
+  assert.match(
+    log.text,
+    /warn: Route table vtb-main is nearly full, unless its quota was raised.*used=180 limit=200/,
+  );
+});
+
+Deno.test("RouteQuota says when a table is nearly full; a table past the default says it was raised", async () => {
+  await using simulator = await start();
+  simulator.cloud.fillTable(EXAMPLE.systemTableId, { leave: 20 });
+  const told = async (backend: Readonly<Record<string, unknown>>) => {
+    const log = new LineLog();
+    await using _cloud = await openOn(simulator, { log, backend });
+    return log.lines.filter((line) => line.startsWith("warn")).join();
+  };
+  assert.equal(await told({ RouteQuota: 1000 }), "");
+  assert.match(
+    await told({ RouteQuota: 190 }),
+    /^warn: Route table vtb-main is nearly full: each host.*used=180 limit=190$/,
+  );
+  assert.match(
+    await told({ RouteQuota: 180 }),
+    /^warn: Route table vtb-main is full: .*limit=180$/,
+  );
+  // The account's quota was raised: another table has outgrown the usual one.
+  simulator.cloud.setQuota(500);
+  simulator.cloud.fillTable(EXAMPLE.customTableId, { leave: 250 });
+  const both = { RouteTableID: [EXAMPLE.systemTableId, EXAMPLE.customTableId] };
+  assert.equal(await told(both), "");
 });
 
 Deno.test("an entry of an earlier run lets a host start although the table is full", async () => {

@@ -6,7 +6,7 @@ import type { VpcClient, VpcInfo } from "./client.ts";
 import type { AliVpcInstance } from "./identify.ts";
 import { type Clock, Patience } from "./patience.ts";
 import { RouteTable, type RouteTableOptions } from "./route_table.ts";
-import { checkRouteTable } from "./table_check.ts";
+import { checkRouteTables } from "./table_check.ts";
 import { TableChoice } from "./table_choice.ts";
 
 /** What a host can use that may write routes. */
@@ -26,7 +26,7 @@ export interface AliVpcAccess {
 /** What is left to say of a {@linkcode RouteTable} that the access makes. */
 export type RouteTableScopeOptions = Omit<
   RouteTableOptions,
-  "vpc" | "network" | "log" | "now" | "delay"
+  "vpc" | "network" | "log" | "now" | "wallNow" | "delay"
 >;
 
 /** Options of {@linkcode openAccess}. */
@@ -46,9 +46,9 @@ export interface AccessOptions {
  * are waited out step by step.
  */
 export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> {
-  const { instance, vpc, config, network, log, signal, clock = {} } = options;
+  const { instance, vpc, config, network, log, signal, clock } = options;
   const { vpcId, vSwitchId, instanceId } = instance;
-  const patience = new Patience({ log, signal, clock });
+  const patience = new Patience({ log, signal, clock: clock ?? {} });
   const vpcInfo = await patience.call(() => vpc.describeVpcAttribute(vpcId, { signal }));
   refuseOverlap(network, vpcInfo);
   const choice = new TableChoice({
@@ -60,16 +60,25 @@ export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> 
     ...clock,
   });
   const tables = await patience.call(() => choice.resolveOwn({ signal }));
-  for (const { id } of tables) {
-    await patience.call(() => checkRouteTable(vpc, id, { network, instanceId, log, signal }));
-  }
+  const routeTableIds = tables.map((table) => table.id);
+  await checkRouteTables({
+    vpc,
+    routeTableIds,
+    network,
+    instanceId,
+    ...(config.routeQuota === undefined ? {} : { limit: config.routeQuota }),
+    patience,
+    log,
+    signal,
+  });
+  const times = clock && { ...clock, wallNow: clock.now };
   return {
     vpc,
     vpcInfo,
     vpcCidrs: vpcInfo.cidrs,
-    routeTableIds: tables.map((table) => table.id),
+    routeTableIds,
     choice,
-    makeRouteTable: (scope) => new RouteTable({ ...scope, vpc, network, log, ...clock }),
+    makeRouteTable: (scope) => new RouteTable({ ...scope, vpc, network, log, ...times }),
   };
 }
 

@@ -1,48 +1,83 @@
 import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
-import type { RouteEntry, VpcClient } from "./client.ts";
+import type { VpcClient } from "./client.ts";
 import { AliApiError } from "./errors.ts";
+import type { Patience } from "./patience.ts";
 import { routeEntryName } from "./route_entry.ts";
 import { countEntries, tableFull } from "./route_table.ts";
+import { DEFAULT_ROUTE_QUOTA, fillLevel } from "./table_quota.ts";
 
-/** Entries per table where nobody raised the quota. The service tells no other number. */
-const DEFAULT_QUOTA = 200;
+/** Options of {@linkcode checkRouteTables}. */
+export interface TableCheckOptions {
+  readonly vpc: VpcClient;
+  readonly routeTableIds: readonly string[];
+  readonly network: Prefix;
+  readonly instanceId: string;
+  /** Custom entries that each table may hold; absent where nobody said. */
+  readonly limit?: number;
+  /** Waits out what passes, one call at a time. */
+  readonly patience: Patience;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
 
-/** Whether the table may be read and written, and has room for our entry. */
-export async function checkRouteTable(
-  vpc: VpcClient,
+/**
+ * Whether the tables may be read and written, and have room for an entry of this instance. One
+ * that holds an entry already is asked no further.
+ *
+ * @throws {AliApiError} What the service refuses.
+ * @throws {Error} A full table, which time may mend.
+ */
+export async function checkRouteTables(options: TableCheckOptions): Promise<void> {
+  const { vpc, routeTableIds, limit, patience, log, signal } = options;
+  const fills = new Map<string, number>();
+  for (const id of routeTableIds) {
+    if (await patience.call(() => holdsEntry(id, options))) continue;
+    const used = await countEntries(vpc, id, { signal });
+    if (used !== undefined) fills.set(id, used);
+    await patience.call(() => tryToWrite(id, used, options));
+  }
+  // A table past the default quota shows that the account's was raised.
+  const raised = [...fills.values()].some((used) => used > DEFAULT_ROUTE_QUOTA);
+  if (limit === undefined && raised) return;
+  for (const [id, used] of fills) {
+    const level = fillLevel(used, limit);
+    if (level === "roomy") continue;
+    log.warn(
+      `Route table ${id} is ${level}` +
+        (limit === undefined ? ", unless its quota was raised (RouteQuota says so)" : "") +
+        ": each host of the network takes one entry (quota vpc_quota_route_entrys_num)",
+      { used, limit: limit ?? DEFAULT_ROUTE_QUOTA },
+    );
+  }
+}
+
+/** Whether an entry of an earlier run is there, which will most likely do. */
+async function holdsEntry(
   routeTableId: string,
-  context: {
-    readonly network: Prefix;
-    readonly instanceId: string;
-    readonly log: Logger;
-    readonly signal: AbortSignal;
-  },
-): Promise<void> {
-  const { network, instanceId, log, signal } = context;
-  const mine: readonly RouteEntry[] = await vpc.describeRouteEntryList(
+  { vpc, network, instanceId, signal }: TableCheckOptions,
+): Promise<boolean> {
+  const mine = await vpc.describeRouteEntryList(
     routeTableId,
     { type: "Custom", nextHopId: instanceId },
     { signal },
   );
-  const held = mine.some((entry) =>
+  return mine.some((entry) =>
     network.contains(entry.destination) && entry.nextHops.some((hop) => hop.id === instanceId)
   );
-  // An entry of an earlier run will most likely do; nothing is to be asked of the service.
-  if (held) return;
-  const used = await countEntries(vpc, routeTableId, { signal });
-  if (used !== undefined && used >= DEFAULT_QUOTA * 0.8 && used < DEFAULT_QUOTA) {
-    log.warn(
-      `Route table ${routeTableId} is nearly full unless its quota was raised: each host of the ` +
-        "network takes one entry (quota vpc_quota_route_entrys_num)",
-      { used, limit: DEFAULT_QUOTA },
-    );
-  }
+}
+
+/** Asks for rights, parameters and quota, and writes nothing. */
+async function tryToWrite(
+  routeTableId: string,
+  used: number | undefined,
+  { vpc, network, instanceId, log, signal }: TableCheckOptions,
+): Promise<void> {
   try {
-    // Asks for rights, parameters and quota, and writes nothing. Our subnet is not known yet; any
-    // destination within the network does, and nobody routes a single address of it.
     await vpc.createRouteEntry({
       routeTableId,
+      // Our subnet is not known yet; any destination within the network does, and nobody routes a
+      // single address of it.
       destination: new Prefix(network.last, 32),
       instanceId,
       name: routeEntryName(network, instanceId),
