@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { FakeKernel } from "../../tests/fakes/fake_netlink.ts";
+import { aliVpc } from "../backends/mod.ts";
+import { parseNetworkConfig } from "../config/network_config.ts";
 import { createLogger } from "../log.ts";
 import { Address, InterfaceAddress, MacAddress, Prefix } from "../net/mod.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
@@ -89,6 +91,92 @@ Deno.test("KernelTables make a vxlan host and leave nothing of it for another ba
   assert.deepEqual(host.kernel.routes.map(({ destination }) => String(destination)), [
     "192.0.2.0/24",
   ]);
+});
+
+/** What host 1 of an ali-vpc network wants while hosts `keys` have no route entry. */
+function overflowState(keys: readonly string[], vtep: boolean): DesiredState {
+  const { config } = aliVpc.parseConfig({ Type: "ali-vpc", Overflow: "vxlan" });
+  const claim = (n: number) => ({
+    instanceId: `i-${n}`,
+    networkInterfaceId: `eni-${n}`,
+    vpcId: "vpc-1",
+    vSwitchId: "vsw-1",
+    routeTableIds: ["vtb-1"],
+  });
+  const host = (n: number) => {
+    const address = Address.parse(`192.0.2.${n}`);
+    return { link: "eth0", mtuBytes: 1500, address, publicIp: address };
+  };
+  const lease = (n: number) => ({
+    key: `10.5.${n}.0-24`,
+    subnet: { ipv4: Prefix.parse(`10.5.${n}.0/24`) },
+    attributes: aliVpc.announce(config, host(n), claim(n)),
+  });
+  return aliVpc.plan({
+    config,
+    network: parseNetworkConfig('{"Network":"10.5.0.0/16"}').config,
+    host: host(1),
+    facts: { ...claim(1), overflow: { keys: new Set(keys), vtep } },
+    own: lease(1),
+    peers: [lease(2), lease(3)],
+  });
+}
+
+Deno.test("KernelTables make an overflow's device first, and take it away last", async () => {
+  await using host = openHost();
+  const { kernel } = host;
+  const { round, want } = host.run();
+  const writes = async (state: DesiredState) => {
+    want(state);
+    kernel.log.length = 0;
+    const { problems } = await round();
+    assert.deepEqual(problems, []);
+    return [...kernel.log];
+  };
+  assert.deepEqual(await writes(overflowState(["10.5.2.0-24"], true)), [
+    "add link flannel.1",
+    "set link flannel.1",
+    "add address 10.5.1.0/32 of link index 3",
+    "replace neighbour 10.5.2.0 lladdr 0e:a1:c0:00:02:02",
+    "replace forwarding entry 0e:a1:c0:00:02:02 dst 192.0.2.2",
+    "add route 10.5.2.0/24 via 10.5.2.0 dev index 3",
+  ]);
+  assert.deepEqual(await writes(overflowState(["10.5.3.0-24"], true)), [
+    "replace neighbour 10.5.3.0 lladdr 0e:a1:c0:00:02:03",
+    "replace forwarding entry 0e:a1:c0:00:02:03 dst 192.0.2.3",
+    "add route 10.5.3.0/24 via 10.5.3.0 dev index 3",
+    "remove route 10.5.2.0/24 via 10.5.2.0 dev index 3",
+    "remove forwarding entry 0e:a1:c0:00:02:02 dst 192.0.2.2",
+    "remove neighbour 10.5.2.0 lladdr 0e:a1:c0:00:02:02",
+  ]);
+  // Neighbour and forwarding entry go with the device; so would the route, but not unseen.
+  assert.deepEqual(await writes(overflowState(["10.5.3.0-24"], false)), [
+    "remove route 10.5.3.0/24 via 10.5.3.0 dev index 3",
+    "remove link flannel.1",
+  ]);
+  assert.deepEqual(host.names(), ["lo", "eth0"]);
+});
+
+Deno.test("KernelTables take a device over between vxlan and an overflow, in place", async () => {
+  await using host = openHost();
+  const { round, want } = host.run();
+  await round();
+  const index = host.index("flannel.1");
+  for (
+    const state of [overflowState(["10.5.3.0-24"], true), vxlanState(), overflowState([], true)]
+  ) {
+    want(state);
+    assert.deepEqual((await round()).problems, []);
+    assert.equal((await round()).changed, 0);
+    assert.equal(host.index("flannel.1"), index);
+    const { mac } = host.kernel.links.find(({ name }) => name === "flannel.1")!;
+    assert.equal(String(mac), String(state.links![0]!.mac));
+    const own = host.kernel.routes.filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
+    assert.equal(own.length, state.routes!.length);
+  }
+  want(overflowState([], false));
+  await round();
+  assert.deepEqual(host.names(), ["lo", "eth0"]);
 });
 
 Deno.test("KernelTables of a later run know the links of an earlier one, not those of others", async () => {
