@@ -1,6 +1,7 @@
 import { OperatorError } from "../../errors.ts";
 import { redact } from "../../secret.ts";
 import { CloudApiError, type CloudApiErrorDetails } from "../cloud_api_error.ts";
+import { adviseOnDenial } from "./rights.ts";
 
 /**
  * What an error code asks for.
@@ -76,10 +77,8 @@ const quotaService = stop(
   "quota-service",
   "the quota service could not be asked; look at Quota Center",
 );
-const denied = stop(
-  "denied",
-  'allow {action} in the RAM policy of this key or role (README, "RAM policy", has the smallest one)',
-);
+/** What to do depends on the action: {@linkcode adviseOnDenial}. */
+const denied = stop("denied", "");
 const key = stop("key", "the AccessKey is wrong, disabled or of another site; give a valid one");
 const signature = stop(
   "key",
@@ -344,7 +343,11 @@ export class AliApiError extends CloudApiError {
     options?: ErrorOptions,
   ) {
     const reaction = context.reaction ?? react({ ...details, message: context.message });
-    const advice = "advice" in reaction ? reaction.advice.replace("{action}", context.action) : "";
+    const advice = reaction.do === "stop" && reaction.cause === "denied"
+      ? adviseOnDenial(context.action)
+      : "advice" in reaction
+      ? reaction.advice
+      : "";
     const where = [
       details.status === 0 ? "" : `HTTP ${details.status}`,
       details.requestId === undefined ? "" : `request ${cleanText(details.requestId, 80)}`,

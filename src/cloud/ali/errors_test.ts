@@ -198,7 +198,16 @@ Deno.test("AliApiError names the action that RAM denies and where the policy sta
     error.message,
     "Cannot call vpc:CreateRouteEntry: Forbidden.RAM (User not authorized); allow " +
       'vpc:CreateRouteEntry in the RAM policy of this key or role (README, "RAM policy", has the ' +
-      "smallest one) [HTTP 403, request A-1]",
+      "smallest one); only hosts that write routes need it: where others do, start this one with " +
+      "--ali-route-writer=never [HTTP 403, request A-1]",
+  );
+  const ofInterface = new AliApiError(
+    { action: "ecs:ModifyNetworkInterfaceAttribute", message: "" },
+    { status: 403, code: "Forbidden.RAM" },
+  );
+  assert.match(
+    ofInterface.message,
+    /; allow ecs:Modify\w+ in .* has the smallest one\) \[HTTP 403]$/,
   );
   assert(error.denied);
   assert.equal(error.retriable, false);

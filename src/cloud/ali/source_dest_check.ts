@@ -32,7 +32,7 @@ export interface SourceDestCheckTableOptions {
 }
 
 /**
- * What the last look at an interface found. `unknown`: it may not be read. `alone`: it is not what
+ * What the last look at an interface found. `unknown`: this host may not read it. `alone`: it is not what
  * a lease says, so it is none of ours.
  */
 interface Seen {
@@ -188,8 +188,9 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
       return new Map(found.map((each) => [each.id, each]));
     } catch (error) {
       options.signal.throwIfAborted();
-      if (!(error instanceof AliApiError)) throw error;
-      if (error.denied) {
+      // Who has no key or role at all may read as little as who is denied it.
+      const denied = error instanceof AliApiError ? error.denied : error instanceof OperatorError;
+      if (denied) {
         if (!this.#denialSaid) {
           log.warn(
             `${this.#explain("read", ids, error).message}. Until then it is taken to be off`,
@@ -198,7 +199,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
         this.#denialSaid = true;
         return undefined;
       }
-      if (!isAboutInterfaces(error)) throw error;
+      if (!(error instanceof AliApiError) || !isAboutInterfaces(error)) throw error;
       // The service does not take one of them: half by half, until it is found.
       if (ids.length === 1) {
         log.debug(error.message, { interface: ids[0] });
@@ -301,18 +302,19 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
 
   /** A denial tells exactly what to do instead. */
   #explain(verb: string, ids: readonly string[], error: unknown): Error {
-    if (!(error instanceof AliApiError)) {
-      return error instanceof Error ? error : new Error(describeError(error));
-    }
-    if (!error.denied) return error;
+    if (!(error instanceof Error)) return new Error(describeError(error));
+    let reason = error.message;
+    if (error instanceof AliApiError) {
+      if (!error.denied) return error;
+      reason = `RAM denies ${error.action}`;
+    } else if (!(error instanceof OperatorError)) return error;
     const which = ids.length === 1 ? ids[0] : `${ids.length} interfaces`;
     return new OperatorError(
-      `Cannot ${verb} the source/destination check of ${which}: RAM denies ${error.action}. ` +
-        "While the check is on, packets of pods are dropped. Either allow " +
-        "ecs:DescribeNetworkInterfaces and ecs:ModifyNetworkInterfaceAttribute in the RAM policy; " +
-        "or switch it off once in the console (ECS > Elastic Network Interfaces > " +
-        `${ids[0]} > Source/Destination Check) and set "SourceDestCheck": "ignore" in the ` +
-        "backend config",
+      `Cannot ${verb} the source/destination check of ${which}: ${reason}. While the check is on, ` +
+        "packets of pods are dropped. Either allow ecs:DescribeNetworkInterfaces and " +
+        "ecs:ModifyNetworkInterfaceAttribute in the RAM policy of this host's key or role; or " +
+        `switch it off once in the console (ECS > Elastic Network Interfaces > ${ids[0]} > ` +
+        'Source/Destination Check) and set "SourceDestCheck": "ignore" in the backend config',
       { cause: error },
     );
   }
