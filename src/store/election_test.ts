@@ -115,18 +115,21 @@ async function startHolder(world: World, name: string, more: Partial<ElectionOpt
   return { candidate, election: candidate.election, term: candidate.election.term! };
 }
 
-/** `space`, whose answers to `get` pass through `hold` on their way. */
-function holdingAnswers(space: KeySpace, hold: () => Promise<void>): KeySpace {
+/** `space`, whose answers to one operation pass through `hold` on their way. */
+function holdingAnswers(
+  space: KeySpace,
+  operation: "get" | "renew",
+  hold: () => Promise<void>,
+): KeySpace {
   return new Proxy(space, {
     get(target, name) {
-      if (name !== "get") {
-        const member = Reflect.get(target, name);
-        return typeof member === "function" ? member.bind(target) : member;
-      }
-      return async (...args: Parameters<KeySpace["get"]>) => {
-        const entry = await target.get(...args);
+      const member = Reflect.get(target, name);
+      if (typeof member !== "function") return member;
+      if (name !== operation) return member.bind(target);
+      return async (...args: unknown[]) => {
+        const answer = await Reflect.apply(member, target, args);
         await hold();
-        return entry;
+        return answer;
       };
     },
   });
@@ -213,7 +216,7 @@ Deno.test("Election says for how long nobody has held the office", async () => {
 Deno.test("Term.confirm() finds the term over after a pause between the read and its answer", async () => {
   await using world = new World();
   let answer = Promise.resolve();
-  const space = holdingAnswers(new MemoryRegistry(world.store).space(FOLDER), () => answer);
+  const space = holdingAnswers(new MemoryRegistry(world.store).space(FOLDER), "get", () => answer);
   const rival = world.add("b");
   // Nothing of a stopped process runs: neither its watch nor its timers.
   const { election } = world.add("a", { space, tickMs: 1e6 });
@@ -234,6 +237,28 @@ Deno.test("Term.confirm() finds the term over after a pause between the read and
   await confirmed;
   assert.equal(term.signal.aborted, true);
   assert.equal(election.term, undefined);
+});
+
+Deno.test("Term lasts from the sending of a renewal, not from its answer", async () => {
+  await using world = new World();
+  const registry = new MemoryRegistry(world.store);
+  const answered = Promise.withResolvers<void>();
+  const space = holdingAnswers(registry.space(FOLDER), "renew", () => answered.promise);
+  const { term } = await startHolder(world, "a", { space });
+  const sentAfter = await world.until(
+    () => registry.calls.some((call) => /^renew/.test(call)),
+    TTL,
+  );
+  assert(sentAfter <= TTL / 3);
+  await world.pass(TTL / 2);
+  answered.resolve();
+  await settle();
+  assert.equal(term.signal.aborted, false);
+  registry.disconnect();
+  await world.pass(TTL / 2 - 1);
+  assert.equal(term.signal.aborted, false, "the renewal counts");
+  await world.pass(1.5);
+  assert.equal(term.signal.aborted, true);
 });
 
 Deno.test("Term.confirm() asks the store each time, and for time that is left", async () => {
