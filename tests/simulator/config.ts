@@ -142,6 +142,8 @@ export const behaviourConfig = v.strictObject({
   tokenProcessingMs: v.optional(count, 0),
   /** Custom entries per table. */
   quota: v.optional(count, 200),
+  /** Whether a batch that does not fit is refused entry by entry or as a whole. */
+  batchQuota: v.optional(v.picklist(["entry", "call"]), "entry"),
   throttle: v.optional(throttleConfig, {}),
   /** NextToken of a list is refused after this. */
   nextTokenLifetimeMs: v.optional(count, 600_000),

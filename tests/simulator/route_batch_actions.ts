@@ -39,6 +39,10 @@ function createRouteEntries(call: Call): Record<string, unknown> {
   if (params.boolean("DryRun")) throw dryRunPassed();
   const middle = entriesInMiddleState(call, records);
   if (!middle) { for (const { vpc } of targets) cloud.routes.requireIdle(vpc.id); }
+  if (cloud.behaviour.batchQuota === "call") {
+    const tables = Map.groupBy(targets, ({ table }) => table);
+    for (const [table, { length }] of tables) cloud.routes.requireRoom(table, length);
+  }
   const createdIds: string[] = [];
   const failures = records.map((record, index): Failure | undefined => {
     if (middle) return { code: STATUS_ERROR, message: "The route entry is in a middle state." };

@@ -113,8 +113,8 @@ export class RouteStore {
   }
 
   /** @throws {ApiError} `QuotaExceeded` */
-  requireRoom(table: RouteTable): void {
-    if (this.customCount(table.id) < this.quotaOf(table)) return;
+  requireRoom(table: RouteTable, entries = 1): void {
+    if (this.customCount(table.id) + entries <= this.quotaOf(table)) return;
     throw new ApiError(
       400,
       "QuotaExceeded",

@@ -106,6 +106,26 @@ export interface CreateRouteEntryOptions extends CallOptions {
   readonly dryRun?: boolean;
 }
 
+/** An entry to create in a batch. */
+export interface NewRouteEntry {
+  readonly routeTableId: string;
+  readonly destination: Prefix;
+  readonly instanceId: string;
+  readonly name: string;
+}
+
+/** An entry of a batch that the service refused, while it took the others. */
+export interface RefusedRouteEntry {
+  readonly destination?: Prefix;
+  /** Empty where the service does not say. */
+  readonly nextHop: string;
+  readonly entryId?: string;
+  readonly error: AliApiError;
+}
+
+/** The most entries that one batch may hold. */
+export const MAX_BATCH = 50;
+
 const ID_PATTERN = /^[A-Za-z][A-Za-z0-9-]{0,127}$/;
 
 /** An id goes into further calls: an empty or malformed one must not. */
@@ -201,6 +221,20 @@ const RouteEntryListReply = v.object({
 
 const CreateReply = v.object({ RouteEntryId: v.optional(v.unknown()) });
 const AnyReply = v.object({});
+
+const BatchReply = v.object({
+  FailedCount: v.nullish(Count),
+  FailedRouteEntries: v.nullish(
+    v.array(v.object({
+      RouteEntryId: OptionalText,
+      DstCidrBlock: OptionalText,
+      NextHop: OptionalText,
+      FailedCode: v.string(),
+      FailedMessage: OptionalText,
+    })),
+    [],
+  ),
+});
 
 const NetworkInterfacesReply = v.object({
   NextToken: OptionalText,
@@ -402,6 +436,66 @@ export class VpcClient {
     await this.#call("DeleteRouteEntry", { RouteEntryId: entryId }, AnyReply, options);
   }
 
+  /**
+   * Asks for up to {@linkcode MAX_BATCH} entries that lead to instances. The service takes those
+   * it can and answers with the others. There is no client token: after an unknown outcome, look
+   * before anything is repeated.
+   */
+  createRouteEntries(
+    entries: readonly NewRouteEntry[],
+    options: CallOptions,
+  ): Promise<readonly RefusedRouteEntry[]> {
+    const records = entries.map((entry) => ({
+      RouteTableId: entry.routeTableId,
+      DstCidrBlock: entry.destination.toString(),
+      NextHopType: "Instance",
+      NextHop: entry.instanceId,
+      Name: entry.name,
+    }));
+    return this.#batch("CreateRouteEntries", records, options);
+  }
+
+  /** Asks to delete up to {@linkcode MAX_BATCH} entries; answers those that were refused. */
+  deleteRouteEntries(
+    entries: readonly { readonly routeTableId: string; readonly entryId: string }[],
+    options: CallOptions,
+  ): Promise<readonly RefusedRouteEntry[]> {
+    const records = entries.map(({ routeTableId, entryId }) => ({
+      RouteTableId: routeTableId,
+      RouteEntryId: entryId,
+    }));
+    return this.#batch("DeleteRouteEntries", records, options);
+  }
+
+  async #batch(
+    action: string,
+    records: readonly Readonly<Record<string, string>>[],
+    options: CallOptions,
+  ): Promise<readonly RefusedRouteEntry[]> {
+    const reply = await this.#call(action, { RouteEntries: records }, BatchReply, options);
+    const rows = reply.FailedRouteEntries;
+    const context = { action: `vpc:${action}` };
+    if ((reply.FailedCount ?? rows.length) !== rows.length) {
+      throw new AliApiError({
+        ...context,
+        message: `it refused ${reply.FailedCount} entries and names ${rows.length}`,
+        reaction: { do: "retry", cause: "busy", budgetSeconds: 600 },
+      }, { status: 0, code: "UnexpectedAnswer", outcomeUnknown: true });
+    }
+    return rows.map((row) => {
+      const destination = parseDestination(row.DstCidrBlock);
+      return {
+        ...(destination === undefined ? {} : { destination }),
+        nextHop: row.NextHop,
+        ...(row.RouteEntryId === "" ? {} : { entryId: row.RouteEntryId }),
+        error: new AliApiError({ ...context, message: row.FailedMessage }, {
+          status: 200,
+          code: row.FailedCode,
+        }),
+      };
+    });
+  }
+
   #call<Schema extends v.GenericSchema>(
     action: string,
     parameters: Parameters<Rpc["call"]>[1],
@@ -489,7 +583,7 @@ export class VpcClient {
         entries: [...rows.values()].filter((entry) => entry !== undefined),
         keys: [...rows.keys()].sort().join(),
         pages: page,
-        count: reply.TotalCount ?? rows.size,
+        count: Math.max(reply.TotalCount ?? 0, rows.size),
       };
     }
     return undefined;

@@ -322,6 +322,8 @@ export function react(
     if (rule.code.length > (prefix?.code.length ?? 0)) prefix = rule;
   }
   if (prefix !== undefined) return prefix.reaction;
+  // How batches spell this one is not documented.
+  if (/quota.*exceed|exceed.*quota/i.test(answer.code)) return quota;
   return answer.status >= 500 || answer.status === 0 ? busy : stop(
     "request",
     "the code is unknown here; see the service's documentation of it",

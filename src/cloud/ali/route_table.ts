@@ -15,13 +15,15 @@ import {
   lacksName,
   leadsTo,
   type Owner,
+  type Place,
   type RouteClaim,
   routeEntryKind,
   routeEntryName,
 } from "./route_entry.ts";
+import { type Add, type Removal, RouteBatches } from "./route_batches.ts";
 import { RouteReader } from "./route_reader.ts";
 import { type RouteView, RouteViewKeeper } from "./route_view.ts";
-import { FenceError, RouteWriter } from "./route_writer.ts";
+import { FenceError, RouteWriter, TableFullError } from "./route_writer.ts";
 
 export { countEntries, RouteConflictError, tableFull } from "./route_writer.ts";
 export type { RouteClaim } from "./route_entry.ts";
@@ -68,6 +70,8 @@ export interface RouteTableScope {
 const HOST_PATIENCE_MS = 20 * 60_000;
 /** The one that writes for all must see soon what else there is to do. */
 const CLUSTER_PATIENCE_MS = 3 * 60_000;
+/** What was listed longer ago is read again before any of it is deleted. */
+const LISTING_FRESH_MS = 60_000;
 /** How often tables are searched where nothing of ours belongs. */
 const SWEEP_MS = 60 * 60_000;
 const FIRST_SWEEP_MS = 2 * 60_000;
@@ -92,10 +96,12 @@ export class RouteTable implements Table<CloudRoute> {
   readonly #view: RouteViewKeeper;
   readonly #reader: RouteReader;
   readonly #writer: RouteWriter;
+  readonly #batches: RouteBatches;
   #scope: RouteTableScope = { routeTableIds: [], otherTableIds: [], claims: [] };
   #owner: Owner;
   #sweepAt: number;
   #unswept = new Set<string>();
+  #listedAt = -Infinity;
   /** Tables that the last `list` left out. */
   readonly #unread = new Set<string>();
   /** Places whose entries are to be named after the last `list`. */
@@ -129,6 +135,13 @@ export class RouteTable implements Table<CloudRoute> {
       view: this.#view,
       owner,
       patienceMs: instanceId === undefined ? CLUSTER_PATIENCE_MS : HOST_PATIENCE_MS,
+    });
+    this.#batches = new RouteBatches({
+      ...this.#options,
+      reader: this.#reader,
+      writer: this.#writer,
+      view: this.#view,
+      owner,
     });
     this.#owner = this.#makeOwner();
     this.kind = routeEntryKind(owner);
@@ -198,6 +211,7 @@ export class RouteTable implements Table<CloudRoute> {
     }
     if (faults.length > 0 && faults.length === routeTableIds.length) throw faults[0];
     found.push(...await this.#sweepNext(options));
+    this.#listedAt = this.#options.now();
     this.#nameDue = new Set(
       found.filter((entry) => this.#isNameable(entry)).slice(0, NAMES_PER_ROUND).map(keyOf),
     );
@@ -234,24 +248,93 @@ export class RouteTable implements Table<CloudRoute> {
   async #applyTo(
     routeTableId: string,
     changes: readonly Change<CloudRoute>[],
-    { signal }: { signal: AbortSignal },
+    options: { signal: AbortSignal },
   ): Promise<readonly FailedChange<CloudRoute>[]> {
     const failures: FailedChange<CloudRoute>[] = [];
-    const looked = !this.#unread.has(routeTableId);
-    for (const change of changes) {
+    let full: TableFullError | undefined;
+    const done = (change: Change<CloudRoute>, error?: Error) => {
       const key = keyOf(change.op === "remove" ? change.actual : change.desired);
-      try {
-        await this.#writer.converge(change, { signal, looked });
-        this.#view.succeeded(key);
-      } catch (thrown) {
-        signal.throwIfAborted();
-        if (thrown instanceof FenceError) throw thrown;
-        const error = thrown instanceof Error ? thrown : new Error(String(thrown));
-        this.#view.failed(key, describeError(error));
-        failures.push({ change, error });
-      }
+      if (error === undefined) return this.#view.succeeded(key);
+      if (error instanceof TableFullError) full = error;
+      this.#view.failed(key, describeError(error));
+      failures.push({ change, error });
+    };
+    const looked = !this.#unread.has(routeTableId);
+    const left = this.#options.instanceId === undefined
+      ? await this.#applyInBatches(routeTableId, changes, done, options)
+      : changes;
+    for (const change of left) {
+      const fits = full === undefined || change.op !== "add" ||
+        this.#view.entries.has(keyOf(change.desired));
+      if (!fits) done(change, full);
+      else done(change, await this.#applyOne(change, { ...options, looked }));
     }
     return failures;
+  }
+
+  /** Makes one change; answers why it failed. */
+  async #applyOne(
+    change: Change<CloudRoute>,
+    options: { signal: AbortSignal; looked: boolean },
+  ): Promise<Error | undefined> {
+    try {
+      await this.#writer.converge(change, options);
+      return undefined;
+    } catch (thrown) {
+      options.signal.throwIfAborted();
+      if (thrown instanceof FenceError) throw thrown;
+      return thrown instanceof Error ? thrown : new Error(String(thrown));
+    }
+  }
+
+  /** Makes those changes that batches can make; answers the others. */
+  async #applyInBatches(
+    routeTableId: string,
+    changes: readonly Change<CloudRoute>[],
+    done: (change: Change<CloudRoute>, error?: Error) => void,
+    options: { signal: AbortSignal },
+  ): Promise<readonly Change<CloudRoute>[]> {
+    const age = this.#options.now() - this.#listedAt;
+    const stale = age > LISTING_FRESH_MS && changes.some(({ op }) => op === "remove");
+    if (stale || this.#unread.has(routeTableId)) {
+      // Nothing is written blindly, and one reading serves all.
+      try {
+        await this.#reader.readTable(routeTableId, options);
+      } catch (thrown) {
+        options.signal.throwIfAborted();
+        const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+        for (const change of changes) done(change, error);
+        return [];
+      }
+    }
+    const seen = (place: Place) => this.#view.entries.get(keyOf(place));
+    const adds: Add[] = [];
+    const removals: Removal[] = [];
+    const others: Change<CloudRoute>[] = [];
+    for (const change of changes) {
+      if (change.op === "add" && seen(change.desired) === undefined) adds.push(change);
+      else if (
+        change.op === "remove" && seen(change.actual)?.entryId === change.actual.entryId
+      ) removals.push(change);
+      else others.push(change);
+    }
+    if (adds.length > 1 && this.#view.tables.get(routeTableId)?.full !== undefined) {
+      // Only a try tells whether the quota was raised; one is enough.
+      const probe = adds.shift()!;
+      const error = await this.#applyOne(probe, { ...options, looked: true });
+      done(probe, error);
+      if (error instanceof TableFullError) {
+        for (const add of adds.splice(0)) done(add, error);
+      }
+    }
+    const created = await this.#batches.create(routeTableId, adds, options);
+    const removed = await this.#batches.remove(routeTableId, removals, options);
+    const left: readonly Change<CloudRoute>[] = [...created.left, ...removed.left];
+    const failed = [...created.failed, ...removed.failed];
+    for (const { change, error } of failed) done(change, error);
+    const undone = new Set([...left, ...failed.map(({ change }) => change)]);
+    for (const change of [...adds, ...removals]) if (!undone.has(change)) done(change);
+    return [...left, ...others];
   }
 
   #makeOwner(): Owner {

@@ -51,8 +51,13 @@ export class FenceError extends Error {
 }
 
 /** What was to be written is not wanted any more. */
-class OutdatedError extends Error {
+export class OutdatedError extends Error {
   override name = "OutdatedError";
+}
+
+/** The table takes no more entries. */
+export class TableFullError extends Error {
+  override name = "TableFullError";
 }
 
 /**
@@ -62,7 +67,7 @@ class OutdatedError extends Error {
 const LIST_LAG_MS = 60_000;
 
 /** A write of ours keeps others from the VPC while it settles, but not beyond so many looks. */
-const LOOKS_IN_TURN = 8;
+export const LOOKS_IN_TURN = 8;
 
 /** A write that was accepted, or whose outcome is not known. */
 interface SentWrite {
@@ -109,7 +114,7 @@ export class RouteWriter {
         : `create route ${target.destination} in ${target.routeTableId}`,
     );
     const token = new LogicalCreate();
-    using turn = new Turn(this.#turns);
+    using turn = this.turn();
     for (let looks = 1;; looks++) {
       if (looks > LOOKS_IN_TURN) turn.release();
       let actual: CloudRoute | undefined;
@@ -126,9 +131,9 @@ export class RouteWriter {
       const step = change.op === "remove"
         ? stepAway(actual, owner())
         : stepTowards(change.desired, actual, owner());
-      if (step.do === "done") return void this.#sent.delete(keyOf(target));
+      if (step.do === "done") return this.forget(target);
       if (step.do === "conflict") throw conflictError(step.actual);
-      if (step.do === "wait" || this.#isOnItsWay(target, step)) {
+      if (step.do === "wait" || this.isOnItsWay(target, step)) {
         await wait.poll(step.do === "wait" ? step.status : "not listed yet", options);
         continue;
       }
@@ -138,6 +143,11 @@ export class RouteWriter {
         if (!await this.#rename(target, step.entryId, wait, options)) return;
       } else await this.#write(target, step, { token, wait, turn }, options);
     }
+  }
+
+  /** A turn to write, not taken yet. */
+  turn(): Turn {
+    return new Turn(this.#turns);
   }
 
   /** The waits of something that is to be done. */
@@ -208,7 +218,7 @@ export class RouteWriter {
       } else log.debug("Cannot name a route entry yet", { error: describeError(error) });
       return false;
     }
-    this.#remember(target, "modify");
+    this.remember(target, "modify");
     await wait.poll("accepted", options);
     return true;
   }
@@ -252,7 +262,7 @@ export class RouteWriter {
         } else {
           await vpc.modifyRouteEntry(step.entryId, { instanceId, name }, { signal, beforeSend });
         }
-        this.#remember(target, write);
+        this.remember(target, write);
         await wait.poll("accepted", options);
         return;
       } catch (thrown) {
@@ -263,7 +273,7 @@ export class RouteWriter {
         if (reaction.do === "settle") {
           // `exists`: the list is behind, or another try of ours succeeded. `gone`: likewise.
           if (reaction.as === "exists") token.renew();
-          this.#remember(target, write);
+          this.remember(target, write);
           await wait.poll("settling", options);
           return;
         }
@@ -291,19 +301,25 @@ export class RouteWriter {
     routeTableId: string,
     refusal: AliApiError,
     options: { signal: AbortSignal },
-  ): Promise<Error> {
+  ): Promise<TableFullError> {
     const { vpc, view, now } = this.#options;
     const used = await countEntries(vpc, routeTableId, options);
     view.full(routeTableId, { ...(used === undefined ? {} : { used }), at: now() });
-    return new Error(tableFull(used, refusal), { cause: refusal });
+    return new TableFullError(tableFull(used, refusal), { cause: refusal });
   }
 
-  #remember(target: Place, write: SentWrite["write"]): void {
+  /** Notes that a write was accepted, or may have been. */
+  remember(target: Place, write: SentWrite["write"]): void {
     this.#sent.set(keyOf(target), { write, at: this.#options.now() });
   }
 
+  /** The write is done, as far as can be seen. */
+  forget(target: Place): void {
+    this.#sent.delete(keyOf(target));
+  }
+
   /** Whether the same write was sent a short while ago, so that the list is what is behind. */
-  #isOnItsWay(target: Place, step: Step): boolean {
+  isOnItsWay(target: Place, step: Step): boolean {
     const sent = this.#sent.get(keyOf(target));
     if (sent === undefined || this.#options.now() - sent.at > LIST_LAG_MS) return false;
     return sent.write === step.do || (sent.write === "delete" && step.do === "modify");
@@ -358,7 +374,7 @@ class LogicalCreate {
 }
 
 /** The reason only: whoever reports the failed change names the wanted entry. */
-function conflictError(actual: CloudRoute): RouteConflictError {
+export function conflictError(actual: CloudRoute): RouteConflictError {
   return new RouteConflictError(
     `${formatCloudRoute(actual)} stands in its place and is not flanneld's; remove it, or give ` +
       "this host another subnet",

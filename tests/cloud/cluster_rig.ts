@@ -1,0 +1,150 @@
+/**
+ * The route Table in the scope of all hosts, against the simulated cloud: the real client and
+ * reconciler, without leases, election and plan.
+ *
+ * @module
+ */
+import { VpcClient } from "../../src/cloud/ali/client.ts";
+import { CredentialsChain } from "../../src/cloud/ali/credentials.ts";
+import { Metadata } from "../../src/cloud/ali/metadata.ts";
+import { RouteTable, type RouteTableOptions } from "../../src/cloud/ali/route_table.ts";
+import { type RouteClaim, routeEntryName } from "../../src/cloud/ali/route_entry.ts";
+import { openRpc } from "../../src/cloud/ali/rpc.ts";
+import { RateLimiter } from "../../src/cloud/rate_limiter.ts";
+import { Prefix } from "../../src/net/mod.ts";
+import { Reconciler, type RoundReport } from "../../src/reconcile/reconciler.ts";
+import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
+import { type BehaviourConfig, type Simulator, startSimulator } from "../simulator/mod.ts";
+import { fastClock, keyEnv, LineLog, NETWORK, parse } from "./support.ts";
+
+/** The VPC of the example with `hosts` instances: `i-0`, `i-1`, … */
+export function startWithHosts(
+  hosts: number,
+  behaviour: BehaviourConfig = {},
+  nowMs?: () => number,
+): Promise<Simulator> {
+  const example = exampleConfig();
+  const instances = Array.from({ length: hosts }, (_, n) => ({
+    id: `i-${n}`,
+    vSwitchId: EXAMPLE.vSwitchIds[0],
+    privateIp: `192.168.${10 + Math.floor(n / 250)}.${n % 250 + 1}`,
+  }));
+  return startSimulator({
+    config: {
+      ...example,
+      instances: [...example.instances ?? [], ...instances],
+      behaviour: { quota: 2_000, ...behaviour },
+    },
+    ...(nowMs === undefined ? {} : { nowMs }),
+  });
+}
+
+/** The subnet of host `n` in a network of /16: a /26, so that a thousand fit. */
+export function subnetOf(n: number, network: Prefix = NETWORK): string {
+  const [a, b] = network.address.toString().split(".");
+  return `${a}.${b}.${Math.floor(n / 4)}.${n % 4 * 64}/26`;
+}
+
+/** Claims of the hosts `from` to `to - 1`. */
+export function claimsOf(from: number, to: number, network?: Prefix): RouteClaim[] {
+  return Array.from({ length: to - from }, (_, at) => ({
+    destination: Prefix.parse(subnetOf(from + at, network)),
+    instanceId: `i-${from + at}`,
+  }));
+}
+
+/** One writer for all hosts. */
+export interface ClusterRig extends AsyncDisposable {
+  readonly routes: RouteTable;
+  readonly log: LineLog;
+  /** Sets the scope and runs one round of the reconciler; every claim is wanted in every table. */
+  round(claims: readonly RouteClaim[], options?: RoundOptions): Promise<RoundReport>;
+}
+
+export interface RoundOptions {
+  readonly routeTableIds?: readonly string[];
+  readonly otherTableIds?: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+export type RigOptions =
+  & Partial<Pick<RouteTableOptions, "fence" | "graceMs" | "onView" | "now" | "wallNow" | "delay">>
+  & {
+    readonly network?: Prefix;
+    /** Calls per second of the writer, on its clock. */
+    readonly burst?: number;
+  };
+
+/** Opens a writer on the simulated cloud. */
+export async function openCluster(
+  simulator: Simulator,
+  { network = NETWORK, burst = 1_000, ...options }: RigOptions = {},
+): Promise<ClusterRig> {
+  const clock = { ...fastClock(50), ...options };
+  const log = new LineLog();
+  const env = keyEnv();
+  const credentials = new CredentialsChain({
+    config: parse({}),
+    env: (name) => env[name],
+    metadata: new Metadata({ endpoint: "http://127.0.0.1:9", allowV1: true }),
+    stsEndpoint: () => Promise.resolve(simulator.stsEndpoint),
+  });
+  const rpc = await openRpc({
+    service: "vpc",
+    endpoint: simulator.vpcEndpoint,
+    apiVersion: "2016-04-28",
+    credentials,
+    limiter: new RateLimiter({ burst, perSecond: burst, now: clock.now, delay: clock.delay }),
+  });
+  const vpc = new VpcClient(rpc, EXAMPLE.regionId);
+  const routes = new RouteTable({ vpc, network, log, ...clock });
+  return {
+    routes,
+    log,
+    round(claims, roundOptions = {}) {
+      const {
+        routeTableIds = [EXAMPLE.systemTableId],
+        otherTableIds = [],
+        signal = AbortSignal.timeout(100_000),
+      } = roundOptions;
+      routes.setScope({ routeTableIds, otherTableIds, claims });
+      const desired = routeTableIds.flatMap((routeTableId) =>
+        claims.map((claim) => ({ routeTableId, ...claim }))
+      );
+      const reconciler = new Reconciler({
+        name: "cluster",
+        stages: [{ table: routes, desired: () => desired }],
+        resyncMs: 60_000,
+        log,
+      });
+      return reconciler.round({ signal });
+    },
+    async [Symbol.asyncDispose]() {
+      await rpc[Symbol.asyncDispose]();
+      credentials[Symbol.dispose]();
+    },
+  };
+}
+
+/** The entries of a table within `network`, as `10.24.0.0/26 i-0`, those without our name marked. */
+export function entriesOf(
+  simulator: Simulator,
+  { tableId = EXAMPLE.systemTableId, network = NETWORK }: { tableId?: string; network?: Prefix } =
+    {},
+): string[] {
+  return simulator.cloud.routeEntries(tableId)
+    .filter(({ destination }) => network.contains(Prefix.parse(destination)))
+    .map(({ destination, nextHops, name, status }) => {
+      const hop = nextHops.map(({ id }) => id).join();
+      const marks = [
+        name === routeEntryName(network, hop) ? "" : ` "${name}"`,
+        status === "Available" ? "" : ` ${status}`,
+      ];
+      return `${destination} ${hop}${marks.join("")}`;
+    });
+}
+
+/** What {@linkcode entriesOf} shows when the claims are in place. */
+export function wanted(claims: readonly RouteClaim[]): string[] {
+  return claims.map(({ destination, instanceId }) => `${destination} ${instanceId}`);
+}
