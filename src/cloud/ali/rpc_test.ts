@@ -5,7 +5,7 @@ import { RateLimiter } from "../rate_limiter.ts";
 import { apiError, cannedServer, json } from "../../../tests/support/canned_server.ts";
 import type { Credentials, CredentialsProvider } from "./credentials.ts";
 import { AliApiError } from "./errors.ts";
-import { openRpc } from "./rpc.ts";
+import { lazyRpc, openRpc, type Rpc } from "./rpc.ts";
 
 const ID = "LTAI5tCanaryKeyId01";
 const SECRET = "canary-access-key-secret";
@@ -241,4 +241,58 @@ Deno.test("the library signs as the service's documentation shows", async () => 
   }, { method: "GET" });
   client.keepAliveAgent.destroy();
   assert.equal(server.seen[0]?.params["Signature"], "OLeaidS1JvxuMvnyHOwuJ+uX5qY=");
+});
+
+/** A service that answers an empty object, and keeps what happens to it. */
+function fakeRpc(happened: string[]): Rpc {
+  return {
+    service: "ecs",
+    call<Schema extends v.GenericSchema>(action: string): Promise<v.InferOutput<Schema>> {
+      happened.push(action);
+      return Promise.resolve({} as v.InferOutput<Schema>);
+    },
+    [Symbol.asyncDispose]() {
+      happened.push("closed");
+      return Promise.resolve();
+    },
+  };
+}
+
+Deno.test("lazyRpc() opens at the first call, once, and closes what it opened", async () => {
+  const happened: string[] = [];
+  {
+    await using rpc = lazyRpc("ecs", () => {
+      happened.push("opened");
+      return Promise.resolve(fakeRpc(happened));
+    });
+    assert.deepEqual(happened, []);
+    await Promise.all(["A", "B"].map((action) => rpc.call(action, {}, v.object({}), { signal })));
+    assert.deepEqual(happened, ["opened", "A", "B"]);
+    await rpc[Symbol.asyncDispose]();
+    assert.deepEqual(happened.splice(0), ["opened", "A", "B", "closed"]);
+    await assert.rejects(rpc.call("C", {}, v.object({}), { signal }), {
+      message: "The client of ecs is closed",
+    });
+  }
+  happened.length = 0;
+  await lazyRpc("ecs", () => Promise.resolve(fakeRpc(happened)))[Symbol.asyncDispose]();
+  assert.deepEqual(happened, [], "never opened");
+});
+
+Deno.test("lazyRpc() opens anew after it failed, and lets an impatient caller go", async () => {
+  const happened: string[] = [];
+  const { promise, resolve } = Promise.withResolvers<Rpc>();
+  let tries = 0;
+  await using rpc = lazyRpc("ecs", () => {
+    return ++tries === 1 ? Promise.reject(new Error("no such module")) : promise;
+  });
+  await assert.rejects(rpc.call("A", {}, v.object({}), { signal }), { message: "no such module" });
+  const impatient = AbortSignal.abort(new Error("not needed any more"));
+  await assert.rejects(rpc.call("B", {}, v.object({}), { signal: impatient }), {
+    message: "not needed any more",
+  });
+  const patient = rpc.call("C", {}, v.object({}), { signal });
+  resolve(fakeRpc(happened));
+  await patient;
+  assert.deepEqual([tries, happened], [2, ["C"]]);
 });
