@@ -77,14 +77,19 @@ async function keepForeignEntries({ signal }: { readonly signal: AbortSignal }):
     name: "to the legacy farm",
   });
 
-  const waiting = await blocked!.startDaemon();
-  await Promise.all(
-    lab.hosts.filter((host) => host !== blocked).map(async (host) => {
-      await (await host.startDaemon()).ready({ signal });
-    }),
-  );
+  // Those with a wish first: the others draw any subnet that is free.
+  for (const host of [adopting!, replacing!, blocked!]) {
+    const { process } = await host.startDaemon();
+    await process.waitForLine(/lease: Lease taken .*the subnet of the last run/, { signal });
+  }
+  await Promise.all([deleted!, repointed!, stale!].map((host) => host.startDaemon()));
+  const waiting = blocked!.daemon;
   const ready = lab.hosts.filter((host) => host !== blocked);
-  await assertRightRoutes(lab, ready);
+  // An entry that is right but for its name serves before it is named.
+  await Promise.all(ready.map(async (host) => {
+    await host.daemon.ready({ signal });
+    await healed(lab, host, { signal });
+  }));
   const said = await statusSays(waiting, /stands in its place/, { signal });
   assert.match(said, /10\.24\.16\.0\/24 via i-bp1stranger .*"to the legacy farm"/);
   assert.match(said, /is not ours|not flanneld's/);
