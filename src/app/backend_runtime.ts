@@ -1,7 +1,6 @@
 import {
   aliVpc,
   type AliVpcConfig,
-  type AliVpcFacts,
   type Host,
   hostGw,
   ipip,
@@ -11,6 +10,7 @@ import {
 } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import type { Lease, LeaseAttributes, LeaseSubnet } from "../lease/lease.ts";
+import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
@@ -58,10 +58,24 @@ export interface CloudRuntime {
   stages(desired: () => DesiredState | undefined): AnyStage[];
   /** Gathers facts before a round; answers whether the plan must be made anew. */
   follow(own: Lease, peers: readonly Lease[], options: { signal: AbortSignal }): Promise<boolean>;
+  /** Why this host is not reached yet although its own Tables are in order. */
+  waitingFor(): string | undefined;
+  /** To be called when any lease has changed. */
+  leasesChanged(): void;
   /** Another host holds the own lease now: nothing of it is written until `follow` is called. */
   disown(): void;
+  /** Runs what goes on beside the rounds, until `signal` aborts. */
+  run(context: CloudRunContext, options: { signal: AbortSignal }): Promise<unknown>;
   /** For the status page. */
   status(): Record<string, unknown>;
+}
+
+/** What {@linkcode CloudRuntime.run} is given. */
+export interface CloudRunContext {
+  readonly leases: LeaseMap;
+  readonly own: () => Lease;
+  /** Called when something has changed: what `plan` answers, or `waitingFor` alone. */
+  readonly onChange: (change: { readonly plan: boolean }) => void;
 }
 
 /** Options of {@linkcode openBackendRuntime}. */
@@ -85,7 +99,11 @@ export interface BackendRuntimeOptions {
  */
 export async function openBackendRuntime(context: BackendRuntimeOptions): Promise<BackendRuntime> {
   const { backend, backendConfig: config, network } = context.configured;
-  if (backend === aliVpc) return await openAliVpcRuntime(context, config as AliVpcConfig);
+  if (backend === aliVpc) {
+    // Only ali-vpc pays for the SDK.
+    const { openAliVpcRuntime } = await import("./ali_vpc_runtime.ts");
+    return await openAliVpcRuntime(context, config as AliVpcConfig);
+  }
   if (backend === udp) {
     // Only udp pays for the packet path.
     const { openUdpRuntime } = await import("./udp_runtime.ts");
@@ -99,53 +117,5 @@ export async function openBackendRuntime(context: BackendRuntimeOptions): Promis
     plan: (host, own, peers) =>
       backend.plan({ config, network, host, facts: undefined, own, peers }),
     [Symbol.asyncDispose]: () => Promise.resolve(),
-  };
-}
-
-async function openAliVpcRuntime(
-  { configured: { network }, options, environment, log, signal }: BackendRuntimeOptions,
-  config: AliVpcConfig,
-): Promise<BackendRuntime> {
-  // Only ali-vpc pays for the SDK.
-  const { openAliVpc } = await import("../cloud/ali/open.ts");
-  const cloud = await openAliVpc({
-    config,
-    network: network.ipv4!.network,
-    endpoints: {
-      ...(options.aliVpcEndpoint ? { vpc: options.aliVpcEndpoint.href } : {}),
-      ...(options.aliEcsEndpoint ? { ecs: options.aliEcsEndpoint.href } : {}),
-      metadata: options.aliMetadataEndpoint.href,
-    },
-    env: (name) => environment[name],
-    log: log.child("ali-vpc"),
-    signal,
-  });
-  let facts: AliVpcFacts = cloud.facts;
-  return {
-    announce: (host) => aliVpc.announce(config, host, facts),
-    plan: (host, own, peers) => aliVpc.plan({ config, network, host, facts, own, peers }),
-    cloud: {
-      resyncMs: cloud.resyncSeconds * 1_000,
-      stages: (desired) => [
-        // Who leaves the check to the operator may lack the right to read it, too.
-        ...(config.sourceDestCheck === "ignore"
-          ? []
-          : [{ table: cloud.sourceDestCheck, desired: () => desired()?.sourceDestChecks }]),
-        { table: cloud.routes, desired: () => desired()?.cloudRoutes },
-      ],
-      async follow(own, peers, { signal }) {
-        const before = facts;
-        facts = await cloud.follow(own, peers, { signal });
-        return facts !== before;
-      },
-      disown: () => cloud.disown(),
-      status: () => ({
-        instance: cloud.facts.instanceId,
-        vpc: cloud.facts.vpcId,
-        routeTables: cloud.facts.routeTableIds,
-        credentials: cloud.credentialsSource,
-      }),
-    },
-    [Symbol.asyncDispose]: () => cloud[Symbol.asyncDispose](),
   };
 }

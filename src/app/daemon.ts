@@ -220,6 +220,7 @@ class DaemonRun implements AsyncDisposable {
         if (!leases.complete || isTaken()) return;
         if (await runtime.cloud!.follow(keeper.lease, planner.peers, { signal })) replan();
       },
+      hold: runtime.cloud.waitingFor,
     });
     let subnetFileDue = false;
     const file = this.#reconciler("subnet file", {
@@ -237,6 +238,14 @@ class DaemonRun implements AsyncDisposable {
     });
     this.#onReadinessChange = () => file.request();
 
+    const onCloudChange = ({ plan }: { readonly plan: boolean }) => {
+      if (plan) {
+        planner.invalidatePlan();
+        kernel.desiredChanged();
+      }
+      cloud?.desiredChanged();
+    };
+    const running = { leases, own: () => keeper.lease, onChange: onCloudChange };
     let subnetKey = keeper.lease.key;
     let cloudWanted = "";
     let wasTaken = false;
@@ -301,9 +310,13 @@ class DaemonRun implements AsyncDisposable {
           condition: this.#condition("store"),
           log,
           onUpdate: (update) => keeper.observe(update),
-          onChange: replan,
+          onChange: () => {
+            runtime.cloud?.leasesChanged();
+            replan();
+          },
           signal,
         }),
+      ...(runtime.cloud ? [(signal: AbortSignal) => runtime.cloud!.run(running, { signal })] : []),
       (signal) => followNetworkConfig(registry, configured, { log: this.#context.log, signal }),
       (signal) => keeper.run({ signal }),
       (signal) => hostNetwork.watch({ signal, onDrift: (kinds) => kernel.request(kinds) }),
@@ -382,7 +395,10 @@ class DaemonRun implements AsyncDisposable {
   /** A reconciler on whose success readiness depends. */
   #reconciler(
     name: string,
-    options: Pick<ReconcilerOptions, "stages" | "resyncMs" | "prepare">,
+    options: Pick<ReconcilerOptions, "stages" | "resyncMs" | "prepare"> & {
+      /** Why it does not hold although every Table is in order. */
+      readonly hold?: () => string | undefined;
+    },
   ): Reconciler {
     const condition = this.#condition(name);
     condition.unmet("not set up yet");
@@ -392,7 +408,9 @@ class DaemonRun implements AsyncDisposable {
       log: this.#context.log.child(name),
       onPending: (reason) => condition.doubtful(reason, REPAIR_MS),
       onReport({ inSync, unseen, problems: [problem] }) {
-        if (inSync) condition.met();
+        const held = options.hold?.();
+        if (inSync && held !== undefined) condition.doubtful(held, REPAIR_MS);
+        else if (inSync) condition.met();
         else if (problem === undefined) return; // what is desired has changed: another round follows
         else if (unseen) condition.doubtful(problem, Math.max(UNSEEN_MS, 3 * options.resyncMs));
         else condition.unmet(problem);

@@ -8,7 +8,7 @@ import type { Prefix } from "../../net/mod.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
 import type { ClusterState, HostState, HostStatus, TableStatus } from "./cluster_state.ts";
 import type { Orphan } from "./orphans.ts";
-import { type CloudRoute, keyOf } from "./route_entry.ts";
+import { type CloudRoute, describeConflict, keyOf } from "./route_entry.ts";
 import type { RouteView, TableView } from "./route_view.ts";
 
 /** A host that wants its subnet routed: the part of its lease that concerns route entries. */
@@ -72,13 +72,8 @@ export function planCluster(inputs: ClusterInputs): ClusterPlan {
     const own = places.get(claim)!;
     const foreign = own.indexOf("foreign");
     if (foreign >= 0) {
-      const key = tables[foreign]!.key(claim);
-      const id = view.entries.get(key)?.instanceId;
-      refusals.set(
-        claim,
-        `route entry ${claim.destination}${id ? ` via ${id}` : ""} in ${tables[foreign]!.id} ` +
-          "stands in its place and is not flanneld's; remove it, or give this host another subnet",
-      );
+      const entry = view.entries.get(tables[foreign]!.key(claim))!;
+      refusals.set(claim, describeConflict(entry));
       continue;
     }
     const wanted = tables.filter((_, at) => own[at] === "free");

@@ -224,6 +224,12 @@ export function formatCloudRoute(route: CloudRoute): string {
     (details.length > 0 ? ` (${details.join(", ")})` : "");
 }
 
+/** What to say of a foreign entry that stands where ours should be. */
+export function describeConflict(actual: CloudRoute): string {
+  return `${formatCloudRoute(actual)} stands in its place and is not flanneld's; remove it, or ` +
+    "give this host another subnet";
+}
+
 /** What to do about one entry now. */
 export type Step =
   | { readonly do: "done" }

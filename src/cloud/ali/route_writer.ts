@@ -9,6 +9,7 @@ import type { VpcClient } from "./client.ts";
 import { AliApiError } from "./errors.ts";
 import {
   type CloudRoute,
+  describeConflict,
   formatCloudRoute,
   isNeeded,
   keyOf,
@@ -375,10 +376,7 @@ class LogicalCreate {
 
 /** The reason only: whoever reports the failed change names the wanted entry. */
 export function conflictError(actual: CloudRoute): RouteConflictError {
-  return new RouteConflictError(
-    `${formatCloudRoute(actual)} stands in its place and is not flanneld's; remove it, or give ` +
-      "this host another subnet",
-  );
+  return new RouteConflictError(describeConflict(actual));
 }
 
 /** Entries that count against the quota; `undefined` if they cannot be counted now. */

@@ -1,0 +1,373 @@
+import { aliVpc, type AliVpcConfig, type AliVpcFacts, type Host } from "../backends/mod.ts";
+import { type AliVpcIdentity, identifyAliVpc } from "../cloud/ali/identify.ts";
+import type { HostStatus } from "../cloud/ali/cluster_state.ts";
+import { type CloudRoute, formatCloudRoute } from "../cloud/ali/route_entry.ts";
+import type { RouteTable } from "../cloud/ali/route_table.ts";
+import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
+import type { Lease } from "../lease/lease.ts";
+import type { Logger } from "../log.ts";
+import type { Address } from "../net/mod.ts";
+import type { AnyStage } from "../reconcile/reconciler.ts";
+import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
+import type { DesiredState } from "../state/mod.ts";
+import { Election } from "../store/election.ts";
+import { childSignal } from "../util/child_signal.ts";
+import { deadline } from "../util/time.ts";
+import { Wakeup } from "../util/wakeup.ts";
+import type {
+  BackendRuntime,
+  BackendRuntimeOptions,
+  CloudRunContext,
+  CloudRuntime,
+} from "./backend_runtime.ts";
+import { CLUSTER_FOLDER, ClusterFollower } from "./cluster_publication.ts";
+import { ClusterWriter } from "./cluster_writer.ts";
+
+/** A host of which no writer has said anything for this long writes its own route. */
+const PATIENCE_MS = 60_000;
+/** How long the end of the daemon waits for giving the office back. */
+const RESIGN_MS = 2_000;
+
+/**
+ * Opens what `ali-vpc` needs: who this instance is and, if no other host writes the routes of the
+ * cluster, the VPC's API with all the checks that must hold before a lease is written.
+ *
+ * @throws {OperatorError} What only a person can mend.
+ * @throws {Error} What time may mend; call again.
+ */
+export async function openAliVpcRuntime(
+  context: BackendRuntimeOptions,
+  config: AliVpcConfig,
+): Promise<BackendRuntime> {
+  const { configured: { network }, options, environment, registry, signal } = context;
+  const log = context.log.child("ali-vpc");
+  await using stack = new AsyncDisposableStack();
+  const identity = stack.use(
+    await identifyAliVpc({
+      config,
+      network: network.ipv4!.network,
+      endpoints: {
+        ...(options.aliVpcEndpoint ? { vpc: options.aliVpcEndpoint.href } : {}),
+        ...(options.aliEcsEndpoint ? { ecs: options.aliEcsEndpoint.href } : {}),
+        metadata: options.aliMetadataEndpoint.href,
+      },
+      env: (name) => environment[name],
+      log,
+      signal,
+    }),
+  );
+  const wakeup = new Wakeup();
+  let onElection = () => {};
+  const election = new Election({
+    space: registry.space(`${CLUSTER_FOLDER}/election`),
+    key: "writer",
+    holder: JSON.stringify({ instance: identity.instance.instanceId }),
+    log,
+    onChange: () => onElection(),
+  });
+  if (options.aliRouteWriter === "auto") {
+    const running = childSignal(context.signal);
+    stack.defer(async () => {
+      using limit = deadline(RESIGN_MS, { signal: AbortSignal.any([]) });
+      // Another host need not wait for the term to run out.
+      await election.resign({ signal: limit.signal, pauseMs: Infinity }).catch(() => {});
+    });
+    const term = await election.tryOnce({ signal });
+    const following = election.run({ signal: running.signal });
+    stack.defer(async () => {
+      running[Symbol.dispose]();
+      await Promise.allSettled([following]);
+    });
+    if (term !== undefined) await identity.connect({ signal });
+  }
+  const runtime = new AliVpcRuntime({ context, config, identity, election, log, wakeup });
+  onElection = () => runtime.electionChanged();
+  const resources = stack.move();
+  runtime.defer(() => resources.disposeAsync());
+  return runtime;
+}
+
+interface AliVpcRuntimeOptions {
+  readonly context: BackendRuntimeOptions;
+  readonly config: AliVpcConfig;
+  readonly identity: AliVpcIdentity;
+  readonly election: Election;
+  readonly log: Logger;
+  readonly wakeup: Wakeup;
+}
+
+/**
+ * A host of an `ali-vpc` cluster. As a rule the route writer, which may be this daemon, sees to the
+ * route entries of all, and each host reads what it publishes; a host that no writer takes care of
+ * sees to its own.
+ */
+class AliVpcRuntime implements BackendRuntime {
+  readonly #options: AliVpcRuntimeOptions;
+  readonly #checks: SourceDestCheckTable;
+  #facts: AliVpcFacts;
+  #follower: ClusterFollower | undefined;
+  #writer: ClusterWriter | undefined;
+  /** The own scope of the tables; opened once this host has to write itself. */
+  #ownRoutes: RouteTable | undefined;
+  #self = false;
+  #uncoveredSince: number | undefined = performance.now();
+  #dispose: () => Promise<void> = () => Promise.resolve();
+
+  constructor(options: AliVpcRuntimeOptions) {
+    const { identity, config } = options;
+    this.#options = options;
+    this.cloud = {
+      resyncMs: config.resyncSeconds * 1_000,
+      stages: (desired) => this.#stages(desired),
+      follow: (own, peers, options) => this.#follow(own, peers, options),
+      waitingFor: () => this.#self ? undefined : this.#missing(),
+      leasesChanged: () => {
+        this.#follower?.leaseChanged();
+        this.#writer?.leasesChanged();
+      },
+      disown: () => this.#ownRoutes?.disown(),
+      run: (context, options) => this.#run(context, options),
+      status: () => this.#status(),
+    };
+    this.#facts = { ...identity.instance, routeTableIds: [] };
+    this.#checks = identity.makeSourceDestCheck(() =>
+      this.#seesToCheck ? [{ networkInterfaceId: identity.instance.networkInterfaceId }] : []
+    );
+  }
+
+  defer(dispose: () => Promise<void>): void {
+    this.#dispose = dispose;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#dispose();
+  }
+
+  announce: BackendRuntime["announce"] = (host: Host) =>
+    aliVpc.announce(this.#options.config, host, this.#facts);
+
+  plan: BackendRuntime["plan"] = (host, own, peers) => {
+    const { config, context: { configured: { network } } } = this.#options;
+    return aliVpc.plan({ config, network, host, facts: this.#facts, own, peers });
+  };
+
+  /** To be called when the office of the route writer is in other hands. */
+  electionChanged(): void {
+    this.#writer?.electionChanged();
+    this.#options.wakeup.wake();
+  }
+
+  readonly cloud: CloudRuntime;
+
+  #stages(desired: () => DesiredState | undefined): AnyStage[] {
+    const { config } = this.#options;
+    const routes = new SwitchedRoutes(() => this.#self ? this.#ownRoutes : undefined);
+    const stages: AnyStage[] = [{
+      table: routes,
+      // What the writer sees to is not looked at twice.
+      desired: () => this.#self ? desired()?.cloudRoutes : [],
+    }];
+    // Who leaves the check to the operator may lack the right to read it, too.
+    if (config.sourceDestCheck === "ignore") return stages;
+    return [{
+      table: this.#checks,
+      desired: () => this.#seesToCheck ? desired()?.sourceDestChecks : [],
+    }, ...stages];
+  }
+
+  /** Whether this host looks at the check of its interface by itself. */
+  get #seesToCheck(): boolean {
+    if (this.#self) return true;
+    const status = this.#covered;
+    const isReached = status?.state === "routed" || status?.state === "overflow";
+    return this.#mayWrite && isReached && !status.checkOff;
+  }
+
+  get #mayWrite(): boolean {
+    return this.#options.context.options.aliRouteWriter === "auto";
+  }
+
+  /** What the writer says of this host, if it means this instance. */
+  get #covered(): HostStatus | undefined {
+    const status = this.#follower?.own;
+    return status?.instanceId === this.#options.identity.instance.instanceId ? status : undefined;
+  }
+
+  /** Why the route is not there yet; `undefined` if it is, or the tunnel stands in for it. */
+  #missing(): string | undefined {
+    const { config, identity: { instance } } = this.#options;
+    const summary = this.#follower?.summary;
+    const status = this.#covered;
+    const writer = summary?.writer === instance.instanceId
+      ? "this host, as the route writer,"
+      : `the route writer${summary ? ` ${summary.writer}` : ""}`;
+    if (status === undefined) {
+      const trouble = summary?.trouble ? `: ${summary.trouble}` : "";
+      return `${writer} has not taken up this host yet${trouble}`;
+    }
+    const why = status.reason ?? summary?.trouble;
+    if (status.state === "unrouted") return `there is no route to this host: ${why}`;
+    if (status.state === "pending") {
+      return why === undefined
+        ? `${writer} has not set the route to this host yet`
+        : `${writer} cannot set the route to this host: ${why}`;
+    }
+    if (config.sourceDestCheck === "disable" && !this.#mayWrite && !status.checkOff) {
+      return `${writer} has not seen the source/destination check of ` +
+        `${instance.networkInterfaceId} off`;
+    }
+    return undefined;
+  }
+
+  async #follow(
+    own: Lease,
+    peers: readonly Lease[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<boolean> {
+    const before = this.#facts;
+    if (this.#self) {
+      const { identity } = this.#options;
+      const { choice, vpcCidrs, makeRouteTable } = await identity.connect({ signal });
+      const { instanceId } = identity.instance;
+      this.#ownRoutes ??= makeRouteTable({ instanceId });
+      const inVpc = (address: Address | undefined): address is Address =>
+        address !== undefined && vpcCidrs.some((cidr) => cidr.contains(address));
+      const addresses = peers.map((peer) => peer.attributes.publicIp).filter(inVpc);
+      const chosen = await choice.forPeers(addresses, { signal });
+      const destination = own.subnet.ipv4;
+      const claims = destination === undefined ? [] : [{ destination, instanceId }];
+      this.#ownRoutes.setScope({ ...chosen, claims });
+      this.#setFacts({ routeTableIds: chosen.routeTableIds });
+    }
+    this.#setOverflow();
+    return this.#facts !== before;
+  }
+
+  /** Keeps the object while nothing in it changes. */
+  #setFacts(facts: Pick<AliVpcFacts, "routeTableIds">): void {
+    if (this.#facts.routeTableIds.join() === facts.routeTableIds.join()) return;
+    this.#facts = { ...this.#facts, ...facts };
+  }
+
+  #setOverflow(): void {
+    const summary = this.#follower?.summary;
+    if (summary === undefined || this.#options.config.overflow === "none") return;
+    const { overflow: now } = this.#facts;
+    const keys = new Set(summary.overflow);
+    const same = summary.vtep === (now?.vtep ?? false) &&
+      keys.symmetricDifference(now?.keys ?? new Set()).size === 0;
+    if (!same) this.#facts = { ...this.#facts, overflow: { keys, vtep: summary.vtep } };
+  }
+
+  /** Follows what is published, and serves as the writer when it is this host's turn. */
+  async #run(
+    { leases, own, onChange }: CloudRunContext,
+    { signal }: { signal: AbortSignal },
+  ): Promise<void> {
+    const { context: { registry }, identity, election, config, log, wakeup } = this.#options;
+    const follower = new ClusterFollower({
+      registry,
+      leaseKey: () => own().key,
+      onChange: () => wakeup.wake(),
+      log,
+    });
+    this.#follower = follower;
+    this.#writer = new ClusterWriter({ identity, election, registry, config, leases, log });
+    await Promise.all([
+      follower.run({ signal }),
+      ...(this.#mayWrite ? [this.#writer.run({ signal })] : []),
+      this.#watch(onChange, { signal }),
+    ]);
+  }
+
+  /** Says `onChange` whenever something that concerns this host has changed. */
+  async #watch(
+    onChange: CloudRunContext["onChange"],
+    { signal }: { signal: AbortSignal },
+  ): Promise<never> {
+    let before = "";
+    for (;;) {
+      const dueMs = this.#decide();
+      const facts = this.#facts;
+      this.#setOverflow();
+      const now = JSON.stringify([this.#self, this.#missing(), this.#seesToCheck]);
+      if (this.#facts !== facts) onChange({ plan: true });
+      else if (now !== before) onChange({ plan: false });
+      before = now;
+      await this.#options.wakeup.sleep(dueMs, { signal });
+    }
+  }
+
+  /** Decides who sees to this host's route; answers when that is to be decided anew. */
+  #decide(): number {
+    const { election, log } = this.#options;
+    const now = performance.now();
+    this.#uncoveredSince = this.#covered === undefined ? this.#uncoveredSince ?? now : undefined;
+    if (!this.#mayWrite) return Infinity;
+    const waits = [
+      this.#uncoveredSince === undefined ? 0 : now - this.#uncoveredSince,
+      election.vacantMs ?? 0,
+      this.#follower?.blindMs ?? 0,
+    ];
+    const longestMs = Math.max(...waits);
+    const self = longestMs >= PATIENCE_MS;
+    if (self !== this.#self) {
+      this.#self = self;
+      log.info(
+        self
+          ? "No route writer sees to this host's route: it does so itself until one does"
+          : "A route writer sees to this host's route again",
+      );
+    }
+    return longestMs === 0 || self ? Infinity : PATIENCE_MS - longestMs;
+  }
+
+  #status(): Record<string, unknown> {
+    const { identity, election } = this.#options;
+    const { summary } = this.#follower ?? {};
+    return {
+      instance: identity.instance.instanceId,
+      vpc: identity.instance.vpcId,
+      routeTables: summary?.tables ?? this.#facts.routeTableIds,
+      credentials: identity.credentialsSource,
+      route: this.#self ? { state: "own" } : this.#covered,
+      routeWriter: summary?.writer,
+      office: election.holder,
+      ...(summary?.trouble ? { trouble: summary.trouble } : {}),
+      ...(summary?.vtep ? { overflow: summary.overflow } : {}),
+      ...(this.#writer?.status() ? { writing: this.#writer.status() } : {}),
+    };
+  }
+}
+
+/** The host's own scope while it is in use; otherwise empty, and never asked for anything. */
+class SwitchedRoutes implements Table<CloudRoute> {
+  readonly #current: () => RouteTable | undefined;
+
+  constructor(current: () => RouteTable | undefined) {
+    this.#current = current;
+  }
+
+  get kind(): Kind<CloudRoute> {
+    return this.#current()?.kind ?? IDLE_KIND;
+  }
+
+  async list(options: { signal: AbortSignal }): Promise<readonly CloudRoute[]> {
+    return await this.#current()?.list(options) ?? [];
+  }
+
+  async apply(
+    changes: readonly Change<CloudRoute>[],
+    options: { signal: AbortSignal },
+  ): Promise<readonly FailedChange<CloudRoute>[]> {
+    return await this.#current()?.apply(changes, options) ?? [];
+  }
+}
+
+const IDLE_KIND: Kind<CloudRoute> = {
+  name: "route entry",
+  key: ({ routeTableId, destination }) => `${routeTableId} ${destination}`,
+  equal: () => true,
+  owns: () => false,
+  format: formatCloudRoute,
+};

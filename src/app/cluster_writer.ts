@@ -1,0 +1,421 @@
+import { type AliVpcConfig, readAliVpcClaim } from "../backends/mod.ts";
+import { AliApiError } from "../cloud/ali/errors.ts";
+import type { AliVpcAccess } from "../cloud/ali/access.ts";
+import { type ClusterClaim, type ClusterPlan, planCluster } from "../cloud/ali/cluster_plan.ts";
+import type { ClusterState } from "../cloud/ali/cluster_state.ts";
+import type { AliVpcIdentity } from "../cloud/ali/identify.ts";
+import type { CloudRoute } from "../cloud/ali/route_entry.ts";
+import type { RouteTable, TableView } from "../cloud/ali/route_table.ts";
+import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
+import { describeError, OperatorError } from "../errors.ts";
+import type { Lease } from "../lease/lease.ts";
+import type { LeaseMap } from "../lease/lease_map.ts";
+import type { Logger } from "../log.ts";
+import { type AnyStage, Reconciler, type RoundReport } from "../reconcile/reconciler.ts";
+import type { Table } from "../reconcile/table.ts";
+import type { CloudRouteSpec } from "../state/mod.ts";
+import type { Election, Term } from "../store/election.ts";
+import type { Registry } from "../store/registry.ts";
+import { childSignal } from "../util/child_signal.ts";
+import { StateReporter } from "../util/state_reporter.ts";
+import { Backoff, delay } from "../util/time.ts";
+import { Wakeup } from "../util/wakeup.ts";
+import { ClusterPublication, OvertakenError } from "./cluster_publication.ts";
+import { TableFill } from "./table_fill.ts";
+
+/** Options of {@linkcode ClusterWriter}. */
+export interface ClusterWriterOptions {
+  readonly identity: AliVpcIdentity;
+  readonly election: Election;
+  readonly registry: Pick<Registry, "space">;
+  readonly config: AliVpcConfig;
+  readonly leases: LeaseMap;
+  readonly log: Logger;
+}
+
+/** New leases are waited for this long, so that hosts that come together get one batch. */
+const QUIET_MS = 1_000;
+const MAX_QUIET_MS = 8_000;
+/** Views change with every answer; so often at most they are published. */
+const PUBLISH_EVERY_MS = 300;
+/** How long the tunnel's device outlives the last host in overflow: some hosts hear of it late. */
+const VTEP_LINGERS_MS = 60_000;
+/** A writer that the service does not answer gives another host the chance. */
+const HELPLESS_MS = 30_000;
+const HELPLESS_PAUSE_MS = 5 * 60_000;
+/** One that may not write, or is told that it must not, tries again only now and then. */
+const DENIED_PAUSE_MS = 15 * 60_000;
+
+/**
+ * Keeps the route entries of the whole cluster while this daemon holds the office: one reconciler
+ * over all tables and interfaces, and what it finds published for every host.
+ *
+ * ```text
+ *   leases ──► claims ─┐
+ *   tables (list) ─────┼─► planCluster() ─┬─► desired entries ─► Reconciler ─► batches of writes
+ *   published before ──┘                  └─► state ─► <prefix>/ali-vpc/…, read by all hosts
+ * ```
+ */
+export class ClusterWriter {
+  readonly #options: ClusterWriterOptions;
+  readonly #office = new Wakeup();
+  readonly #trouble: StateReporter;
+  #service: Service | undefined;
+
+  constructor(options: ClusterWriterOptions) {
+    this.#options = options;
+    this.#trouble = new StateReporter(options.log, {
+      failed: "Cannot act as the route writer",
+      andThen: "; leaving it to another host",
+      recovered: "Can act as the route writer again",
+    });
+  }
+
+  /** To be called when the office may have been won. */
+  electionChanged(): void {
+    this.#office.wake();
+  }
+
+  /** To be called when leases have changed. */
+  leasesChanged(): void {
+    this.#service?.leasesChanged();
+  }
+
+  /** For the status page; `undefined` out of office. */
+  status(): Record<string, unknown> | undefined {
+    return this.#service?.status();
+  }
+
+  /** Serves each term that is won, until `signal` aborts. */
+  async run({ signal }: { signal: AbortSignal }): Promise<void> {
+    const { election } = this.#options;
+    while (!signal.aborted) {
+      const { term } = election;
+      if (term === undefined || term.signal.aborted) {
+        await this.#office.sleep(Infinity, { signal });
+        continue;
+      }
+      const pauseMs = await this.#serve(term, signal);
+      if (pauseMs !== undefined) await election.resign({ signal, pauseMs });
+    }
+  }
+
+  /** Serves a term; answers for how long to stand back, if it was not the term that ended. */
+  async #serve(term: Term, signal: AbortSignal): Promise<number | undefined> {
+    using scope = childSignal(AbortSignal.any([signal, term.signal]));
+    const { identity, log } = this.#options;
+    try {
+      const access = await identity.connect({ signal: scope.signal });
+      const service = new Service(this.#options, access, term);
+      this.#service = service;
+      log.info("This host writes the routes of the cluster", { term: term.id });
+      return await service.run(scope.signal, () => this.#trouble.working());
+    } catch (error) {
+      signal.throwIfAborted();
+      if (term.signal.aborted) {
+        log.info("Another host may write the routes of the cluster now", {
+          reason: describeError(term.signal.reason),
+        });
+        return undefined;
+      }
+      if (error instanceof OvertakenError) {
+        log.info("Another host writes the routes of the cluster now");
+        return PUBLISH_EVERY_MS;
+      }
+      this.#trouble.failing(error);
+      const denied = error instanceof OperatorError ||
+        (error instanceof AliApiError && error.denied);
+      return denied ? DENIED_PAUSE_MS : HELPLESS_PAUSE_MS;
+    } finally {
+      this.#service = undefined;
+    }
+  }
+}
+
+/** The service does not answer, or refuses everything. */
+class HelplessError extends Error {
+  override name = "HelplessError";
+}
+
+/** One term of the office. */
+class Service {
+  readonly #options: ClusterWriterOptions;
+  readonly #access: AliVpcAccess;
+  readonly #term: Term;
+  readonly #publication: ClusterPublication;
+  readonly #routes: RouteTable;
+  readonly #reconciler: Reconciler;
+  readonly #due = new Wakeup();
+  readonly #fill: TableFill;
+  readonly #checks: SourceDestCheckTable;
+  #claims: readonly ClusterClaim[] = [];
+  #claimsChangedAt = -Infinity;
+  #tableIds: readonly string[];
+  #listed: readonly CloudRoute[] = [];
+  #former: ClusterState | undefined;
+  /** What the last round was to bring about. */
+  #wanted = "";
+  #overflowAt = -Infinity;
+  readonly #refusals = new Map<string, NonNullable<TableView["full"]>>();
+  #trouble: string | undefined;
+  #helplessSince: number | undefined;
+  #fail: (error: Error) => void = () => {};
+  #onWorking = () => {};
+
+  constructor(options: ClusterWriterOptions, access: AliVpcAccess, term: Term) {
+    const { identity, config, registry, log } = options;
+    this.#options = options;
+    this.#access = access;
+    this.#term = term;
+    this.#tableIds = access.routeTableIds;
+    this.#publication = new ClusterPublication(registry, { log });
+    this.#fill = new TableFill(log, { overflow: config.overflow });
+    this.#routes = access.makeRouteTable({
+      graceMs: config.routeGraceSeconds * 1_000,
+      fence: (each) => term.confirm(each),
+      onView: () => this.#due.wake(),
+    });
+    const { vpcId } = identity.instance;
+    this.#checks = identity.makeSourceDestCheck(() =>
+      this.#claims.map((claim) => ({ ...claim, vpcId }))
+    );
+    this.#reconciler = new Reconciler({
+      name: "routes of the cluster",
+      stages: this.#stages(),
+      resyncMs: config.resyncSeconds * 1_000,
+      prepare: ({ signal }) => this.#look(signal),
+      log: log.child("routes"),
+      onReport: (report) => this.#judge(report),
+    });
+  }
+
+  leasesChanged(): void {
+    const claims = readClaims(this.#options.leases, this.#options.identity.instance.vpcId);
+    if (describeClaims(claims) === describeClaims(this.#claims)) return;
+    this.#claims = claims;
+    this.#claimsChangedAt = performance.now();
+    this.#reconciler.desiredChanged();
+    this.#due.wake();
+  }
+
+  status(): Record<string, unknown> {
+    return {
+      term: this.#term.id,
+      hosts: this.#claims.length,
+      tables: this.#former?.summary.tables,
+      overflow: this.#former?.summary.overflow,
+      orphans: this.#former?.summary.orphans.map(({ routeTableId, destination, sinceMs }) => ({
+        routeTableId,
+        destination: String(destination),
+        since: new Date(sinceMs).toISOString(),
+      })),
+      ...this.#reconciler.report,
+    };
+  }
+
+  /** Runs until the term is over, or rejects for what makes another host the better writer. */
+  async run(signal: AbortSignal, onWorking: () => void): Promise<never> {
+    using scope = childSignal(signal);
+    this.#onWorking = onWorking;
+    const failed = new Promise<never>((_, reject) => this.#fail = reject);
+    this.#former = await this.#publication.read({ signal: scope.signal });
+    this.#routes.orphans.seed(this.#former?.summary.orphans ?? []);
+    if (this.#former?.summary.vtep) this.#overflowAt = performance.now();
+    this.leasesChanged();
+    const running = [
+      failed,
+      this.#reconciler.run({ signal: scope.signal }),
+      this.#publish(scope.signal),
+    ];
+    try {
+      return await Promise.race(running);
+    } finally {
+      scope.abort(new Error("The term of the route writer has ended"));
+      this.#fail(new Error("The term of the route writer has ended"));
+      await Promise.allSettled(running);
+    }
+  }
+
+  #stages(): AnyStage[] {
+    const { config } = this.#options;
+    // The plan follows from what the tables hold: they are read before it is made.
+    const routes = this.#routes;
+    const listed: Table<CloudRoute> = {
+      kind: routes.kind,
+      list: () => Promise.resolve(this.#listed),
+      apply: (changes, options) => routes.apply(changes, options),
+    };
+    const desired = () => {
+      const { routes } = this.#plan();
+      this.#wanted = describeRoutes(routes);
+      return routes;
+    };
+    const routesStage: AnyStage = { table: listed, desired };
+    if (config.sourceDestCheck === "ignore") return [routesStage];
+    // First, so that a host whose route is published knows of its check, too.
+    return [{
+      table: this.#checks,
+      desired: () =>
+        this.#claims.map(({ networkInterfaceId }) => ({ networkInterfaceId, enabled: false })),
+    }, routesStage];
+  }
+
+  /** Reads the tables once leases have come to rest. */
+  async #look(signal: AbortSignal): Promise<void> {
+    const begin = performance.now();
+    for (;;) {
+      const now = performance.now();
+      const restMs = Math.min(this.#claimsChangedAt + QUIET_MS, begin + MAX_QUIET_MS) - now;
+      if (restMs <= 0) break;
+      await delay(restMs, { signal });
+    }
+    const { leases } = this.#options;
+    const { choice, vpcCidrs } = this.#access;
+    const addresses = [...leases.leases()]
+      .map(({ attributes }) => attributes.publicIp)
+      .filter((address) => address !== undefined)
+      .filter((address) => vpcCidrs.some((cidr) => cidr.contains(address)));
+    const chosen = await choice.forPeers(addresses, { signal });
+    this.#tableIds = chosen.routeTableIds;
+    this.#routes.setScope({ ...chosen, claims: this.#claims });
+    this.#listed = await this.#routes.list({ signal });
+  }
+
+  #plan(): ClusterPlan {
+    const { config, identity } = this.#options;
+    const now = performance.now();
+    const plan = planCluster({
+      claims: this.#claims,
+      routeTableIds: this.#tableIds,
+      view: { ...this.#routes.view, tables: this.#tables() },
+      owns: (entry) => this.#routes.kind.owns(entry),
+      orphans: this.#routes.orphans.list(),
+      isCheckOff: (id) => this.#checks.isOff(id),
+      former: this.#former,
+      overflow: config.overflow,
+      ...(config.routeQuota === undefined ? {} : { routeQuota: config.routeQuota }),
+      vtepLingers: now - this.#overflowAt < VTEP_LINGERS_MS,
+      now,
+      term: this.#term.id,
+      writer: identity.instance.instanceId,
+      ...(this.#trouble === undefined ? {} : { trouble: this.#trouble }),
+    });
+    if (plan.state.summary.overflow.length > 0) this.#overflowAt = now;
+    return plan;
+  }
+
+  /**
+   * The tables, with the limits that refusals have shown: they hold while places come and go, until
+   * a table takes more than it once refused.
+   */
+  #tables(): ReadonlyMap<string, TableView> {
+    const tables = new Map(this.#routes.view.tables);
+    for (const [id, table] of tables) {
+      const known = this.#refusals.get(id);
+      if (table.full !== undefined) this.#refusals.set(id, table.full);
+      else if (known?.used !== undefined && (table.used ?? 0) > known.used) {
+        this.#refusals.delete(id);
+      }
+      const full = this.#refusals.get(id);
+      if (full !== undefined) tables.set(id, { ...table, full });
+    }
+    return tables;
+  }
+
+  /** Publishes what has changed, soon after it has. */
+  async #publish(signal: AbortSignal): Promise<never> {
+    const backoff = new Backoff({ initialMs: 500, maxMs: 5_000 });
+    const { config } = this.#options;
+    for (;;) {
+      const begin = performance.now();
+      await this.#due.sleep(config.resyncSeconds * 1_000, { signal });
+      // Now and then, what somebody did to the documents is undone.
+      if (performance.now() - begin >= config.resyncSeconds * 900) await this.#reread(signal);
+      await delay(PUBLISH_EVERY_MS, { signal });
+      // Before the tables have been read nothing can be said of them.
+      if (this.#routes.view.tables.size === 0 && this.#trouble === undefined) continue;
+      const { state, routes } = this.#plan();
+      // What was refused, or has become free, changes who is to have an entry.
+      if (describeRoutes(routes) !== this.#wanted) this.#reconciler.desiredChanged();
+      try {
+        await this.#publication.publish(state, { signal });
+        backoff.reset();
+      } catch (error) {
+        signal.throwIfAborted();
+        if (error instanceof OvertakenError) this.#fail(error);
+        this.#options.log.debug("Cannot publish the state of the routes", {
+          error: describeError(error),
+        });
+        await backoff.wait({ signal });
+        // A write whose outcome is unknown may stand.
+        await this.#reread(signal);
+        this.#due.wake();
+        continue;
+      }
+      this.#former = state;
+      this.#fill.tell(state);
+    }
+  }
+
+  async #reread(signal: AbortSignal): Promise<void> {
+    try {
+      const found = await this.#publication.read({ signal });
+      const foreign = found !== undefined && found.summary.term !== this.#term.id &&
+        found.summary.term !== this.#former?.summary.term;
+      if (foreign) this.#fail(new OvertakenError("another daemon is the route writer"));
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#options.log.debug("Cannot read the state of the routes", {
+        error: describeError(error),
+      });
+    }
+  }
+
+  /** Notes whether the service can be worked with at all. */
+  #judge({ unseen, problems: [problem], inSync }: RoundReport): void {
+    const now = performance.now();
+    if (inSync) this.#onWorking();
+    const trouble = unseen ? problem : undefined;
+    if (trouble !== this.#trouble) {
+      this.#trouble = trouble;
+      this.#due.wake();
+    }
+    this.#helplessSince = unseen ? this.#helplessSince ?? now : undefined;
+    if (this.#helplessSince !== undefined && now - this.#helplessSince > HELPLESS_MS) {
+      this.#fail(new HelplessError(problem));
+    }
+    this.#due.wake();
+  }
+}
+
+/** The claims of the leases whose instances are in the VPC, in order. */
+function readClaims(leases: LeaseMap, vpcId: string): readonly ClusterClaim[] {
+  const claims: ClusterClaim[] = [];
+  for (const lease of leases.leases()) {
+    const claim = claimOf(lease, vpcId);
+    if (claim !== undefined) claims.push(claim);
+  }
+  return claims.sort((a, b) => a.key < b.key ? -1 : 1);
+}
+
+function claimOf(lease: Lease, vpcId: string): ClusterClaim | undefined {
+  const destination = lease.subnet.ipv4;
+  const claim = readAliVpcClaim(lease);
+  if (destination === undefined || typeof claim !== "object" || claim.vpcId !== vpcId) {
+    return undefined;
+  }
+  const { instanceId, networkInterfaceId } = claim;
+  return { key: lease.key, destination, instanceId, networkInterfaceId };
+}
+
+function describeRoutes(routes: readonly CloudRouteSpec[]): string {
+  return routes.map(({ routeTableId, destination, instanceId }) =>
+    `${routeTableId} ${destination} ${instanceId}`
+  ).join();
+}
+
+function describeClaims(claims: readonly ClusterClaim[]): string {
+  return claims.map(({ key, instanceId, networkInterfaceId }) =>
+    `${key} ${instanceId} ${networkInterfaceId}`
+  ).join();
+}
