@@ -323,6 +323,27 @@ Deno.test("a batch holds at most 50 entries and takes no client token", async ()
   assert.equal(again.FailedCount, 50);
 });
 
+Deno.test("a batch that does not fit is refused entry by entry, or as a whole", async () => {
+  await using bench = await TestBench.start();
+  const used = bench.cloud.routeEntries(EXAMPLE.systemTableId)
+    .filter(({ type }) => type === "Custom").length;
+  bench.cloud.setQuota(used + 1, { routeTableId: EXAMPLE.systemTableId });
+  const create = (...nets: number[]) =>
+    bench.vpc("CreateRouteEntries", {
+      RouteEntries: nets.map((n) => ({
+        RouteTableId: EXAMPLE.systemTableId,
+        DstCidrBlock: `10.24.${n}.0/24`,
+        NextHop: "i-node-1",
+      })),
+    });
+  bench.cloud.setBehaviour({ batchQuota: "call" });
+  assert.equal(await codeOf(create(1, 2)), "QuotaExceeded");
+  bench.cloud.setBehaviour({ batchQuota: "entry" });
+  const answer = await create(1, 2);
+  assert.deepEqual([answer.SuccessCount, answer.FailedCount], [1, 1]);
+  assert.equal(answer.FailedRouteEntries[0].FailedCode, "QuotaExceeded");
+});
+
 Deno.test("fifty hosts that boot at once all get their route, one write at a time", async () => {
   await using bench = await TestBench.start({ behaviour: { delays: { minMs: 5, maxMs: 10 } } });
   const host = async (n: number) => {

@@ -93,6 +93,22 @@ Deno.test("describeRouteEntryList() follows every page and leaves out prefix lis
   });
 });
 
+Deno.test("describeRouteEntryListOnce() reads each page once, and counts what it leaves out", async () => {
+  const entries = Array.from({ length: 205 }, (_, n) => entry(n));
+  entries.push(entry(900, { DestinationCidrBlock: "pl-abc" }));
+  for (const total of [true, false]) {
+    const rpc = new FakeRpc(paged(entries, { total }));
+    const destinations = ["10.24.1.0/24", "10.24.2.0/24"].map((text) => Prefix.parse(text));
+    const found = await new VpcClient(rpc, "cn-x")
+      .describeRouteEntryListOnce("vtb-1", { destinations }, { signal });
+    assert.deepEqual([found.entries.length, found.count, rpc.calls.length], [205, 206, 3]);
+    assert.deepEqual(rpc.calls[0]?.parameters["DestCidrBlockList"], [
+      "10.24.1.0/24",
+      "10.24.2.0/24",
+    ]);
+  }
+});
+
 Deno.test("describeRouteEntryList() begins anew when its token expires", async () => {
   let expired = false;
   const pages = paged(Array.from({ length: 150 }, (_, n) => entry(n)));
@@ -204,6 +220,75 @@ Deno.test("createRouteEntry() sends what the service wants", async () => {
   });
 });
 
+const BATCH = [7, 8].map((n) => ({
+  routeTableId: "vtb-1",
+  destination: Prefix.parse(`10.24.${n}.0/24`),
+  instanceId: `i-${n}`,
+  name: "n",
+}));
+
+Deno.test("createRouteEntries() and deleteRouteEntries() number their entries", async () => {
+  const rpc = new FakeRpc(() => ({ SuccessCount: 2, FailedCount: 0, FailedRouteEntries: [] }));
+  const client = new VpcClient(rpc, "cn-x");
+  assert.deepEqual(await client.createRouteEntries(BATCH, { signal }), []);
+  await client.deleteRouteEntries([{ routeTableId: "vtb-1", entryId: "rte-1" }], { signal });
+  assert.deepEqual(rpc.calls, [
+    {
+      action: "CreateRouteEntries",
+      parameters: {
+        RegionId: "cn-x",
+        RouteEntries: [7, 8].map((n) => ({
+          RouteTableId: "vtb-1",
+          DstCidrBlock: `10.24.${n}.0/24`,
+          NextHopType: "Instance",
+          NextHop: `i-${n}`,
+          Name: "n",
+        })),
+      },
+    },
+    {
+      action: "DeleteRouteEntries",
+      parameters: {
+        RegionId: "cn-x",
+        RouteEntries: [{ RouteTableId: "vtb-1", RouteEntryId: "rte-1" }],
+      },
+    },
+  ]);
+});
+
+Deno.test("createRouteEntries() says which entries were refused, and why", async () => {
+  const rows = [
+    {
+      DstCidrBlock: "10.24.7.0/24",
+      NextHop: "i-7",
+      FailedCode: "VPC_ROUTE_ENTRY_CIDR_BLOCK_DUPLICATE",
+      FailedMessage: "it is there",
+    },
+    { RouteEntryId: "rte-8", FailedCode: "QuotaExceeded.RouteEntry" },
+  ];
+  const client = (reply: unknown) => new VpcClient(new FakeRpc(() => reply), "cn-x");
+  const refused = await client({ FailedCount: 2, FailedRouteEntries: rows })
+    .createRouteEntries(BATCH, { signal });
+  assert.deepEqual(
+    refused.map(({ destination, nextHop, entryId, error }) => [
+      destination?.toString(),
+      nextHop,
+      entryId,
+      error.code,
+      error.reaction.do,
+    ]),
+    [
+      ["10.24.7.0/24", "i-7", undefined, "VPC_ROUTE_ENTRY_CIDR_BLOCK_DUPLICATE", "settle"],
+      [undefined, "", "rte-8", "QuotaExceeded.RouteEntry", "stop"],
+    ],
+  );
+  await assert.rejects(
+    client({ FailedCount: 3, FailedRouteEntries: rows }).createRouteEntries(BATCH, { signal }),
+    (error) => error instanceof AliApiError && error.outcomeUnknown,
+    "an answer that contradicts itself says nothing",
+  );
+});
+
 /** Good answers of every action; the fuzz below damages them. */
 const ANSWERS: Readonly<Record<string, unknown>> = {
   DescribeVpcAttribute: {
@@ -242,6 +327,18 @@ const ANSWERS: Readonly<Record<string, unknown>> = {
   CreateRouteEntry: { RouteEntryId: "rte-1" },
   ModifyRouteEntry: {},
   DeleteRouteEntry: {},
+  CreateRouteEntries: {
+    SuccessCount: 1,
+    FailedCount: 1,
+    RouteEntryIds: ["rte-1"],
+    FailedRouteEntries: [{
+      DstCidrBlock: "10.24.7.0/24",
+      NextHop: "i-1",
+      FailedCode: "TaskConflict",
+      FailedMessage: "m",
+    }],
+  },
+  DeleteRouteEntries: { SuccessCount: 1, FailedCount: 0, FailedRouteEntries: [] },
   DescribeNetworkInterfaces: {
     NetworkInterfaceSets: {
       NetworkInterfaceSet: [{
@@ -290,6 +387,9 @@ Deno.test("whatever is missing or wrong in an answer gives a result or an AliApi
       }),
     (vpc) => vpc.modifyRouteEntry("rte-1", { name: "n" }, { signal }),
     (vpc) => vpc.deleteRouteEntry("rte-1", { signal }),
+    (vpc) => vpc.createRouteEntries(BATCH, { signal }),
+    (vpc) => vpc.deleteRouteEntries([{ routeTableId: "vtb-1", entryId: "rte-1" }], { signal }),
+    (vpc) => vpc.describeRouteEntryListOnce("vtb-1", {}, { signal }),
     (_, ecs) => ecs.describeNetworkInterfaces(["eni-1"], { signal }),
     (_, ecs) => ecs.setSourceDestCheck("eni-1", false, { signal }),
   ];

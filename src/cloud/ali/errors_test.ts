@@ -182,6 +182,13 @@ Deno.test("react() reads the message where one code has two meanings", () => {
   assert.equal(classOf("InvalidParameter", 400), "stop request");
 });
 
+Deno.test("react() knows a full table however a batch spells it", () => {
+  for (const code of ["VPC_ROUTE_ENTRY_QUOTA_EXCEEDED", "RouteEntryQuotaExceed", "EXCEED_QUOTA"]) {
+    const reaction = react({ status: 200, code, message: "" });
+    assert(reaction.do === "stop" && reaction.cause === "quota", code);
+  }
+});
+
 Deno.test("react() retries what the server did, stops at what it does not know", () => {
   assert.equal(classOf("Whatever", 503), "retry busy");
   assert.equal(classOf("Timeout", 0), "retry busy");

@@ -5,7 +5,9 @@ import type { CloudRouteSpec } from "../../state/mod.ts";
 import type { RouteEntry } from "./client.ts";
 import {
   Claims,
+  type ClusterOwner,
   formatCloudRoute,
+  isOurs,
   type Owner,
   routeEntryKind,
   routeEntryName,
@@ -164,4 +166,70 @@ Deno.test("stepAway() deletes only what is still ours and leads here", () => {
     stepAway(entry({ name: "taken over", destination: "10.24.9.0/24" }), owner).do,
     "done",
   );
+});
+
+const NAME_B = routeEntryName(network, "i-b");
+const cluster: ClusterOwner = {
+  network,
+  claims: new Claims([
+    { destination: Prefix.parse("10.24.7.0/24"), instanceId: "i-me" },
+    { destination: Prefix.parse("10.24.8.0/24"), instanceId: "i-b" },
+  ]),
+  acceptUnnamed: false,
+  routeTableIds: new Set(["vtb-1"]),
+  isDue: ({ destination }) => destination.toString() === "10.24.99.0/24",
+  isNameDue: () => true,
+};
+const hopB = { name: NAME_B, nextHops: [{ type: "instance", id: "i-b" }] };
+const gone = {
+  name: routeEntryName(network, "i-gone"),
+  nextHops: [{ type: "instance", id: "i-gone" }],
+};
+
+Deno.test("for all hosts, every claimed subnet's marked entry is ours, wherever it leads", () => {
+  assert.deepEqual(planned([entry()], cluster), []);
+  assert.deepEqual(planned([entry(gone)], cluster), [REPLACE]);
+  assert.deepEqual(planned([entry(hopB)], cluster), [REPLACE]);
+  assert.deepEqual(planned([entry({ name: "" })], cluster), [REPLACE], "to be named");
+  const notYet = { ...cluster, isNameDue: () => false };
+  assert.deepEqual(planned([entry({ name: "" })], notYet), []);
+  const foreign = planned([entry({ ...hopB, name: "" })], cluster);
+  assert.match(foreign.join(), /^conflict /);
+});
+
+Deno.test("for all hosts, a stale entry goes when its host has moved or its time is over", () => {
+  const kept: Parameters<typeof entry>[0][] = [
+    { ...gone, destination: "10.24.98.0/24" },
+    { ...hopB, destination: "10.24.98.0/24", routeTableId: "vtb-2" },
+    { ...gone, destination: "10.24.99.0/24", name: "" },
+    { ...gone, destination: "10.24.99.0/24", name: "by hand" },
+    { ...gone, destination: "10.24.99.0/24", name: routeEntryName(network, "i-c") },
+    { ...gone, destination: "10.24.99.0/24", name: "flanneld/10.25.0.0/16/i-gone" },
+    { ...gone, destination: "10.24.99.0/24", serviceType: "TR" },
+    { ...gone, destination: "10.24.99.0/24", type: "CEN" },
+    { ...gone, destination: "0.0.0.0/0" },
+  ];
+  for (const change of kept) {
+    const found = entry({ ...change, id: "rte-2" });
+    assert.deepEqual(planned([entry(), found], cluster), [], Deno.inspect(change));
+    assert.equal(stepAway(found, cluster).do, "done");
+  }
+  const goes: Parameters<typeof entry>[0][] = [
+    { ...gone, destination: "10.24.99.0/24" },
+    { ...hopB, destination: "10.24.98.0/24" },
+    { ...gone, destination: "10.24.99.0/24", routeTableId: "vtb-2" },
+  ];
+  for (const change of goes) {
+    const found = entry({ ...change, id: "rte-2" });
+    assert.match(planned([entry(), found], cluster).join(), /^remove route entry .*rte-2/);
+    assert.equal(stepAway(found, cluster).do, "delete");
+  }
+});
+
+Deno.test("isOurs() says so also of what no lease claims yet", () => {
+  assert(isOurs(entry({ ...gone, destination: "10.24.50.0/24" }), cluster));
+  assert(isOurs(entry({ name: "" }), cluster));
+  assert(!isOurs(entry({ ...gone, name: "" }), cluster));
+  assert(!isOurs(entry({ name: "by hand" }), cluster));
+  assert(!isOurs(entry({ serviceType: "TR" }), cluster));
 });

@@ -76,7 +76,7 @@ const LISTING_FRESH_MS = 60_000;
 const SWEEP_MS = 60 * 60_000;
 const FIRST_SWEEP_MS = 2 * 60_000;
 /** Entries that are named in one round of the cluster: each takes seconds, and serves as it is. */
-const NAMES_PER_ROUND = 10;
+const NAMES_PER_ROUND = 5;
 
 /**
  * The VPC's route tables, as far as they concern this host, or all hosts of the network.

@@ -221,6 +221,26 @@ Deno.test("Rpc.call() draws a new nonce where one was used", async () => {
   assert.equal(new Set(nonces).size, 3);
 });
 
+Deno.test("Rpc.call() asks beforeSend before each sending, and sends nothing if it rejects", async () => {
+  await using server = cannedServer((_, number) =>
+    number < 3 ? apiError("SignatureNonceUsed") : json({ Value: "x" })
+  );
+  await using rpc = await open(server.url);
+  const sentBefore: number[] = [];
+  const beforeSend = () => {
+    sentBefore.push(server.seen.length);
+    return Promise.resolve();
+  };
+  await rpc.call("CreateX", {}, REPLY, { signal, beforeSend });
+  assert.deepEqual(sentBefore, [0, 1, 2]);
+  const over = new Error("The term is over");
+  await assert.rejects(
+    rpc.call("CreateX", {}, REPLY, { signal, beforeSend: () => Promise.reject(over) }),
+    (error) => error === over,
+  );
+  assert.equal(server.seen.length, 3);
+});
+
 Deno.test("the library signs as the service's documentation shows", async () => {
   // The vector of "Request signatures" (RPC, HMAC-SHA1), recomputed with two other programs.
   const { default: Client } = await import("@alicloud/pop-core/lib/rpc.js");
