@@ -1,9 +1,8 @@
-import type { AliVpcConfig } from "../../backends/ali_vpc.ts";
+import type { AliVpcClaim, AliVpcConfig } from "../../backends/ali_vpc.ts";
 import { OperatorError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Prefix } from "../../net/mod.ts";
 import type { VpcClient, VpcInfo } from "./client.ts";
-import type { AliVpcInstance } from "./identify.ts";
 import { type Clock, Patience } from "./patience.ts";
 import { RouteTable, type RouteTableOptions } from "./route_table.ts";
 import { checkRouteTables } from "./table_check.ts";
@@ -31,7 +30,7 @@ export type RouteTableScopeOptions = Omit<
 
 /** Options of {@linkcode openAccess}. */
 export interface AccessOptions {
-  readonly instance: AliVpcInstance;
+  readonly instance: AliVpcClaim;
   readonly vpc: VpcClient;
   readonly config: AliVpcConfig;
   readonly network: Prefix;

@@ -1,4 +1,4 @@
-import type { AliVpcConfig } from "../../backends/ali_vpc.ts";
+import type { AliVpcClaim, AliVpcConfig } from "../../backends/ali_vpc.ts";
 import { OperatorError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
@@ -37,13 +37,8 @@ export interface AliVpcOptions {
 }
 
 /** Who this instance is, as its metadata service says. */
-export interface AliVpcInstance {
-  readonly instanceId: string;
-  /** The primary interface. */
-  readonly networkInterfaceId: string;
+export interface AliVpcInstance extends AliVpcClaim {
   readonly regionId: string;
-  readonly vpcId: string;
-  readonly vSwitchId: string;
 }
 
 /**
