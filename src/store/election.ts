@@ -345,7 +345,6 @@ export class Election {
         );
         if (renewed !== undefined) {
           this.#ownRevision = renewed.revision;
-          term.throwIfOver();
           term.renewed(renewed.revision, this.#time(since));
           return;
         }
@@ -372,9 +371,8 @@ export class Election {
     using scope = childSignal(options.signal, term.signal);
     // Not while a renewal is under way, which may change the revision.
     const entry = await this.#inTurn(scope.signal, () => space.get(key, scope));
-    term.throwIfOver(); // by the clocks: this process may have been stopped meanwhile
     if (!this.#isOurs(entry, term)) this.#lose(term, entry);
-    term.throwIfOver();
+    term.throwIfOver(); // by the clocks, too: this process may have been stopped meanwhile
     const { leftMs } = term.time;
     if (leftMs >= marginMs) return;
     throw new Error(

@@ -115,22 +115,13 @@ async function startHolder(world: World, name: string, more: Partial<ElectionOpt
   return { candidate, election: candidate.election, term: candidate.election.term! };
 }
 
-/** `space`, whose answers to one operation pass through `hold` on their way. */
-function holdingAnswers(
-  space: KeySpace,
-  operation: "get" | "renew",
-  hold: () => Promise<void>,
-): KeySpace {
+/** `space`, with some of its operations replaced. */
+function altered(space: KeySpace, changes: Partial<KeySpace>): KeySpace {
   return new Proxy(space, {
     get(target, name) {
+      if (name in changes) return Reflect.get(changes, name);
       const member = Reflect.get(target, name);
-      if (typeof member !== "function") return member;
-      if (name !== operation) return member.bind(target);
-      return async (...args: unknown[]) => {
-        const answer = await Reflect.apply(member, target, args);
-        await hold();
-        return answer;
-      };
+      return typeof member === "function" ? member.bind(target) : member;
     },
   });
 }
@@ -216,7 +207,14 @@ Deno.test("Election says for how long nobody has held the office", async () => {
 Deno.test("Term.confirm() finds the term over after a pause between the read and its answer", async () => {
   await using world = new World();
   let answer = Promise.resolve();
-  const space = holdingAnswers(new MemoryRegistry(world.store).space(FOLDER), "get", () => answer);
+  const inner = new MemoryRegistry(world.store).space(FOLDER);
+  const space = altered(inner, {
+    async get(key, options) {
+      const entry = await inner.get(key, options);
+      await answer;
+      return entry;
+    },
+  });
   const rival = world.add("b");
   // Nothing of a stopped process runs: neither its watch nor its timers.
   const { election } = world.add("a", { space, tickMs: 1e6 });
@@ -243,18 +241,23 @@ Deno.test("Term lasts from the sending of a renewal, not from its answer", async
   await using world = new World();
   const registry = new MemoryRegistry(world.store);
   const answered = Promise.withResolvers<void>();
-  const space = holdingAnswers(registry.space(FOLDER), "renew", () => answered.promise);
+  const inner = registry.space(FOLDER);
+  const space = altered(inner, {
+    async renew(...args) {
+      const entry = await inner.renew(...args);
+      await answered.promise;
+      return entry;
+    },
+  });
   const { term } = await startHolder(world, "a", { space });
   const sentAfter = await world.until(
     () => registry.calls.some((call) => /^renew/.test(call)),
     TTL,
   );
   assert(sentAfter <= TTL / 3);
+  registry.disconnect(); // there is no further one
   await world.pass(TTL / 2);
   answered.resolve();
-  await settle();
-  assert.equal(term.signal.aborted, false);
-  registry.disconnect();
   await world.pass(TTL / 2 - 1);
   assert.equal(term.signal.aborted, false, "the renewal counts");
   await world.pass(1.5);
@@ -460,14 +463,75 @@ Deno.test("resign() leaves the key of another alone", async () => {
 
 Deno.test("resign() holds while a campaign is under way", async () => {
   await using world = new World();
-  const { election } = world.add("a");
-  const [won] = await Promise.all([
-    election.tryOnce({ signal }),
-    election.resign({ signal, pauseMs: 5_000 }),
-  ]);
-  assert.equal(won, undefined);
+  const inner = new MemoryRegistry(world.store).space(FOLDER);
+  const resigned: Promise<void>[] = [];
+  const space = altered(inner, {
+    create(...args) {
+      resigned.push(election.resign({ signal, pauseMs: 5_000 }));
+      return inner.create(...args);
+    },
+  });
+  const { election } = world.add("a", { space });
+  assert.equal(await election.tryOnce({ signal }), undefined);
+  assert.equal(resigned.length, 1);
+  await Promise.all(resigned);
   assert.equal(election.term, undefined);
   assert.equal(world.office.get(KEY), undefined);
+});
+
+Deno.test("Term goes on when the watch tells late of what was before it", async () => {
+  await using world = new World();
+  const inner = new MemoryRegistry(world.store).space(FOLDER);
+  let told = Promise.resolve();
+  const space = altered(inner, {
+    async *watch(options) {
+      for await (const update of inner.watch(options)) {
+        await told;
+        yield update;
+      }
+    },
+  });
+  const { election } = world.add("a", { space }).start();
+  await settle();
+  const late = Promise.withResolvers<void>();
+  told = late.promise;
+  world.office.put(KEY, "b", { ttlSeconds: 60 });
+  world.office.put(KEY, "a", { ttlSeconds: 60 }); // by the name of this host, long ago
+  world.office.delete(KEY);
+  const term = await election.tryOnce({ signal });
+  assert(term !== undefined);
+  late.resolve();
+  await world.pass(1);
+  assert.equal(term.signal.aborted, false);
+  assert.equal(election.term, term);
+  assert.equal(election.holder, "a");
+});
+
+Deno.test("Term.confirm() waits for a renewal under way, which may change the revision", async () => {
+  await using world = new World();
+  const inner = new MemoryRegistry(world.store).space(FOLDER);
+  let answer = Promise.resolve();
+  let renewals = 0;
+  const space = altered(inner, {
+    async renew(key, revision, ttlSeconds, options) {
+      const entry = await inner.update(key, "a", revision, ttlSeconds, options);
+      renewals++;
+      await answer;
+      return entry;
+    },
+  });
+  const { election, term } = await startHolder(world, "a", { space });
+  await world.pass(2 * TTL);
+  assert.equal(election.term, term);
+  const answered = Promise.withResolvers<void>();
+  answer = answered.promise;
+  const before = renewals;
+  await world.until(() => renewals > before, TTL);
+  const confirmed = term.confirm({ signal });
+  await settle();
+  answered.resolve();
+  await confirmed;
+  assert.notEqual(world.office.get(KEY)?.revision, term.id);
 });
 
 Deno.test("Election without candidacy only follows, and gives up an office that it holds", async () => {
