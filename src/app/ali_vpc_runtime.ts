@@ -22,6 +22,7 @@ import type {
 } from "./backend_runtime.ts";
 import { CLUSTER_FOLDER, ClusterFollower } from "./cluster_publication.ts";
 import { ClusterWriter } from "./cluster_writer.ts";
+import { decideChecksumOffload } from "./underlay_runtime.ts";
 
 /** A host of which no writer has said anything for this long writes its own route. */
 const PATIENCE_MS = 60_000;
@@ -129,7 +130,12 @@ class AliVpcRuntime implements BackendRuntime {
       run: (context, options) => this.#run(context, options),
       status: () => this.#status(),
     };
-    this.#facts = { ...identity.instance, routeTableIds: [] };
+    const txChecksum = config.overflow === "vxlan" ? decideChecksumOffload("auto") : undefined;
+    this.#facts = {
+      ...identity.instance,
+      routeTableIds: [],
+      ...(txChecksum === undefined ? {} : { txChecksum }),
+    };
     this.#checks = identity.makeSourceDestCheck(() =>
       this.#seesToCheck ? [{ networkInterfaceId: identity.instance.networkInterfaceId }] : []
     );

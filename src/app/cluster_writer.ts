@@ -38,8 +38,11 @@ const QUIET_MS = 1_000;
 const MAX_QUIET_MS = 8_000;
 /** Views change with every answer; so often at most they are published. */
 const PUBLISH_EVERY_MS = 300;
-/** How long the tunnel's device outlives the last host in overflow: some hosts hear of it late. */
-const VTEP_LINGERS_MS = 60_000;
+/**
+ * How long the tunnel's device outlives the last host in overflow: some hosts hear of it late, and
+ * hosts' own connections that began through it end with its address.
+ */
+const VTEP_LINGERS_MS = 10 * 60_000;
 /** A writer that the service does not answer gives another host the chance. */
 const HELPLESS_MS = 30_000;
 const HELPLESS_PAUSE_MS = 5 * 60_000;
