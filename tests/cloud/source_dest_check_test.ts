@@ -158,13 +158,49 @@ Deno.test("all checks that are on are switched off and read back together", asyn
   assert.deepEqual(await reconcile(table, named), []);
   assert(named.every((each) => table.isOff(each.networkInterfaceId)));
   assert.equal(counted(simulator, "ModifyNetworkInterfaceAttribute"), 122);
-  assert.equal(counted(simulator, "DescribeNetworkInterfaces"), 4);
+  assert.equal(counted(simulator, "DescribeNetworkInterfaces"), 2 + 6);
   const on = simulator.cloud.snapshot().networkInterfaces.filter((each) => each.sourceDestCheck);
   assert.deepEqual(
     on.map((each) => each.id).sort(),
     ["eni-node-1", "eni-node-2", "eni-node-3", "eni-other"],
     "no other interface is touched",
   );
+});
+
+Deno.test("checks that hosts see to themselves meanwhile are not switched off once more", async () => {
+  const { simulator, named } = await startCluster(90, { checks: true });
+  await using _ = simulator;
+  const { clock } = steppedClock();
+  await using identity = await identifyOn(simulator, { clock });
+  const table = identity.makeSourceDestCheck(() => named);
+  const actual = await table.list({ signal });
+  for (const { instanceId } of named) simulator.cloud.setSourceDestCheck(instanceId!, false);
+  const changes = actual.map((each) => ({
+    op: "replace" as const,
+    desired: { ...each, enabled: false },
+    actual: each,
+  }));
+  assert.deepEqual(await table.apply(changes, { signal }), []);
+  assert.equal(counted(simulator, "ModifyNetworkInterfaceAttribute"), 20);
+  assert(named.every((each) => table.isOff(each.networkInterfaceId)));
+});
+
+Deno.test("a service in trouble is left in peace after some tries, and every check fails", async () => {
+  const { simulator, named } = await startCluster(30, { checks: true });
+  await using _ = simulator;
+  const { clock } = steppedClock();
+  await using identity = await identifyOn(simulator, { clock });
+  const table = identity.makeSourceDestCheck(() => named);
+  const fault = simulator.cloud.addFault({
+    match: { action: "ModifyNetworkInterfaceAttribute" },
+    effect: { kind: "error", status: 503, code: "ServiceUnavailable" },
+  });
+  const failed = await reconcile(table, named);
+  assert.equal(failed.length, 30);
+  assert(failed.every(({ error }) => /ServiceUnavailable/.test(error.message)));
+  assert.equal(counted(simulator, "ModifyNetworkInterfaceAttribute"), 8);
+  simulator.cloud.removeFault(fault);
+  assert.deepEqual(await reconcile(table, named), []);
 });
 
 Deno.test("a denied change fails for each interface by name, and is not tried for all", async () => {

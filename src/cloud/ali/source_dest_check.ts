@@ -42,6 +42,11 @@ interface Seen {
   readonly reason?: string;
 }
 
+/** What a call met that every other one would meet as well. */
+interface Trouble {
+  readonly thrown: unknown;
+}
+
 /** A conflicting operation on an interface ends within seconds. */
 const TRIES = 8;
 /**
@@ -49,6 +54,8 @@ const TRIES = 8;
  * that speaks of single interfaces.
  */
 const DENIALS = 3;
+/** So many switches, then a look: hosts that start together see to their own meanwhile. */
+const SETS_PER_LOOK = 20;
 /** Interfaces named in one line. */
 const NAMED = 5;
 
@@ -108,9 +115,20 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
       if (change.op === "remove" || !this.#seen.has(change.desired.networkInterfaceId)) continue;
       wanted.set(change.desired.networkInterfaceId, change.desired.enabled);
     }
-    const errors = await this.#setAll(wanted, options);
-    for (const id of errors.keys()) wanted.delete(id);
-    await this.#awaitAll(wanted, errors, options);
+    const errors = new Map<string, Error>();
+    for (let rest: readonly string[] = [...wanted.keys()]; rest.length > 0;) {
+      const some = rest.slice(0, SETS_PER_LOOK);
+      rest = rest.slice(SETS_PER_LOOK);
+      const trouble = await this.#setAll(some, wanted, errors, options);
+      const taken = some.filter((id) => !errors.has(id));
+      await this.#awaitAll(taken, rest, wanted, errors, options);
+      if (trouble !== undefined) {
+        for (const id of rest) errors.set(id, this.#explain("switch off", [id], trouble.thrown));
+        break;
+      }
+      // Meanwhile other hosts have seen to their own.
+      rest = rest.filter((id) => this.#isOn(id) !== wanted.get(id));
+    }
     return changes.flatMap((change) => {
       if (change.op === "remove") return [];
       const error = errors.get(change.desired.networkInterfaceId);
@@ -222,25 +240,27 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     );
   }
 
-  /** Asks for each switch, and again for those that are held up; answers why some were refused. */
+  /**
+   * Asks for each switch of `ids`, and again for those that are held up; why some were refused is
+   * in `errors` then. Answers trouble that every other interface would have as well.
+   */
   async #setAll(
+    ids: readonly string[],
     wanted: ReadonlyMap<string, boolean>,
+    errors: Map<string, Error>,
     options: { signal: AbortSignal },
-  ): Promise<Map<string, Error>> {
-    const errors = new Map<string, Error>();
+  ): Promise<Trouble | undefined> {
     const backoff = new Backoff({ initialMs: 1_000, maxMs: 15_000 });
-    let waiting: readonly string[] = [...wanted.keys()];
-    for (let tries = 1; waiting.length > 0; tries++) {
-      const held = await this.#setSome(waiting, wanted, errors, options);
+    for (let tries = 1, waiting = ids;; tries++) {
+      const { held, trouble } = await this.#setSome(waiting, wanted, errors, options);
       if (waiting.some((id) => !errors.has(id))) {
         tries = 0;
         backoff.reset();
       }
-      if (held.length === 0 || tries === TRIES) break;
+      if (held.length === 0 || tries === TRIES) return trouble;
       await this.#options.delay(backoff.next(), options);
       waiting = held;
     }
-    return errors;
   }
 
   /**
@@ -252,7 +272,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     wanted: ReadonlyMap<string, boolean>,
     errors: Map<string, Error>,
     options: { signal: AbortSignal },
-  ): Promise<readonly string[]> {
+  ): Promise<{ readonly held: readonly string[]; readonly trouble?: Trouble }> {
     const held: string[] = [];
     let denials = 0;
     for (const [at, id] of ids.entries()) {
@@ -262,29 +282,35 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
         denials = 0;
       } catch (thrown) {
         options.signal.throwIfAborted();
-        const trouble = troubleOf(thrown);
-        denials = trouble === "denied" ? denials + 1 : 0;
-        const forAll = trouble === "service" || denials === DENIALS;
+        const kind = troubleOf(thrown);
+        denials = kind === "denied" ? denials + 1 : 0;
+        const forAll = kind === "service" || denials === DENIALS;
         const failed = forAll ? ids.slice(at) : [id];
         for (const each of failed) errors.set(each, this.#explain("switch off", [each], thrown));
-        if (trouble === "service" || trouble === "conflict") held.push(...failed);
-        if (forAll) break;
+        if (kind === "service" || kind === "conflict") held.push(...failed);
+        if (forAll) return { held, trouble: { thrown } };
       }
     }
-    return held;
+    return { held };
   }
 
-  /** Reads back: an interface may still be in the hands of another operation. */
+  /**
+   * Reads back: an interface may still be in the hands of another operation. The room in the call
+   * goes to `others`.
+   */
   async #awaitAll(
+    ids: readonly string[],
+    others: readonly string[],
     wanted: ReadonlyMap<string, boolean>,
     errors: Map<string, Error>,
     options: { signal: AbortSignal },
   ): Promise<void> {
     const backoff = new Backoff({ initialMs: 1_000, maxMs: 15_000 });
-    let open = [...wanted.keys()];
+    let open = ids;
     for (let tries = 1; open.length > 0; tries++) {
+      const looked = [...open, ...others].slice(0, MAX_INTERFACES_PER_CALL);
       try {
-        await this.#look(open, this.#named(), options);
+        await this.#look(looked, this.#named(), options);
       } catch (error) {
         options.signal.throwIfAborted();
         for (const id of open) errors.set(id, this.#explain("read", [id], error));
