@@ -256,11 +256,7 @@ class Service {
     const routesStage: AnyStage = { table: listed, desired };
     if (config.sourceDestCheck === "ignore") return [routesStage];
     // First, so that a host whose route is published knows of its check, too.
-    return [{
-      table: this.#checks,
-      desired: () =>
-        this.#claims.map(({ networkInterfaceId }) => ({ networkInterfaceId, enabled: false })),
-    }, routesStage];
+    return [{ table: this.#checks, desired: () => this.#checks.allOff() }, routesStage];
   }
 
   /** Reads the tables once leases have come to rest. */

@@ -83,6 +83,14 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     };
   }
 
+  /** What is wanted: every check off, once for each interface however many leases name it. */
+  allOff(): readonly SourceDestCheckSpec[] {
+    return [...this.#named().keys()].map((networkInterfaceId) => ({
+      networkInterfaceId,
+      enabled: false,
+    }));
+  }
+
   /** Whether the last look found the check of the interface off, and not just unreadable. */
   isOff(networkInterfaceId: string): boolean {
     return this.#seen.get(networkInterfaceId)?.check === "off";
