@@ -241,6 +241,21 @@ export class Attributes {
     return at < 0 ? undefined : this.#view.getUint16(at, false);
   }
 
+  /** What was parsed. */
+  get view(): DataView<ArrayBuffer> {
+    return this.#view;
+  }
+
+  /** Where in the view the value lies; negative if it is absent. */
+  offset(type: number): number {
+    return this.#offsets[type]!;
+  }
+
+  /** The value's length in bytes, of an attribute that is there. */
+  size(type: number): number {
+    return this.#lengths[type]!;
+  }
+
   /** The value's bytes; borrowed, valid until the datagram's memory is used again. */
   bytes(type: number): Uint8Array<ArrayBuffer> | undefined {
     const at = this.#offsets[type]!;

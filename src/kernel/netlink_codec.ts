@@ -171,14 +171,19 @@ function familyOf(addressFamily: number): Family | undefined {
   return addressFamily === AF_INET ? 4 : addressFamily === AF_INET6 ? 6 : undefined;
 }
 
-function toAddress(bytes: Uint8Array | undefined): Address | undefined {
-  return bytes && (bytes.length === 4 || bytes.length === 16)
-    ? Address.fromBytes(bytes)
-    : undefined;
+// A dump has thousands of addresses, so they are read where they lie.
+
+function readAddress(attributes: Attributes, type: number): Address | undefined {
+  const at = attributes.offset(type);
+  if (at < 0) return undefined;
+  const size = attributes.size(type);
+  if (size !== 4 && size !== 16) return undefined;
+  return Address.read(attributes.view, at, size === 4 ? 4 : 6);
 }
 
-function toMac(bytes: Uint8Array | undefined): MacAddress | undefined {
-  return bytes?.length === 6 ? MacAddress.fromBytes(bytes) : undefined;
+function readMac(attributes: Attributes, type: number): MacAddress | undefined {
+  const at = attributes.offset(type);
+  return at >= 0 && attributes.size(type) === 6 ? MacAddress.read(attributes.view, at) : undefined;
 }
 
 // Links
@@ -203,7 +208,7 @@ export function decodeLink(view: DataView<ArrayBuffer>, message: MessageBounds):
   if (view.getUint8(start + ifinfomsg.ifi_family) === AF_BRIDGE) return undefined;
   const flags = view.getUint32(start + ifinfomsg.ifi_flags, LITTLE_ENDIAN);
   const attributes = linkAttributes.parse(view, start + ifinfomsg.size, end);
-  const mac = toMac(attributes.bytes(IFLA_ADDRESS));
+  const mac = readMac(attributes, IFLA_ADDRESS);
   const masterIndex = attributes.uint32(IFLA_MASTER);
   const alias = attributes.string(IFLA_IFALIAS);
   const info = linkInfoAttributes.parseNested(attributes, IFLA_LINKINFO);
@@ -231,12 +236,10 @@ export function decodeLink(view: DataView<ArrayBuffer>, message: MessageBounds):
 
 function decodeVxlan(attributes: Attributes): VxlanParameters {
   const underlayIndex = attributes.uint32(IFLA_VXLAN_LINK);
-  const local = toAddress(
-    attributes.bytes(IFLA_VXLAN_LOCAL) ?? attributes.bytes(IFLA_VXLAN_LOCAL6),
-  );
-  const remote = toAddress(
-    attributes.bytes(IFLA_VXLAN_GROUP) ?? attributes.bytes(IFLA_VXLAN_GROUP6),
-  );
+  const local = readAddress(attributes, IFLA_VXLAN_LOCAL) ??
+    readAddress(attributes, IFLA_VXLAN_LOCAL6);
+  const remote = readAddress(attributes, IFLA_VXLAN_GROUP) ??
+    readAddress(attributes, IFLA_VXLAN_GROUP6);
   const modes = [
     ["l2miss", IFLA_VXLAN_L2MISS],
     ["l3miss", IFLA_VXLAN_L3MISS],
@@ -255,8 +258,8 @@ function decodeVxlan(attributes: Attributes): VxlanParameters {
 }
 
 function decodeIpip(attributes: Attributes): IpipParameters {
-  const local = toAddress(attributes.bytes(IFLA_IPTUN_LOCAL));
-  const remote = toAddress(attributes.bytes(IFLA_IPTUN_REMOTE));
+  const local = readAddress(attributes, IFLA_IPTUN_LOCAL);
+  const remote = readAddress(attributes, IFLA_IPTUN_REMOTE);
   return {
     ...(local && !local.isUnspecified() ? { local } : {}),
     ...(remote && !remote.isUnspecified() ? { remote } : {}),
@@ -285,7 +288,7 @@ export function decodeAddress(
   const attributes = addressAttributes.parse(view, start + ifaddrmsg.size, end);
   // IFA_LOCAL is the address itself; IFA_ADDRESS is the peer's on a point-to-point link, and the
   // only one that IPv6 gives without a peer.
-  const address = toAddress(attributes.bytes(IFA_LOCAL) ?? attributes.bytes(IFA_ADDRESS));
+  const address = readAddress(attributes, IFA_LOCAL) ?? readAddress(attributes, IFA_ADDRESS);
   if (!address) return undefined;
   const flags = attributes.uint32(IFA_FLAGS) ?? view.getUint8(start + ifaddrmsg.ifa_flags);
   return {
@@ -438,9 +441,9 @@ export function decodeRoute(
     // Cached exceptions (RTM_F_CLONED) are no configuration.
     if (table !== filter.table || (flags & RTM_F_CLONED) !== 0) return undefined;
   }
-  const destination = toAddress(attributes.bytes(RTA_DST)) ?? Address.unspecified(family);
+  const destination = readAddress(attributes, RTA_DST) ?? Address.unspecified(family);
   const linkIndex = attributes.uint32(RTA_OIF);
-  const source = toAddress(attributes.bytes(RTA_PREFSRC));
+  const source = readAddress(attributes, RTA_PREFSRC);
   const others: string[] = [];
   if (attributes.has(RTA_METRICS)) others.push("metrics");
   if (attributes.has(RTA_ENCAP)) others.push("encap");
@@ -448,10 +451,9 @@ export function decodeRoute(
   if (attributes.has(RTA_SRC)) others.push("from");
   if (attributes.has(RTA_NH_ID)) others.push(`nhid ${attributes.uint32(RTA_NH_ID)}`);
   const gateway = decodeGateway(attributes);
-  const type = ROUTE_TYPE_NAMES.get(view.getUint8(start + rtmsg.rtm_type)) ?? "other";
-  const route = {
+  return {
     destination: new Prefix(destination, view.getUint8(start + rtmsg.rtm_dst_len)),
-    type,
+    type: ROUTE_TYPE_NAMES.get(view.getUint8(start + rtmsg.rtm_type)) ?? "other",
     table,
     protocol: view.getUint8(start + rtmsg.rtm_protocol),
     scope: SCOPE_NAMES.get(view.getUint8(start + rtmsg.rtm_scope)) ?? "other",
@@ -462,10 +464,9 @@ export function decodeRoute(
     ...(gateway ? { gateway } : {}),
     ...(linkIndex === undefined ? {} : { linkIndex }),
     ...(source ? { source } : {}),
+    nextHops: decodeNextHops(view, attributes.bytes(RTA_MULTIPATH)),
+    others,
   };
-  // Last, since it reads further attributes through the same view.
-  const nextHops = decodeNextHops(view, attributes.bytes(RTA_MULTIPATH));
-  return { ...route, nextHops, others };
 }
 
 /** The destination of an RTM_NEWROUTE or RTM_DELROUTE message; `undefined` for a default route. */
@@ -474,13 +475,15 @@ export function decodeRouteDestination(
   { start, end }: MessageBounds,
 ): Prefix | undefined {
   const attributes = routeAttributes.parse(view, start + rtmsg.size, end);
-  const destination = toAddress(attributes.bytes(RTA_DST));
+  const destination = readAddress(attributes, RTA_DST);
   return destination && new Prefix(destination, view.getUint8(start + rtmsg.rtm_dst_len));
 }
 
 function decodeGateway(attributes: Attributes): Address | undefined {
-  return toAddress(attributes.bytes(RTA_GATEWAY)) ??
-    toAddress(attributes.bytes(RTA_VIA)?.subarray(rtvia.rtvia_addr));
+  const gateway = readAddress(attributes, RTA_GATEWAY);
+  if (gateway) return gateway;
+  const via = attributes.bytes(RTA_VIA)?.subarray(rtvia.rtvia_addr);
+  return via?.length === 4 || via?.length === 16 ? Address.fromBytes(via) : undefined;
 }
 
 function decodeNextHops(
@@ -577,8 +580,8 @@ function decodePermanent(
   const state = view.getUint16(start + ndmsg.ndm_state, LITTLE_ENDIAN);
   if ((state & NUD_PERMANENT) === 0) return undefined;
   const attributes = neighborAttributes.parse(view, start + ndmsg.size, end);
-  const mac = toMac(attributes.bytes(NDA_LLADDR));
-  const address = toAddress(attributes.bytes(NDA_DST));
+  const mac = readMac(attributes, NDA_LLADDR);
+  const address = readAddress(attributes, NDA_DST);
   return mac && address ? { mac, address } : undefined;
 }
 
@@ -623,8 +626,8 @@ export function decodeRule(view: DataView<ArrayBuffer>, message: MessageBounds):
   const family = familyOf(view.getUint8(start + fib_rule_hdr.family));
   if (!family || view.getUint8(start + fib_rule_hdr.action) !== FR_ACT_TO_TBL) return undefined;
   const attributes = ruleAttributes.parse(view, start + fib_rule_hdr.size, end);
-  const from = toAddress(attributes.bytes(FRA_SRC));
-  const to = toAddress(attributes.bytes(FRA_DST));
+  const from = readAddress(attributes, FRA_SRC);
+  const to = readAddress(attributes, FRA_DST);
   const mark = attributes.uint32(FRA_FWMARK);
   const mask = attributes.uint32(FRA_FWMASK);
   const inputLink = attributes.string(FRA_IIFNAME);

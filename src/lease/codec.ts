@@ -35,8 +35,10 @@ export function parseLeaseKey(key: string): LeaseSubnet {
       const subnet: LeaseSubnet = {
         ...(`${address4}-${length4}` === NO_IPV4
           ? {}
-          : { ipv4: Prefix.parse(`${address4}/${length4}`) }),
-        ...(address6 === undefined ? {} : { ipv6: Prefix.parse(`${address6}/${length6}`) }),
+          : { ipv4: new Prefix(Address.parse(address4!), Number(length4)) }),
+        ...(address6 === undefined
+          ? {}
+          : { ipv6: new Prefix(Address.parse(address6), Number(length6)) }),
       };
       const usable = (subnet.ipv4 ?? subnet.ipv6) !== undefined &&
         (subnet.ipv4 === undefined || subnet.ipv4.length <= 31) &&
@@ -89,9 +91,8 @@ export function parseLeaseValue(text: string): LeaseAttributes {
   if (typeof raw !== "object" || raw === null || Array.isArray(raw)) {
     throw new SyntaxError("Cannot read lease value: it is not a JSON object");
   }
-  const folded = Object.fromEntries(
-    Object.entries(raw).map(([key, member]) => [key.toLowerCase(), member]),
-  );
+  const folded: Record<string, unknown> = Object.create(null);
+  for (const [key, member] of Object.entries(raw)) folded[key.toLowerCase()] = member;
   const result = v.safeParse(value, folded);
   if (!result.success) {
     const fault = result.issues[0]!;

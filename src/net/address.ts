@@ -8,20 +8,36 @@ export function addressBits(family: Family): 32 | 128 {
   return family === 4 ? 32 : 128;
 }
 
-/** An IPv4 or IPv6 address. */
+const MAX_VALUE = { 4: (1n << 32n) - 1n, 6: (1n << 128n) - 1n } as const;
+
+/** Four decimal octets without leading zeros; their size is checked apart. */
+const DOTTED_DECIMAL = /^(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})$/;
+
+/**
+ * An IPv4 or IPv6 address. Tens of thousands are read and compared at a time, so IPv4 does without
+ * big integers wherever it can.
+ */
 export class Address {
   readonly family: Family;
-  /** The address as an unsigned number of 32 or 128 bits. */
-  readonly value: bigint;
+  /** An IPv4 address as an unsigned number; 0 for IPv6. */
+  readonly ipv4: number;
+  /** An IPv6 address as an unsigned number; 0 for IPv4. */
+  readonly ipv6: bigint;
   #text: string | undefined;
 
   /** @throws {RangeError} If `value` does not fit the family. */
-  constructor(family: Family, value: bigint) {
-    if (value < 0n || value >> BigInt(addressBits(family)) !== 0n) {
+  constructor(family: Family, value: bigint | number) {
+    if (value < 0 || value > MAX_VALUE[family]) {
       throw new RangeError(`Cannot make an IPv${family} address: ${value} is out of range`);
     }
     this.family = family;
-    this.value = value;
+    this.ipv4 = family === 4 ? Number(value) : 0;
+    this.ipv6 = family === 6 ? BigInt(value) : 0n;
+  }
+
+  /** The address as an unsigned number of 32 or 128 bits. */
+  get value(): bigint {
+    return this.family === 4 ? BigInt(this.ipv4) : this.ipv6;
   }
 
   /**
@@ -30,8 +46,12 @@ export class Address {
    * @throws {SyntaxError} If `text` is anything else.
    */
   static parse(text: string): Address {
-    if (ipaddr.IPv4.isValidFourPartDecimal(text)) {
-      return Address.fromBytes(new Uint8Array(ipaddr.IPv4.parse(text).octets));
+    const octets = DOTTED_DECIMAL.exec(text);
+    if (octets) {
+      const [a, b, c, d] = [+octets[1]!, +octets[2]!, +octets[3]!, +octets[4]!];
+      if (a < 256 && b < 256 && c < 256 && d < 256) {
+        return new Address(4, a * 2 ** 24 + (b << 16) + (c << 8) + d);
+      }
     }
     if (!text.includes("%") && text.includes(":") && ipaddr.IPv6.isValid(text)) {
       return Address.fromBytes(new Uint8Array(ipaddr.IPv6.parse(text).toByteArray()));
@@ -58,10 +78,14 @@ export class Address {
       throw new RangeError(`Cannot make an address: ${bytes.length} bytes instead of 4 or 16`);
     }
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    // Thousands are read at a time, so there are as few steps as can be.
-    return bytes.length === 4
-      ? new Address(4, BigInt(view.getUint32(0)))
-      : new Address(6, (view.getBigUint64(0) << 64n) | view.getBigUint64(8));
+    return Address.read(view, 0, bytes.length === 4 ? 4 : 6);
+  }
+
+  /** The address of `family` that lies at `at`, network byte order. */
+  static read(view: DataView, at: number, family: Family): Address {
+    return family === 4
+      ? new Address(4, view.getUint32(at))
+      : new Address(6, (view.getBigUint64(at) << 64n) | view.getBigUint64(at + 8));
   }
 
   /** The unspecified address, `0.0.0.0` or `::`. */
@@ -69,15 +93,27 @@ export class Address {
     return new Address(family, 0n);
   }
 
+  /** The address with all but its first `length` bits zero. */
+  truncate(length: number): Address {
+    if (this.family === 4) {
+      // A shift by 32 is one by 0.
+      const base = length === 0 ? 0 : (this.ipv4 & (-1 << (32 - length))) >>> 0;
+      return base === this.ipv4 ? this : new Address(4, base);
+    }
+    const hostBits = BigInt(128 - length);
+    const base = (this.ipv6 >> hostBits) << hostBits;
+    return base === this.ipv6 ? this : new Address(6, base);
+  }
+
   /** The 4 or 16 bytes, network byte order. */
   toBytes(): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array(addressBits(this.family) / 8);
     const view = new DataView(bytes.buffer);
     if (this.family === 4) {
-      view.setUint32(0, Number(this.value));
+      view.setUint32(0, this.ipv4);
     } else {
-      view.setBigUint64(0, this.value >> 64n);
-      view.setBigUint64(8, this.value & 0xffff_ffff_ffff_ffffn);
+      view.setBigUint64(0, this.ipv6 >> 64n);
+      view.setBigUint64(8, this.ipv6 & 0xffff_ffff_ffff_ffffn);
     }
     return bytes;
   }
@@ -85,7 +121,7 @@ export class Address {
   /** Dotted decimal, or RFC 5952 text (lower case, compressed, no embedded IPv4). */
   toString(): string {
     return this.#text ??= this.family === 4
-      ? dottedDecimal(Number(this.value))
+      ? dottedDecimal(this.ipv4)
       : new ipaddr.IPv6([...this.toBytes()]).toRFC5952String();
   }
 
@@ -94,7 +130,8 @@ export class Address {
   }
 
   equals(other: Address): boolean {
-    return this.family === other.family && this.value === other.value;
+    return this.family === other.family &&
+      this.ipv4 === other.ipv4 && this.ipv6 === other.ipv6;
   }
 
   /** The address `offset` after this one. @throws {RangeError} If that leaves the family's range. */
@@ -103,25 +140,25 @@ export class Address {
   }
 
   isUnspecified(): boolean {
-    return this.value === 0n;
+    return this.ipv4 === 0 && this.ipv6 === 0n;
   }
 
   isLoopback(): boolean {
-    return this.family === 4 ? this.value >> 24n === 127n : this.value === 1n;
+    return this.family === 4 ? this.ipv4 >>> 24 === 127 : this.ipv6 === 1n;
   }
 
   isMulticast(): boolean {
-    return this.family === 4 ? this.value >> 28n === 0xen : this.value >> 120n === 0xffn;
+    return this.family === 4 ? this.ipv4 >>> 28 === 0xe : this.ipv6 >> 120n === 0xffn;
   }
 
   /** 169.254.0.0/16 or fe80::/10. */
   isLinkLocal(): boolean {
-    return this.family === 4 ? this.value >> 16n === 0xa9fen : this.value >> 118n === 0x3fan;
+    return this.family === 4 ? this.ipv4 >>> 16 === 0xa9fe : this.ipv6 >> 118n === 0x3fan;
   }
 
   /** An IPv6 address of ::ffff:0:0/96 (RFC 4291 section 2.5.5.2). */
   isIpv4Mapped(): boolean {
-    return this.family === 6 && this.value >> 32n === 0xffffn;
+    return this.family === 6 && this.ipv6 >> 32n === 0xffffn;
   }
 
   [Symbol.for("Deno.customInspect")](): string {

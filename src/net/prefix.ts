@@ -20,9 +20,7 @@ export class Prefix {
         `Cannot make a prefix of ${address}: length ${length} is not in 0..${bits}`,
       );
     }
-    const hostBits = BigInt(bits - length);
-    const base = (address.value >> hostBits) << hostBits;
-    this.address = base === address.value ? address : new Address(address.family, base);
+    this.address = address.truncate(length);
     this.length = length;
   }
 
@@ -63,8 +61,7 @@ export class Prefix {
     const address = other instanceof Prefix ? other.address : other;
     if (address.family !== this.family) return false;
     if (other instanceof Prefix && other.length < this.length) return false;
-    const hostBits = BigInt(addressBits(this.family) - this.length);
-    return address.value >> hostBits === this.address.value >> hostBits;
+    return address.truncate(this.length).equals(this.address);
   }
 
   /** Whether the two share an address. */
