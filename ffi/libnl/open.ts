@@ -105,7 +105,7 @@ export function openLibnl(libc: Libc): Libnl {
   return new Libnl(libc, openSharedLibrary("libnl-3.so.200", libnlSymbols, packages));
 }
 
-/** An rtnetlink socket. Sends and receives whole datagrams, synchronously. */
+/** An rtnetlink socket. Sends and receives whole datagrams. */
 export class NetlinkSocket implements Disposable {
   readonly #libnl: Libnl;
   readonly #libc: Libc;
@@ -115,6 +115,8 @@ export class NetlinkSocket implements Disposable {
   readonly #sourceView = new DataView(this.#source.buffer);
   readonly #pointer = new BigUint64Array(1);
   readonly #bytes = new Uint8Array(MAX_DATAGRAM_BYTES);
+  /** What another thread reads from at present; kept from being collected. */
+  #sending: Uint8Array<ArrayBuffer> | undefined;
   readonly fd: FileDescriptor;
   /** The port id that the kernel gave this socket; answers and echoes of its requests carry it. */
   readonly portId: number;
@@ -176,10 +178,16 @@ export class NetlinkSocket implements Disposable {
     this.#libnl.check("nl_socket_set_nonblocking", result);
   }
 
-  /** Sends one datagram of one or more messages to the kernel, which handles it before return. */
-  send(bytes: Uint8Array<ArrayBuffer>): void {
+  /**
+   * Sends one datagram of one or more messages to the kernel, which has handled it when this
+   * resolves; that is done on another thread. Until then `bytes` must stay as they are, and the
+   * socket must be used for nothing else.
+   */
+  async send(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     this.#assertOpen();
-    const result = this.#symbols.nl_sendto(this.#socket, bytes, BigInt(bytes.length));
+    this.#sending = bytes;
+    const result = await this.#symbols.nl_sendto(this.#socket, bytes, BigInt(bytes.length));
+    this.#sending = undefined;
     this.#libnl.check("nl_sendto", result);
   }
 

@@ -21,7 +21,7 @@ export const libnlSymbols = {
   // void nl_socket_disable_msg_peek(struct nl_sock *); <netlink/socket.h>
   nl_socket_disable_msg_peek: { parameters: [pointer], result: void_ },
   // int nl_sendto(struct nl_sock *, void *, size_t); <netlink/netlink.h>
-  nl_sendto: { parameters: [pointer, buffer, size_t], result: int },
+  nl_sendto: { parameters: [pointer, buffer, size_t], result: int, nonblocking: true },
   // int nl_recv(struct nl_sock *, struct sockaddr_nl *, unsigned char **, struct ucred **); <netlink/netlink.h>
   nl_recv: { parameters: [pointer, buffer, buffer, buffer], result: int },
   // const char *nl_geterror(int); <netlink/errno.h>

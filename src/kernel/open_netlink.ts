@@ -1,9 +1,8 @@
 /**
  * {@linkcode Netlink} over the kernel's rtnetlink.
  *
- * Requests are synchronous: the kernel answers before `send` returns, so that waiting on a thread
- * would only add to a call of some microseconds. Only subscriptions wait, in a poll on another
- * thread that an eventfd ends.
+ * The kernel works through a request while it is sent, which is done on another thread, and then
+ * its answers are there. Subscriptions wait in a poll on another thread that an eventfd ends.
  *
  * @module
  */
@@ -80,7 +79,7 @@ import {
 } from "../../ffi/libnl_route/requests.ts";
 import { ifaddrmsg, ifinfomsg, ndmsg, rtmsg } from "../../ffi/libnl_route/structs.ts";
 import type { Address } from "../net/mod.ts";
-import { inSlices, SLICE_MS } from "../util/slices.ts";
+import { inSlices } from "../util/slices.ts";
 import { Backoff, delay } from "../util/time.ts";
 import {
   type FdbEntry,
@@ -129,15 +128,6 @@ export interface OpenNetlinkOptions {
  */
 const BATCH_REQUESTS = 128;
 
-/**
- * How long writes keep the event loop from other work. Each pause costs one to two milliseconds,
- * and there are many when thousands of objects are made.
- */
-const WRITE_SLICE_MS = 15;
-
-/** Requests of one datagram where each takes long. */
-const MIN_BATCH_REQUESTS = 32;
-
 /** The kernel answers at once; this only keeps a fault in that from hanging the process. */
 const RECEIVE_TIMEOUT_MS = 5_000;
 
@@ -168,6 +158,17 @@ export function openNetlink(options: OpenNetlinkOptions = {}): Netlink {
 
 type Decode<T> = (view: DataView<ArrayBuffer>, message: MessageBounds) => T | undefined;
 
+/** Requests written for one datagram. */
+interface Batch {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Places in the list of requests by sequence number. */
+  readonly indexes: ReadonlyMap<number, number>;
+  /** The sequence number that is acknowledged. */
+  readonly last: number;
+  readonly first: number;
+  readonly end: number;
+}
+
 /** How a request went: the kernel's error number, 0 for success. */
 interface Outcome {
   readonly errno: number;
@@ -178,12 +179,13 @@ class KernelNetlink implements Netlink {
   readonly #libc: Libc;
   readonly #libnl: Libnl;
   readonly #options: OpenNetlinkOptions;
-  readonly #writer = new MessageWriter(32_768);
   readonly #subscriptions = new Set<Subscription>();
   /** Opened when a link or rule is first written: most backends never do. */
   #libnlRoute: LibnlRoute | undefined;
   #socket: NetlinkSocket | undefined;
   #sequence = 0;
+  /** Settles when the exchange that was begun last is over; it never rejects. */
+  #last: Promise<void> = Promise.resolve();
   #disposed = false;
 
   constructor(libc: Libc, libnl: Libnl, options: OpenNetlinkOptions) {
@@ -234,14 +236,32 @@ class KernelNetlink implements Netlink {
   }
 
   /**
-   * Sends what the writer holds and hands each answer to `visit` until it returns true. If the
-   * transport fails, the socket is given up: answers that are still to come would confuse the next
-   * request.
+   * Sends `bytes` and hands each answer to `visit` until it returns true; one exchange at a time.
+   * If the transport fails, the socket is given up: answers that are still to come would confuse
+   * the next request.
    */
-  #exchange(visit: (view: DataView<ArrayBuffer>, message: MessageBounds) => boolean): void {
+  async #exchange(
+    bytes: Uint8Array<ArrayBuffer>,
+    visit: (view: DataView<ArrayBuffer>, message: MessageBounds) => boolean,
+  ): Promise<void> {
+    const before = this.#last;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#last = promise;
+    try {
+      await before;
+      await this.#exchangeNow(bytes, visit);
+    } finally {
+      resolve();
+    }
+  }
+
+  async #exchangeNow(
+    bytes: Uint8Array<ArrayBuffer>,
+    visit: (view: DataView<ArrayBuffer>, message: MessageBounds) => boolean,
+  ): Promise<void> {
     const socket = this.#requests;
     try {
-      socket.send(this.#writer.bytes);
+      await socket.send(bytes);
       for (let done = false; !done;) {
         const view = socket.receive();
         if (!view) {
@@ -269,19 +289,19 @@ class KernelNetlink implements Netlink {
   }
 
   /** The messages of one dump. @throws {DumpInterruptedError} */
-  #dumpOnce(
+  async #dumpOnce(
     operation: string,
     encode: (writer: MessageWriter, sequence: number) => void,
-  ): readonly HeldMessage[] {
-    const messages: HeldMessage[] = [];
+  ): Promise<readonly HeldDatagram[]> {
+    const datagrams: HeldDatagram[] = [];
     let received: DataView<ArrayBuffer> | undefined;
-    let held: DataView<ArrayBuffer>;
+    let messages: MessageBounds[];
     const sequence = this.#nextSequence();
-    this.#writer.clear();
-    encode(this.#writer, sequence);
+    const writer = new MessageWriter();
+    encode(writer, sequence);
     let interrupted = false;
     let errno = 0;
-    this.#exchange((view, message) => {
+    await this.#exchange(writer.bytes, (view, message) => {
       if (message.sequence !== sequence) return false;
       if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
       if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
@@ -292,17 +312,19 @@ class KernelNetlink implements Netlink {
       }
       if (view !== received) {
         // The datagram's memory is used again for the next one.
-        held = new DataView(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+        const end = view.byteOffset + view.byteLength;
+        messages = [];
+        datagrams.push({ view: new DataView(view.buffer.slice(view.byteOffset, end)), messages });
         received = view;
       }
-      messages.push({ view: held, message });
+      messages.push(message);
       return false;
     });
     if (errno > 0) throw new NetlinkError(operation, errno);
     if (interrupted) {
       throw new DumpInterruptedError(`${operation}: it changed while it was read`);
     }
-    return messages;
+    return datagrams;
   }
 
   async #dump<T>(
@@ -315,10 +337,10 @@ class KernelNetlink implements Netlink {
     for (;;) {
       signal.throwIfAborted();
       try {
-        const messages = this.#dumpOnce(`Cannot list ${noun}`, encode);
+        const datagrams = await this.#dumpOnce(`Cannot list ${noun}`, encode);
         // The dump itself cannot be parted: its socket is for nothing else until it is over.
-        if (messages.length >= LONG_DUMP_MESSAGES) await delay(0, { signal });
-        return await inSlices(decodeInSteps(messages, decode), { signal });
+        if (datagrams.length >= LONG_DUMP_DATAGRAMS) await delay(0, { signal });
+        return await inSlices(decodeInSteps(datagrams, decode), { signal });
       } catch (error) {
         const again = error instanceof DumpInterruptedError ||
           error instanceof ReceiveOverflowError;
@@ -413,16 +435,15 @@ class KernelNetlink implements Netlink {
     );
   }
 
-  // deno-lint-ignore require-await -- synchronous for now; callers must not rely on that
   async routeGet(address: Address, { signal }: { signal: AbortSignal }): Promise<Route> {
     signal.throwIfAborted();
     const operation = `Cannot find the route to ${address}`;
     const sequence = this.#nextSequence();
-    this.#writer.clear();
-    encodeRouteGet(this.#writer, address, sequence);
+    const writer = new MessageWriter();
+    encodeRouteGet(writer, address, sequence);
     let route: Route | undefined;
     let outcome: Outcome = { errno: 0 };
-    this.#exchange((view, message) => {
+    await this.#exchange(writer.bytes, (view, message) => {
       if (message.sequence !== sequence) return false;
       if (message.type === NLMSG_ERROR) outcome = readOutcome(view, message);
       else if (message.type === RTM_NEWROUTE) route = decodeRoute(view, message);
@@ -437,28 +458,23 @@ class KernelNetlink implements Netlink {
     { signal }: { signal: AbortSignal },
   ): Promise<readonly (Route | Error)[]> {
     const answers: (Route | Error)[] = [];
-    let sliceEnd = performance.now() + SLICE_MS;
     for (let first = 0; first < addresses.length; first += BATCH_REQUESTS) {
       signal.throwIfAborted();
-      answers.push(...this.#routeGetBatch(addresses.slice(first, first + BATCH_REQUESTS)));
-      if (performance.now() > sliceEnd) {
-        await delay(0, { signal });
-        sliceEnd = performance.now() + SLICE_MS;
-      }
+      answers.push(...await this.#routeGetBatch(addresses.slice(first, first + BATCH_REQUESTS)));
     }
     return answers;
   }
 
-  #routeGetBatch(addresses: readonly Address[]): readonly (Route | Error)[] {
-    this.#writer.clear();
+  async #routeGetBatch(addresses: readonly Address[]): Promise<readonly (Route | Error)[]> {
+    const writer = new MessageWriter();
     const indexes = new Map<number, number>();
     addresses.forEach((address, i) => {
       const sequence = this.#nextSequence();
       indexes.set(sequence, i);
-      encodeRouteGet(this.#writer, address, sequence);
+      encodeRouteGet(writer, address, sequence);
     });
     const answers = new Map<number, Route | Error>();
-    this.#exchange((view, message) => {
+    await this.#exchange(writer.bytes, (view, message) => {
       const index = indexes.get(message.sequence);
       if (index === undefined) return false;
       if (message.type === NLMSG_ERROR) {
@@ -482,50 +498,53 @@ class KernelNetlink implements Netlink {
     { signal }: { signal: AbortSignal },
   ): Promise<readonly (Error | undefined)[]> {
     const errors = requests.map((): Error | undefined => undefined);
-    let size = BATCH_REQUESTS;
-    let sliceBegin = performance.now();
-    for (let first = 0; first < requests.length;) {
+    const writers = [new MessageWriter(), new MessageWriter()] as const;
+    let batch = this.#encodeBatch(writers[0], requests, 0, errors);
+    for (let i = 1; batch.first < requests.length; i++) {
       signal.throwIfAborted();
-      const end = Math.min(first + size, requests.length);
-      this.#changeBatch(requests, first, end, errors);
-      first = end;
-      const passedMs = performance.now() - sliceBegin;
-      if (passedMs < WRITE_SLICE_MS) continue;
-      // Some objects take the kernel longer the more there are, such as routes over one link.
-      size = passedMs > 1.5 * WRITE_SLICE_MS
-        ? Math.max(MIN_BATCH_REQUESTS, size >> 1)
-        : Math.min(BATCH_REQUESTS, size << 1);
-      await delay(0, { signal });
-      sliceBegin = performance.now();
+      const sending = this.#sendBatch(batch, requests, errors);
+      // The next one is written while the kernel works through this one.
+      batch = this.#encodeBatch(writers[i % 2]!, requests, batch.end, errors);
+      await sending;
     }
     return errors;
   }
 
-  /** Sends `requests[first..end)` as one datagram and notes their errors. */
-  #changeBatch(
+  /** Writes the next of `requests`, for one datagram; notes which cannot be written. */
+  #encodeBatch(
+    writer: MessageWriter,
     requests: readonly NetlinkRequest[],
     first: number,
-    end: number,
     errors: (Error | undefined)[],
-  ): void {
-    this.#writer.clear();
+  ): Batch {
+    writer.clear();
     const indexes = new Map<number, number>();
+    const end = Math.min(first + BATCH_REQUESTS, requests.length);
     let last = 0;
     for (let i = first; i < end; i++) {
       const sequence = this.#nextSequence();
       try {
-        this.#encode(requests[i]!, sequence);
+        this.#encode(writer, requests[i]!, sequence);
         indexes.set(sequence, i);
         last = sequence;
       } catch (error) {
         errors[i] = error instanceof Error ? error : new Error(String(error));
       }
     }
+    if (indexes.size > 0) writer.addFlags(NLM_F_ACK);
+    return { bytes: writer.bytes, indexes, last, first, end };
+  }
+
+  /** Sends what was written as one datagram and notes its requests' errors. */
+  async #sendBatch(
+    { bytes, indexes, last }: Batch,
+    requests: readonly NetlinkRequest[],
+    errors: (Error | undefined)[],
+  ): Promise<void> {
     if (indexes.size === 0) return;
-    this.#writer.addFlags(NLM_F_ACK);
     let acknowledged = 0;
     try {
-      this.#exchange((view, message) => {
+      await this.#exchange(bytes, (view, message) => {
         const index = indexes.get(message.sequence);
         if (message.type !== NLMSG_ERROR || index === undefined) return false;
         acknowledged = message.sequence;
@@ -549,8 +568,7 @@ class KernelNetlink implements Netlink {
     }
   }
 
-  #encode(request: NetlinkRequest, sequence: number): void {
-    const writer = this.#writer;
+  #encode(writer: MessageWriter, request: NetlinkRequest, sequence: number): void {
     switch (request.noun) {
       case "route":
         return encodeRoute(writer, request.verb, request.value, sequence);
@@ -654,6 +672,7 @@ class KernelNetlink implements Netlink {
     if (this.#disposed) return;
     this.#disposed = true;
     await Promise.all([...this.#subscriptions].map((each) => each[Symbol.asyncDispose]()));
+    await this.#last; // another thread may be using the socket
     this.#socket?.[Symbol.dispose]();
     this.#libnlRoute?.[Symbol.dispose]();
     this.#libnl[Symbol.dispose]();
@@ -661,29 +680,27 @@ class KernelNetlink implements Netlink {
   }
 }
 
-/** A message and the datagram that holds it. */
-interface HeldMessage {
+/** A datagram and its messages. */
+interface HeldDatagram {
   readonly view: DataView<ArrayBuffer>;
-  readonly message: MessageBounds;
+  readonly messages: readonly MessageBounds[];
 }
 
-/** A dump of so many takes some milliseconds. */
-const LONG_DUMP_MESSAGES = 4_096;
+/** A dump of so many takes some milliseconds. Each holds some hundreds of messages. */
+const LONG_DUMP_DATAGRAMS = 16;
 
-/** Messages decoded between two steps; some tenths of a millisecond. */
-const STEP_MESSAGES = 256;
-
-/** What `decode` makes of the messages. */
+/** What `decode` makes of the messages. A datagram of them takes some tenths of a millisecond. */
 function* decodeInSteps<T>(
-  messages: readonly HeldMessage[],
+  datagrams: readonly HeldDatagram[],
   decode: Decode<T>,
 ): Generator<void, T[]> {
   const values: T[] = [];
-  for (let i = 0; i < messages.length; i++) {
-    if (i % STEP_MESSAGES === STEP_MESSAGES - 1) yield;
-    const { view, message } = messages[i]!;
-    const value = decode(view, message);
-    if (value !== undefined) values.push(value);
+  for (const { view, messages } of datagrams) {
+    for (const message of messages) {
+      const value = decode(view, message);
+      if (value !== undefined) values.push(value);
+    }
+    yield;
   }
   return values;
 }

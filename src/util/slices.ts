@@ -1,11 +1,11 @@
 import { delay } from "./time.ts";
 
 /** The longest time that long work keeps the event loop from other work. */
-export const SLICE_MS = 5;
+const SLICE_MS = 5;
 
 /**
  * Runs `steps` to its end and returns its result, with other work let in every
- * {@linkcode SLICE_MS}. A step must be much shorter than that. Rejects with `signal.reason` on
+ * few milliseconds. A step must be much shorter than that. Rejects with `signal.reason` on
  * abort.
  */
 export async function inSlices<T>(
