@@ -188,8 +188,10 @@ class RouteTable implements Table<RouteSpec> {
 
   /** `routes` as specs, without those that can neither be ours nor be in the way. */
   *#describe(routes: readonly Route[], links: LinkIndex): Generator<void, readonly RouteSpec[]> {
-    const counts = new Map<string, number>();
-    const found: { route: Route; link: string | undefined; key: string; position: number }[] = [];
+    const seen = new Set<string>();
+    /** Of what comes more than once: how often it came again. */
+    const repeated = new Map<string, number>();
+    const specs: ActualRoute[] = [];
     let count = 0;
     for (const route of routes) {
       if (++count % STEP_ROUTES === 0) yield;
@@ -197,18 +199,14 @@ class RouteTable implements Table<RouteSpec> {
       const link = route.linkIndex === undefined ? undefined : links.at(route.linkIndex);
       if (route.linkIndex !== undefined && !link) continue;
       const key = identity(route);
-      const position = counts.get(key) ?? 0;
-      counts.set(key, position + 1);
-      found.push({ route, link: link?.name, key, position });
-    }
-    const specs: RouteSpec[] = [];
-    for (const { route, link, key, position } of found) {
-      if (++count % STEP_ROUTES === 0) yield;
+      let position = 0;
+      if (seen.has(key)) repeated.set(key, position = (repeated.get(key) ?? 0) + 1);
+      else seen.add(key);
       if (route.protocol === ROUTE_PROTOCOL) this.#held.add(key);
-      const place = { identity: key, position, alone: counts.get(key) === 1 };
-      specs.push(toActual(route, link, place));
+      specs.push(toActual(route, link?.name, { identity: key, position, alone: true }));
     }
-    return specs;
+    if (repeated.size === 0) return specs;
+    return specs.map((spec) => repeated.has(spec.identity) ? { ...spec, alone: false } : spec);
   }
 
   async apply(

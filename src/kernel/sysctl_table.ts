@@ -58,11 +58,13 @@ class SysctlTable implements Table<SysctlSpec> {
 
   list({ signal }: { signal: AbortSignal }): Promise<readonly SysctlSpec[]> {
     signal.throwIfAborted();
-    using libc = Libc.open();
     this.#absent.clear();
     const found: SysctlSpec[] = [];
+    const wanted = [...this.#options.wanted()];
+    if (wanted.length === 0) return Promise.resolve(found);
+    using libc = Libc.open();
     const read = (name: string) => libc.readKernelFile(this.#path(name)).trim();
-    for (const { name, raisedBy } of this.#options.wanted()) {
+    for (const { name, raisedBy } of wanted) {
       try {
         const value = read(name);
         const other = raisedBy === undefined ? value : read(raisedBy);

@@ -38,28 +38,26 @@ export function* diffInSteps<Spec>(
 ): Generator<void, Difference<Spec>> {
   let count = 0;
   const wanted = yield* indexDesired(kind, desired);
-  const found = new Map<string, Spec>();
+  /** What was found for each of `desired`, in its order. */
+  const found = new Array<Spec | undefined>(desired.length).fill(undefined);
   const removals: Change<Spec>[] = [];
   for (const object of actual) {
     if (++count % STEP_OBJECTS === 0) yield;
-    const key = kind.key(object);
-    if (!found.has(key)) found.set(key, object);
+    const index = wanted.get(kind.key(object));
+    if (index !== undefined && found[index] === undefined) found[index] = object;
     // A second object of one key (duplicate rules, say): whichever is ours goes.
     else if (kind.owns(object)) removals.push({ op: "remove", actual: object });
   }
   const writes: Change<Spec>[] = [];
   const conflicts: Conflict<Spec>[] = [];
-  for (const [key, spec] of wanted) {
+  for (let i = 0; i < desired.length; i++) {
     if (++count % STEP_OBJECTS === 0) yield;
-    const object = found.get(key);
+    const spec = desired[i]!;
+    const object = found[i];
     if (object === undefined) writes.push({ op: "add", desired: spec });
     else if (kind.equal(spec, object)) continue;
     else if (kind.owns(object)) writes.push({ op: "replace", desired: spec, actual: object });
     else conflicts.push({ desired: spec, actual: object });
-  }
-  for (const [key, object] of found) {
-    if (++count % STEP_OBJECTS === 0) yield;
-    if (!wanted.has(key) && kind.owns(object)) removals.push({ op: "remove", actual: object });
   }
   return { writes, removals, conflicts };
 }
@@ -67,26 +65,24 @@ export function* diffInSteps<Spec>(
 /** The latest index of a desired list: one list is compared many times before another comes. */
 const indexes = new WeakMap<
   readonly unknown[],
-  { readonly kind: unknown; readonly index: ReadonlyMap<string, unknown> }
+  { readonly kind: unknown; readonly index: ReadonlyMap<string, number> }
 >();
 
-/** Desired objects by key, in their order. */
+/** Places in `desired` by key. */
 function* indexDesired<Spec>(
   kind: Kind<Spec>,
   desired: readonly Spec[],
-): Generator<void, ReadonlyMap<string, Spec>> {
+): Generator<void, ReadonlyMap<string, number>> {
   const known = indexes.get(desired);
-  if (known?.kind === kind && known.index.size === desired.length) {
-    return known.index as ReadonlyMap<string, Spec>;
-  }
-  const index = new Map<string, Spec>();
+  if (known?.kind === kind && known.index.size === desired.length) return known.index;
+  const index = new Map<string, number>();
   for (const spec of desired) {
     if (index.size % STEP_OBJECTS === STEP_OBJECTS - 1) yield;
     const key = kind.key(spec);
     if (index.has(key)) {
       throw new TypeError(`Cannot plan ${kind.name} ${key}: it is desired twice`);
     }
-    index.set(key, spec);
+    index.set(key, index.size);
   }
   indexes.set(desired, { kind, index });
   return index;
