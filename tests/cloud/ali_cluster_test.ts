@@ -12,6 +12,7 @@ import {
   openCluster,
   startWithHosts,
   subnetOf,
+  type Tamper,
   wanted,
 } from "./cluster_rig.ts";
 import { fastClock, NETWORK, writes } from "./support.ts";
@@ -305,6 +306,114 @@ Deno.test("a whole call refused for want of room still fills the table", async (
   }
 });
 
+/** The service refuses single entries of a create, with codes that `refuse` gives. */
+function refusing(refuse: (subnet: string, call: number) => string | undefined): Tamper {
+  let number = 0;
+  return async (action, parameters, forward) => {
+    if (action !== "CreateRouteEntries") return await forward(parameters);
+    number++;
+    const records = parameters["RouteEntries"] as readonly Record<string, string>[];
+    const codes = new Map(records.map((each) => [each, refuse(each["DstCidrBlock"]!, number)]));
+    const kept = records.filter((each) => codes.get(each) === undefined);
+    const answer = kept.length === 0 ? {} : await forward({ ...parameters, RouteEntries: kept });
+    const failed = records.filter((each) => codes.get(each) !== undefined).map((each) => ({
+      DstCidrBlock: each["DstCidrBlock"],
+      NextHop: each["NextHop"],
+      FailedCode: codes.get(each),
+      FailedMessage: "made up",
+    }));
+    const others = (answer["FailedRouteEntries"] ?? []) as unknown[];
+    return {
+      FailedCount: failed.length + others.length,
+      FailedRouteEntries: [...failed, ...others],
+    };
+  };
+}
+
+Deno.test("whatever code an entry is refused with, the others are not held up", async (t) => {
+  const claims = claimsOf(0, 60);
+  const odd = subnetOf(7);
+  const others = wanted(claims.filter((_, n) => n !== 7));
+  await t.step("one that passes: it goes again, with whatever else was refused so", async () => {
+    await using simulator = await startWithHosts(60);
+    await using cluster = await openCluster(simulator, {
+      tamper: refusing((subnet, call) =>
+        call < 3 && /\.[12]\.\d+\/26$/.test(subnet) ? "TaskConflict" : undefined
+      ),
+    });
+    assert.deepEqual((await cluster.round(claims)).problems, []);
+    assert.deepEqual(sorted(entriesOf(simulator)), sorted(wanted(claims)));
+    assert.equal(count(simulator, "CreateRouteEntry"), 0);
+  });
+  await t.step("one that stays, or nobody knows", async () => {
+    for (const code of ["InvalidNextHop.NotFound", "VPC_UNHEARD_OF"]) {
+      await using simulator = await startWithHosts(60);
+      await using cluster = await openCluster(simulator, {
+        tamper: refusing((subnet) => subnet === odd ? code : undefined),
+      });
+      const { problems } = await cluster.round(claims);
+      assert.equal(problems.length, 1);
+      assert.match(problems[0]!, new RegExp(`${odd}.*${code}`));
+      assert.deepEqual(entriesOf(simulator), others);
+      assert.deepEqual(written(simulator), { CreateRouteEntries: 2 });
+    }
+  });
+  await t.step("a duplicate that is none: it is created by itself", async () => {
+    await using simulator = await startWithHosts(60);
+    const code = "VPC_ROUTE_ENTRY_CIDR_BLOCK_DUPLICATE";
+    await using cluster = await openCluster(simulator, {
+      tamper: refusing((subnet) => subnet === odd ? code : undefined),
+    });
+    assert.deepEqual((await cluster.round(claims)).problems, []);
+    assert.deepEqual(sorted(entriesOf(simulator)), sorted(wanted(claims)));
+    assert.deepEqual(written(simulator), { CreateRouteEntries: 2, CreateRouteEntry: 1 });
+  });
+});
+
+Deno.test("an answer that makes no sense is no answer: the table is looked at", async (t) => {
+  const nonsense: Record<string, unknown>[] = [
+    { FailedCount: 1, FailedRouteEntries: [] },
+    { FailedRouteEntries: [{ DstCidrBlock: "10.99.0.0/16", NextHop: "i-0", FailedCode: "X" }] },
+    { FailedRouteEntries: [{ DstCidrBlock: subnetOf(3), NextHop: "i-nat", FailedCode: "X" }] },
+  ];
+  for (const answer of nonsense) {
+    await t.step(JSON.stringify(answer), async () => {
+      await using simulator = await startWithHosts(10);
+      await using cluster = await openCluster(simulator, {
+        tamper: async (action, parameters, forward) => {
+          const right = await forward(parameters);
+          return action === "CreateRouteEntries" ? answer : right;
+        },
+      });
+      const claims = claimsOf(0, 10);
+      assert.deepEqual((await cluster.round(claims)).problems, []);
+      assert.deepEqual(entriesOf(simulator), wanted(claims));
+      assert.deepEqual(written(simulator), { CreateRouteEntries: 1 });
+    });
+  }
+});
+
+Deno.test("limits of the account and other people's writes slow a batch down, no more", async () => {
+  const clock = fastClock(200);
+  await using simulator = await startWithHosts(200, {
+    delays: { minMs: 1_000, maxMs: 3_000 },
+    lockAfterWriteMs: 2_000,
+    conflictProbability: 0.3,
+    throttle: { limits: { CreateRouteEntries: 3, DescribeRouteEntryList: 12 } },
+  }, clock.now);
+  let changes = 0;
+  await using cluster = await openCluster(simulator, { ...clock, onView: () => changes++ });
+  const claims = claimsOf(0, 200);
+  for (let rounds = 0; !(await cluster.round(claims)).inSync; rounds++) {
+    assert(rounds < 5, cluster.log.text);
+  }
+  assert.deepEqual(sorted(entriesOf(simulator)), sorted(wanted(claims)));
+  const performed = writes(simulator.requests).filter((each) => each.performed);
+  assert.deepEqual(performed.map(({ action }) => action), Array(4).fill("CreateRouteEntries"));
+  assert(simulator.requests.length < 120, `${simulator.requests.length} calls`);
+  assert(changes > 0);
+});
+
 Deno.test("two clusters live in one table, and neither touches the other's or anybody's", async () => {
   await using simulator = await startWithHosts(60);
   const { cloud } = simulator;
@@ -426,6 +535,53 @@ Deno.test("a fence that rejects between two batches ends all writing at once", a
   assert.deepEqual(written(simulator), { CreateRouteEntries: 1 });
   const all = [...entriesOf(simulator), ...entriesOf(simulator, { tableId: customTableId })];
   assert.equal(all.length, 50);
+});
+
+Deno.test("leases that change while the fence is asked count", async () => {
+  await using simulator = await startWithHosts(10);
+  const claims = claimsOf(0, 10);
+  const scope = { routeTableIds: [systemTableId], otherTableIds: [] };
+  await using cluster = await openCluster(simulator, {
+    fence: () => {
+      cluster.routes.setScope({ ...scope, claims: claims.slice(0, 6) });
+      return Promise.resolve();
+    },
+  });
+  assert.equal((await cluster.round(claims)).problems.length, 4);
+  assert.deepEqual(entriesOf(simulator), wanted(claims.slice(0, 6)));
+});
+
+Deno.test("what was listed long ago is read again before any of it is deleted", async () => {
+  await using simulator = await startWithHosts(10);
+  let hurryMs = 0;
+  const now = () => Date.now() + hurryMs;
+  await using cluster = await openCluster(simulator, {
+    now,
+    delay: () => delay(2, aborts()),
+    graceMs: 0,
+  });
+  const claims = claimsOf(0, 10);
+  await cluster.round(claims);
+  cluster.routes.setScope({
+    routeTableIds: [systemTableId],
+    otherTableIds: [],
+    claims: claims.slice(0, 5),
+  });
+  const listed = await cluster.routes.list(aborts());
+  const removals = listed.filter((entry) => cluster.routes.kind.owns(entry)).slice(5)
+    .map((actual) => ({ op: "remove" as const, actual }));
+  assert.equal(removals.length, 5);
+  // The operator takes one of them over meanwhile.
+  simulator.cloud.repointRoute(
+    { routeTableId: systemTableId, destination: subnetOf(8) },
+    EXAMPLE.foreignInstanceId,
+  );
+  hurryMs += 120_000;
+  assert.deepEqual(await cluster.routes.apply(removals, aborts()), []);
+  assert.deepEqual(entriesOf(simulator), [
+    ...wanted(claims.slice(0, 5)),
+    `${subnetOf(8)} i-nat "flanneld/10.24.0.0/16/i-8"`,
+  ]);
 });
 
 Deno.test("the fence is asked before every write, also of single entries", async () => {
@@ -566,7 +722,7 @@ Deno.test("abort ends a waiting batch at once", async () => {
   });
   const controller = new AbortController();
   const running = cluster.round(claimsOf(0, 10), { signal: controller.signal });
-  while (count(simulator, "CreateRouteEntries") === 0) await delay(1, aborts());
+  while (!cluster.log.text.includes("Waiting to create 10 routes")) await delay(1, aborts());
   controller.abort(new Error("going down"));
   await assert.rejects(running, /going down/);
 });

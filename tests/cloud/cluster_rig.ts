@@ -4,12 +4,13 @@
  *
  * @module
  */
+import * as v from "valibot";
 import { VpcClient } from "../../src/cloud/ali/client.ts";
 import { CredentialsChain } from "../../src/cloud/ali/credentials.ts";
 import { Metadata } from "../../src/cloud/ali/metadata.ts";
 import { RouteTable, type RouteTableOptions } from "../../src/cloud/ali/route_table.ts";
 import { type RouteClaim, routeEntryName } from "../../src/cloud/ali/route_entry.ts";
-import { openRpc } from "../../src/cloud/ali/rpc.ts";
+import { openRpc, type Rpc, type RpcCallOptions } from "../../src/cloud/ali/rpc.ts";
 import { RateLimiter } from "../../src/cloud/rate_limiter.ts";
 import { Prefix } from "../../src/net/mod.ts";
 import { Reconciler, type RoundReport } from "../../src/reconcile/reconciler.ts";
@@ -71,14 +72,23 @@ export type RigOptions =
   & Partial<Pick<RouteTableOptions, "fence" | "graceMs" | "onView" | "now" | "wallNow" | "delay">>
   & {
     readonly network?: Prefix;
-    /** Calls per second of the writer, on its clock. */
-    readonly burst?: number;
+    /** Comes between the writer and the service. */
+    readonly tamper?: Tamper;
   };
+
+/** Sees a call's parameters, forwards them as it likes, and gives the answer. */
+export type Tamper = (
+  action: string,
+  parameters: CallParameters,
+  forward: (parameters: CallParameters) => Promise<Record<string, unknown>>,
+) => Promise<unknown>;
+
+type CallParameters = Parameters<Rpc["call"]>[1];
 
 /** Opens a writer on the simulated cloud. */
 export async function openCluster(
   simulator: Simulator,
-  { network = NETWORK, burst = 1_000, ...options }: RigOptions = {},
+  { network = NETWORK, tamper, ...options }: RigOptions = {},
 ): Promise<ClusterRig> {
   const clock = { ...fastClock(50), ...options };
   const log = new LineLog();
@@ -94,9 +104,9 @@ export async function openCluster(
     endpoint: simulator.vpcEndpoint,
     apiVersion: "2016-04-28",
     credentials,
-    limiter: new RateLimiter({ burst, perSecond: burst, now: clock.now, delay: clock.delay }),
+    limiter: new RateLimiter({ burst: 1_000, perSecond: 1_000, ...clock }),
   });
-  const vpc = new VpcClient(rpc, EXAMPLE.regionId);
+  const vpc = new VpcClient(tamper ? new TamperedRpc(rpc, tamper) : rpc, EXAMPLE.regionId);
   const routes = new RouteTable({ vpc, network, log, ...clock });
   return {
     routes,
@@ -124,6 +134,35 @@ export async function openCluster(
       credentials[Symbol.dispose]();
     },
   };
+}
+
+class TamperedRpc implements Rpc {
+  readonly service = "vpc";
+  readonly #rpc: Rpc;
+  readonly #tamper: Tamper;
+
+  constructor(rpc: Rpc, tamper: Tamper) {
+    this.#rpc = rpc;
+    this.#tamper = tamper;
+  }
+
+  async call<Schema extends v.GenericSchema>(
+    action: string,
+    parameters: CallParameters,
+    schema: Schema,
+    options: RpcCallOptions,
+  ): Promise<v.InferOutput<Schema>> {
+    const answer = await this.#tamper(
+      action,
+      parameters,
+      (forwarded) => this.#rpc.call(action, forwarded, v.looseObject({}), options),
+    );
+    return v.parse(schema, answer);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return Promise.resolve();
+  }
 }
 
 /** The entries of a table within `network`, as `10.24.0.0/26 i-0`, those without our name marked. */

@@ -38,7 +38,7 @@ function createRouteEntries(call: Call): Record<string, unknown> {
   }
   if (params.boolean("DryRun")) throw dryRunPassed();
   const middle = entriesInMiddleState(call, records);
-  if (!middle) { for (const { vpc } of targets) cloud.routes.requireIdle(vpc.id); }
+  if (!middle) requireIdle(call, targets);
   if (cloud.behaviour.batchQuota === "call") {
     const tables = Map.groupBy(targets, ({ table }) => table);
     for (const [table, { length }] of tables) cloud.routes.requireRoom(table, length);
@@ -104,7 +104,7 @@ function deleteRouteEntries(call: Call): Record<string, unknown> {
   const records = readBatch(params);
   const targets = records.map((each) => requireTarget(call, each.required("RouteTableId")));
   if (params.boolean("DryRun")) throw dryRunPassed();
-  for (const { vpc } of targets) cloud.routes.requireIdle(vpc.id);
+  requireIdle(call, targets);
   let deleted = 0;
   const failures = records.map((record, index): Failure | undefined => {
     try {
@@ -122,6 +122,14 @@ function deleteRouteEntries(call: Call): Record<string, unknown> {
   });
   if (deleted > 0) call.performed();
   return summary(records, failures);
+}
+
+/** A batch is one task of each VPC that it is about, however many its entries. */
+function requireIdle(
+  { cloud }: Call,
+  targets: readonly ReturnType<typeof requireTarget>[],
+): void {
+  for (const id of new Set(targets.map(({ vpc }) => vpc.id))) cloud.routes.requireIdle(id);
 }
 
 function findOne({ cloud }: Call, record: Parameters, routeTableId: string): RouteEntry {

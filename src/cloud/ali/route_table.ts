@@ -19,6 +19,7 @@ import {
   type RouteClaim,
   routeEntryKind,
   routeEntryName,
+  stepAway,
 } from "./route_entry.ts";
 import { type Add, type Removal, RouteBatches } from "./route_batches.ts";
 import { RouteReader } from "./route_reader.ts";
@@ -307,15 +308,13 @@ export class RouteTable implements Table<CloudRoute> {
         return [];
       }
     }
-    const seen = (place: Place) => this.#view.entries.get(keyOf(place));
+    const isThere = (place: Place) => this.#view.entries.has(keyOf(place));
     const adds: Add[] = [];
     const removals: Removal[] = [];
     const others: Change<CloudRoute>[] = [];
     for (const change of changes) {
-      if (change.op === "add" && seen(change.desired) === undefined) adds.push(change);
-      else if (
-        change.op === "remove" && seen(change.actual)?.entryId === change.actual.entryId
-      ) removals.push(change);
+      if (change.op === "add" && !isThere(change.desired)) adds.push(change);
+      else if (change.op === "remove" && this.#isToGo(change.actual)) removals.push(change);
       else others.push(change);
     }
     if (adds.length > 1 && this.#view.tables.get(routeTableId)?.full !== undefined) {
@@ -335,6 +334,12 @@ export class RouteTable implements Table<CloudRoute> {
     const undone = new Set([...left, ...failed.map(({ change }) => change)]);
     for (const change of [...adds, ...removals]) if (!undone.has(change)) done(change);
     return [...left, ...others];
+  }
+
+  /** Whether the entry, as it was seen last, is the one that was found to have no use. */
+  #isToGo(listed: CloudRoute): boolean {
+    const step = stepAway(this.#view.entries.get(keyOf(listed)), this.#owner);
+    return step.do === "delete" && step.entryId === listed.entryId;
   }
 
   #makeOwner(): Owner {
