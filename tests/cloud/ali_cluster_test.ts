@@ -238,6 +238,20 @@ Deno.test("a list that lags causes no second write", async () => {
   assert.deepEqual(written(simulator), { CreateRouteEntries: 2, DeleteRouteEntries: 1 });
 });
 
+Deno.test("a list that lags after a lost answer causes no storm of single writes", async () => {
+  await using simulator = await startWithHosts(60, { listLagMs: 300 });
+  await using cluster = await openCluster(simulator);
+  simulator.cloud.addFault({
+    match: { action: "CreateRouteEntries" },
+    times: 1,
+    effect: { kind: "performThenError", status: 500, code: "InternalError" },
+  });
+  const claims = claimsOf(0, 60);
+  assert.deepEqual((await cluster.round(claims)).problems, []);
+  assert.deepEqual(entriesOf(simulator), wanted(claims));
+  assert.deepEqual(written(simulator), { CreateRouteEntries: 3 }, "one of them in vain");
+});
+
 Deno.test("where batches are denied, entries are written one by one, and it is told once", async (t) => {
   for (const code of ["Forbidden.RAM", "InvalidApi.NotFound"]) {
     await t.step(code, async () => {

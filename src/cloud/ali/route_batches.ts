@@ -215,6 +215,8 @@ class Batch<Of extends Add | Removal> {
   readonly #wait: Waits;
   /** Taken, or there by somebody else's hand; not seen as they should be yet. */
   #unsettled: Of[] = [];
+  /** An answer was lost: the service may have taken more than it says. */
+  #uncertain = false;
 
   constructor(
     routeTableId: string,
@@ -266,6 +268,7 @@ class Batch<Of extends Add | Removal> {
           turn.release();
           await this.#wait.after(thrown, options);
         }
+        this.#uncertain ||= thrown.outcomeUnknown;
         if (settles || thrown.outcomeUnknown) await this.#lookAgain(options);
         // Those that are not there although the service says so are looked at one by one.
         if (settles) this.left.push(...this.unsent.splice(0));
@@ -317,8 +320,11 @@ class Batch<Of extends Add | Removal> {
       if (error === undefined) {
         writer.remember(place(change), write);
         this.#unsettled.push(change);
-      } else if (error.reaction.do === "settle") this.#unsettled.push(change);
-      else if (error.reaction.do === "stop" && error.reaction.cause !== "quota") {
+      } else if (error.reaction.do === "settle") {
+        // After a lost answer, it is most likely our own entry, which a list may not show yet.
+        if (this.#uncertain) writer.remember(place(change), write);
+        this.#unsettled.push(change);
+      } else if (error.reaction.do === "stop" && error.reaction.cause !== "quota") {
         this.failed.push({ change, error });
       } else {
         again.push(change);
