@@ -126,9 +126,9 @@ export class ClusterWriter {
         return PUBLISH_EVERY_MS;
       }
       this.#trouble.failing(error);
-      const denied = error instanceof OperatorError ||
-        (error instanceof AliApiError && error.denied);
-      return denied ? DENIED_PAUSE_MS : HELPLESS_PAUSE_MS;
+      return error instanceof OperatorError || isDenied(error)
+        ? DENIED_PAUSE_MS
+        : HELPLESS_PAUSE_MS;
     } finally {
       this.#service = undefined;
     }
@@ -148,6 +148,8 @@ class Service {
   readonly #publication: ClusterPublication;
   readonly #routes: RouteTable;
   readonly #reconciler: Reconciler;
+  /** Of its own, so that trouble with interfaces holds up no route. */
+  readonly #checking: Reconciler | undefined;
   readonly #due = new Wakeup();
   readonly #fill: TableFill;
   readonly #checks: SourceDestCheckTable;
@@ -184,11 +186,19 @@ class Service {
     );
     this.#reconciler = new Reconciler({
       name: "routes of the cluster",
-      stages: this.#stages(),
+      stages: [this.#routesStage()],
       resyncMs: config.resyncSeconds * 1_000,
       prepare: ({ signal }) => this.#look(signal),
       log: log.child("routes"),
       onReport: (report) => this.#judge(report),
+    });
+    this.#checking = config.sourceDestCheck === "ignore" ? undefined : new Reconciler({
+      name: "checks of the cluster",
+      stages: [{ table: this.#checks, desired: () => this.#checks.allOff() }],
+      resyncMs: config.resyncSeconds * 1_000,
+      prepare: ({ signal }) => this.#leasesAtRest(signal),
+      log: log.child("checks"),
+      onReport: () => this.#due.wake(),
     });
   }
 
@@ -198,6 +208,7 @@ class Service {
     this.#claims = claims;
     this.#claimsChangedAt = performance.now();
     this.#reconciler.desiredChanged();
+    this.#checking?.desiredChanged();
     this.#due.wake();
   }
 
@@ -228,6 +239,7 @@ class Service {
     const running = [
       failed,
       this.#reconciler.run({ signal: scope.signal }),
+      ...(this.#checking ? [this.#checking.run({ signal: scope.signal })] : []),
       this.#publish(scope.signal),
     ];
     try {
@@ -239,35 +251,42 @@ class Service {
     }
   }
 
-  #stages(): AnyStage[] {
-    const { config } = this.#options;
+  #routesStage(): AnyStage {
     // The plan follows from what the tables hold: they are read before it is made.
     const routes = this.#routes;
     const listed: Table<CloudRoute> = {
       kind: routes.kind,
       list: () => Promise.resolve(this.#listed),
-      apply: (changes, options) => routes.apply(changes, options),
+      apply: async (changes, options) => {
+        const failed = await routes.apply(changes, options);
+        const denied = failed.find(({ error }) => isDenied(error));
+        // Where there are other hosts, one of them may have the right.
+        if (denied !== undefined && this.#claims.length > 1) this.#fail(denied.error);
+        return failed;
+      },
     };
     const desired = () => {
       const { routes } = this.#plan();
       this.#wanted = describeRoutes(routes);
       return routes;
     };
-    const routesStage: AnyStage = { table: listed, desired };
-    if (config.sourceDestCheck === "ignore") return [routesStage];
-    // First, so that a host whose route is published knows of its check, too.
-    return [{ table: this.#checks, desired: () => this.#checks.allOff() }, routesStage];
+    return { table: listed, desired };
   }
 
-  /** Reads the tables once leases have come to rest. */
-  async #look(signal: AbortSignal): Promise<void> {
+  /** Hosts that come together are seen to together. */
+  async #leasesAtRest(signal: AbortSignal): Promise<void> {
     const begin = performance.now();
     for (;;) {
       const now = performance.now();
       const restMs = Math.min(this.#claimsChangedAt + QUIET_MS, begin + MAX_QUIET_MS) - now;
-      if (restMs <= 0) break;
+      if (restMs <= 0) return;
       await delay(restMs, { signal });
     }
+  }
+
+  /** Reads the tables once leases have come to rest. */
+  async #look(signal: AbortSignal): Promise<void> {
+    await this.#leasesAtRest(signal);
     const { leases } = this.#options;
     const { choice, vpcCidrs } = this.#access;
     const addresses = [...leases.leases()]
@@ -385,6 +404,14 @@ class Service {
     }
     this.#due.wake();
   }
+}
+
+/** Whether RAM denies what was tried. */
+function isDenied(error: unknown): boolean {
+  for (let each = error; each instanceof Error; each = each.cause) {
+    if (each instanceof AliApiError) return each.denied;
+  }
+  return false;
 }
 
 /** The claims of the leases whose instances are in the VPC, in order. */

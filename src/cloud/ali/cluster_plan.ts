@@ -8,7 +8,7 @@ import type { Prefix } from "../../net/mod.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
 import type { ClusterState, HostState, HostStatus, TableStatus } from "./cluster_state.ts";
 import type { Orphan } from "./orphans.ts";
-import { type CloudRoute, describeConflict, keyOf } from "./route_entry.ts";
+import { type CloudRoute, describeConflict, keyOf, leadsTo } from "./route_entry.ts";
 import type { RouteView, TableView } from "./route_view.ts";
 
 /** A host that wants its subnet routed: the part of its lease that concerns route entries. */
@@ -186,7 +186,12 @@ class Room {
     if (!this.readable) return "unknown";
     const entry = this.#inputs.view.entries.get(this.key(claim));
     if (entry === undefined) return "free";
-    if (isRight(entry, claim)) return "right";
+    if (leadsTo(entry, claim.instanceId)) {
+      if (entry.status === "Available") return "right";
+      // Being renamed, say; it goes on leading there.
+      const before = formerStatus(this.#inputs.former, claim)?.state;
+      if (entry.status === "Modifying" && before === "routed") return "right";
+    }
     return this.#inputs.owns(entry) ? "ours" : "foreign";
   }
 
@@ -214,11 +219,6 @@ class Room {
     const at = this.#view?.full?.at;
     return at !== undefined && this.#inputs.now - at >= PROBE_FULL_MS;
   }
-}
-
-function isRight(entry: CloudRoute, { instanceId }: ClusterClaim): boolean {
-  return entry.type === "Custom" && (entry.serviceType ?? "") === "" &&
-    entry.instanceId === instanceId && entry.status === "Available";
 }
 
 function formerStatus(
