@@ -17,13 +17,14 @@ import { serveHealth } from "../health/server.ts";
 import { SubnetFileTable } from "../host/subnet_file_table.ts";
 import { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
-import { Reconciler, type ReconcilerOptions } from "../reconcile/reconciler.ts";
+import type { Reconciler } from "../reconcile/reconciler.ts";
 import { LeaseKeeper } from "../store/lease_keeper.ts";
 import { type EtcdRegistry, openRegistry } from "../store/open.ts";
 import { isTransient } from "../store/registry.ts";
 import type { Notifier } from "../util/notify.ts";
 import { Announcer } from "./announcer.ts";
 import { type BackendRuntime, openBackendRuntime } from "./backend_runtime.ts";
+import { CloudLoop } from "./cloud_loop.ts";
 import { followLeases } from "./follow_leases.ts";
 import { type FormerRun, readFormerRun } from "./former_run.ts";
 import { type HostNetwork, openHostNetwork } from "./host_network.ts";
@@ -39,6 +40,7 @@ import { patiently } from "./patience.ts";
 import { Planner } from "./planner.ts";
 import { Condition, Readiness } from "./readiness.ts";
 import { SkippedNotices } from "./skipped_notices.ts";
+import { watchedReconciler, type WatchedReconcilerOptions } from "./watched_reconciler.ts";
 
 /** What the daemon is given. */
 export interface RunDaemonOptions {
@@ -56,10 +58,6 @@ const KERNEL_RESYNC_MS = 60_000;
 const FILE_RESYNC_MS = 5_000;
 /** When what the start-up needed is not needed any more. */
 const SETTLED_AFTER_MS = 5_000;
-/** How long a repair may take before the daemon counts as not ready. */
-const REPAIR_MS = 2_000;
-/** A Table that cannot be read for this long, or for three rounds, counts as not in order. */
-const UNSEEN_MS = 60_000;
 
 /**
  * Runs the daemon until `signal` aborts (then it rejects with the signal's reason), or until
@@ -211,17 +209,16 @@ class DaemonRun implements AsyncDisposable {
       }],
       resyncMs: options.iptablesResyncSeconds * 1_000,
     });
-    // Unlike what is on this host, the cloud's routes are shared: they are the lease's holder's.
-    const isTaken = () => !keeper.state.held && keeper.state.taken;
-    const cloud = runtime.cloud && this.#reconciler("cloud", {
-      stages: runtime.cloud.stages(() => isTaken() ? undefined : planner.desired),
-      resyncMs: runtime.cloud.resyncMs,
-      prepare: async ({ signal }) => {
-        if (!leases.complete || isTaken()) return;
-        if (await runtime.cloud!.follow(keeper.lease, planner.peers, { signal })) replan();
-      },
-      hold: runtime.cloud.waitingFor,
+    const cloud = runtime.cloud && new CloudLoop({
+      cloud: runtime.cloud,
+      planner,
+      leases,
+      keeper,
+      condition: this.#condition("cloud"),
+      log: this.#context.log.child("cloud"),
+      onPlan: () => kernel.desiredChanged(),
     });
+    if (cloud) this.#reconcilers.push(cloud.reconciler);
     let subnetFileDue = false;
     const file = this.#reconciler("subnet file", {
       stages: [{
@@ -238,33 +235,16 @@ class DaemonRun implements AsyncDisposable {
     });
     this.#onReadinessChange = () => file.request();
 
-    const onCloudChange = ({ plan }: { readonly plan: boolean }) => {
-      if (plan) {
-        planner.invalidatePlan();
-        kernel.desiredChanged();
-      }
-      cloud?.desiredChanged();
-    };
-    const running = { leases, own: () => keeper.lease, onChange: onCloudChange };
     let subnetKey = keeper.lease.key;
-    let cloudWanted = "";
-    let wasTaken = false;
     const replan = () => {
       planner.invalidate();
       kernel.desiredChanged();
-      if (!cloud) return;
-      // Each cloud call counts: only a plan that differs is worth a round before its time.
-      const { cloudRoutes, sourceDestChecks } = planner.desired ?? {};
-      const wanted = JSON.stringify([cloudRoutes, sourceDestChecks]);
-      if (wanted !== cloudWanted) cloud.desiredChanged();
-      cloudWanted = wanted;
+      cloud?.planChanged();
     };
     this.#onLeaseChange = () => {
       const { state, lease } = keeper;
       this.#readiness.set("lease", state.held ? undefined : state.reason);
-      if (isTaken()) runtime.cloud?.disown();
-      else if (wasTaken) cloud?.desiredChanged();
-      wasTaken = isTaken();
+      cloud?.leaseStateChanged();
       if (lease.key === subnetKey) return;
       // Another subnet: nothing that held for the old one counts.
       subnetKey = lease.key;
@@ -291,7 +271,7 @@ class DaemonRun implements AsyncDisposable {
       peers: leases.complete ? planner.peers.length : undefined,
       skippedLeases: skippedLeases.list().reasons,
       firewall: firewall.describe(),
-      ...(runtime.cloud ? { cloud: runtime.cloud.status() } : {}),
+      ...(cloud ? { cloud: cloud.status() } : {}),
       ...(runtime.plane ? { dataPlane: runtime.plane.status() } : {}),
       ...(leases.complete
         ? { skippedPeers: skippedPeers.list(), ...runtime.underlay?.status(planner.peers) }
@@ -311,12 +291,12 @@ class DaemonRun implements AsyncDisposable {
           log,
           onUpdate: (update) => keeper.observe(update),
           onChange: () => {
-            runtime.cloud?.leasesChanged();
+            cloud?.leasesChanged();
             replan();
           },
           signal,
         }),
-      ...(runtime.cloud ? [(signal: AbortSignal) => runtime.cloud!.run(running, { signal })] : []),
+      ...(cloud ? [(signal: AbortSignal) => cloud.run({ signal })] : []),
       (signal) => followNetworkConfig(registry, configured, { log: this.#context.log, signal }),
       (signal) => keeper.run({ signal }),
       (signal) => hostNetwork.watch({ signal, onDrift: (kinds) => kernel.request(kinds) }),
@@ -395,26 +375,12 @@ class DaemonRun implements AsyncDisposable {
   /** A reconciler on whose success readiness depends. */
   #reconciler(
     name: string,
-    options: Pick<ReconcilerOptions, "stages" | "resyncMs" | "prepare"> & {
-      /** Why it does not hold although every Table is in order. */
-      readonly hold?: () => string | undefined;
-    },
+    options: Omit<WatchedReconcilerOptions, "condition" | "log">,
   ): Reconciler {
-    const condition = this.#condition(name);
-    condition.unmet("not set up yet");
-    const reconciler = new Reconciler({
+    const reconciler = watchedReconciler({
       ...options,
-      name,
+      condition: this.#condition(name),
       log: this.#context.log.child(name),
-      onPending: (reason) => condition.doubtful(reason, REPAIR_MS),
-      onReport({ inSync, unseen, problems: [problem] }) {
-        const held = options.hold?.();
-        if (inSync && held !== undefined) condition.doubtful(held, REPAIR_MS);
-        else if (inSync) condition.met();
-        else if (problem === undefined) return; // what is desired has changed: another round follows
-        else if (unseen) condition.doubtful(problem, Math.max(UNSEEN_MS, 3 * options.resyncMs));
-        else condition.unmet(problem);
-      },
     });
     this.#reconcilers.push(reconciler);
     return reconciler;

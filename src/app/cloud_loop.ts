@@ -1,0 +1,101 @@
+import type { LeaseMap } from "../lease/lease_map.ts";
+import type { Logger } from "../log.ts";
+import type { Reconciler } from "../reconcile/reconciler.ts";
+import type { LeaseKeeper } from "../store/lease_keeper.ts";
+import type { CloudRuntime } from "./backend_runtime.ts";
+import type { Planner } from "./planner.ts";
+import type { Condition } from "./readiness.ts";
+import { watchedReconciler } from "./watched_reconciler.ts";
+
+/** Options of {@linkcode CloudLoop}. */
+export interface CloudLoopOptions {
+  readonly cloud: CloudRuntime;
+  readonly planner: Planner;
+  readonly leases: LeaseMap;
+  readonly keeper: Pick<LeaseKeeper, "lease" | "state">;
+  /** Holds while the cloud's Tables are in order and this host is reached. */
+  readonly condition: Condition;
+  readonly log: Logger;
+  /** Called when the planner's desired state is another one because the cloud's facts are. */
+  readonly onPlan: () => void;
+}
+
+/**
+ * Keeps what is in the cloud as it should be. Unlike what is on this host, it is shared: it is the
+ * lease's holder's. And each look at it costs a call, so that only what concerns it is worth a
+ * round before its time.
+ */
+export class CloudLoop {
+  readonly reconciler: Reconciler;
+  readonly #options: CloudLoopOptions;
+  #wanted = "";
+  #wasTaken = false;
+
+  constructor(options: CloudLoopOptions) {
+    const { cloud, planner, leases, keeper, condition, log } = options;
+    this.#options = options;
+    this.reconciler = watchedReconciler({
+      condition,
+      log,
+      stages: cloud.stages(() => this.#isTaken ? undefined : planner.desired),
+      resyncMs: cloud.resyncMs,
+      prepare: async ({ signal }) => {
+        if (!leases.complete || this.#isTaken) return;
+        if (!await cloud.follow(keeper.lease, planner.peers, { signal })) return;
+        this.#replan();
+        this.planChanged();
+      },
+      hold: cloud.waitingFor,
+    });
+  }
+
+  /** Runs what goes on beside the rounds, until `signal` aborts. */
+  async run({ signal }: { signal: AbortSignal }): Promise<void> {
+    const { cloud, leases, keeper } = this.#options;
+    await cloud.run({
+      leases,
+      own: () => keeper.lease,
+      onChange: ({ plan }) => {
+        if (plan) this.#replan();
+        this.reconciler.desiredChanged();
+      },
+    }, { signal });
+  }
+
+  /** To be called after any lease has changed. */
+  leasesChanged(): void {
+    this.#options.cloud.leasesChanged();
+  }
+
+  /** To be called after the keeper's state or lease has changed. */
+  leaseStateChanged(): void {
+    if (this.#isTaken) this.#options.cloud.disown();
+    else if (this.#wasTaken) this.reconciler.desiredChanged();
+    this.#wasTaken = this.#isTaken;
+  }
+
+  /** To be called when the planner's desired state may be another one. */
+  planChanged(): void {
+    const { cloudRoutes, sourceDestChecks } = this.#options.planner.desired ?? {};
+    const wanted = JSON.stringify([cloudRoutes, sourceDestChecks]);
+    if (wanted !== this.#wanted) this.reconciler.desiredChanged();
+    this.#wanted = wanted;
+  }
+
+  /** For the status page. */
+  status(): Record<string, unknown> {
+    return this.#options.cloud.status();
+  }
+
+  /** Whether another host holds the own lease. */
+  get #isTaken(): boolean {
+    const { state } = this.#options.keeper;
+    return !state.held && state.taken;
+  }
+
+  #replan(): void {
+    const { planner, onPlan } = this.#options;
+    planner.invalidatePlan();
+    onPlan();
+  }
+}
