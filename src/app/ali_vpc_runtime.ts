@@ -29,6 +29,12 @@ const PATIENCE_MS = 60_000;
 /** How long the end of the daemon waits for giving the office back. */
 const RESIGN_MS = 2_000;
 
+/** What is needed of a daemon; nothing of its host's kernel. */
+export type AliVpcContext = Pick<
+  BackendRuntimeOptions,
+  "configured" | "options" | "environment" | "registry" | "log" | "signal"
+>;
+
 /**
  * Opens what `ali-vpc` needs: who this instance is and, if no other host writes the routes of the
  * cluster, the VPC's API with all the checks that must hold before a lease is written.
@@ -37,7 +43,7 @@ const RESIGN_MS = 2_000;
  * @throws {Error} What time may mend; call again.
  */
 export async function openAliVpcRuntime(
-  context: BackendRuntimeOptions,
+  context: AliVpcContext,
   config: AliVpcConfig,
 ): Promise<BackendRuntime> {
   const { configured: { network }, options, environment, registry, signal } = context;
@@ -89,7 +95,7 @@ export async function openAliVpcRuntime(
 }
 
 interface AliVpcRuntimeOptions {
-  readonly context: BackendRuntimeOptions;
+  readonly context: AliVpcContext;
   readonly config: AliVpcConfig;
   readonly identity: AliVpcIdentity;
   readonly election: Election;
