@@ -1,4 +1,5 @@
 import { aliVpc, type AliVpcConfig, type AliVpcFacts, type Host } from "../backends/mod.ts";
+import type { AliVpcAccess } from "../cloud/ali/access.ts";
 import { type AliVpcIdentity, identifyAliVpc } from "../cloud/ali/identify.ts";
 import type { HostStatus } from "../cloud/ali/cluster_state.ts";
 import { type CloudRoute, formatCloudRoute } from "../cloud/ali/route_entry.ts";
@@ -22,10 +23,13 @@ import type {
 } from "./backend_runtime.ts";
 import { CLUSTER_FOLDER, ClusterFollower } from "./cluster_publication.ts";
 import { ClusterWriter } from "./cluster_writer.ts";
+import { aliVpcEndpoints } from "./own_routes.ts";
 import { decideChecksumOffload } from "./underlay_runtime.ts";
 
 /** A host of which no writer has said anything for this long writes its own route. */
 const PATIENCE_MS = 60_000;
+/** How long the writer may take to look at the check of a new host's interface. */
+const CHECK_PATIENCE_MS = 10_000;
 /** How long the end of the daemon waits for giving the office back. */
 const RESIGN_MS = 2_000;
 
@@ -53,11 +57,7 @@ export async function openAliVpcRuntime(
     await identifyAliVpc({
       config,
       network: network.ipv4!.network,
-      endpoints: {
-        ...(options.aliVpcEndpoint ? { vpc: options.aliVpcEndpoint.href } : {}),
-        ...(options.aliEcsEndpoint ? { ecs: options.aliEcsEndpoint.href } : {}),
-        metadata: options.aliMetadataEndpoint.href,
-      },
+      endpoints: aliVpcEndpoints(options),
       env: (name) => environment[name],
       log,
       signal,
@@ -85,7 +85,11 @@ export async function openAliVpcRuntime(
       running[Symbol.dispose]();
       await Promise.allSettled([following]);
     });
-    if (term !== undefined) await identity.connect({ signal });
+    if (term !== undefined) {
+      const { full } = await identity.connect({ signal });
+      // To be waited out without a lease, which would be held for nothing.
+      if (full !== undefined && config.overflow === "none") throw new Error(`Cannot use ${full}`);
+    }
   }
   const runtime = new AliVpcRuntime({ context, config, identity, election, log, wakeup });
   onElection = () => runtime.electionChanged();
@@ -116,8 +120,10 @@ class AliVpcRuntime implements BackendRuntime {
   #writer: ClusterWriter | undefined;
   /** The own scope of the tables; opened once this host has to write itself. */
   #ownRoutes: RouteTable | undefined;
+  #access: AliVpcAccess | undefined;
   #self = false;
   #uncoveredSince: number | undefined = performance.now();
+  #uncheckedSince: number | undefined;
   #dispose: () => Promise<void> = () => Promise.resolve();
 
   constructor(options: AliVpcRuntimeOptions) {
@@ -189,10 +195,12 @@ class AliVpcRuntime implements BackendRuntime {
 
   /** Whether this host looks at the check of its interface by itself. */
   get #seesToCheck(): boolean {
-    if (this.#self) return true;
-    const status = this.#covered;
-    const isReached = status?.state === "routed" || status?.state === "overflow";
-    return this.#mayWrite && isReached && !status.checkOff;
+    return this.#self || (this.#mayWrite && this.#uncheckedMs >= CHECK_PATIENCE_MS);
+  }
+
+  /** For how long the host has been reached without the writer having seen its check off. */
+  get #uncheckedMs(): number {
+    return this.#uncheckedSince === undefined ? 0 : performance.now() - this.#uncheckedSince;
   }
 
   get #mayWrite(): boolean {
@@ -224,9 +232,9 @@ class AliVpcRuntime implements BackendRuntime {
         ? `${writer} has not set the route to this host yet`
         : `${writer} cannot set the route to this host: ${why}`;
     }
-    if (config.sourceDestCheck === "disable" && !this.#mayWrite && !status.checkOff) {
+    if (config.sourceDestCheck === "disable" && !status.checkOff && !this.#seesToCheck) {
       return `${writer} has not seen the source/destination check of ` +
-        `${instance.networkInterfaceId} off`;
+        `${instance.networkInterfaceId} off yet`;
     }
     return undefined;
   }
@@ -239,7 +247,9 @@ class AliVpcRuntime implements BackendRuntime {
     const before = this.#facts;
     if (this.#self) {
       const { identity } = this.#options;
-      const { choice, vpcCidrs, makeRouteTable } = await identity.connect({ signal });
+      const { choice, vpcCidrs, makeRouteTable } = this.#access ??= await identity.connect({
+        signal,
+      });
       const { instanceId } = identity.instance;
       this.#ownRoutes ??= makeRouteTable({ instanceId });
       const inVpc = (address: Address | undefined): address is Address =>
@@ -312,10 +322,14 @@ class AliVpcRuntime implements BackendRuntime {
 
   /** Decides who sees to this host's route; answers when that is to be decided anew. */
   #decide(): number {
-    const { election, log } = this.#options;
+    const { config, election, log } = this.#options;
     const now = performance.now();
     this.#uncoveredSince = this.#covered === undefined ? this.#uncoveredSince ?? now : undefined;
     if (!this.#mayWrite) return Infinity;
+    const { state, checkOff } = this.#covered ?? {};
+    const isUnchecked = config.sourceDestCheck === "disable" && !checkOff &&
+      (state === "routed" || state === "overflow");
+    this.#uncheckedSince = isUnchecked ? this.#uncheckedSince ?? now : undefined;
     const waits = [
       this.#uncoveredSince === undefined ? 0 : now - this.#uncoveredSince,
       election.vacantMs ?? 0,
@@ -331,23 +345,39 @@ class AliVpcRuntime implements BackendRuntime {
           : "A route writer sees to this host's route again",
       );
     }
-    return longestMs === 0 || self ? Infinity : PATIENCE_MS - longestMs;
+    const dueMs = [
+      ...(longestMs === 0 || self ? [] : [PATIENCE_MS - longestMs]),
+      ...(isUnchecked && !this.#seesToCheck ? [CHECK_PATIENCE_MS - this.#uncheckedMs] : []),
+    ];
+    return Math.min(...dueMs);
   }
 
   #status(): Record<string, unknown> {
     const { identity, election } = this.#options;
+    const { instanceId, vpcId } = identity.instance;
     const { summary } = this.#follower ?? {};
+    const writing = this.#writer?.status();
     return {
-      instance: identity.instance.instanceId,
-      vpc: identity.instance.vpcId,
-      routeTables: summary?.tables ?? this.#facts.routeTableIds,
-      credentials: identity.credentialsSource,
-      route: this.#self ? { state: "own" } : this.#covered,
-      routeWriter: summary?.writer,
-      office: election.holder,
-      ...(summary?.trouble ? { trouble: summary.trouble } : {}),
-      ...(summary?.vtep ? { overflow: summary.overflow } : {}),
-      ...(this.#writer?.status() ? { writing: this.#writer.status() } : {}),
+      instance: instanceId,
+      vpc: vpcId,
+      ...(identity.credentialsSource ? { credentials: identity.credentialsSource } : {}),
+      role: writing ? "route writer" : this.#self ? "writes its own route" : "host",
+      route: this.#self ? { routeTables: this.#facts.routeTableIds } : this.#covered,
+      // What the route writer says; of all hosts alike.
+      cluster: summary && {
+        routeWriter: summary.writer,
+        term: summary.term,
+        ...(election.vacantMs ? { vacantSeconds: Math.round(election.vacantMs / 1_000) } : {}),
+        ...(summary.trouble ? { trouble: summary.trouble } : {}),
+        tables: summary.tables,
+        overflow: summary.overflow,
+        orphans: summary.orphans.map(({ routeTableId, destination, sinceMs }) => ({
+          routeTableId,
+          destination: String(destination),
+          since: new Date(sinceMs).toISOString(),
+        })),
+      },
+      ...(writing ? { writing } : {}),
     };
   }
 }

@@ -213,16 +213,11 @@ class Service {
   }
 
   status(): Record<string, unknown> {
+    const hosts = Object.groupBy(this.#former?.hosts.values() ?? [], ({ state }) => state);
     return {
-      term: this.#term.id,
-      hosts: this.#claims.length,
-      tables: this.#former?.summary.tables,
-      overflow: this.#former?.summary.overflow,
-      orphans: this.#former?.summary.orphans.map(({ routeTableId, destination, sinceMs }) => ({
-        routeTableId,
-        destination: String(destination),
-        since: new Date(sinceMs).toISOString(),
-      })),
+      hosts: Object.fromEntries(
+        Object.entries(hosts).map(([state, { length }]) => [state, length]),
+      ),
       ...this.#reconciler.report,
     };
   }

@@ -16,6 +16,8 @@ export interface AliVpcAccess {
   readonly vpcCidrs: readonly Prefix[];
   /** The tables that this instance needs for itself. */
   readonly routeTableIds: readonly string[];
+  /** Which of them has no room for this instance's entry, and what to do; absent if all have. */
+  readonly full?: string;
   /** Finds the further tables that peers need. */
   readonly choice: TableChoice;
   /** The VPC's tables in the scope that the options say. */
@@ -41,8 +43,8 @@ export interface AccessOptions {
 
 /**
  * Checks all that must hold before a route is written: the VPC may be read and is clear of the
- * network, the right tables are found, may be written and have room. Short trouble and throttling
- * are waited out step by step.
+ * network, the right tables are found and may be written. Short trouble and throttling are waited
+ * out step by step.
  */
 export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> {
   const { instance, vpc, config, network, log, signal, clock } = options;
@@ -60,7 +62,7 @@ export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> 
   });
   const tables = await patience.call(() => choice.resolveOwn({ signal }));
   const routeTableIds = tables.map((table) => table.id);
-  await checkRouteTables({
+  const full = await checkRouteTables({
     vpc,
     routeTableIds,
     network,
@@ -76,6 +78,7 @@ export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> 
     vpcInfo,
     vpcCidrs: vpcInfo.cidrs,
     routeTableIds,
+    ...(full === undefined ? {} : { full }),
     choice,
     makeRouteTable: (scope) => new RouteTable({ ...scope, vpc, network, log, ...times }),
   };

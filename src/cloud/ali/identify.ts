@@ -11,6 +11,7 @@ import { chooseEndpoint, normalizeEndpoint, type Product, type Resolve } from ".
 import { asStartupError } from "./errors.ts";
 import { Metadata, METADATA_ENDPOINT } from "./metadata.ts";
 import type { Clock } from "./patience.ts";
+import { RouteTable } from "./route_table.ts";
 import { lazyRpc, openRpc, type Rpc } from "./rpc.ts";
 import { type NamedInterface, SourceDestCheckTable } from "./source_dest_check.ts";
 
@@ -58,14 +59,22 @@ export interface AliVpcIdentity extends AsyncDisposable {
   makeSourceDestCheck(interfaces: () => readonly NamedInterface[]): SourceDestCheckTable;
   /**
    * Makes sure that this host can write routes: the credentials work and may do what is needed, the
-   * right route tables are found and have room, and the network is clear of the VPC's ranges. Once
-   * it has succeeded it answers the same without a call; concurrent callers share one attempt, and
-   * one whose `signal` aborts leaves it to the others.
+   * right route tables are found, and the network is clear of the VPC's ranges. Once it has
+   * succeeded, and found room for this host's entry, it answers the same without a call;
+   * concurrent callers share one attempt, and one whose `signal` aborts leaves it to the others.
    *
    * @throws {OperatorError} What only a person can mend.
-   * @throws {Error} What time may mend (throttling, 5xx, no connection, a full table): call again.
+   * @throws {Error} What time may mend (throttling, 5xx, no connection): call again.
    */
   connect(options: { signal: AbortSignal }): Promise<AliVpcAccess>;
+  /**
+   * The entries of this instance, in whichever table of the VPC they are, as a Table that needs none
+   * of them: for a host that leaves the cluster. Nothing else is checked.
+   *
+   * @throws {OperatorError} What only a person can mend.
+   * @throws {Error} What time may mend: call again.
+   */
+  openLeftovers(options: { signal: AbortSignal }): Promise<RouteTable>;
 }
 
 /** Carrier-grade range that holds metadata, DNS and cloud services in every VPC. */
@@ -154,11 +163,40 @@ class Identity implements AliVpcIdentity {
 
   async connect(options: { signal: AbortSignal }): Promise<AliVpcAccess> {
     options.signal.throwIfAborted();
-    this.#access ??= this.#connect().catch((error) => {
+    this.#access ??= this.#connect().then((access) => {
+      // Other hosts leave, and quotas are raised.
+      if (access.full !== undefined) this.#access = undefined;
+      return access;
+    }, (error) => {
       this.#access = undefined;
       throw error;
     });
     return await abortable(this.#access, options);
+  }
+
+  async openLeftovers({ signal }: { signal: AbortSignal }): Promise<RouteTable> {
+    const { network, log, clock } = this.#options;
+    const { vpcId, instanceId } = this.instance;
+    try {
+      const tables = await this.#vpc.describeRouteTableList({ vpcId }, { signal });
+      const routes = new RouteTable({
+        vpc: this.#vpc,
+        network,
+        instanceId,
+        log,
+        ...(clock && { ...clock, wallNow: clock.now }),
+      });
+      routes.setScope({
+        routeTableIds: tables.filter(({ associateType }) => associateType === "VSwitch")
+          .map(({ id }) => id),
+        otherTableIds: [],
+        claims: [],
+      });
+      return routes;
+    } catch (error) {
+      signal.throwIfAborted();
+      throw asStartupError(error);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -186,6 +224,7 @@ class Identity implements AliVpcIdentity {
         vpc: this.instance.vpcId,
         instance: this.instance.instanceId,
         tables: access.routeTableIds.join(","),
+        ...(access.full === undefined ? {} : { full: access.full }),
         credentials: this.#credentials.source,
       });
       return access;

@@ -63,6 +63,7 @@ async function open(options: AliVpcOptions): Promise<AliVpcCloud> {
   const identity = stack.use(await identifyAliVpc(options));
   const { instanceId, networkInterfaceId } = identity.instance;
   const access = await identity.connect({ signal });
+  if (access.full !== undefined) throw new Error(`Cannot use ${access.full}`);
   const sourceDestCheck = identity.makeSourceDestCheck(() => [{ networkInterfaceId }]);
   // Tells early what will be in the way.
   if (config.sourceDestCheck === "disable") {

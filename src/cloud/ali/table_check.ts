@@ -22,24 +22,25 @@ export interface TableCheckOptions {
 }
 
 /**
- * Whether the tables may be read and written, and have room for an entry of this instance. One
- * that holds an entry already is asked no further.
+ * Whether the tables may be read and written; answers which of them has no room for an entry of
+ * this instance, if one has none. One that holds an entry already is asked no further.
  *
  * @throws {AliApiError} What the service refuses.
- * @throws {Error} A full table, which time may mend.
  */
-export async function checkRouteTables(options: TableCheckOptions): Promise<void> {
+export async function checkRouteTables(options: TableCheckOptions): Promise<string | undefined> {
   const { vpc, routeTableIds, limit, patience, log, signal } = options;
   const fills = new Map<string, number>();
+  let full: string | undefined;
   for (const id of routeTableIds) {
     if (await patience.call(() => holdsEntry(id, options))) continue;
     const used = await countEntries(vpc, id, { signal });
     if (used !== undefined) fills.set(id, used);
-    await patience.call(() => tryToWrite(id, used, options));
+    const refusal = await patience.call(() => tryToWrite(id, used, options));
+    if (refusal !== undefined) full ??= `route table ${id}: ${refusal}`;
   }
   // A table past the default quota shows that the account's was raised.
   const raised = [...fills.values()].some((used) => used > DEFAULT_ROUTE_QUOTA);
-  if (limit === undefined && raised) return;
+  if (full !== undefined || (limit === undefined && raised)) return full;
   for (const [id, used] of fills) {
     const level = fillLevel(used, limit);
     if (level === "roomy") continue;
@@ -50,6 +51,7 @@ export async function checkRouteTables(options: TableCheckOptions): Promise<void
       { used, limit: limit ?? DEFAULT_ROUTE_QUOTA },
     );
   }
+  return undefined;
 }
 
 /** Whether an entry of an earlier run is there, which will most likely do. */
@@ -67,12 +69,12 @@ async function holdsEntry(
   );
 }
 
-/** Asks for rights, parameters and quota, and writes nothing. */
+/** Asks for rights, parameters and quota, and writes nothing; says so if the table is full. */
 async function tryToWrite(
   routeTableId: string,
   used: number | undefined,
   { vpc, network, instanceId, log, signal }: TableCheckOptions,
-): Promise<void> {
+): Promise<string | undefined> {
   try {
     await vpc.createRouteEntry({
       routeTableId,
@@ -89,18 +91,14 @@ async function tryToWrite(
     const { reaction } = error;
     if (reaction.do !== "stop") {
       if (reaction.do === "credentials") throw error;
-      return;
+      return undefined;
     }
-    if (reaction.cause === "quota") {
-      // Other hosts leave, and quotas are raised: to be waited out, without a lease.
-      throw new Error(`Cannot use route table ${routeTableId}: ${tableFull(used, error)}`, {
-        cause: error,
-      });
-    }
+    if (reaction.cause === "quota") return tableFull(used, error);
     // How much a dry run checks is not documented: only a plain denial counts.
     if (reaction.cause === "denied" || reaction.cause === "key" || reaction.cause === "clock") {
       throw error;
     }
     log.debug("A dry run of CreateRouteEntry was answered with an error", { error: error.message });
   }
+  return undefined;
 }

@@ -1,0 +1,55 @@
+import type { AliVpcConfig } from "../backends/mod.ts";
+import type { Options } from "../cli/options.ts";
+import { type AliVpcOptions, identifyAliVpc } from "../cloud/ali/identify.ts";
+import { Reconciler } from "../reconcile/reconciler.ts";
+import { Backoff } from "../util/time.ts";
+
+/** Options of {@linkcode removeOwnRoutes}. */
+export interface RemoveOwnRoutesOptions
+  extends Pick<AliVpcOptions, "network" | "log" | "signal" | "env"> {
+  readonly options: Options;
+  readonly config: AliVpcConfig;
+}
+
+/** Rounds of looking and removing. */
+const ATTEMPTS = 3;
+
+/** Where the command line says that `ali-vpc` finds its services; else the usual places. */
+export function aliVpcEndpoints(options: Options) {
+  return {
+    ...(options.aliVpcEndpoint ? { vpc: options.aliVpcEndpoint.href } : {}),
+    ...(options.aliEcsEndpoint ? { ecs: options.aliEcsEndpoint.href } : {}),
+    metadata: options.aliMetadataEndpoint.href,
+  };
+}
+
+/**
+ * Removes the route entries of this instance from all tables of its VPC. To be used once its lease
+ * is released, since the route writer would make them again.
+ *
+ * @throws {Error} With what could not be removed.
+ */
+export async function removeOwnRoutes(
+  { options, ...context }: RemoveOwnRoutesOptions,
+): Promise<void> {
+  const { log, signal } = context;
+  await using identity = await identifyAliVpc({ ...context, endpoints: aliVpcEndpoints(options) });
+  const table = await identity.openLeftovers({ signal });
+  const reconciler = new Reconciler({
+    name: "cloud",
+    stages: [{ table, desired: () => [] }],
+    resyncMs: Infinity,
+    log,
+  });
+  const backoff = new Backoff({ initialMs: 1_000, maxMs: 5_000 });
+  for (let attempt = 1;; attempt++) {
+    const { problems } = await reconciler.round({ signal });
+    const unread = [...table.view.tables].flatMap(([id, { error }]) =>
+      error === undefined ? [] : [`Cannot read route table ${id}: ${error}`]
+    );
+    const [problem] = [...problems, ...unread];
+    if (problem === undefined) return;
+    if (attempt === ATTEMPTS) throw new Error(problem);
+    await backoff.wait({ signal });
+  }
+}
