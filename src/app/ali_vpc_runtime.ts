@@ -72,24 +72,24 @@ export async function openAliVpcRuntime(
     log,
     onChange: () => onElection(),
   });
-  if (options.aliRouteWriter === "auto") {
-    const running = childSignal(context.signal);
-    stack.defer(async () => {
-      using limit = deadline(RESIGN_MS, { signal: AbortSignal.any([]) });
-      // Another host need not wait for the term to run out.
-      await election.resign({ signal: limit.signal, pauseMs: Infinity }).catch(() => {});
-    });
-    const term = await election.tryOnce({ signal });
-    const following = election.run({ signal: running.signal });
-    stack.defer(async () => {
-      running[Symbol.dispose]();
-      await Promise.allSettled([following]);
-    });
-    if (term !== undefined) {
-      const { full } = await identity.connect({ signal });
-      // To be waited out without a lease, which would be held for nothing.
-      if (full !== undefined && config.overflow === "none") throw new Error(`Cannot use ${full}`);
-    }
+  // Who never writes follows all the same, to tell whether anybody does.
+  election.candidate = options.aliRouteWriter === "auto";
+  const running = childSignal(context.signal);
+  stack.defer(async () => {
+    using limit = deadline(RESIGN_MS, { signal: AbortSignal.any([]) });
+    // Another host need not wait for the term to run out.
+    await election.resign({ signal: limit.signal, pauseMs: Infinity }).catch(() => {});
+  });
+  const term = await election.tryOnce({ signal });
+  const following = election.run({ signal: running.signal });
+  stack.defer(async () => {
+    running[Symbol.dispose]();
+    await Promise.allSettled([following]);
+  });
+  if (term !== undefined) {
+    const { full } = await identity.connect({ signal });
+    // To be waited out without a lease, which would be held for nothing.
+    if (full !== undefined && config.overflow === "none") throw new Error(`Cannot use ${full}`);
   }
   const runtime = new AliVpcRuntime({ context, config, identity, election, log, wakeup });
   onElection = () => runtime.electionChanged();
@@ -215,9 +215,14 @@ class AliVpcRuntime implements BackendRuntime {
 
   /** Why the route is not there yet; `undefined` if it is, or the tunnel stands in for it. */
   #missing(): string | undefined {
-    const { config, identity: { instance } } = this.#options;
+    const { config, election, identity: { instance } } = this.#options;
     const summary = this.#follower?.summary;
     const status = this.#covered;
+    const isWaiting = status === undefined || status.state === "pending";
+    if (isWaiting && (election.vacantMs ?? 0) > 0) {
+      return "no host writes the routes of the cluster at present; one that may must run " +
+        '(README, "RAM policy")';
+    }
     const writer = summary?.writer === instance.instanceId
       ? "this host, as the route writer,"
       : `the route writer${summary ? ` ${summary.writer}` : ""}`;
