@@ -301,7 +301,10 @@ Deno.test("what one sees in a failure is what the sources say", () => {
       const fragments = span
         // These frames come from one place, whatever the subject: the reconciler's log of a change,
         // a component's name, and waits.
-        .replace(/^(?:kernel|firewall|cloud|subnet file|store): (?:(?:add|replace) )?/, "")
+        .replace(
+          /^(?:kernel|firewall|ali-vpc\/routes|subnet file|store): (?:(?:add|replace|remove) )?/,
+          "",
+        )
         .replace(/^(?:Cannot (.*) yet: …; trying again|Waiting to (.*))$/, "$1$2")
         .split("…")
         .map((fragment) => fragment.replaceAll(/^[\s"():;,]+|[\s"():;,]+$/g, ""));
