@@ -9,7 +9,7 @@ import {
   vxlan,
 } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
-import type { Lease, LeaseAttributes, LeaseSubnet } from "../lease/lease.ts";
+import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
@@ -22,6 +22,8 @@ import { openUnderlayRuntime } from "./underlay_runtime.ts";
 /** The part of a backend that needs the world: facts gathered, and Tables beyond the kernel's. */
 export interface BackendRuntime extends AsyncDisposable {
   announce(host: Host): LeaseAttributes;
+  /** Takes over what the own lease has published so far, before it is written again. */
+  inherit?(former: LeaseAttributes): void;
   plan(host: Host, own: Lease, peers: readonly Lease[]): DesiredState;
   readonly cloud?: CloudRuntime;
   readonly plane?: PlaneRuntime;
@@ -85,8 +87,6 @@ export interface BackendRuntimeOptions {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly hostNetwork: HostNetwork;
   readonly registry: Registry;
-  /** What the last run left word of. */
-  readonly former: { readonly subnet: LeaseSubnet | undefined };
   readonly log: Logger;
   readonly signal: AbortSignal;
 }

@@ -138,8 +138,7 @@ class DaemonRun implements AsyncDisposable {
     const runtime = this.#resources.use(
       await patiently(
         `prepare backend ${configured.backend.type}`,
-        () =>
-          openBackendRuntime({ ...shared, configured, environment, hostNetwork, registry, former }),
+        () => openBackendRuntime({ ...shared, configured, environment, hostNetwork, registry }),
         shared,
       ),
     );
@@ -285,6 +284,7 @@ class DaemonRun implements AsyncDisposable {
       (signal) =>
         followLeases({
           registry,
+          known: keeper.takeKnown(),
           leases,
           skipped: skippedLeases,
           condition: this.#condition("store"),
@@ -350,6 +350,10 @@ class DaemonRun implements AsyncDisposable {
           registry,
           network: configured.network,
           attributes: runtime.announce(hostNetwork.host),
+          inherit: (former) => {
+            runtime.inherit?.(former);
+            return runtime.announce(hostNetwork.host);
+          },
           previous: former.subnet,
           renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
           onLeaseLoss: options.onLeaseLoss,

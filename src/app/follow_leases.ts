@@ -1,7 +1,7 @@
 import { describeError } from "../errors.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
-import type { Registry, WatchUpdate } from "../store/registry.ts";
+import type { KnownEntries, Registry, WatchUpdate } from "../store/registry.ts";
 import { StateReporter } from "../util/state_reporter.ts";
 import type { Condition } from "./readiness.ts";
 import type { SkippedNotices } from "./skipped_notices.ts";
@@ -12,6 +12,8 @@ const STALE_AFTER_MS = 60_000;
 /** Options of {@linkcode followLeases}. */
 export interface FollowLeasesOptions {
   readonly registry: Pick<Registry, "watch">;
+  /** What of the store is known already. */
+  readonly known: KnownEntries | undefined;
   /** What the store says is folded into this. */
   readonly leases: LeaseMap;
   /** Told of entries that are no leases. */
@@ -28,12 +30,12 @@ export interface FollowLeasesOptions {
 
 /** Follows the leases in the store, until `signal` aborts. */
 export async function followLeases(options: FollowLeasesOptions): Promise<void> {
-  const { registry, leases, skipped, condition, log, onUpdate, onChange, signal } = options;
+  const { registry, known, leases, skipped, condition, log, onUpdate, onChange, signal } = options;
   const following = new StateReporter(log, {
     failed: "Peers are not followed at present",
     recovered: "Peers are followed again",
   });
-  for await (const update of registry.watch({ signal })) {
+  for await (const update of registry.watch({ signal, ...(known ? { after: known } : {}) })) {
     onUpdate(update);
     if (update.type === "disconnected") {
       following.failing(update.error);

@@ -9,11 +9,8 @@ import {
 } from "../backends/mod.ts";
 import { LINK_ALIAS_PREFIX } from "../kernel/link_table.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
-import { encodeLeaseKey, parseLeaseValue } from "../lease/codec.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import { type Address, type Family, MacAddress } from "../net/mod.ts";
-import { isOwnedBy } from "../store/acquire.ts";
-import type { Entry } from "../store/registry.ts";
 import type { BackendRuntime, BackendRuntimeOptions, UnderlayRuntime } from "./backend_runtime.ts";
 
 /** MACs of the families' VXLAN devices. */
@@ -41,11 +38,16 @@ export async function openUnderlayRuntime(
   }
   const config = backendConfig as VxlanConfig;
   const txChecksum = decideChecksumOffload(config.checksumOffload);
-  return new KernelBackendRuntime(context, config.directRouting, {
+  const families = ([4, 6] as const).filter((family) => context.configured.network[`ipv${family}`]);
+  const left = await findMacs(context, config, families);
+  const macs = { ...Object.fromEntries(families.map((family) => [family, randomMac()])), ...left };
+  const facts = {
     paths: new Map(),
-    macs: await findMacs(context, config),
+    macs,
     ...(txChecksum === undefined ? {} : { txChecksum }),
-  });
+  };
+  const made = families.filter((family) => !left[family]);
+  return new KernelBackendRuntime(context, config.directRouting, facts, made);
 }
 
 /**
@@ -65,16 +67,12 @@ export function decideChecksumOffload(
   return isSpoilt ? false : undefined;
 }
 
-/**
- * The MAC of each family's device: that of the device of the last run, else what the own lease
- * says, else a new one. Peers know it, so it must not change without need.
- */
+/** The MAC of each family's device that the last run has left. */
 async function findMacs(
-  { configured: { network }, hostNetwork, registry, former, options, signal, log }:
-    BackendRuntimeOptions,
+  { hostNetwork, signal }: BackendRuntimeOptions,
   { vni }: VxlanConfig,
+  families: readonly Family[],
 ): Promise<Macs> {
-  const families = ([4, 6] as const).filter((family) => network[`ipv${family}`]);
   const links = await hostNetwork.listLinks({ signal });
   const macs: { [family in Family]?: MacAddress } = {};
   for (const family of families) {
@@ -84,31 +82,7 @@ async function findMacs(
       link.alias !== hostNetwork.linkAlias;
     if (link?.mac && !isOthers) macs[family] = link.mac;
   }
-  if (families.every((family) => macs[family])) return macs;
-  const owner = hostNetwork.host;
-  const isOwn = ({ value }: Entry) => {
-    const attributes = readAttributes(value);
-    return attributes?.backendType === "vxlan" && isOwnedBy(attributes, owner);
-  };
-  // The subnet of the last run is one key; only without it all are looked through.
-  const last = former.subnet && await registry.get(encodeLeaseKey(former.subnet), { signal });
-  const entry = last && isOwn(last) ? last : (await registry.list({ signal })).find(isOwn);
-  const attributes = entry && readAttributes(entry.value);
-  for (const family of families) {
-    if (macs[family]) continue;
-    const data = family === 4 ? attributes?.backendData : attributes?.backendV6Data;
-    macs[family] = readVtepMac(data) ?? randomMac();
-  }
-  log.debug("MACs of the VXLAN devices are settled", { ...macs, subnetFile: options.subnetFile });
   return macs;
-}
-
-function readAttributes(value: string): LeaseAttributes | undefined {
-  try {
-    return parseLeaseValue(value);
-  } catch {
-    return undefined;
-  }
 }
 
 /** A random unicast address, marked as locally administered. */
@@ -123,13 +97,31 @@ class KernelBackendRuntime implements BackendRuntime {
   /** Whether the plan depends on how the kernel sends to peers. */
   readonly #looksUp: boolean;
   #facts: Facts;
+  #madeMacs: readonly Family[];
   #peers: readonly Lease[] | undefined;
 
-  constructor(context: BackendRuntimeOptions, looksUp: boolean, facts: Facts) {
+  /** @param madeMacs Families whose MAC is a new one, for want of a device. */
+  constructor(
+    context: BackendRuntimeOptions,
+    looksUp: boolean,
+    facts: Facts,
+    madeMacs: readonly Family[] = [],
+  ) {
     this.#context = context;
     this.#looksUp = looksUp;
     this.#facts = facts;
+    this.#madeMacs = madeMacs;
   }
+
+  /** Takes published MACs for new devices: peers know them, so they must not change without need. */
+  readonly inherit = ({ backendType, backendData, backendV6Data }: LeaseAttributes): void => {
+    if (backendType !== "vxlan") return;
+    for (const family of this.#madeMacs) {
+      const mac = readVtepMac(family === 4 ? backendData : backendV6Data);
+      if (mac) this.#facts = { ...this.#facts, macs: { ...this.#facts.macs, [family]: mac } };
+    }
+    this.#madeMacs = [];
+  };
 
   announce: BackendRuntime["announce"] = (host) => {
     const { backend, backendConfig } = this.#context.configured;

@@ -7,7 +7,7 @@
  */
 import * as v from "valibot";
 import { Address, Prefix } from "../net/mod.ts";
-import type { Json, LeaseAttributes, LeaseSubnet } from "./lease.ts";
+import type { Json, Lease, LeaseAttributes, LeaseSubnet } from "./lease.ts";
 
 const KEY = /^(\d{1,3}(?:\.\d{1,3}){3})-(\d{1,2})(?:&([0-9a-f:]+)-(\d{1,3}))?$/;
 
@@ -62,6 +62,24 @@ export function encodeLeaseValue(attributes: LeaseAttributes): string {
     ...(attributes.backendData === undefined ? {} : { BackendData: attributes.backendData }),
     ...(attributes.backendV6Data === undefined ? {} : { BackendV6Data: attributes.backendV6Data }),
   });
+}
+
+/** The leases that entries of a store have turned out to be. */
+const leases = new WeakMap<object, Lease>();
+
+/**
+ * The lease in an entry of a store. One entry is looked at by several, and read once.
+ *
+ * @throws {SyntaxError} If its key or value is no lease's.
+ */
+export function parseLease(entry: { readonly key: string; readonly value: string }): Lease {
+  let lease = leases.get(entry);
+  if (!lease) {
+    const subnet = parseLeaseKey(entry.key);
+    lease = { key: entry.key, subnet, attributes: parseLeaseValue(entry.value) };
+    leases.set(entry, lease);
+  }
+  return lease;
 }
 
 const json: v.GenericSchema<Json> = v.any();

@@ -1,6 +1,6 @@
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { Prefix } from "../net/mod.ts";
-import { parseLeaseKey, parseLeaseValue } from "./codec.ts";
+import { parseLease } from "./codec.ts";
 import type { Lease } from "./lease.ts";
 
 /** What the map needs of a store's entry. */
@@ -102,8 +102,7 @@ export class LeaseMap {
     const before = this.#leases.get(entry.key);
     let lease: Lease;
     try {
-      const subnet = before?.subnet ?? parseLeaseKey(entry.key);
-      lease = { key: entry.key, subnet, attributes: parseLeaseValue(entry.value) };
+      lease = parseLease(entry);
     } catch (error) {
       return this.#skip(entry, (error as Error).message);
     }

@@ -1,6 +1,6 @@
 import type { NetworkConfig } from "../config/network_config.ts";
 import { chooseSubnet, fitsConfig, rangeUse } from "../lease/allocate.ts";
-import { parseLeaseKey, parseLeaseValue } from "../lease/codec.ts";
+import { parseLease, parseLeaseKey } from "../lease/codec.ts";
 import {
   formatSubnet,
   type Lease,
@@ -21,7 +21,12 @@ export type AcquireStep =
   /** The host has this lease already. */
   | { readonly action: "reuse"; readonly entry: Entry; readonly lease: Lease }
   /** Its lease does not fit the network config any more; delete it and look again. */
-  | { readonly action: "remove"; readonly entry: Entry; readonly reason: string }
+  | {
+    readonly action: "remove";
+    readonly entry: Entry;
+    readonly lease: Lease;
+    readonly reason: string;
+  }
   | { readonly action: "create"; readonly subnet: LeaseSubnet; readonly reason: string }
   /** No free subnet; leases must end, or the network must grow. */
   | { readonly action: "wait"; readonly reason: string };
@@ -52,12 +57,9 @@ export function planAcquire(context: {
   const own: { entry: Entry; lease: Lease }[] = [];
   for (const entry of entries) {
     try {
-      const subnet = parseLeaseKey(entry.key);
-      taken.push(subnet);
-      const attributes = parseLeaseValue(entry.value);
-      if (isOwnedBy(attributes, owner)) {
-        own.push({ entry, lease: { key: entry.key, subnet, attributes } });
-      }
+      taken.push(parseLeaseKey(entry.key));
+      const lease = parseLease(entry);
+      if (isOwnedBy(lease.attributes, owner)) own.push({ entry, lease });
     } catch { /* junk; the watch counts and names it */ }
   }
   const fitting = own.filter(({ lease }) => fitsConfig(network, lease.subnet));
@@ -68,7 +70,7 @@ export function planAcquire(context: {
   const misfit = own.find(({ entry }) => entry.expires);
   if (misfit) {
     const reason = `${formatSubnet(misfit.lease.subnet)} does not fit the network config any more`;
-    return { action: "remove", entry: misfit.entry, reason };
+    return { action: "remove", ...misfit, reason };
   }
   if (
     previous && fitsConfig(network, previous) &&

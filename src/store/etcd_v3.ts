@@ -3,10 +3,24 @@ import { Buffer } from "node:buffer";
 import { EtcdClient } from "./etcd_client.ts";
 import { EtcdError } from "./etcd_error.ts";
 import { configKey, type EtcdSettings, spacePrefix, subnetsPrefix } from "./etcd_options.ts";
-import { type KeyRange, prefixRange, readRange, singleKey, toEntry } from "./etcd_range.ts";
+import {
+  type KeyRange,
+  prefixRange,
+  type RangeSnapshot,
+  readRange,
+  singleKey,
+  toEntry,
+} from "./etcd_range.ts";
 import { followRange } from "./etcd_watch.ts";
 import { valueChanges, WATCH_TIMING, type WatchTiming } from "./follow.ts";
-import type { CallOptions, Entry, KeySpace, Registry, WatchUpdate } from "./registry.ts";
+import type {
+  CallOptions,
+  Entry,
+  KeySpace,
+  Registry,
+  WatchOptions,
+  WatchUpdate,
+} from "./registry.ts";
 import { StoreError } from "./registry.ts";
 
 /** The keys of one range of etcd v3. */
@@ -14,6 +28,8 @@ export class EtcdV3Space implements KeySpace {
   readonly #client: EtcdClient;
   readonly #range: KeyRange;
   readonly #timing: WatchTiming;
+  /** When each list that was answered was true. */
+  readonly #listed = new WeakMap<readonly Entry[], RangeSnapshot>();
 
   constructor(client: EtcdClient, range: KeyRange, timing: WatchTiming) {
     this.#client = client;
@@ -22,10 +38,11 @@ export class EtcdV3Space implements KeySpace {
   }
 
   async list(options: CallOptions): Promise<readonly Entry[]> {
-    const { entries } = await readRange(this.#range, (request) => {
+    const snapshot = await readRange(this.#range, (request) => {
       return this.#client.call("range", request, { signal: options.signal, idempotent: true });
     });
-    return entries;
+    this.#listed.set(snapshot.entries, snapshot);
+    return snapshot.entries;
   }
 
   async get(key: string, options: CallOptions): Promise<Entry | undefined> {
@@ -93,8 +110,15 @@ export class EtcdV3Space implements KeySpace {
     return response.succeeded;
   }
 
-  watch(options: CallOptions): AsyncIterable<WatchUpdate> {
-    return followRange(this.#client, this.#range, this.#timing, options);
+  watch(options: WatchOptions): AsyncIterable<WatchUpdate> {
+    const { after } = options;
+    const snapshot = after && this.#listed.get(after.listed);
+    const known = snapshot && {
+      ...snapshot,
+      entries: withEntry(after.listed, after.written),
+      writtenRevision: after.written.revision,
+    };
+    return followRange(this.#client, this.#range, this.#timing, { ...options, known });
   }
 
   /** The range of one key; its entry keeps the key as the space's users know it. */
@@ -221,4 +245,9 @@ async function readKv(
 
 function unchangedSince(revision: string): ICompare {
   return { target: "Mod", result: "Equal", mod_revision: revision };
+}
+
+/** `entries` with `written` in place of the one with its key. */
+function withEntry(entries: readonly Entry[], written: Entry): Entry[] {
+  return [...entries.filter(({ key }) => key !== written.key), written];
 }

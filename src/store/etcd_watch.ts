@@ -4,12 +4,23 @@ import { delay } from "../util/time.ts";
 import type { EtcdClient } from "./etcd_client.ts";
 import type { EtcdConnection } from "./etcd_connection.ts";
 import { EtcdError } from "./etcd_error.ts";
-import { entryKey, type KeyRange, readRange, toEntry } from "./etcd_range.ts";
+import { entryKey, type KeyRange, type RangeSnapshot, readRange, toEntry } from "./etcd_range.ts";
 import { keepFollowing, relistDelay, type WatchTiming } from "./follow.ts";
 import type { CallOptions, WatchEvent, WatchUpdate } from "./registry.ts";
 
 /** How long one request of a watch may take: a page, or the probe before it goes on. */
 const REQUEST_MS = 10_000;
+
+/** A snapshot, with a key that was written after it. */
+export interface KnownRange extends RangeSnapshot {
+  readonly writtenRevision: string;
+}
+
+/** Options of {@linkcode followRange}. */
+export interface FollowRangeOptions extends CallOptions {
+  /** The first snapshot, from which the watch goes on if it can. */
+  readonly known?: KnownRange | undefined;
+}
 
 /**
  * Follows a key range, whatever happens to the connection:
@@ -30,9 +41,9 @@ export function followRange(
   client: EtcdClient,
   range: KeyRange,
   timing: WatchTiming,
-  options: CallOptions,
+  options: FollowRangeOptions,
 ): AsyncGenerator<WatchUpdate> {
-  const follower = new RangeFollower(client, range, timing, options.signal);
+  const follower = new RangeFollower(client, range, timing, options);
   return keepFollowing(() => follower.attempt(), options);
 }
 
@@ -46,12 +57,24 @@ class RangeFollower {
   /** The cluster that {@linkcode RangeFollower.#next} belongs to. */
   #clusterId = "";
   #relistAt = 0;
+  /** A snapshot that is still to be yielded. */
+  #known: KnownRange | undefined;
+  /** What it holds already of what comes after it. */
+  readonly #writtenRevision: string | undefined;
 
-  constructor(client: EtcdClient, range: KeyRange, timing: WatchTiming, signal: AbortSignal) {
+  constructor(
+    client: EtcdClient,
+    range: KeyRange,
+    timing: WatchTiming,
+    { signal, known }: FollowRangeOptions,
+  ) {
     this.#client = client;
     this.#range = range;
     this.#timing = timing;
     this.#signal = signal;
+    this.#known = known;
+    this.#writtenRevision = known?.writtenRevision;
+    if (known) this.#goOnAfter(known);
   }
 
   /** Follows on one connection, from where the last one ended. */
@@ -73,7 +96,10 @@ class RangeFollower {
   async *#session(connection: EtcdConnection): AsyncGenerator<WatchUpdate> {
     const { silenceMs, probeMs } = this.#timing;
     const resumed = await this.#canResume(connection);
+    const known = this.#known;
+    this.#known = undefined;
     if (!resumed) yield await this.#snapshot(connection);
+    else if (known) yield { type: "snapshot", entries: known.entries };
 
     using scope = childSignal(this.#signal);
     const responses = connection.watch({
@@ -129,19 +155,25 @@ class RangeFollower {
   }
 
   async #snapshot(connection: EtcdConnection): Promise<WatchUpdate> {
-    const { entries, revision, clusterId } = await readRange(this.#range, (request) => {
+    const snapshot = await readRange(this.#range, (request) => {
       return connection.call("range", request, { signal: this.#signal, timeoutMs: REQUEST_MS });
     });
+    this.#goOnAfter(snapshot);
+    return { type: "snapshot", entries: snapshot.entries };
+  }
+
+  #goOnAfter({ entries, revision, clusterId }: RangeSnapshot): void {
     this.#next = revision + 1n;
     this.#clusterId = clusterId;
     this.#relistAt = performance.now() + relistDelay(entries.length, this.#timing);
-    return { type: "snapshot", entries };
   }
 
   /** The events that no snapshot and no earlier response has told. */
   #newEvents(response: IWatchResponse): WatchEvent[] {
     return response.events
-      .filter(({ kv }) => BigInt(kv.mod_revision) >= this.#next!)
+      .filter(({ kv: { mod_revision: revision } }) =>
+        BigInt(revision) >= this.#next! && revision !== this.#writtenRevision
+      )
       .map(({ type, kv }) =>
         type === "Delete"
           ? { type: "delete", key: entryKey(kv, this.#range) }

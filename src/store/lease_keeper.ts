@@ -14,7 +14,7 @@ import { Backoff } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
 import { isOwnedBy, planAcquire } from "./acquire.ts";
 import { LeaseTerm } from "./lease_term.ts";
-import type { Entry, Registry, WatchUpdate } from "./registry.ts";
+import type { Entry, KnownEntries, Registry, WatchUpdate } from "./registry.ts";
 
 /** Upstream's lease time. */
 export const LEASE_TTL_SECONDS = 24 * 3600;
@@ -33,6 +33,11 @@ export interface LeaseKeeperOptions extends Clocks {
   readonly registry: Registry;
   readonly network: Pick<NetworkConfig, "ipv4" | "ipv6">;
   readonly attributes: LeaseAttributes;
+  /**
+   * Told of what the own lease publishes when it is found in the store; answers what to publish
+   * instead of `attributes`.
+   */
+  readonly inherit?: (former: LeaseAttributes) => LeaseAttributes;
   /** The subnet of the last run, from subnet.env. */
   readonly previous: LeaseSubnet | undefined;
   /** The lease is renewed this long before it ends. */
@@ -95,7 +100,13 @@ export class LeaseKeeper {
   #lastRewrite = -Infinity;
   readonly #wakeup = new Wakeup();
 
-  private constructor(options: LeaseKeeperOptions, lease: Lease, entry: Entry) {
+  /** What the store held when the lease was acquired. */
+  #known: KnownEntries | undefined;
+
+  private constructor(
+    options: LeaseKeeperOptions,
+    { lease, entry, listed }: Acquired,
+  ) {
     this.#options = options;
     this.#ttlSeconds = options.ttlSeconds ?? LEASE_TTL_SECONDS;
     this.#renewing = new StateReporter(options.log, {
@@ -104,10 +115,11 @@ export class LeaseKeeper {
       recovered: "Lease is in order again",
       now: options.monotonicNow ?? (() => performance.now()),
     });
-    this.#attributes = options.attributes;
-    this.#value = encodeLeaseValue(options.attributes);
+    this.#attributes = lease.attributes;
+    this.#value = encodeLeaseValue(lease.attributes);
     this.#lease = lease;
     this.#entry = entry;
+    this.#known = { listed, written: entry };
     this.#markHeld(entry);
   }
 
@@ -120,8 +132,14 @@ export class LeaseKeeper {
     options: LeaseKeeperOptions,
     { signal }: { signal: AbortSignal },
   ): Promise<LeaseKeeper> {
-    const { lease, entry } = await acquire(options, { signal });
-    return new LeaseKeeper(options, lease, entry);
+    return new LeaseKeeper(options, await acquire(options, { signal }));
+  }
+
+  /** What the store held when the lease was acquired, for a watch to go on from. Given once. */
+  takeKnown(): KnownEntries | undefined {
+    const known = this.#known;
+    this.#known = undefined;
+    return known;
   }
 
   /** The lease held, or last held. */
@@ -351,27 +369,36 @@ export class LeaseKeeper {
   }
 }
 
+/** A lease as it was acquired, and the list of all from before. */
+interface Acquired {
+  readonly lease: Lease;
+  readonly entry: Entry;
+  readonly listed: readonly Entry[];
+}
+
 async function acquire(
   options: LeaseKeeperOptions,
   { signal }: { signal: AbortSignal },
-): Promise<{ lease: Lease; entry: Entry }> {
-  const { registry, network, attributes, log } = options;
+): Promise<Acquired> {
+  const { registry, network, log } = options;
+  let { attributes } = options;
   const ttlSeconds = options.ttlSeconds ?? LEASE_TTL_SECONDS;
-  const value = encodeLeaseValue(attributes);
   const races = new Backoff({ initialMs: 50, maxMs: 5_000 });
   const exhausted = new Backoff({ initialMs: 5_000, maxMs: 60_000 });
   if (!attributes.publicIp && !attributes.publicIpv6) {
     throw new OperatorError("Cannot lease a subnet: this host has no public address to own it by");
   }
   for (let waiting = false;; await races.wait({ signal })) {
-    const entries = await registry.list({ signal });
+    const listed = await registry.list({ signal });
     const step = planAcquire({
       network,
       owner: attributes,
-      entries,
+      entries: listed,
       previous: options.previous,
       random: options.random ?? Math.random,
     });
+    if ("lease" in step) attributes = options.inherit?.(step.lease.attributes) ?? attributes;
+    const value = encodeLeaseValue(attributes);
     let entry: Entry | undefined;
     let subnet: LeaseSubnet;
     switch (step.action) {
@@ -408,7 +435,7 @@ async function acquire(
         if (entry) log.info("Lease taken", { subnet: formatSubnet(subnet), why: step.reason });
         break;
     }
-    if (entry) return { lease: { key: entry.key, subnet, attributes }, entry };
+    if (entry) return { lease: { key: entry.key, subnet, attributes }, entry, listed };
     log.debug("Lost a race for a subnet; listing again", { subnet: formatSubnet(subnet) });
   }
 }

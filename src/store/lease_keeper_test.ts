@@ -144,6 +144,28 @@ Deno.test("LeaseKeeper.acquire() keeps the lease over a restart, without an even
   assert.equal(store.timeToLive("10.3.3.0-24"), 86_400);
 });
 
+Deno.test("LeaseKeeper.acquire() tells what the own lease published, and hands the list over", async () => {
+  const { options, store, registry } = setUp();
+  const other = store.put("10.3.2.0-24", value("192.0.2.9"));
+  const published = { ...attributes("192.0.2.1"), backendType: "vxlan", backendData: { VNI: 1 } };
+  store.put("10.3.3.0-24", encodeLeaseValue(published), { ttlSeconds: 10 });
+  const told: unknown[] = [];
+  const keeper = await LeaseKeeper.acquire({
+    ...options,
+    inherit: (former) => {
+      told.push(former);
+      return { ...former, backendData: { VNI: 2 } };
+    },
+  }, { signal });
+  assert.deepEqual(told, [published]);
+  const { written, listed } = keeper.takeKnown()!;
+  assert.deepEqual(keeper.lease.attributes.backendData, { VNI: 2 });
+  assert.deepEqual(written, store.get("10.3.3.0-24"));
+  assert.deepEqual(listed[0], other);
+  assert.equal(keeper.takeKnown(), undefined);
+  assert.equal(registry.calls.filter((call) => call === "list").length, 1);
+});
+
 Deno.test("LeaseKeeper.acquire() leaves a reservation without an end", async () => {
   const { options, store } = setUp();
   store.put("10.3.2.0-24", '{"PublicIP":"192.0.2.1"}');

@@ -13,7 +13,14 @@ import {
 import { EtcdV2Registry } from "./etcd_v2.ts";
 import { EtcdV3Registry } from "./etcd_v3.ts";
 import { keepFollowing } from "./follow.ts";
-import type { CallOptions, Entry, KeySpace, Registry, WatchUpdate } from "./registry.ts";
+import type {
+  CallOptions,
+  Entry,
+  KeySpace,
+  Registry,
+  WatchOptions,
+  WatchUpdate,
+} from "./registry.ts";
 import { StoreError } from "./registry.ts";
 import { readTlsFiles } from "./tls_files.ts";
 import { requireTunnelSupport } from "./tls_tunnel.ts";
@@ -187,11 +194,11 @@ class SwitchingSpace implements KeySpace {
     return await (await this.#chosen(options)).remove(key, revision, options);
   }
 
-  watch(options: CallOptions): AsyncIterable<WatchUpdate> {
+  watch(options: WatchOptions): AsyncIterable<WatchUpdate> {
     return keepFollowing(() => this.#watchChosen(options), options);
   }
 
-  async *#watchChosen(options: CallOptions): AsyncGenerator<WatchUpdate> {
+  async *#watchChosen(options: WatchOptions): AsyncGenerator<WatchUpdate> {
     yield* (await this.#chosen(options)).watch(options);
   }
 

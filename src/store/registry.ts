@@ -59,6 +59,19 @@ export interface CallOptions {
   readonly signal: AbortSignal;
 }
 
+/** What is known of a space. */
+export interface KnownEntries {
+  /** What `list` of the same space answered: that very array. */
+  readonly listed: readonly Entry[];
+  /** What the caller has written since. */
+  readonly written: Entry;
+}
+
+/** Options of {@linkcode KeySpace.watch}. */
+export interface WatchOptions extends CallOptions {
+  readonly after?: KnownEntries;
+}
+
 /**
  * The keys below one path of the store.
  *
@@ -106,10 +119,12 @@ export interface KeySpace {
   /** Deletes the key if it is still at `revision`; `false` if it was not. */
   remove(key: string, revision: string, options: CallOptions): Promise<boolean>;
   /**
-   * Follows the space. Never throws for trouble of the store: it reports
-   * `disconnected`, and goes on, with jittered back-off, until `signal` aborts (then it ends).
+   * Follows the space. With `after`, the first snapshot is that where the store can tell what has
+   * changed since: thousands of keys need not be read twice. Never throws for trouble of the
+   * store: it reports `disconnected`, and goes on, with jittered back-off, until `signal` aborts
+   * (then it ends).
    */
-  watch(options: CallOptions): AsyncIterable<WatchUpdate>;
+  watch(options: WatchOptions): AsyncIterable<WatchUpdate>;
 }
 
 /** A store of network config and leases; as a {@linkcode KeySpace} it is `<prefix>/subnets/`. */

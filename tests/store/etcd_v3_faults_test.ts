@@ -234,6 +234,26 @@ etcdTest("EtcdV3Registry authenticates, and again when etcd has forgotten the to
   assert(!texts.includes(password) && !texts.includes("wr0ng-h0rse"), texts);
 });
 
+etcdTest("EtcdV3Registry reads nothing twice to watch after a list, unless it must", async () => {
+  await using etcd = await EtcdServers.start({ signal });
+  await using registry = new EtcdV3Registry(settingsFor(etcd.endpoints));
+  const gone = await registry.create("10.3.1.0-24", "1", 60, { signal });
+  const listed = await registry.list({ signal });
+  await registry.remove("10.3.1.0-24", gone!.revision, { signal });
+  const written = (await registry.create("10.3.2.0-24", "2", 60, { signal }))!;
+  const after = { listed, written };
+  {
+    await using log = new WatchLog(registry, { signal, after });
+    await log.until("the deletion", ({ events }) => events.length === 1);
+    assert.deepEqual(log.events[0], { type: "delete", key: "10.3.1.0-24" });
+    assert.equal(log.snapshots, 1);
+  }
+  await etcd.compact({ signal });
+  await using log = new WatchLog(registry, { signal, after });
+  await log.until("a newer snapshot", ({ snapshots }) => snapshots === 2);
+  assert.deepEqual([...log.map.keys()], ["10.3.2.0-24"]);
+});
+
 etcdTest("EtcdV3Registry lists 10,000 leases, and large foreign values beside them", async () => {
   await using etcd = await EtcdServers.start({
     signal,

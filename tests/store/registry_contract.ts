@@ -218,6 +218,25 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
     assert.equal((await space.get(KEY, context))?.expires, false);
   },
 
+  "watch() goes on after a list and what was written since, missing nothing": async (context) => {
+    const { space, other } = context;
+    const gone = await other.create("gone", "1", 60, context);
+    const changed = await other.create("changed", "1", 60, context);
+    const listed = await space.list(context);
+    await other.remove("gone", gone!.revision, context);
+    const written = await space.create(KEY, VALUE, 60, context);
+    await other.update("changed", "2", changed!.revision, 60, context);
+    const after = { listed, written: written! };
+    await using log = new WatchLog(space, { signal: context.signal, after });
+    await log.until(
+      "what has changed since",
+      ({ map }) => !map.has("gone") && map.get("changed")?.value === "2",
+    );
+    assert.deepEqual(log.map.get(KEY), written);
+    assert.equal(log.map.size, 2);
+    assert.equal(log.snapshots, 1);
+  },
+
   "renew() prolongs without an event for watchers": async (context) => {
     const { store, space, other, folder } = context;
     const ttl = store.shortestTtlSeconds;

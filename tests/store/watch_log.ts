@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Entry, KeySpace, WatchEvent } from "../../src/store/registry.ts";
+import type { Entry, KeySpace, WatchEvent, WatchOptions } from "../../src/store/registry.ts";
 import { eventually } from "../support/eventually.ts";
 
 /** Follows a space's watch and checks, as it goes, what a user of it relies on. */
@@ -17,9 +17,9 @@ export class WatchLog implements AsyncDisposable {
   readonly #signal: AbortSignal;
   #failure: unknown;
 
-  constructor(space: KeySpace, options: { signal: AbortSignal }) {
+  constructor(space: KeySpace, options: WatchOptions) {
     this.#signal = AbortSignal.any([options.signal, this.#controller.signal]);
-    this.#done = this.#follow(space).catch((error) => {
+    this.#done = this.#follow(space, options).catch((error) => {
       this.#failure = error;
     });
   }
@@ -43,8 +43,8 @@ export class WatchLog implements AsyncDisposable {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  async #follow(space: KeySpace): Promise<void> {
-    for await (const update of space.watch({ signal: this.#signal })) {
+  async #follow(space: KeySpace, options: WatchOptions): Promise<void> {
+    for await (const update of space.watch({ ...options, signal: this.#signal })) {
       if (update.type === "disconnected") {
         assert(!this.disconnected, "an outage is reported once");
         this.disconnected = true;
