@@ -290,7 +290,11 @@ class Service {
       .filter((address) => vpcCidrs.some((cidr) => cidr.contains(address)));
     const chosen = await choice.forPeers(addresses, { signal });
     this.#tableIds = chosen.routeTableIds;
-    this.#routes.setScope({ ...chosen, claims: this.#claims });
+    const unclaimed = [...leases.leases()]
+      .filter((lease) => typeof readAliVpcClaim(lease) !== "object")
+      .map(({ subnet }) => subnet.ipv4)
+      .filter((subnet) => subnet !== undefined);
+    this.#routes.setScope({ ...chosen, claims: this.#claims, unclaimed });
     this.#listed = await this.#routes.list({ signal });
   }
 

@@ -31,8 +31,11 @@ export interface RouteClaim {
 export class Claims {
   readonly #instances = new Map<string, string>();
   readonly #claimants = new Set<string>();
+  readonly #unclaimed: ReadonlySet<string>;
 
-  constructor(claims: readonly RouteClaim[]) {
+  /** `unclaimed`: subnets of live leases that do not say their instance. */
+  constructor(claims: readonly RouteClaim[], unclaimed: readonly Prefix[] = []) {
+    this.#unclaimed = new Set(unclaimed.map(String));
     for (const { destination, instanceId } of claims) {
       this.#instances.set(destination.toString(), instanceId);
       this.#claimants.add(instanceId);
@@ -42,6 +45,14 @@ export class Claims {
   /** The instance that the destination is claimed for. */
   at(destination: Prefix): string | undefined {
     return this.#instances.get(destination.toString());
+  }
+
+  /**
+   * Whether a host that sees to its entries itself, such as upstream's, may need this one: its
+   * subnet is leased, and the instance has no claim to another.
+   */
+  mayBeNeeded({ destination, instanceId }: RouteClaim): boolean {
+    return this.#unclaimed.has(destination.toString()) && !this.isClaimant(instanceId);
   }
 
   /** Whether the instance has a claim, to whatever destination. */
@@ -148,7 +159,7 @@ export function isNeeded({ routeTableId, destination }: Place, owner: ClusterOwn
  * pointed elsewhere is theirs.
  */
 export function isStale(actual: CloudRoute, owner: ClusterOwner): boolean {
-  return isPlain(actual) && !isNeeded(actual, owner) &&
+  return isPlain(actual) && !isNeeded(actual, owner) && !owner.claims.mayBeNeeded(actual) &&
     actual.name === routeEntryName(owner.network, actual.instanceId);
 }
 

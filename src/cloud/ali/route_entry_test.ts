@@ -226,6 +226,21 @@ Deno.test("for all hosts, a stale entry goes when its host has moved or its time
   }
 });
 
+Deno.test("an entry whose subnet a host leases that sees to itself goes only if it is not that host's", () => {
+  const leased = [Prefix.parse("10.24.99.0/24"), Prefix.parse("10.24.98.0/24")];
+  const claims = new Claims([
+    { destination: Prefix.parse("10.24.8.0/24"), instanceId: "i-b" },
+  ], leased);
+  const beside = { ...cluster, claims };
+  // A host that went back to upstream's daemon, or to an older one, and keeps its entry's name.
+  assert.deepEqual(
+    planned([entry(), entry({ ...gone, destination: "10.24.99.0/24" })], beside),
+    [],
+  );
+  const former = entry({ ...hopB, destination: "10.24.98.0/24", id: "rte-2" });
+  assert.match(planned([entry(), former], beside).join(), /^remove route entry .*rte-2/);
+});
+
 Deno.test("isOurs() says so also of what no lease claims yet", () => {
   assert(isOurs(entry({ ...gone, destination: "10.24.50.0/24" }), cluster));
   assert(isOurs(entry({ name: "" }), cluster));

@@ -65,6 +65,8 @@ export interface RouteTableScope {
   readonly otherTableIds: readonly string[];
   /** Which subnets belong to which instances: the host's own, or those of all live leases. */
   readonly claims: readonly RouteClaim[];
+  /** Subnets of live leases that do not say their instance: their hosts' entries stay. */
+  readonly unclaimed?: readonly Prefix[];
 }
 
 /** How long a host waits for its turn while others have the VPC. */
@@ -344,10 +346,10 @@ export class RouteTable implements Table<CloudRoute> {
 
   #makeOwner(): Owner {
     const { network, instanceId } = this.#options;
-    const { claims, routeTableIds } = this.#scope;
+    const { claims, unclaimed, routeTableIds } = this.#scope;
     const any = {
       network,
-      claims: new Claims(claims),
+      claims: new Claims(claims, unclaimed),
       acceptUnnamed: this.#writer.namingUnusable,
     };
     return instanceId !== undefined ? { ...any, instanceId } : {
