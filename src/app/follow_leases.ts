@@ -1,7 +1,9 @@
 import { describeError } from "../errors.ts";
+import { parseLeasesInSteps } from "../lease/codec.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { KnownEntries, Registry, WatchUpdate } from "../store/registry.ts";
+import { inSlices } from "../util/slices.ts";
 import { StateReporter } from "../util/state_reporter.ts";
 import type { Condition } from "./readiness.ts";
 import type { SkippedNotices } from "./skipped_notices.ts";
@@ -46,6 +48,9 @@ export async function followLeases(options: FollowLeasesOptions): Promise<void> 
     following.working();
     condition.met();
     const first = !leases.complete;
+    if (first && update.type === "snapshot") {
+      await inSlices(parseLeasesInSteps(update.entries), { signal });
+    }
     const changed = fold(update, leases);
     if (leases.skippedCount > 0 || skipped.count > 0) {
       skipped.update([...leases.skipped()].map(([key, reason]) => ({ key, reason })));

@@ -102,43 +102,36 @@ export function planTunnels(
   const fdb: FdbSpec[] = [];
   const routes: RouteSpec[] = [];
   const holders = macHolders(peers, ownMac);
-  for (const { key, subnet, publicAddress, mac } of peers) {
-    const holder = holders.get(mac.toString());
-    if (holder && !holder.address?.equals(publicAddress)) {
-      const reason = `its device's MAC ${mac} is also that of ${holder.name}; ` +
+  for (const peer of peers) {
+    const { key, subnet, publicAddress, mac } = peer;
+    const holder = holders.get(mac.value);
+    if (holder === undefined || !holder.publicAddress.equals(publicAddress)) {
+      const name = holder ? `${holder.key} (${holder.publicAddress})` : "this host";
+      const reason = `its device's MAC ${mac} is also that of ${name}; ` +
         `restart flanneld there after deleting the link ${link}`;
       skipped.push({ key, reason });
       continue;
     }
     neighbors.push({ link, address: subnet.address, mac });
-    if (holder?.key === key) fdb.push({ link, mac, remote: publicAddress });
+    if (holder === peer) fdb.push({ link, mac, remote: publicAddress });
     routes.push(peerRoute(subnet, subnet.address, link, { onlink: true }));
   }
   return { neighbors, fdb, routes };
 }
 
-/** Who has a MAC: the host itself, or the first by key of the peers that publish it. */
-interface MacHolder {
-  readonly key?: string;
-  readonly name: string;
-  readonly address?: PeerSide["publicAddress"];
-}
-
 /**
- * One holder for each MAC. Of several peers it is the one whose key comes first, on every host and
- * at every time: what matters is that the choice stands still.
+ * One holder for each MAC: the host itself, which is `undefined`, or else the peer whose key comes
+ * first, on every host and at every time: what matters is that the choice stands still.
  */
 function macHolders(
   peers: readonly TunnelledPeer[],
   ownMac: MacAddress | undefined,
-): Map<string, MacHolder> {
-  const holders = new Map<string, MacHolder>();
-  if (ownMac) holders.set(ownMac.toString(), { name: "this host" });
-  for (const { key, publicAddress, mac } of peers) {
-    const text = mac.toString();
-    const holder = holders.get(text);
-    if (holder && (holder.key === undefined || holder.key <= key)) continue;
-    holders.set(text, { key, name: `${key} (${publicAddress})`, address: publicAddress });
+): ReadonlyMap<number, TunnelledPeer | undefined> {
+  const holders = new Map<number, TunnelledPeer | undefined>();
+  for (const peer of peers) {
+    const holder = holders.get(peer.mac.value);
+    if (holder === undefined || peer.key < holder.key) holders.set(peer.mac.value, peer);
   }
+  if (ownMac) holders.set(ownMac.value, undefined);
   return holders;
 }

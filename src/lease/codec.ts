@@ -82,6 +82,22 @@ export function parseLease(entry: { readonly key: string; readonly value: string
   return lease;
 }
 
+/** Entries read between two steps; some milliseconds. */
+const STEP_ENTRIES = 128;
+
+/** Reads `entries` ahead, with pauses; thousands would else keep other work waiting. */
+export function* parseLeasesInSteps(
+  entries: Iterable<{ readonly key: string; readonly value: string }>,
+): Generator<void, void> {
+  let count = 0;
+  for (const entry of entries) {
+    if (++count % STEP_ENTRIES === 0) yield;
+    try {
+      parseLease(entry);
+    } catch { /* no lease; who needs one is told */ }
+  }
+}
+
 const json: v.GenericSchema<Json> = v.any();
 
 const value = v.object({

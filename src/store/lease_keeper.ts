@@ -1,6 +1,11 @@
 import type { NetworkConfig } from "../config/network_config.ts";
 import { OperatorError } from "../errors.ts";
-import { encodeLeaseKey, encodeLeaseValue, parseLeaseValue } from "../lease/codec.ts";
+import {
+  encodeLeaseKey,
+  encodeLeaseValue,
+  parseLeasesInSteps,
+  parseLeaseValue,
+} from "../lease/codec.ts";
 import {
   formatSubnet,
   type Lease,
@@ -8,6 +13,7 @@ import {
   type LeaseSubnet,
 } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
+import { inSlices } from "../util/slices.ts";
 import { StateReporter } from "../util/state_reporter.ts";
 import type { Clocks } from "../util/stopwatch.ts";
 import { Backoff } from "../util/time.ts";
@@ -390,6 +396,7 @@ async function acquire(
   }
   for (let waiting = false;; await races.wait({ signal })) {
     const listed = await registry.list({ signal });
+    await inSlices(parseLeasesInSteps(listed), { signal });
     const step = planAcquire({
       network,
       owner: attributes,
