@@ -156,11 +156,19 @@ export class VpcRouter {
     await this.#fillFaults(options);
   }
 
-  /** Ends every fault of {@linkcode isolate}, {@linkcode cut} and {@linkcode cutServices}. */
-  async heal(options: { signal: AbortSignal }): Promise<void> {
-    this.#isolated.clear();
-    this.#cuts.clear();
-    this.#offline.clear();
+  /**
+   * Ends every fault of {@linkcode isolate}, {@linkcode cut} and {@linkcode cutServices}, or those
+   * of one machine.
+   */
+  async heal(options: { signal: AbortSignal; port?: Port }): Promise<void> {
+    const { port } = options;
+    for (const faults of [this.#isolated, this.#cuts, this.#offline]) {
+      for (const fault of faults) {
+        const isMeant = port === undefined || fault === port.name ||
+          fault.split(" . ").includes(`"${port.name}"`);
+        if (isMeant) faults.delete(fault);
+      }
+    }
     await this.#fillFaults(options);
   }
 
