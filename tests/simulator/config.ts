@@ -172,6 +172,8 @@ const requestMatch = v.strictObject({
   service: v.optional(v.picklist(["vpc", "ecs", "sts", "metadata"])),
   accessKeyId: v.optional(text),
   source: v.optional(text),
+  /** Requests that name this table, in a batch at any place. */
+  routeTableId: v.optional(text),
 });
 
 /** One rule of misbehaviour; see faults.ts. */

@@ -10,7 +10,10 @@ import type { RequestRecord } from "./model.ts";
 import type { SeededRandom } from "./random.ts";
 
 /** What a rule can be matched against. */
-export type FaultSubject = Pick<RequestRecord, "service" | "action" | "accessKeyId" | "source">;
+export type FaultSubject = Pick<
+  RequestRecord,
+  "service" | "action" | "accessKeyId" | "source" | "params"
+>;
 
 interface Rule {
   readonly fault: Fault;
@@ -76,5 +79,12 @@ function matches({ match }: Fault, subject: FaultSubject): boolean {
   return actions.some((pattern) => matchesAction(pattern, subject.action)) &&
     (match.service ?? subject.service) === subject.service &&
     (match.accessKeyId ?? subject.accessKeyId) === subject.accessKeyId &&
-    (match.source ?? subject.source) === subject.source;
+    (match.source ?? subject.source) === subject.source &&
+    (match.routeTableId === undefined || names(subject.params, match.routeTableId));
+}
+
+/** Whether one of the parameters, or of a batch's entries, names the table. */
+function names(params: FaultSubject["params"], routeTableId: string): boolean {
+  return Object.entries(params)
+    .some(([name, value]) => /^(.*\.)?RouteTableId$/.test(name) && value === routeTableId);
 }

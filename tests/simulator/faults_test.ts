@@ -138,3 +138,23 @@ Deno.test("a chunked body is read whole", async () => {
   });
   assert.equal((await response.json()).Code, "InvalidVersion");
 });
+
+Deno.test("a fault of one route table leaves the others alone", async () => {
+  await using bench = await TestBench.start();
+  bench.cloud.addFault({
+    match: { routeTableId: EXAMPLE.customTableId },
+    effect: { kind: "error", status: 500, code: "InternalError" },
+  });
+  const batch = (routeTableId: string) => ({
+    "RouteEntries.1.RouteTableId": routeTableId,
+    "RouteEntries.1.DstCidrBlock": CIDR,
+    "RouteEntries.1.NextHop": EXAMPLE.instanceIds[0]!,
+    "RouteEntries.1.NextHopType": "Instance",
+  });
+  assert.equal(
+    await codeOf(bench.vpc("CreateRouteEntries", batch(EXAMPLE.customTableId))),
+    "InternalError",
+  );
+  await bench.vpc("CreateRouteEntries", batch(EXAMPLE.systemTableId));
+  assert.equal(exists(bench), true);
+});
