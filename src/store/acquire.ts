@@ -1,6 +1,6 @@
 import type { NetworkConfig } from "../config/network_config.ts";
 import { chooseSubnet, fitsConfig, rangeUse } from "../lease/allocate.ts";
-import { parseLease, parseLeaseKey } from "../lease/codec.ts";
+import { encodeLeaseKey, parseLease, parseLeaseKey } from "../lease/codec.ts";
 import {
   formatSubnet,
   type Lease,
@@ -9,6 +9,9 @@ import {
 } from "../lease/lease.ts";
 import type { Address, Prefix } from "../net/mod.ts";
 import type { Entry } from "./registry.ts";
+
+/** Leases that a message names. */
+const NAMED_LEASES = 3;
 
 /** The addresses by which a host recognises its own lease, as upstream does. */
 export interface LeaseOwner {
@@ -87,7 +90,17 @@ export function planAcquire(context: {
     if (!family) return [];
     const prefixes = taken.map((lease) => lease[name]).filter((prefix) => prefix !== undefined);
     const { used, total } = rangeUse(family, prefixes);
-    return [`${used} of ${total} subnets of ${family.network} are leased`];
+    // One that somebody wrote by hand can take as much as the whole network.
+    const large = taken
+      .filter(({ [name]: prefix }) =>
+        prefix && prefix.length < family.subnetLength && prefix.overlaps(family.network)
+      )
+      .map(encodeLeaseKey);
+    const among = large.length === 0
+      ? ""
+      : `, several of them by ${large.slice(0, NAMED_LEASES).join(", ")}` +
+        (large.length > NAMED_LEASES ? ` and ${large.length - NAMED_LEASES} more` : "");
+    return [`${used} of ${total} subnets of ${family.network} are leased${among}`];
   });
   return {
     action: "wait",

@@ -207,6 +207,28 @@ Deno.test("LeaseKeeper.acquire() says that all subnets are taken, and waits", as
   await assert.rejects(acquiring, /stopping/);
 });
 
+Deno.test("planAcquire() names leases that take many subnets when none is left", () => {
+  const step = (...keys: string[]) =>
+    planAcquire({
+      network,
+      owner: attributes("192.0.2.1"),
+      entries: keys.map((key) => entry(key, "192.0.2.66")),
+      previous: undefined,
+      random: () => 0,
+    });
+  const whole = step("10.3.0.0-16", "10.4.0.0-16");
+  assert.equal(
+    whole.action === "wait" && whole.reason,
+    "Cannot lease a subnet: 4 of 4 subnets of 10.3.0.0/16 are leased, several of them by " +
+      "10.3.0.0-16; enlarge the network, or remove the leases of hosts that are gone",
+  );
+  const halves = step("10.3.0.0-23", "10.3.2.0-23", "10.3.4.0-23", "10.3.6.0-23");
+  assert.match(
+    halves.action === "wait" ? halves.reason : halves.action,
+    /several of them by 10\.3\.0\.0-23, 10\.3\.2\.0-23, 10\.3\.4\.0-23 and 1 more;/,
+  );
+});
+
 Deno.test("LeaseKeeper renews before the end, and goes on after failures", async () => {
   const { options, registry, store, time, lines } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });
