@@ -29,6 +29,7 @@ export class PacketIo implements Disposable {
   readonly recvmmsg: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["recvmmsg"];
   readonly sendmmsg: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["sendmmsg"];
   readonly sendto: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["sendto"];
+  readonly schedYield: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["sched_yield"];
 
   /** Opens libc for the calling thread, whose `errno` is read through a view made once. */
   constructor() {
@@ -45,6 +46,7 @@ export class PacketIo implements Disposable {
     this.recvmmsg = symbols.recvmmsg;
     this.sendmmsg = symbols.sendmmsg;
     this.sendto = symbols.sendto;
+    this.schedYield = symbols.sched_yield;
   }
 
   /**

@@ -28,6 +28,8 @@ export const packetSymbols = {
     parameters: [int, buffer, size_t, int, buffer, socklen_t],
     result: narrow_ssize_t,
   },
+  // int sched_yield(void); <sched.h>
+  sched_yield: { parameters: [], result: int },
   // int getpriority(__priority_which_t, id_t); <sys/resource.h>
   getpriority: { parameters: [unsigned_int, unsigned_int], result: int },
   // int setpriority(__priority_which_t, id_t, int); <sys/resource.h>

@@ -44,8 +44,8 @@ export interface EgressOptions {
   readonly onNotice: (text: string) => void;
 }
 
-/** How a round of work went. */
-export type PumpResult = "idle" | "worked" | "gone";
+/** How a round of work went: nothing was there; there may be more; all was taken; no device. */
+export type PumpResult = "idle" | "more" | "drained" | "gone";
 
 /** Carries packets from the TUN device to peers. */
 export class Egress implements SegmentSink {
@@ -87,7 +87,7 @@ export class Egress implements SegmentSink {
     const { io, counters } = this.#options;
     let at = 0;
     let reads = 0;
-    let gone = false;
+    let left: PumpResult = "more";
     while (reads < MAX_READS) {
       // The packet itself is to begin at a multiple of 4.
       at = ((at + virtio_net_hdr.size + 3) & ~3) - virtio_net_hdr.size;
@@ -97,7 +97,7 @@ export class Egress implements SegmentSink {
       if (length < 0) {
         const errno = io.errno();
         if (errno === Errno.EINTR) continue;
-        gone = errno !== Errno.EAGAIN;
+        left = errno !== Errno.EAGAIN ? "gone" : reads > 0 ? "drained" : "idle";
         break;
       }
       reads++;
@@ -110,7 +110,7 @@ export class Egress implements SegmentSink {
       this.#batch6.flush();
       this.#nextHeader = PACKET_AREA_BYTES;
     }
-    return gone ? "gone" : reads > 0 ? "worked" : "idle";
+    return left;
   }
 
   headerSpace(length: number): number {

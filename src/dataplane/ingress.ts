@@ -112,8 +112,9 @@ export class Ingress implements PacketWriter {
       this.#resetMessage(i);
     }
     this.#coalescer.flush();
+    const drained = count < this.#batchSize;
     this.#batchSize = total > count * LONG_BYTES ? FEW_MESSAGES : MAX_MESSAGES;
-    return "worked";
+    return drained ? "drained" : "more";
   }
 
   write(header: Uint8Array, pieces: Int32Array, count: number, packets: number): void {

@@ -123,7 +123,7 @@ class Path implements AsyncDisposable {
   takeIn(): Uint8Array<ArrayBuffer>[] {
     this.#reader.begin();
     const received: Uint8Array<ArrayBuffer>[] = [];
-    while (this.#ingress.pump(this.#socket.fd) === "worked") {
+    while (this.#ingress.pump(this.#socket.fd) !== "idle") {
       for (let packet = this.device.receive(); packet; packet = this.device.receive()) {
         received.push(packet);
       }
@@ -135,7 +135,7 @@ class Path implements AsyncDisposable {
   /** Carries what the device has to peers. */
   takeOut(): void {
     this.#reader.begin();
-    while (this.#egress.pump(this.device.fd) === "worked");
+    while (["more", "drained"].includes(this.#egress.pump(this.device.fd)));
     this.#reader.end();
   }
 
