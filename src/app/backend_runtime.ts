@@ -9,6 +9,7 @@ import {
   vxlan,
 } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
+import type { FdStore } from "../dataplane/fd_store.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
@@ -85,6 +86,8 @@ export interface BackendRuntimeOptions {
   readonly configured: ConfiguredNetwork;
   readonly options: Options;
   readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Descriptors that the last run left with the service manager. */
+  readonly fdStore: FdStore;
   readonly hostNetwork: HostNetwork;
   readonly registry: Registry;
   readonly log: Logger;
@@ -99,6 +102,8 @@ export interface BackendRuntimeOptions {
  */
 export async function openBackendRuntime(context: BackendRuntimeOptions): Promise<BackendRuntime> {
   const { backend, backendConfig: config, network } = context.configured;
+  // Only udp has a use for them; while they are stored, its port stays taken.
+  if (backend !== udp) context.fdStore.discardRest();
   if (backend === aliVpc) {
     // Only ali-vpc pays for the SDK.
     const { openAliVpcRuntime } = await import("./ali_vpc_runtime.ts");

@@ -11,6 +11,7 @@
  * @module
  */
 import type { Options } from "../cli/options.ts";
+import { FdStore } from "../dataplane/fd_store.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import { type Firewall, openFirewall } from "../firewall/mod.ts";
 import { serveHealth } from "../health/server.ts";
@@ -117,6 +118,8 @@ class DaemonRun implements AsyncDisposable {
     const { options, log, version } = this.#context;
     const shared = { options, log, signal: this.#signal, onStatus: this.#onStatus };
     log.info("Starting", { version, deno: Deno.version.deno });
+    // Taken over once, and before a child process could inherit them.
+    const fdStore = this.#resources.use(new FdStore(this.#context.environment, Deno.pid));
 
     const registry = await this.#openRegistry();
     this.#onStatus("Reading the network config");
@@ -138,7 +141,15 @@ class DaemonRun implements AsyncDisposable {
     const runtime = this.#resources.use(
       await patiently(
         `prepare backend ${configured.backend.type}`,
-        () => openBackendRuntime({ ...shared, configured, environment, hostNetwork, registry }),
+        () =>
+          openBackendRuntime({
+            ...shared,
+            configured,
+            environment,
+            fdStore,
+            hostNetwork,
+            registry,
+          }),
         shared,
       ),
     );

@@ -17,7 +17,7 @@ import {
   type UdpSocket,
 } from "../../ffi/tun/open.ts";
 import { udp, UDP_LINK_NAME, type UdpConfig } from "../backends/mod.ts";
-import { FdStore } from "../dataplane/fd_store.ts";
+import type { FdStore } from "../dataplane/fd_store.ts";
 import {
   openTunnel,
   SOCKET_BUFFER_BYTES,
@@ -33,15 +33,14 @@ import type { BackendRuntime, BackendRuntimeOptions } from "./backend_runtime.ts
 
 /** Opens what the tunnel needs; packets pass once the first plan is in place. */
 export function openUdpRuntime(
-  { configured: { network }, environment, log }: BackendRuntimeOptions,
+  { configured: { network }, fdStore, log }: BackendRuntimeOptions,
   config: UdpConfig,
 ): BackendRuntime {
   using stack = new DisposableStack();
   const libc = stack.use(Libc.open());
-  const store = stack.use(new FdStore(environment, Deno.pid));
   const parts = stack.move();
   const families = ([4, 6] as const).filter((family) => network[`ipv${family}`]);
-  const path = new TunnelPath(libc, store, () => {
+  const path = new TunnelPath(libc, fdStore, () => {
     const tunnel = openTunnel({
       allowAnySource: config.allowAnySource,
       natTraversal: config.natTraversal,

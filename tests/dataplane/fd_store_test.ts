@@ -58,5 +58,15 @@ labTest("udp: a restart with stored descriptors loses no packet", async ({ signa
     signal,
   });
   assert.match(answered, /1 received/);
+
+  // Another backend has no use for them, and leaves none behind.
+  await lab.writeConfig({ Network: "10.24.0.0/16", Backend: { Type: "alloc" } }, { signal });
+  for (const count of [2, 0]) {
+    const mark = managed.lines.length;
+    managed.signal("SIGHUP");
+    const restarted = await managed.waitForLine(/^restart with/, { signal, from: mark });
+    assert.equal(restarted, `restart with ${count} descriptors`);
+    await managed.waitForLine(/^notify READY=1$/, { signal, from: mark });
+  }
   await managed.stop();
 });
