@@ -9,6 +9,7 @@ import { LoggedProcess, startLogged } from "../support/logged_process.ts";
 import { eventually } from "../support/eventually.ts";
 import { type NetworkNamespace, openNamespaces } from "../support/namespace.ts";
 import { cpuMilliseconds } from "../support/process_table.ts";
+import { longestAnswer } from "./health.ts";
 import { binaryProgram } from "./program.ts";
 import { median, type Report } from "./report.ts";
 import { writeLeases } from "./write_leases.ts";
@@ -185,8 +186,8 @@ async function measureResyncs(
   const latencies: number[] = [];
   const idle: number[] = [];
   for (let i = 0; i < RESYNCS; i++) {
-    idle.push(await probeLatency(host, 2_000, signal));
-    const probing = probeLatency(host, 2_000, signal);
+    idle.push(await longestAnswer(host.namespace, HEALTH_PORT, 2_000, { signal }));
+    const probing = longestAnswer(host.namespace, HEALTH_PORT, 2_000, { signal });
     await delay(1_000, { signal });
     await host.namespace.ip([`address add 203.0.113.${i}/32 dev eth0`], { signal });
     latencies.push(await probing);
@@ -207,20 +208,6 @@ async function measureResyncs(
   report.figure("longest answer during a resync", latencies, "ms", {
     atMost: 20 + Math.round(median(idle)),
   });
-}
-
-/** The longest that the health server took to answer within `milliseconds`. */
-async function probeLatency(
-  host: Host,
-  milliseconds: number,
-  signal: AbortSignal,
-): Promise<number> {
-  const script = new URL("./health_probe.ts", import.meta.url).pathname;
-  const text = await host.namespace.run(Deno.execPath(), [
-    ...["run", "-A", "--cached-only", script],
-    ...[`http://127.0.0.1:${HEALTH_PORT}/healthz`, String(milliseconds)],
-  ], { signal });
-  return Number(text);
 }
 
 /** Deletes single objects; the kernel's own events tell when they went and came back. */
