@@ -7,6 +7,7 @@ import type { AliVpcIdentity } from "../cloud/ali/identify.ts";
 import type { CloudRoute } from "../cloud/ali/route_entry.ts";
 import type { RouteTable, TableView } from "../cloud/ali/route_table.ts";
 import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
+import type { ChosenTables } from "../cloud/ali/table_choice.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
@@ -16,6 +17,7 @@ import type { Table } from "../reconcile/table.ts";
 import type { CloudRouteSpec } from "../state/mod.ts";
 import type { Election, Term } from "../store/election.ts";
 import type { Registry } from "../store/registry.ts";
+import { abortable } from "../util/abortable.ts";
 import { childSignal } from "../util/child_signal.ts";
 import { StateReporter } from "../util/state_reporter.ts";
 import { Backoff, delay } from "../util/time.ts";
@@ -153,9 +155,10 @@ class Service {
   readonly #due = new Wakeup();
   readonly #fill: TableFill;
   readonly #checks: SourceDestCheckTable;
+  readonly #leasesKnown = Promise.withResolvers<void>();
   #claims: readonly ClusterClaim[] = [];
   #claimsChangedAt = -Infinity;
-  #tableIds: readonly string[];
+  #chosen: ChosenTables;
   #listed: readonly CloudRoute[] = [];
   #former: ClusterState | undefined;
   /** What the last round was to bring about. */
@@ -172,7 +175,7 @@ class Service {
     this.#options = options;
     this.#access = access;
     this.#term = term;
-    this.#tableIds = access.routeTableIds;
+    this.#chosen = { routeTableIds: access.routeTableIds, otherTableIds: [] };
     this.#publication = new ClusterPublication(registry, { log });
     this.#fill = new TableFill(log, { overflow: config.overflow });
     this.#routes = access.makeRouteTable({
@@ -203,6 +206,7 @@ class Service {
   }
 
   leasesChanged(): void {
+    if (this.#options.leases.complete) this.#leasesKnown.resolve();
     const claims = readClaims(this.#options.leases, this.#options.identity.instance.vpcId);
     if (describeClaims(claims) === describeClaims(this.#claims)) return;
     this.#claims = claims;
@@ -261,6 +265,8 @@ class Service {
       },
     };
     const desired = () => {
+      // Leases may have come while the tables were read.
+      this.#setScope();
       const { routes } = this.#plan();
       this.#wanted = describeRoutes(routes);
       return routes;
@@ -268,8 +274,12 @@ class Service {
     return { table: listed, desired };
   }
 
-  /** Hosts that come together are seen to together. */
+  /**
+   * Hosts that come together are seen to together; and before the leases are known, every entry
+   * would seem to be an orphan.
+   */
   async #leasesAtRest(signal: AbortSignal): Promise<void> {
+    await abortable(this.#leasesKnown.promise, { signal });
     const begin = performance.now();
     for (;;) {
       const now = performance.now();
@@ -288,14 +298,17 @@ class Service {
       .map(({ attributes }) => attributes.publicIp)
       .filter((address) => address !== undefined)
       .filter((address) => vpcCidrs.some((cidr) => cidr.contains(address)));
-    const chosen = await choice.forPeers(addresses, { signal });
-    this.#tableIds = chosen.routeTableIds;
-    const unclaimed = [...leases.leases()]
+    this.#chosen = await choice.forPeers(addresses, { signal });
+    this.#setScope();
+    this.#listed = await this.#routes.list({ signal });
+  }
+
+  #setScope(): void {
+    const unclaimed = [...this.#options.leases.leases()]
       .filter((lease) => typeof readAliVpcClaim(lease) !== "object")
       .map(({ subnet }) => subnet.ipv4)
       .filter((subnet) => subnet !== undefined);
-    this.#routes.setScope({ ...chosen, claims: this.#claims, unclaimed });
-    this.#listed = await this.#routes.list({ signal });
+    this.#routes.setScope({ ...this.#chosen, claims: this.#claims, unclaimed });
   }
 
   #plan(): ClusterPlan {
@@ -303,7 +316,7 @@ class Service {
     const now = performance.now();
     const plan = planCluster({
       claims: this.#claims,
-      routeTableIds: this.#tableIds,
+      routeTableIds: this.#chosen.routeTableIds,
       view: { ...this.#routes.view, tables: this.#tables() },
       owns: (entry) => this.#routes.kind.owns(entry),
       orphans: this.#routes.orphans.list(),
