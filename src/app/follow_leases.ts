@@ -1,8 +1,7 @@
 import { describeError } from "../errors.ts";
-import { parseLeasesInSteps } from "../lease/codec.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
-import type { KnownEntries, Registry, WatchUpdate } from "../store/registry.ts";
+import type { KnownEntries, Registry, WatchEvent, WatchUpdate } from "../store/registry.ts";
 import { inSlices } from "../util/slices.ts";
 import { StateReporter } from "../util/state_reporter.ts";
 import type { Condition } from "./readiness.ts";
@@ -48,10 +47,9 @@ export async function followLeases(options: FollowLeasesOptions): Promise<void> 
     following.working();
     condition.met();
     const first = !leases.complete;
-    if (first && update.type === "snapshot") {
-      await inSlices(parseLeasesInSteps(update.entries), { signal });
-    }
-    const changed = fold(update, leases);
+    const changed = update.type === "snapshot"
+      ? await inSlices(leases.replaceInSteps(update.entries), { signal })
+      : fold(update.events, leases);
     if (leases.skippedCount > 0 || skipped.count > 0) {
       skipped.update([...leases.skipped()].map(([key, reason]) => ({ key, reason })));
     }
@@ -62,10 +60,9 @@ export async function followLeases(options: FollowLeasesOptions): Promise<void> 
 }
 
 /** Answers whether any lease changed. */
-function fold(update: Exclude<WatchUpdate, { type: "disconnected" }>, leases: LeaseMap): boolean {
-  if (update.type === "snapshot") return leases.replace(update.entries);
+function fold(events: readonly WatchEvent[], leases: LeaseMap): boolean {
   let changed = false;
-  for (const event of update.events) {
+  for (const event of events) {
     const differs = event.type === "put" ? leases.put(event.entry) : leases.delete(event.key);
     changed ||= differs;
   }

@@ -1,5 +1,6 @@
 import type { NetworkConfig } from "../config/network_config.ts";
-import type { Prefix } from "../net/mod.ts";
+import type { Address, Prefix } from "../net/mod.ts";
+import { atOnce } from "../util/slices.ts";
 import { parseLease } from "./codec.ts";
 import type { Lease } from "./lease.ts";
 
@@ -10,6 +11,9 @@ export interface LeaseEntry {
   /** Decimal; orders entries by age where two claim one subnet. */
   readonly revision: string;
 }
+
+/** Entries looked at between two steps; some milliseconds at most. */
+const STEP_ENTRIES = 128;
 
 /** Options of {@linkcode LeaseMap}. */
 export interface LeaseMapOptions {
@@ -64,13 +68,26 @@ export class LeaseMap {
 
   /** Replaces everything by a snapshot; answers whether any lease changed. */
   replace(entries: readonly LeaseEntry[]): boolean {
+    return atOnce(this.replaceInSteps(entries));
+  }
+
+  /**
+   * Like {@linkcode LeaseMap.replace}, with pauses, so that thousands need not keep other work
+   * waiting. What is seen meanwhile lacks some of the new leases, and has none that is gone.
+   */
+  *replaceInSteps(entries: readonly LeaseEntry[]): Generator<void, boolean> {
     const present = new Set(entries.map((entry) => entry.key));
     let changed = false;
     for (const key of [...this.#values.keys()]) {
       if (!present.has(key)) changed = this.#remove(key) || changed;
     }
+    yield;
     const byAge = [...entries].sort((a, b) => compareRevisions(a.revision, b.revision));
-    for (const entry of byAge) changed = this.#set(entry) || changed;
+    let count = 0;
+    for (const entry of byAge) {
+      if (count++ % STEP_ENTRIES === 0) yield;
+      changed = this.#set(entry) || changed;
+    }
     this.#snapshot = true;
     return this.#admitSkipped() || changed;
   }
@@ -161,32 +178,33 @@ function compareRevisions(a: string, b: string): number {
  * look-up costs a handful of map accesses however many prefixes there are.
  */
 class PrefixIndex {
-  readonly #byLength = new Map<number, Map<bigint, string>>();
+  readonly #byLength = new Map<number, Map<number | bigint, { prefix: Prefix; key: string }>>();
 
   add(prefix: Prefix, key: string): void {
     const sameLength = this.#byLength.get(prefix.length) ?? new Map();
-    this.#byLength.set(prefix.length, sameLength.set(prefix.address.value, key));
+    this.#byLength.set(prefix.length, sameLength.set(base(prefix.address), { prefix, key }));
   }
 
   delete(prefix: Prefix): void {
     const sameLength = this.#byLength.get(prefix.length);
-    sameLength?.delete(prefix.address.value);
+    sameLength?.delete(base(prefix.address));
     if (sameLength?.size === 0) this.#byLength.delete(prefix.length);
   }
 
   findOverlap(prefix: Prefix): string | undefined {
-    const bits = prefix.family === 4 ? 32 : 128;
     for (const [length, prefixes] of this.#byLength) {
       if (length <= prefix.length) {
-        const hostBits = BigInt(bits - length);
-        const found = prefixes.get((prefix.address.value >> hostBits) << hostBits);
-        if (found !== undefined) return found;
+        const found = prefixes.get(base(prefix.address.truncate(length)));
+        if (found) return found.key;
       } else {
-        const hostBits = BigInt(bits - prefix.length);
-        const network = prefix.address.value >> hostBits;
-        for (const [value, key] of prefixes) if (value >> hostBits === network) return key;
+        for (const inner of prefixes.values()) if (prefix.contains(inner.prefix)) return inner.key;
       }
     }
     return undefined;
   }
+}
+
+/** What an address of one family is found by. */
+function base({ family, ipv4, ipv6 }: Address): number | bigint {
+  return family === 4 ? ipv4 : ipv6;
 }

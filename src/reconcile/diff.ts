@@ -1,3 +1,4 @@
+import { atOnce } from "../util/slices.ts";
 import type { Change, Conflict, Kind } from "./table.ts";
 
 /** What separates actual from desired state. */
@@ -20,11 +21,7 @@ export function diff<Spec>(
   desired: readonly Spec[],
   actual: readonly Spec[],
 ): Difference<Spec> {
-  const steps = diffInSteps(kind, desired, actual);
-  for (;;) {
-    const step = steps.next();
-    if (step.done) return step.value;
-  }
+  return atOnce(diffInSteps(kind, desired, actual));
 }
 
 /** Objects looked at between two steps; some tenths of a millisecond. */
