@@ -258,8 +258,8 @@ Deno.test("not knowing the peers' tables for long is told once, and its end", as
   const log = new LineLog();
   await using cloud = await openOn(simulator, { log, clock: fastClock(1_000) });
   const signal = AbortSignal.timeout(60_000);
-  // Its tables count as known for 20 minutes, which take 1.2 s here.
-  await delay(1_500, { signal });
+  // Its tables count as known for 5 minutes, which take 0.3 s here.
+  await delay(500, { signal });
   const fault = simulator.cloud.addFault({
     match: { action: "DescribeRouteTableList" },
     effect: { kind: "error", status: 403, code: "Forbidden.RAM" },
@@ -309,6 +309,25 @@ Deno.test("stale entries of tables that are no longer used are found, by and by"
   hurryMs += 10 * 60_000;
   for (let n = 0; n < 20; n++) await round(cloud, OWN);
   assert.deepEqual(entries(simulator, "vtb-spare-3"), []);
+  assert.equal(entries(simulator).length, 1);
+});
+
+Deno.test("a table that no vSwitch uses any more is left, and cleaned", async () => {
+  await using simulator = await start();
+  let hurryMs = 0;
+  const now = () => Date.now() + hurryMs;
+  const delay = () => Promise.resolve();
+  await using cloud = await openOn(simulator, { clock: { now, delay } });
+  const peers = [lease("10.24.9.0/24", "192.168.2.13")];
+  await round(cloud, OWN, { peers });
+  assert.equal(entries(simulator, EXAMPLE.customTableId).length, 1);
+  simulator.cloud.unbindVSwitch(EXAMPLE.vSwitchIds[1]);
+  hurryMs += 10 * 60_000;
+  assert((await round(cloud, OWN, { peers })).inSync);
+  assert.deepEqual(cloud.facts.routeTableIds, [EXAMPLE.systemTableId]);
+  hurryMs += 2 * 3_600_000;
+  for (let n = 0; n < 20; n++) await round(cloud, OWN, { peers });
+  assert.deepEqual(entries(simulator, EXAMPLE.customTableId), []);
   assert.equal(entries(simulator).length, 1);
 });
 

@@ -30,6 +30,10 @@ export type RouteTableScopeOptions = Omit<
   "vpc" | "network" | "log" | "now" | "wallNow" | "delay"
 >;
 
+/** The tables that vSwitches use are looked up in every so many resyncs, but not more often. */
+const TABLES_STALE_RESYNCS = 5;
+const TABLES_STALE_MS = 2 * 60_000;
+
 /** Options of {@linkcode openAccess}. */
 export interface AccessOptions {
   readonly instance: AliVpcClaim;
@@ -58,6 +62,7 @@ export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> 
     vSwitchId,
     configured: config.routeTableIds,
     log,
+    staleMs: Math.max(TABLES_STALE_MS, TABLES_STALE_RESYNCS * config.resyncSeconds * 1_000),
     ...clock,
   });
   const tables = await patience.call(() => choice.resolveOwn({ signal }));

@@ -14,6 +14,11 @@ export interface TableChoiceOptions {
   /** Tables that the operator named; with any, no others are used. */
   readonly configured: readonly string[];
   readonly log: Logger;
+  /**
+   * For how long it counts as known which vSwitch uses which table; those change rarely, but while
+   * a new one is not known, packets that it routes are lost.
+   */
+  readonly staleMs: number;
   /** Milliseconds on a clock that only goes forward. @default {performance.now} */
   readonly now?: () => number;
 }
@@ -25,8 +30,6 @@ export interface ChosenTables {
   readonly otherTableIds: readonly string[];
 }
 
-/** The tables and their vSwitches change rarely, and asking costs every host a call. */
-const TABLES_STALE_MS = 20 * 60_000;
 /** A peer in a vSwitch that is not known yet makes us look sooner, but not more often than this. */
 const LOOK_AGAIN_MS = 5 * 60_000;
 
@@ -128,16 +131,20 @@ export class TableChoice {
     addresses: readonly Address[],
     options: { signal: AbortSignal },
   ): Promise<void> {
-    if (this.#isStale(this.#tables?.at, TABLES_STALE_MS)) await this.#lookAgain(options);
+    const { staleMs } = this.#options;
+    if (this.#isStale(this.#tables?.at, staleMs)) await this.#lookAgain(options);
     const tables = (this.#tables?.list ?? []).filter((table) => table.associateType === "VSwitch");
     const known = new Set(tables.map((table) => table.id));
+    // A custom table that no vSwitch uses any more decides about no packet.
+    const idle = tables.filter((table) => table.type === "Custom" && table.vSwitchIds.length === 0);
+    for (const { id } of idle) known.delete(id);
     for (const id of this.#further) if (!known.has(id)) this.#further.delete(id);
     if (tables.length < 2) return;
     const vSwitchOf = (address: Address) =>
       this.#vSwitches?.list.find((vSwitch) => vSwitch.cidr.contains(address));
     const unknown = addresses.some((address) => vSwitchOf(address) === undefined);
     if (
-      this.#isStale(this.#vSwitches?.at, TABLES_STALE_MS) ||
+      this.#isStale(this.#vSwitches?.at, staleMs) ||
       (unknown && this.#isStale(this.#vSwitches?.at, LOOK_AGAIN_MS))
     ) {
       await this.#listVSwitches(tables, options);
