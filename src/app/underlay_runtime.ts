@@ -11,6 +11,7 @@ import { LINK_ALIAS_PREFIX } from "../kernel/link_table.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import { type Address, type Family, MacAddress } from "../net/mod.ts";
+import { inSlices } from "../util/slices.ts";
 import type { BackendRuntime, BackendRuntimeOptions, UnderlayRuntime } from "./backend_runtime.ts";
 
 /** MACs of the families' VXLAN devices. */
@@ -92,6 +93,23 @@ function randomMac(): MacAddress {
   return MacAddress.fromBytes(bytes);
 }
 
+/** Peers looked at between two steps; some tenths of a millisecond. */
+const STEP_PEERS = 256;
+
+/**
+ * Reads the MACs that peers publish, which are kept with their leases: what compares and plans for
+ * thousands of them afterwards is quick enough for one piece.
+ */
+function* readMacsInSteps(peers: readonly Lease[]): Generator<void, void> {
+  let count = 0;
+  for (const { attributes: { backendType, backendData, backendV6Data } } of peers) {
+    if (++count % STEP_PEERS === 0) yield;
+    if (backendType !== "vxlan") continue;
+    readVtepMac(backendData);
+    readVtepMac(backendV6Data);
+  }
+}
+
 class KernelBackendRuntime implements BackendRuntime {
   readonly #context: BackendRuntimeOptions;
   /** Whether the plan depends on how the kernel sends to peers. */
@@ -138,6 +156,7 @@ class KernelBackendRuntime implements BackendRuntime {
       const { underlay } = this.#context.hostNetwork;
       if (peers === this.#peers && !underlay.isStale) return false;
       const before = this.#facts;
+      await inSlices(readMacsInSteps(peers), { signal });
       const macs = this.#settleMacs(own, peers);
       if (macs !== before.macs) this.#facts = { ...this.#facts, macs };
       if (this.#looksUp) {

@@ -133,9 +133,11 @@ export function peerRoute(
 
 /** `states` as one; their lists joined in order. */
 export function joinStates(states: readonly DesiredState[]): DesiredState {
-  const joined: Record<string, unknown[]> = {};
+  const joined: Record<string, readonly unknown[]> = {};
   for (const state of states) {
-    for (const [name, list] of Object.entries(state)) (joined[name] ??= []).push(...list);
+    for (const [name, list] of Object.entries(state) as [string, readonly unknown[]][]) {
+      joined[name] = joined[name]?.concat(list) ?? list;
+    }
   }
   return joined as DesiredState;
 }

@@ -163,11 +163,14 @@ function planPeers(
     if (config.directRouting && !path) continue; // looked up before the next round
     const mac = readMac(peer.data);
     if (typeof mac === "string") skipped.push({ key: peer.key, reason: mac });
-    else tunnelled.push({ ...peer, mac });
+    else {
+      const { key, subnet, publicAddress, data } = peer;
+      tunnelled.push({ key, subnet, publicAddress, data, mac });
+    }
   }
   const link = vxlanLinkName(family, config.vni);
   const tunnels = planTunnels(link, facts.macs[family], tunnelled, skipped);
-  return { ...tunnels, routes: [...direct, ...tunnels.routes] };
+  return { ...tunnels, routes: direct.concat(tunnels.routes) };
 }
 
 /** The MAC of a peer's device, if its data has one. */
