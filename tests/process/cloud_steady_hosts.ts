@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { RAM_ROLE, SYSTEM_TABLE_ID } from "../lab/mod.ts";
 import { eventually } from "../support/eventually.ts";
+import { settleAll } from "../support/settle_all.ts";
 import { linesOf } from "./support.ts";
 import {
   callsSince,
@@ -14,6 +15,8 @@ import {
   mark,
   note,
   openCloudLab,
+  ownCluster,
+  startAll,
   subnetOf,
   together,
   writesAmong,
@@ -23,15 +26,47 @@ import {
 const RESYNC_MS = 10_000;
 
 /**
- * Watches three steady hosts: one makes one list call per resync, one notices that its check was
- * switched on, one renews its role's keys.
+ * Watches a steady cluster, whose writer makes one list call per resync for all; and two hosts by
+ * themselves: one notices that its check was switched on, one renews its role's keys.
  */
 export async function watchSteadyHosts(options: { readonly signal: AbortSignal }): Promise<void> {
-  const { signal } = options;
+  await settleAll([watchSteadyCluster(options), watchSteadyLoners(options)]);
+}
 
+async function watchSteadyCluster({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+  await using lab = await openCloudLab({ signal, hosts: 3 });
+  await startAll(lab, { signal });
+  await Promise.all(lab.hosts.map((host) => healed(lab, host, { signal })));
+  const sources = new Set((await callsSince(lab, 0)).map(({ source }) => source));
+  assert.equal(sources.size, 1, "one host writes for all, and no other makes a call");
+  const from = await mark(lab);
+  const lines = lab.hosts.map(({ daemon }) => daemon.process.lines.length);
+  const lists = await eventually(async () => {
+    const found = (await callsSince(lab, from))
+      .filter(({ action }) => action === "DescribeRouteEntryList");
+    return found.length >= 5 && found;
+  }, { signal, title: "five resyncs", timeoutMs: 90_000 });
+  const calls = await callsSince(lab, from);
+  note(`calls of a cluster in ${lists.length} resyncs: ${countCalls(calls)}`);
+  assert.ok(calls.every(({ source }) => sources.has(source)), "of its writer alone");
+  // The first one may belong to the start. Resyncs are spread by a tenth.
+  for (let n = 2; n < lists.length; n++) {
+    const pauseMs = lists[n]!.startedAtMs - lists[n - 1]!.startedAtMs;
+    assert.ok(pauseMs > RESYNC_MS * 0.85, `a list call after ${pauseMs} ms`);
+  }
+  assert.deepEqual(writesAmong(calls), []);
+  const others = calls.filter(({ action }) => action !== "DescribeRouteEntryList");
+  assert.ok(others.length <= 1, countCalls(others));
+  assert.ok(others.every(({ action }) => action === "DescribeNetworkInterfaces"));
+  for (const [index, { daemon }] of lab.hosts.entries()) {
+    assert.deepEqual(daemon.process.lines.slice(lines[index]), [], "and nothing to say");
+  }
+}
+
+async function watchSteadyLoners({ signal }: { readonly signal: AbortSignal }): Promise<void> {
   await using lab = await openCloudLab({
     signal,
-    hosts: 3,
+    hosts: 2,
     cloud: {
       ramRole: true,
       customise: (config) => ({
@@ -43,32 +78,9 @@ export async function watchSteadyHosts(options: { readonly signal: AbortSignal }
   });
   const { control } = lab.cloud;
   await together(lab, {
-    "calls are few": async (host) => {
-      const daemon = await host.startDaemon();
-      await daemon.ready({ signal });
-      const from = await mark(lab);
-      const lines = daemon.process.lines.length;
-      const lists = await eventually(async () => {
-        const calls = await callsSince(lab, from, host);
-        const found = calls.filter(({ action }) => action === "DescribeRouteEntryList");
-        return found.length >= 5 && found;
-      }, { signal, title: "five resyncs", timeoutMs: 90_000 });
-      const calls = await callsSince(lab, from, host);
-      note(`calls of one host in ${lists.length} resyncs: ${countCalls(calls)}`);
-      // The first one may belong to the start. Resyncs are spread by a tenth.
-      for (let n = 2; n < lists.length; n++) {
-        const pauseMs = lists[n]!.startedAtMs - lists[n - 1]!.startedAtMs;
-        assert.ok(pauseMs > RESYNC_MS * 0.85, `a list call after ${pauseMs} ms`);
-      }
-      assert.deepEqual(writesAmong(calls), []);
-      const others = calls.filter(({ action }) => action !== "DescribeRouteEntryList");
-      assert.ok(others.length <= 1, countCalls(others));
-      assert.ok(others.every(({ action }) => action === "DescribeNetworkInterfaces"));
-      assert.deepEqual(daemon.process.lines.slice(lines), [], "and nothing to say");
-    },
     "the check is switched on in the console": async (host) => {
-      const daemon = await host.startDaemon();
-      await daemon.ready({ signal });
+      const flags = await ownCluster(lab, host, { signal });
+      await (await host.startDaemon({ flags })).ready({ signal });
       const from = await mark(lab);
       await control.setSourceDestCheck(host.identity.instanceId, true);
       await eventually(async () => {
@@ -82,6 +94,7 @@ export async function watchSteadyHosts(options: { readonly signal: AbortSignal }
     },
     "keys of a role rotate": async (host) => {
       const daemon = await host.startDaemon({
+        flags: await ownCluster(lab, host, { signal }),
         env: { ACCESS_KEY_ID: "", ACCESS_KEY_SECRET: "" },
       });
       await daemon.ready({ signal });

@@ -4,7 +4,7 @@ import { labTest } from "../lab/mod.ts";
 import type { FaultConfig } from "../simulator/config.ts";
 import { eventually } from "../support/eventually.ts";
 import { sendSignal } from "../support/process_table.ts";
-import { openCloudLab, statusSays, together } from "./cloud_support.ts";
+import { openCloudLab, ownCluster, statusSays, together } from "./cloud_support.ts";
 import { linesOf } from "./support.ts";
 
 /** The time that the service manager's users were promised, and some for a busy machine. */
@@ -51,7 +51,8 @@ labTest(
       Object.fromEntries(
         Object.entries(PHASES).map(([title, { fault, waitsFor }]) => [title, async (host) => {
           await control.addFault({ ...fault, match: { ...fault.match, source: host.address } });
-          const daemon = await host.startDaemon();
+          // Each is to write its route itself.
+          const daemon = await host.startDaemon({ flags: await ownCluster(lab, host, { signal }) });
           if (waitsFor.source.startsWith("Preparing")) {
             await statusSays(daemon, waitsFor, { signal });
           } else await daemon.process.waitForLine(waitsFor, { signal });

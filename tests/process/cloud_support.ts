@@ -123,9 +123,45 @@ export async function foreignOf(lab: Lab): Promise<RouteEntry[]> {
   return routeEntries.filter(({ name }) => !names.includes(name));
 }
 
-/** The name that the daemon of `host` gives its entries. */
-export function routeName(host: Host, network = "10.24.0.0/16"): string {
-  return `flanneld/${network}/${host.identity.instanceId}`;
+/** The networks of hosts that are a cluster of their own. */
+const ownNetworks = new WeakMap<Host, string>();
+
+/**
+ * Makes a cluster of their own of some hosts, or of one, which writes its route itself then: with a
+ * prefix in the store and, as entries are told apart by it, a network. Answers the flags that lead
+ * there.
+ */
+export async function ownCluster(
+  lab: Lab,
+  hosts: Host | readonly Host[],
+  options: {
+    readonly signal: AbortSignal;
+    /** Further keys of the backend. */
+    readonly backend?: object;
+    readonly network?: string;
+  },
+): Promise<string[]> {
+  const members = [hosts].flat();
+  const [host] = members;
+  const { network = `10.${100 + lab.hosts.indexOf(host!)}.0.0/16` } = options;
+  for (const member of members) ownNetworks.set(member, network);
+  const config = brisk(options.backend, { Network: network });
+  await lab.etcd.put(`/${host!.label}/config`, JSON.stringify(config), options);
+  return [`--etcd-prefix=/${host!.label}`];
+}
+
+/** The leases of the cluster that {@linkcode ownCluster} has made. */
+export function ownLeases(
+  lab: Lab,
+  host: Host,
+  options: { readonly signal: AbortSignal },
+): Promise<Map<string, string>> {
+  return lab.etcd.list(`/${host.label}/subnets/`, options);
+}
+
+/** The name that the entries of `host` are given. */
+export function routeName(host: Host): string {
+  return `flanneld/${ownNetworks.get(host) ?? "10.24.0.0/16"}/${host.identity.instanceId}`;
 }
 
 /** `10.24.7.0/24 i-bp1lab001 Available` of each entry that `host` marked, table by table. */

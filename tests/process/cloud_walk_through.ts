@@ -95,9 +95,10 @@ export async function walkThrough(
   await assertRightRoutes(lab);
   await lab.ensurePods(1, { signal });
   await assertPodsReachable(lab, { signal });
-  const start = await callsSince(lab, 0, first);
-  note(`calls of one host's first start (${start.length}): ${countCalls(start)}`);
+  const start = await callsSince(lab, 0);
+  note(`calls of the first start of both (${start.length}): ${countCalls(start)}`);
   assert.ok(start.length <= 20, countCalls(start));
+  assert.equal(new Set(start.map(({ source }) => source)).size, 1, "one writes for both");
 
   // From now on every packet counts, and every call.
   const probe = await startLossProbe(first!.pods[0]!, second!.pods[0]!, {
