@@ -71,7 +71,7 @@ function stop(cause: StopCause, advice: string): Reaction {
 const quota = stop(
   "quota",
   "raise the quota vpc_quota_route_entrys_num in Quota Center, remove entries that are no longer " +
-    "needed, or use backend vxlan",
+    'needed, or set Backend.Overflow to "vxlan"',
 );
 const quotaService = stop(
   "quota-service",

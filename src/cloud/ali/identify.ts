@@ -219,7 +219,9 @@ class Identity implements AliVpcIdentity {
         signal,
         ...(clock === undefined ? {} : { clock }),
       });
-      log.info("Ready to use Alibaba Cloud", {
+      // Who waits for room says so, each time it looks.
+      const level = access.full !== undefined && config.overflow === "none" ? "debug" : "info";
+      log[level]("Ready to use Alibaba Cloud", {
         region: this.instance.regionId,
         vpc: this.instance.vpcId,
         instance: this.instance.instanceId,
