@@ -1,3 +1,4 @@
+import { aliVpc, type AliVpcConfig } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import { parseNetworkConfig } from "../config/network_config.ts";
 import { describeError, OperatorError } from "../errors.ts";
@@ -16,12 +17,13 @@ import type { Entry } from "../store/registry.ts";
 import { deadline } from "../util/time.ts";
 import { openHostKernel } from "./host_network.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
-import { registryOptions } from "./network.ts";
+import { configureNetwork, registryOptions } from "./network.ts";
 
 /** What the clean-up is given. */
 export interface CleanUpOptions {
   readonly options: Options;
-  /** Whether to give the lease back, too. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Whether to give back the lease, and with `ali-vpc` the route entries, too. */
   readonly release: boolean;
   readonly log: Logger;
   readonly signal: AbortSignal;
@@ -29,15 +31,18 @@ export interface CleanUpOptions {
 
 /** How long the store is asked for what subnet.env does not tell. */
 const STORE_LIMIT_MS = 10_000;
+/** How long the cloud may take; each removal takes some seconds, after other hosts'. */
+const CLOUD_LIMIT_MS = 60_000;
 
 /**
  * Removes what runs of this configuration left on the host: links, routes, traffic rules and the
- * subnet file, and with `release` the lease. What belongs to others stays. To be used while no
+ * subnet file, and with `release` the lease and route entries in the cloud. What belongs to others stays. To be used while no
  * flanneld runs, which would put everything back. Once more is no harm.
  *
  * @throws {OperatorError} With what could not be removed; the rest has been.
  */
-export async function cleanUp({ options, release, log, signal }: CleanUpOptions): Promise<void> {
+export async function cleanUp(context: CleanUpOptions): Promise<void> {
+  const { options, release, log, signal } = context;
   const problems: string[] = [];
   const networks = await findNetworks(options, { log, signal });
   await using netlink = openHostKernel(log);
@@ -68,7 +73,9 @@ export async function cleanUp({ options, release, log, signal }: CleanUpOptions)
   }
   if (release) {
     try {
-      await releaseLeases(options, netlink, { log, signal });
+      const kept = await releaseLeases(options, netlink, { log, signal });
+      // Not before: the route writer keeps what a lease claims.
+      if (kept === 0) await releaseRoutes(context);
     } catch (error) {
       signal.throwIfAborted();
       problems.push(`Cannot release the lease: ${describeError(error)}`);
@@ -99,10 +106,8 @@ async function findNetworks(
   const { subnetFile } = options;
   const networks = previousNetworks(await readSubnetFile(subnetFile) ?? "");
   if (networks.length > 0) return networks;
-  using limit = deadline(STORE_LIMIT_MS, { signal });
   try {
-    await using registry = await openRegistry(registryOptions(options, log));
-    const text = await registry.readConfig({ signal: limit.signal });
+    const text = await readConfig(options, { log, signal });
     if (text !== undefined) {
       const { config: { ipv4, ipv6 } } = parseNetworkConfig(text);
       return [ipv4?.network, ipv6?.network].filter((network) => network !== undefined);
@@ -118,12 +123,12 @@ async function findNetworks(
   return [];
 }
 
-/** Deletes the leases that addresses of this host own. */
+/** Deletes the leases that addresses of this host own; answers how many stay. */
 async function releaseLeases(
   options: Options,
   netlink: Netlink,
   { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
-): Promise<void> {
+): Promise<number> {
   const { publicIp, publicIpv6 } = options;
   using limit = deadline(STORE_LIMIT_MS, { signal });
   await using registry = await openRegistry(registryOptions(options, log));
@@ -146,14 +151,60 @@ async function releaseLeases(
     }
   };
   const entries = await registry.list({ signal: limit.signal });
+  let kept = 0;
   for (const entry of entries.filter(isOwn)) {
     const subnet = formatSubnet(parseLeaseKey(entry.key));
     if (!entry.expires) {
-      log.info(`Reservation of ${subnet} is kept: the operator made it`);
+      log.info(`Reservation of ${subnet} is kept, with its routes: the operator made it`);
+      kept++;
     } else if (await registry.remove(entry.key, entry.revision, { signal: limit.signal })) {
       log.info(`Lease of ${subnet} is released`);
     } else {
       throw new Error(`${subnet} was written in this moment; is a flanneld running?`);
     }
   }
+  return kept;
+}
+
+/**
+ * Removes this host's route entries, if the network is one of the cloud. What cannot be removed is
+ * said and is no failure: many a host may not write routes, and the route writer removes what no
+ * lease claims.
+ */
+async function releaseRoutes(
+  { options, environment, log, signal }: CleanUpOptions,
+): Promise<void> {
+  try {
+    const text = await readConfig(options, { log, signal });
+    if (text === undefined) return;
+    const { backend, backendConfig, network } = configureNetwork(text, log);
+    if (backend !== aliVpc) return;
+    // Only ali-vpc pays for the SDK.
+    const { removeOwnRoutes } = await import("./own_routes.ts");
+    using limit = deadline(CLOUD_LIMIT_MS, { signal });
+    await removeOwnRoutes({
+      options,
+      config: backendConfig as AliVpcConfig,
+      network: network.ipv4!.network,
+      env: (name) => environment[name],
+      log: log.child("cloud"),
+      signal: limit.signal,
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    log.warn(
+      "Route entries of this host may be left in the VPC, until the route writer of the cluster " +
+        `removes them (RouteGraceSeconds): ${describeError(error)}`,
+    );
+  }
+}
+
+/** The text of the network config. */
+async function readConfig(
+  options: Options,
+  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+): Promise<string | undefined> {
+  using limit = deadline(STORE_LIMIT_MS, { signal });
+  await using registry = await openRegistry(registryOptions(options, log));
+  return await registry.readConfig({ signal: limit.signal });
 }

@@ -61,7 +61,8 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   Deno.addSignalListener("SIGTERM", onTerminate);
   try {
     if (command.action === "cleanup") {
-      await cleanUp({ options, release: command.release, log, signal: stop.signal });
+      const { release } = command;
+      await cleanUp({ options, environment, release, log, signal: stop.signal });
       return 0;
     }
     await runDaemon({

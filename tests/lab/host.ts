@@ -1,8 +1,9 @@
 import { InterfaceAddress } from "../../src/net/mod.ts";
+import { runProgram, type RunResult } from "../../src/util/process.ts";
 import type { NamespaceSet, NetworkNamespace } from "../support/namespace.ts";
 import { Daemon, startDaemon } from "./daemon.ts";
 import type { Endpoint } from "./ping.ts";
-import type { DaemonProgram } from "./program.ts";
+import { daemonCommand, type DaemonProgram, denoEnvironment } from "./program.ts";
 import { parseSubnetEnv, type SubnetEnv } from "./subnet_env.ts";
 import type { Port } from "./vpc_router.ts";
 
@@ -150,6 +151,22 @@ export class Host {
       env: { ...this.#defaults.env, ...options.env },
     });
     return this.#daemon;
+  }
+
+  /** Runs `flanneld cleanup`, with the lab's flags followed by the given ones, to its end. */
+  async cleanUp(options: HostDaemonOptions & { readonly signal: AbortSignal }): Promise<RunResult> {
+    const { program, args } = daemonCommand(options.program ?? this.#defaults.program, [
+      "cleanup",
+      `--subnet-file=${this.subnetFile}`,
+      ...(options.defaultFlags ?? this.#defaults.flags),
+      ...(options.flags ?? []),
+    ]);
+    const environment = { ...denoEnvironment(), ...this.#defaults.env, ...options.env };
+    return await runProgram("ip", [
+      ...["netns", "exec", this.namespace.name, "env", "-i"],
+      ...Object.entries(environment).map((entry) => entry.join("=")),
+      ...[program, ...args],
+    ], { signal: options.signal, timeoutMs: 120_000 });
   }
 
   /** Kills the daemon, if one runs. */

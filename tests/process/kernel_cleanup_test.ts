@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { daemonCommand, daemonProgram, denoEnvironment, type Host, labTest } from "../lab/mod.ts";
-import { runProgram } from "../../src/util/process.ts";
+import { type Host, labTest } from "../lab/mod.ts";
 import { kernelState, networkConfig, openKernelLab, startCluster } from "./kernel_support.ts";
 
 /** Rules of every place that flanneld writes to. */
@@ -18,19 +17,7 @@ labTest("cleanup removes every trace, again and again, and what others have stay
 ) => {
   await using lab = await openKernelLab({ signal, hosts: 2, underlay: "dual", config: {} });
   const [host] = lab.hosts;
-  const clean = async (...flags: string[]) => {
-    const { program, args } = daemonCommand(daemonProgram(), [
-      "cleanup",
-      `--subnet-file=${host!.subnetFile}`,
-      `--etcd-endpoints=${lab.etcd.endpoints.join(",")}`,
-      ...flags,
-    ]);
-    const environment = Object.entries(denoEnvironment()).map((entry) => entry.join("="));
-    return await runProgram("ip", [
-      ...["netns", "exec", host!.namespace.name, "env", "-i", ...environment],
-      ...[program, ...args],
-    ], { signal, timeoutMs: 60_000 });
-  };
+  const clean = (...flags: string[]) => host!.cleanUp({ signal, flags });
   await host!.namespace.ip([
     "link add flannel.77 type vxlan id 77 dev eth0 dstport 4790",
     "link set flannel.77 up",
