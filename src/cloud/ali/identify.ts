@@ -50,7 +50,7 @@ export interface AliVpcIdentity extends AsyncDisposable {
   readonly instance: AliVpcInstance;
   /** Where the credentials come from, for messages; `undefined` until they were needed. */
   readonly credentialsSource: string | undefined;
-  /** Milliseconds that calls have waited for this process's own rate limit. */
+  /** Milliseconds that calls have waited for this process's own rate limits. */
   readonly limiterWaitedMs: number;
   /**
    * The source/destination checks of `interfaces`, which are read anew each time; none of them costs
@@ -82,6 +82,15 @@ const RESERVED = Prefix.parse("100.64.0.0/10");
 
 /** Source/destination checks are looked at every so many resyncs: 5 min by default. */
 const CHECK_FRESH_RESYNCS = 5;
+
+/**
+ * How fast one host calls each service, which counts an account's calls by action and minute, with
+ * 300 as a usual limit: in bursts, enough for the checks at start or one batch; in the long run, well
+ * below the limit for one action. A route writer makes about two calls a second while it creates
+ * entries by the fifty, and one for each interface whose check is on; others make hardly any. Each
+ * service has its own, so that neither waits for the other.
+ */
+const CALL_RATES = { vpc: { burst: 30, perSecond: 2 }, ecs: { burst: 30, perSecond: 3 } } as const;
 
 /** One dated version per service, for good. */
 const API_VERSIONS = { vpc: "2016-04-28", ecs: "2014-05-26" } as const;
@@ -122,7 +131,7 @@ class Identity implements AliVpcIdentity {
   readonly #resources = new AsyncDisposableStack();
   readonly #lifetime = new AbortController();
   readonly #credentials: CredentialsChain;
-  readonly #limiter: RateLimiter;
+  readonly #limiters: Readonly<Record<"vpc" | "ecs", RateLimiter>>;
   readonly #vpc: VpcClient;
   readonly #ecs: EcsClient;
   #access: Promise<AliVpcAccess> | undefined;
@@ -136,8 +145,10 @@ class Identity implements AliVpcIdentity {
     this.#credentials = this.#resources.use(
       new CredentialsChain({ config, env, metadata, stsEndpoint: sts, ...clock }),
     );
-    // Enough for the checks at start without a wait; far below any limit of the account afterwards.
-    this.#limiter = new RateLimiter({ burst: 30, perSecond: 1, ...clock });
+    this.#limiters = {
+      vpc: new RateLimiter({ ...CALL_RATES.vpc, ...clock }),
+      ecs: new RateLimiter({ ...CALL_RATES.ecs, ...clock }),
+    };
     this.#vpc = new VpcClient(this.#rpc("vpc"), regionId);
     this.#ecs = new EcsClient(this.#rpc("ecs"), regionId);
   }
@@ -147,7 +158,7 @@ class Identity implements AliVpcIdentity {
   }
 
   get limiterWaitedMs(): number {
-    return this.#limiter.waitedMs;
+    return this.#limiters.vpc.waitedMs + this.#limiters.ecs.waitedMs;
   }
 
   makeSourceDestCheck(interfaces: () => readonly NamedInterface[]): SourceDestCheckTable {
@@ -244,7 +255,7 @@ class Identity implements AliVpcIdentity {
         endpoint: await endpoint(),
         apiVersion: API_VERSIONS[service],
         credentials: this.#credentials,
-        limiter: this.#limiter,
+        limiter: this.#limiters[service],
       })));
   }
 }
