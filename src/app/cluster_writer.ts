@@ -47,6 +47,7 @@ const PUBLISH_EVERY_MS = 300;
 const VTEP_LINGERS_MS = 10 * 60_000;
 /** A writer that the service does not answer gives another host the chance. */
 const HELPLESS_MS = 30_000;
+const WATCH_SERVICE_MS = 2_000;
 const HELPLESS_PAUSE_MS = 5 * 60_000;
 /** One that may not write, or is told that it must not, tries again only now and then. */
 const DENIED_PAUSE_MS = 15 * 60_000;
@@ -240,6 +241,7 @@ class Service {
       this.#reconciler.run({ signal: scope.signal }),
       ...(this.#checking ? [this.#checking.run({ signal: scope.signal })] : []),
       this.#publish(scope.signal),
+      this.#watchService(scope.signal),
     ];
     try {
       return await Promise.race(running);
@@ -247,6 +249,17 @@ class Service {
       scope.abort(new Error("The term of the route writer has ended"));
       this.#fail(new Error("The term of the route writer has ended"));
       await Promise.allSettled(running);
+    }
+  }
+
+  /** A round that has begun to write waits for minutes, which another host need not. */
+  async #watchService(signal: AbortSignal): Promise<never> {
+    const { vpcSilence } = this.#options.identity;
+    // What a former term heard is of no account.
+    vpcSilence.over();
+    for (;;) {
+      await delay(WATCH_SERVICE_MS, { signal });
+      if (vpcSilence.ms > HELPLESS_MS) this.#fail(new HelplessError("the VPC service does not answer"));
     }
   }
 

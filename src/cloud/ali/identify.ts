@@ -13,6 +13,7 @@ import { Metadata, METADATA_ENDPOINT } from "./metadata.ts";
 import type { Clock } from "./patience.ts";
 import { RouteTable } from "./route_table.ts";
 import { lazyRpc, openRpc, type Rpc } from "./rpc.ts";
+import { Silence } from "./silence.ts";
 import { type NamedInterface, SourceDestCheckTable } from "./source_dest_check.ts";
 
 /** Options of {@linkcode identifyAliVpc}. */
@@ -52,6 +53,8 @@ export interface AliVpcIdentity extends AsyncDisposable {
   readonly credentialsSource: string | undefined;
   /** Milliseconds that calls have waited for this process's own rate limits. */
   readonly limiterWaitedMs: number;
+  /** For how long the VPC service has answered none of this process's calls. */
+  readonly vpcSilence: Silence;
   /**
    * The source/destination checks of `interfaces`, which are read anew each time; none of them costs
    * no call. Credentials are looked for only when a call is made.
@@ -127,6 +130,7 @@ export async function identifyAliVpc(options: AliVpcOptions): Promise<AliVpcIden
 
 class Identity implements AliVpcIdentity {
   readonly instance: AliVpcInstance;
+  readonly vpcSilence = new Silence();
   readonly #options: AliVpcOptions;
   readonly #resources = new AsyncDisposableStack();
   readonly #lifetime = new AbortController();
@@ -256,6 +260,7 @@ class Identity implements AliVpcIdentity {
         apiVersion: API_VERSIONS[service],
         credentials: this.#credentials,
         limiter: this.#limiters[service],
+        ...(service === "vpc" ? { silence: this.vpcSilence } : {}),
       })));
   }
 }

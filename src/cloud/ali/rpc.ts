@@ -5,6 +5,7 @@ import { onBrokenBody } from "../broken_body.ts";
 import type { RateLimiter } from "../rate_limiter.ts";
 import type { Credentials, CredentialsProvider } from "./credentials.ts";
 import { AliApiError, type Reaction } from "./errors.ts";
+import { Silence } from "./silence.ts";
 
 /** A request parameter; lists become `Name.1`, `Name.2`, …, and `undefined` is left out. */
 export type Parameter =
@@ -24,6 +25,8 @@ export interface RpcOptions {
   readonly apiVersion: string;
   readonly credentials: CredentialsProvider;
   readonly limiter: RateLimiter;
+  /** Told whether calls are answered. */
+  readonly silence?: Silence;
   /** @default {5_000} */
   readonly connectTimeoutMs?: number;
   /**
@@ -133,7 +136,8 @@ class LazyRpc implements Rpc {
 
 class PopRpc implements Rpc {
   readonly service: "vpc" | "ecs";
-  readonly #options: Required<RpcOptions>;
+  readonly #options: Required<Omit<RpcOptions, "silence">>;
+  readonly #silence: Silence;
   readonly #Client: PopClientConstructor;
   readonly #agent: { destroy(): void };
   readonly #lifetime = new AbortController();
@@ -142,6 +146,7 @@ class PopRpc implements Rpc {
 
   constructor(options: RpcOptions, Client: PopClientConstructor) {
     this.#options = { connectTimeoutMs: 5_000, timeoutMs: 20_000, ...options };
+    this.#silence = options.silence ?? new Silence();
     this.#Client = Client;
     this.service = options.service;
     this.#agent = this.#client(() => Promise.reject(new Error("not for calls"))).keepAliveAgent;
@@ -182,9 +187,13 @@ class PopRpc implements Rpc {
       const credentials = await this.#options.credentials.get(options);
       await options.beforeSend?.({ signal: options.signal });
       try {
-        return await this.#once(action, parameters, credentials, options);
+        const answer = await this.#once(action, parameters, credentials, options);
+        this.#silence.over();
+        return answer;
       } catch (error) {
         if (!(error instanceof AliApiError)) throw error;
+        if (error.status === 0 || error.status >= 500) this.#silence.unanswered();
+        else this.#silence.over();
         const { reaction } = error;
         if (reaction.do === "retry" && reaction.cause === "throttled") {
           this.#options.limiter.pause(2_000);
