@@ -28,6 +28,7 @@ export class TunnelProcess implements AsyncDisposable {
     this.#lines = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
   }
 
+  /** What it says next, notices for people apart. */
   async answer(): Promise<Record<string, number>> {
     while (!this.#rest.includes("\n")) {
       const { value, done } = await this.#lines.read();
@@ -36,7 +37,8 @@ export class TunnelProcess implements AsyncDisposable {
     }
     const [line] = this.#rest.split("\n", 1);
     this.#rest = this.#rest.slice(line!.length + 1);
-    return JSON.parse(line!);
+    const answer = JSON.parse(line!);
+    return "notice" in answer ? await this.answer() : answer;
   }
 
   async ask(command: TunnelProcessCommand): Promise<Record<string, number>> {
