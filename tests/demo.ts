@@ -23,6 +23,7 @@ import {
   type PingResult,
   REPOSITORY,
   requireRoot,
+  SYSTEM_TABLE_ID,
 } from "./lab/mod.ts";
 import { cacheModules, ensurePrerequisites, LAB_NEEDS } from "./prerequisites.ts";
 import type { BehaviourConfig } from "./simulator/config.ts";
@@ -39,6 +40,9 @@ everything afterwards. Needs root.
                      vxlan: a tunnel between hosts on two networks;
                      host-gw: routes between hosts on one network
   --hosts=N          number of hosts, 2 to 50 (default 3)
+  --overflow=vxlan   ali-vpc: hosts that the route table has no room for are reached by VXLAN
+  --quota=N          ali-vpc: how many entries the route table takes, one of which is the VPC's
+                     way out (default 200); with fewer than the hosts need give --overflow, too
   --binary[=PATH]    run a compiled flanneld (dist/flanneld) instead of the sources
   --keep             leave the cluster up, with a note on how to look around, until Ctrl-C
   --help
@@ -52,8 +56,9 @@ const LIMIT_PER_HOST_MS = 15_000;
  * As slow, busy and grudging as the real service can be. Its limits hold for all hosts together,
  * so they grow with the number of hosts: more than that would make this a test of patience.
  */
-function behaviourFor(hosts: number): BehaviourConfig {
+function behaviourFor({ hosts, quota }: Options): BehaviourConfig {
   return {
+    ...(quota === undefined ? {} : { quota }),
     delays: { minMs: 500, maxMs: 3000 },
     conflictProbability: 0.25,
     throttle: {
@@ -65,16 +70,16 @@ function behaviourFor(hosts: number): BehaviourConfig {
 
 /** What differs between backends. */
 interface Scene {
-  readonly config: Readonly<Record<string, unknown>>;
+  readonly config: (options: Options) => Readonly<Record<string, unknown>>;
   /** What is built, as in "3 hosts in …". */
   readonly place: string;
   /** A word about the place once it is there. */
   readonly remark?: string;
-  readonly lab: (hosts: number) => Partial<LabOptions>;
+  readonly lab: (options: Options) => Partial<LabOptions>;
   /** Shows what makes packets find their way. */
   readonly printWays: (lab: Lab, signal: AbortSignal) => Promise<void>;
   /** Breaks something and waits until it is whole; returns whether all went as it should. */
-  readonly heal: (lab: Lab, signal: AbortSignal) => Promise<boolean>;
+  readonly heal: (lab: Lab, options: Options, signal: AbortSignal) => Promise<boolean>;
   /** What there is to say at the end. */
   readonly finish?: (lab: Lab) => Promise<void>;
 }
@@ -84,28 +89,36 @@ type BackendName = "ali-vpc" | "vxlan" | "host-gw";
 const SCENES: Readonly<Record<BackendName, Scene>> = {
   "ali-vpc": {
     // The guide's, with the soonest repair of a route that the backend offers.
-    config: { ...GUIDE_CONFIG, Backend: { ...GUIDE_CONFIG.Backend, ResyncSeconds: 10 } },
+    config: ({ overflow }) => ({
+      ...GUIDE_CONFIG,
+      Backend: {
+        ...GUIDE_CONFIG.Backend,
+        ResyncSeconds: 10,
+        ...(overflow === "vxlan" ? { Overflow: "vxlan" } : {}),
+      },
+    }),
     place: "in 2 vSwitches, a VPC router, a simulated cloud and etcd",
     remark: "The cloud takes 0.5 to 3 s for each change of a route, makes one at a time, answers " +
       "a quarter of them with TaskConflict, and throttles",
-    lab: (hosts) => ({ cloud: { behaviour: behaviourFor(hosts) } }),
+    lab: (options) => ({ cloud: { behaviour: behaviourFor(options) } }),
     printWays: printRouteEntries,
-    heal: healRouteEntry,
+    heal: (lab, options, signal) =>
+      isCrowded(options) ? makeRoom(lab, signal) : healRouteEntry(lab, signal),
     finish: printCalls,
   },
   "vxlan": {
-    config: { Network: "10.24.0.0/16", Backend: { Type: "vxlan" } },
+    config: () => ({ Network: "10.24.0.0/16", Backend: { Type: "vxlan" } }),
     place: "on 2 networks, a router between them that knows no pods, and etcd",
     lab: () => ({ topology: "routed" }),
     printWays: printKernelObjects,
-    heal: healVxlanDevice,
+    heal: (lab, _options, signal) => healVxlanDevice(lab, signal),
   },
   "host-gw": {
-    config: { Network: "10.24.0.0/16", Backend: { Type: "host-gw" } },
+    config: () => ({ Network: "10.24.0.0/16", Backend: { Type: "host-gw" } }),
     place: "on one network, and etcd behind a router",
     lab: () => ({ topology: "l2" }),
     printWays: printKernelObjects,
-    heal: healKernelRoute,
+    heal: (lab, _options, signal) => healKernelRoute(lab, signal),
   },
 };
 
@@ -119,6 +132,8 @@ const MAX_MATRIX = 12;
 interface Options {
   readonly backend: BackendName;
   readonly hosts: number;
+  readonly overflow: "none" | "vxlan";
+  readonly quota: number | undefined;
   readonly binary: string | undefined;
   readonly keep: boolean;
 }
@@ -173,7 +188,7 @@ async function demonstrate(options: Options, interrupt: AbortSignal): Promise<bo
     signal,
     hosts: options.hosts,
     program: daemonProgram(options.binary),
-    ...scene.lab(options.hosts),
+    ...scene.lab(options),
   });
   if (scene.remark) say(scene.remark);
   let passed = false;
@@ -190,13 +205,15 @@ async function demonstrate(options: Options, interrupt: AbortSignal): Promise<bo
 /** All that is to be seen, in a lab that is up; returns whether every ping passed. */
 async function runShow(
   lab: Lab,
-  { backend, binary }: Options,
+  options: Options,
   limit: { signal: AbortSignal; timeoutMs: number },
 ): Promise<boolean> {
   const { signal } = limit;
+  const { backend, binary } = options;
   const scene = SCENES[backend];
-  say(`Writing /coreos.com/network/config: ${JSON.stringify(scene.config)}`);
-  await lab.writeConfig(scene.config, { signal });
+  const config = scene.config(options);
+  say(`Writing /coreos.com/network/config: ${JSON.stringify(config)}`);
+  await lab.writeConfig(config, { signal });
 
   say(`Starting flanneld on each host${binary ? ` (${binary})` : ""}`);
   await startDaemons(lab, limit);
@@ -206,7 +223,7 @@ async function runShow(
   await scene.printWays(lab, signal);
 
   let passed = await showPings(lab, signal);
-  passed = await scene.heal(lab, signal) && passed;
+  passed = await scene.heal(lab, options, signal) && passed;
   await scene.finish?.(lab);
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
   say(
@@ -414,6 +431,43 @@ async function healRouteEntry(lab: Lab, signal: AbortSignal): Promise<boolean> {
   return await showPings(lab, signal) && lost;
 }
 
+/** Whether the route table has too little room for all hosts; one place is the way out's. */
+function isCrowded({ hosts, quota = Infinity }: Pick<Options, "hosts" | "quota">): boolean {
+  return quota < hosts + 1;
+}
+
+/** Deletes somebody's route from the full table, and waits for a host to take its place. */
+async function makeRoom(lab: Lab, signal: AbortSignal): Promise<boolean> {
+  const routed = async () => {
+    const { routeEntries } = await lab.cloud.control.snapshot();
+    return lab.hosts.filter(({ identity }) =>
+      routeEntries.some(({ nextHops, status }) =>
+        nextHops[0]?.id === identity.instanceId && status === "Available"
+      )
+    );
+  };
+  const before = await routed();
+  const others = lab.hosts.filter((host) => !before.includes(host)).map(({ label }) => label);
+  say(`The table is full; ${others.join(", ")} are reached by VXLAN, both ways`);
+  say("Deleting the VPC's way out, 0.0.0.0/0, in the console, which makes room for one host");
+  const deletedAt = performance.now();
+  await lab.cloud.control.deleteRoute({
+    routeTableId: SYSTEM_TABLE_ID,
+    destination: "0.0.0.0/0",
+  });
+  await eventually(async () => (await routed()).length === before.length + 1, {
+    signal,
+    title: "a host to take the place",
+    timeoutMs: 60_000,
+  });
+  const promoted = (await routed()).find((host) => !before.includes(host))!;
+  const seconds = ((performance.now() - deletedAt) / 1000).toFixed(1);
+  say(`${promoted.label} has its route after ${seconds} s; nobody has lost his`);
+  await lab.cloud.inForce({ signal });
+  await printRouteEntries(lab);
+  return await showPings(lab, signal);
+}
+
 async function printCalls(lab: Lab): Promise<void> {
   const requests = await lab.cloud.control.requests();
   const rows = [...Map.groupBy(
@@ -460,6 +514,8 @@ function parseOptions(args: readonly string[]): Options | undefined {
       options: {
         backend: { type: "string", default: "ali-vpc" },
         hosts: { type: "string", default: "3" },
+        overflow: { type: "string", default: "none" },
+        quota: { type: "string" },
         binary: { type: "string" },
         keep: { type: "boolean", default: false },
         help: { type: "boolean", short: "h", default: false },
@@ -479,6 +535,22 @@ function parseOptions(args: readonly string[]): Options | undefined {
       `Cannot use --backend=${backend}: the demo has ${Object.keys(SCENES).join(", ")}`,
     );
   }
+  const { overflow } = values;
+  if (overflow !== "none" && overflow !== "vxlan") {
+    throw new UsageError(`Cannot use --overflow=${overflow}: it is neither vxlan nor none`);
+  }
+  const quota = values.quota === undefined ? undefined : Number(values.quota);
+  if (quota !== undefined && !(Number.isInteger(quota) && quota >= 2)) {
+    throw new UsageError(`Cannot use --quota=${values.quota}: it is not a number from 2 on`);
+  }
+  if (backend !== "ali-vpc" && (quota !== undefined || overflow !== "none")) {
+    throw new UsageError(`Cannot use --quota or --overflow with ${backend}: it has no route table`);
+  }
+  if (overflow === "none" && isCrowded({ hosts, quota })) {
+    throw new UsageError(
+      `Cannot run ${hosts} hosts with --quota=${quota}: give --overflow=vxlan, too`,
+    );
+  }
   let { binary } = values;
   if (binary !== undefined) {
     try {
@@ -490,7 +562,7 @@ function parseOptions(args: readonly string[]): Options | undefined {
       );
     }
   }
-  return { backend, hosts, binary, keep: values.keep };
+  return { backend, hosts, overflow, quota, binary, keep: values.keep };
 }
 
 /** Shows the whole text of an error, with the log lines it may carry. */
