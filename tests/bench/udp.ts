@@ -191,6 +191,7 @@ async function connect(
   await a.ip([`link add v0 type veth peer name v0 netns ${b.name}`], { signal });
   for (const [namespace, own, other] of [[a, 1, 2], [b, 2, 1]] as const) {
     await namespace.ip([
+      "link set lo up",
       `address add 192.0.2.${own}/24 dev v0`,
       "link set v0 up",
       `link add vx0 type vxlan id 1 local 192.0.2.${own} remote 192.0.2.${other} dstport 8472 dev v0`,

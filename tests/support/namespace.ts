@@ -112,7 +112,7 @@ export class NamespaceSet implements AsyncDisposable {
     this.#janitor = janitor;
   }
 
-  /** Makes one namespace per label, each with its loopback up. */
+  /** Makes one namespace per label, with nothing but a loopback that is down. */
   async add<Label extends string>(
     labels: readonly Label[],
     options: { signal: AbortSignal },
