@@ -211,10 +211,12 @@ export class Cluster {
     options: CallOptions & {
       readonly tables?: readonly string[];
       readonly orphans?: readonly string[];
+      /** Tables that are not looked at. */
+      readonly apart?: readonly string[];
       readonly timeoutMs?: number;
     },
   ): Promise<void> {
-    const { tables = [SYSTEM_TABLE_ID], orphans = [] } = options;
+    const { tables = [SYSTEM_TABLE_ID], orphans = [], apart = [] } = options;
     await eventually(async () => {
       const leases = await this.leases(options);
       const ours = [...leases].filter(([, instanceId]) => instanceId !== undefined);
@@ -223,8 +225,9 @@ export class Cluster {
           `${table} ${subnet} ${id} Available flanneld/${this.network}/${id}`
         )
       );
-      const entries = (await this.entries())
-        .filter(({ destination }) => !orphans.includes(destination) || leases.has(destination));
+      const entries = (await this.entries()).filter(({ destination, routeTableId }) =>
+        !apart.includes(routeTableId) && (!orphans.includes(destination) || leases.has(destination))
+      );
       assert.deepEqual(
         entries.map(({ routeTableId, destination, nextHops, status, name }) =>
           `${routeTableId} ${destination} ${nextHops[0]?.id} ${status} ${name}`
