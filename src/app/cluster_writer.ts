@@ -1,10 +1,11 @@
 import { type AliVpcConfig, readAliVpcClaim } from "../backends/mod.ts";
 import { AliApiError } from "../cloud/ali/errors.ts";
 import type { AliVpcAccess } from "../cloud/ali/access.ts";
+import { MAX_BATCH } from "../cloud/ali/client.ts";
 import { type ClusterClaim, type ClusterPlan, planCluster } from "../cloud/ali/cluster_plan.ts";
 import type { ClusterState } from "../cloud/ali/cluster_state.ts";
 import type { AliVpcIdentity } from "../cloud/ali/identify.ts";
-import type { CloudRoute } from "../cloud/ali/route_entry.ts";
+import { type CloudRoute, keyOf } from "../cloud/ali/route_entry.ts";
 import type { RouteTable, TableView } from "../cloud/ali/route_table.ts";
 import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
 import type { ChosenTables } from "../cloud/ali/table_choice.ts";
@@ -35,7 +36,10 @@ export interface ClusterWriterOptions {
   readonly log: Logger;
 }
 
-/** New leases are waited for this long, so that hosts that come together get one batch. */
+/**
+ * New leases are waited for this long, so that hosts that come together get one batch; not by those
+ * that fill one.
+ */
 const QUIET_MS = 1_000;
 const MAX_QUIET_MS = 8_000;
 /** Views change with every answer; so often at most they are published. */
@@ -162,6 +166,10 @@ class Service {
   #chosen: ChosenTables;
   #listed: readonly CloudRoute[] = [];
   #former: ClusterState | undefined;
+  /** The claims of leases that were read before; an unchanged lease is the same object. */
+  readonly #claimOf = new WeakMap<Lease, ClusterClaim | "none">();
+  /** More leases are about to come: what would not fill a batch waits for them. */
+  #moreToCome = false;
   /** What the last round was to bring about. */
   #wanted = "";
   #overflowAt = -Infinity;
@@ -208,8 +216,10 @@ class Service {
 
   leasesChanged(): void {
     if (this.#options.leases.complete) this.#leasesKnown.resolve();
-    const claims = readClaims(this.#options.leases, this.#options.identity.instance.vpcId);
-    if (describeClaims(claims) === describeClaims(this.#claims)) return;
+    const claims = this.#readClaims();
+    const same = claims.length === this.#claims.length &&
+      claims.every((claim, at) => claim === this.#claims[at]);
+    if (same) return;
     this.#claims = claims;
     this.#claimsChangedAt = performance.now();
     this.#reconciler.desiredChanged();
@@ -259,7 +269,9 @@ class Service {
     vpcSilence.over();
     for (;;) {
       await delay(WATCH_SERVICE_MS, { signal });
-      if (vpcSilence.ms > HELPLESS_MS) this.#fail(new HelplessError("the VPC service does not answer"));
+      if (vpcSilence.ms > HELPLESS_MS) {
+        this.#fail(new HelplessError("the VPC service does not answer"));
+      }
     }
   }
 
@@ -282,29 +294,44 @@ class Service {
       this.#setScope();
       const { routes } = this.#plan();
       this.#wanted = describeRoutes(routes);
-      return routes;
+      if (!this.#moreToCome) return routes;
+      const now = inFullBatches(routes, (route) => this.#routes.view.entries.has(keyOf(route)));
+      if (now.length < routes.length) this.#reconciler.desiredChanged();
+      return now;
     };
     return { table: listed, desired };
   }
 
   /**
    * Hosts that come together are seen to together; and before the leases are known, every entry
-   * would seem to be an orphan.
+   * would seem to be an orphan. Ends early with `false` once `isEnough`.
    */
-  async #leasesAtRest(signal: AbortSignal): Promise<void> {
+  async #leasesAtRest(signal: AbortSignal, isEnough = () => false): Promise<boolean> {
     await abortable(this.#leasesKnown.promise, { signal });
     const begin = performance.now();
     for (;;) {
       const now = performance.now();
       const restMs = Math.min(this.#claimsChangedAt + QUIET_MS, begin + MAX_QUIET_MS) - now;
-      if (restMs <= 0) return;
-      await delay(restMs, { signal });
+      if (restMs <= 0) return true;
+      // Not at once, lest rounds follow each other as fast as leases change.
+      if (now - begin >= QUIET_MS / 2 && isEnough()) return false;
+      await delay(Math.min(restMs, QUIET_MS / 2), { signal });
     }
   }
 
-  /** Reads the tables once leases have come to rest. */
+  /** Whether so many claims are new that some table gets a full batch. */
+  #fillBatch(): boolean {
+    const { entries } = this.#routes.view;
+    return this.#chosen.routeTableIds.some((routeTableId) => {
+      const isNew = ({ destination }: ClusterClaim) =>
+        !entries.has(keyOf({ routeTableId, destination }));
+      return this.#claims.filter(isNew).length >= MAX_BATCH;
+    });
+  }
+
+  /** Reads the tables once leases have come to rest, or fill a batch. */
   async #look(signal: AbortSignal): Promise<void> {
-    await this.#leasesAtRest(signal);
+    this.#moreToCome = !await this.#leasesAtRest(signal, () => this.#fillBatch());
     const { leases } = this.#options;
     const { choice, vpcCidrs } = this.#access;
     const addresses = [...leases.leases()]
@@ -314,6 +341,18 @@ class Service {
     this.#chosen = await choice.forPeers(addresses, { signal });
     this.#setScope();
     this.#listed = await this.#routes.list({ signal });
+  }
+
+  /** The claims of the leases whose instances are in the VPC, in order. */
+  #readClaims(): readonly ClusterClaim[] {
+    const { leases, identity: { instance: { vpcId } } } = this.#options;
+    const claims: ClusterClaim[] = [];
+    for (const lease of leases.leases()) {
+      const claim = this.#claimOf.get(lease) ?? claimOf(lease, vpcId) ?? "none";
+      this.#claimOf.set(lease, claim);
+      if (claim !== "none") claims.push(claim);
+    }
+    return claims.sort((a, b) => a.key < b.key ? -1 : 1);
   }
 
   #setScope(): void {
@@ -439,16 +478,6 @@ function isDenied(error: unknown): boolean {
   return false;
 }
 
-/** The claims of the leases whose instances are in the VPC, in order. */
-function readClaims(leases: LeaseMap, vpcId: string): readonly ClusterClaim[] {
-  const claims: ClusterClaim[] = [];
-  for (const lease of leases.leases()) {
-    const claim = claimOf(lease, vpcId);
-    if (claim !== undefined) claims.push(claim);
-  }
-  return claims.sort((a, b) => a.key < b.key ? -1 : 1);
-}
-
 function claimOf(lease: Lease, vpcId: string): ClusterClaim | undefined {
   const destination = lease.subnet.ipv4;
   const claim = readAliVpcClaim(lease);
@@ -465,8 +494,19 @@ function describeRoutes(routes: readonly CloudRouteSpec[]): string {
   ).join();
 }
 
-function describeClaims(claims: readonly ClusterClaim[]): string {
-  return claims.map(({ key, instanceId, networkInterfaceId }) =>
-    `${key} ${instanceId} ${networkInterfaceId}`
-  ).join();
+/** All of what is there, and as many new ones of each table as make full batches. */
+function inFullBatches(
+  routes: readonly CloudRouteSpec[],
+  isThere: (route: CloudRouteSpec) => boolean,
+): readonly CloudRouteSpec[] {
+  const [old = [], added = []] = [true, false].map((there) =>
+    routes.filter((route) => isThere(route) === there)
+  );
+  const byTable = Map.groupBy(added, ({ routeTableId }) => routeTableId);
+  return [
+    ...old,
+    ...[...byTable.values()].flatMap((some) =>
+      some.slice(0, some.length - some.length % MAX_BATCH)
+    ),
+  ];
 }
