@@ -13,6 +13,7 @@ import { Report } from "./report.ts";
 const BENCHMARKS: Record<string, () => Promise<Benchmark>> = {
   startup: () => import("./startup.ts"),
   leases: () => import("./leases.ts"),
+  cluster: () => import("./cluster.ts"),
   udp: () => import("./udp.ts"),
   kernel: () => import("./kernel.ts"),
   throughput: () => import("./kernel_throughput.ts"),

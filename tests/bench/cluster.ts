@@ -1,0 +1,128 @@
+/**
+ * A whole `ali-vpc` cluster that starts at once: calls and seconds until every host has its route,
+ * with one writer for all, and with each host writing for itself. Light hosts in this process: a
+ * real etcd, the simulated cloud (one write at a time, 1–3 s each, 300 calls of an action a minute),
+ * and between them the daemon's own code.
+ *
+ * @module
+ */
+import { aliVpc, type AliVpcConfig } from "../../src/backends/mod.ts";
+import type { AliVpcContext } from "../../src/app/ali_vpc_runtime.ts";
+import type { BackendRuntime } from "../../src/app/backend_runtime.ts";
+import { aliVpcEndpoints } from "../../src/app/own_routes.ts";
+import { openAliVpc } from "../../src/cloud/ali/open.ts";
+import { describeCalls, openColdCluster } from "../support/cold_start.ts";
+import type { OpenRuntime } from "../support/light_host.ts";
+import { formatTable } from "../support/text_table.ts";
+import type { Report } from "./report.ts";
+
+/** One line of the table. */
+interface Scenario {
+  readonly hosts: number;
+  readonly writers: "one for all" | "each its own";
+  /** More than 1 where one process could not hold a connection and a view of the leases for each. */
+  readonly hostsPerConnection: number;
+}
+
+const SCENARIOS: readonly Scenario[] = [
+  ...[10, 50, 200].map((hosts) => ({
+    hosts,
+    writers: "one for all" as const,
+    hostsPerConnection: 1,
+  })),
+  { hosts: 1_000, writers: "one for all", hostsPerConnection: 50 },
+  // With 200 it would take the better part of an hour.
+  ...[10, 50].map((hosts) => ({
+    hosts,
+    writers: "each its own" as const,
+    hostsPerConnection: 1,
+  })),
+];
+
+const HEADING = [
+  "hosts",
+  "writers",
+  "all routed",
+  "VPC calls",
+  "of them writes",
+  "VPC calls per host",
+  "ECS calls",
+];
+const TIMEOUT_MS = 15 * 60_000;
+
+export async function run(report: Report, { signal }: { signal: AbortSignal }): Promise<void> {
+  report.section("Cold start of a whole cluster on Alibaba Cloud");
+  const rows: string[][] = [];
+  for (const scenario of SCENARIOS) rows.push(await measure(scenario, report, signal));
+  for (const line of formatTable(HEADING, rows, { colour: false }).split("\n")) report.note(line);
+}
+
+async function measure(
+  { hosts, writers, hostsPerConnection }: Scenario,
+  report: Report,
+  signal: AbortSignal,
+): Promise<string[]> {
+  await using cluster = await openColdCluster({
+    hosts,
+    hostsPerConnection,
+    ...(writers === "each its own" ? { openRuntime: openOwnWriter } : {}),
+    signal,
+  });
+  cluster.start();
+  const seconds = await cluster.allRouted({ timeoutMs: TIMEOUT_MS, signal });
+  const calls = cluster.calls("vpc");
+  const writes = calls.filter(({ action, params }) =>
+    !action.startsWith("Describe") && params["DryRun"] !== "true"
+  );
+  report.note(`${hosts} hosts, ${writers}: ${describeCalls(calls)}`);
+  return [
+    String(hosts),
+    writers,
+    `${seconds.toFixed(1)} s`,
+    String(calls.length),
+    String(writes.length),
+    (calls.length / hosts).toFixed(2),
+    String(cluster.calls("ecs").length),
+  ];
+}
+
+/** A host as it would be without a route writer: it looks after its own entry alone. */
+const openOwnWriter: OpenRuntime = async (
+  context: AliVpcContext,
+  config: AliVpcConfig,
+): Promise<BackendRuntime> => {
+  const { configured: { network }, options, environment, log, signal } = context;
+  const cloud = await openAliVpc({
+    config,
+    network: network.ipv4!.network,
+    endpoints: aliVpcEndpoints(options),
+    env: (name) => environment[name],
+    log,
+    signal,
+  });
+  return {
+    announce: (host) => aliVpc.announce(config, host, cloud.facts),
+    plan: (host, own, peers) =>
+      aliVpc.plan({ config, network, host, facts: cloud.facts, own, peers }),
+    cloud: {
+      resyncMs: config.resyncSeconds * 1_000,
+      stages: (desired) => [
+        { table: cloud.sourceDestCheck, desired: () => desired()?.sourceDestChecks },
+        { table: cloud.routes, desired: () => desired()?.cloudRoutes },
+      ],
+      follow: async (own, peers, each) => {
+        const before = cloud.facts;
+        return await cloud.follow(own, peers, each) !== before;
+      },
+      waitingFor: () => undefined,
+      leasesChanged: () => {},
+      disown: () => cloud.disown(),
+      run: (_, { signal }) =>
+        new Promise((_, reject) =>
+          signal.addEventListener("abort", () => reject(signal.reason), { once: true })
+        ),
+      status: () => ({}),
+    },
+    [Symbol.asyncDispose]: () => cloud[Symbol.asyncDispose](),
+  };
+};

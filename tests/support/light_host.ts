@@ -1,0 +1,325 @@
+/**
+ * Light hosts: everything of an `ali-vpc` daemon but the kernel's part, many in one process. The
+ * store is a real etcd, the cloud is simulated, and between them runs the daemon's own code.
+ *
+ * @module
+ */
+import { CloudLoop } from "../../src/app/cloud_loop.ts";
+import { type AliVpcContext, openAliVpcRuntime } from "../../src/app/ali_vpc_runtime.ts";
+import type { BackendRuntime } from "../../src/app/backend_runtime.ts";
+import { followLeases } from "../../src/app/follow_leases.ts";
+import {
+  followNetworkConfig,
+  registryOptions,
+  waitForNetworkConfig,
+} from "../../src/app/network.ts";
+import { patiently } from "../../src/app/patience.ts";
+import { Planner } from "../../src/app/planner.ts";
+import { Condition, Readiness } from "../../src/app/readiness.ts";
+import { SkippedNotices } from "../../src/app/skipped_notices.ts";
+import type { AliVpcConfig, Host } from "../../src/backends/mod.ts";
+import type { Options } from "../../src/cli/options.ts";
+import { parseCommandLine } from "../../src/cli/parse.ts";
+import { describeError } from "../../src/errors.ts";
+import { LeaseMap } from "../../src/lease/lease_map.ts";
+import { createLogger, type Logger } from "../../src/log.ts";
+import { Address } from "../../src/net/mod.ts";
+import { LeaseKeeper } from "../../src/store/lease_keeper.ts";
+import { type EtcdRegistry, openRegistry } from "../../src/store/open.ts";
+import type { WatchUpdate } from "../../src/store/registry.ts";
+import { delay } from "../../src/util/time.ts";
+import type { Simulator } from "../simulator/mod.ts";
+import { settleAll } from "./settle_all.ts";
+
+/** Makes the backend's part of a light host. */
+export type OpenRuntime = (context: AliVpcContext, config: AliVpcConfig) => Promise<BackendRuntime>;
+
+/** Options of {@linkcode startLightHosts}. */
+export interface LightHostsOptions {
+  readonly simulator: Simulator;
+  readonly etcdEndpoint: string;
+  /** Each becomes a host. */
+  readonly instances: readonly { readonly id: string; readonly privateIp: string }[];
+  /**
+   * How many hosts share one connection to etcd and one view of the leases, as daemons do not. More
+   * than 1 where a process could not hold that many. @default {1}
+   */
+  readonly hostsPerConnection?: number;
+  /** @default {openAliVpcRuntime} */
+  readonly openRuntime?: OpenRuntime;
+  readonly signal: AbortSignal;
+}
+
+/** Lines of all hosts' logs that are kept. */
+const KEPT_LINES = 2_000;
+const MTU_BYTES = 1500;
+
+/** Starts a host on each instance, all at once; they come up by themselves. */
+export function startLightHosts(options: LightHostsOptions): LightHosts {
+  return new LightHosts(options);
+}
+
+/** Hosts that were started together. Disposing stops all. */
+export class LightHosts implements AsyncDisposable {
+  readonly hosts: readonly LightHost[];
+  /** The last lines of all hosts' logs, `info` and above. */
+  readonly lines: string[] = [];
+  readonly #startedAt = performance.now();
+  readonly #stop = new AbortController();
+  readonly #stores: readonly SharedStore[];
+
+  constructor(options: LightHostsOptions) {
+    const { instances, hostsPerConnection = 1 } = options;
+    const signal = AbortSignal.any([options.signal, this.#stop.signal]);
+    const log = createLogger({
+      format: "human",
+      verbosity: 0,
+      write: (line) => {
+        this.lines.push(line);
+        if (this.lines.length > KEPT_LINES) this.lines.shift();
+      },
+    });
+    const stores: SharedStore[] = [];
+    this.hosts = instances.map((instance, at) => {
+      if (at % hostsPerConnection === 0) stores.push(new SharedStore(options, { log, signal }));
+      return new LightHost(options, instance, stores.at(-1)!, {
+        log: log.child(instance.id),
+        signal,
+      });
+    });
+    this.#stores = stores;
+  }
+
+  /**
+   * Waits until all hosts are ready; answers the seconds from their start until the last one was.
+   *
+   * @throws {Error} If one has failed for good, or after `timeoutMs`.
+   */
+  async ready(
+    { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal: AbortSignal },
+  ): Promise<number> {
+    const until = performance.now() + timeoutMs;
+    while (this.hosts.some(({ readyAt }) => readyAt === undefined)) {
+      const failed = this.hosts.find(({ failure }) => failure !== undefined);
+      if (failed) throw failed.failure;
+      if (performance.now() > until) {
+        throw new Error(`Not ready after ${timeoutMs / 1_000} s: ${this.describe()}`);
+      }
+      await delay(100, { signal });
+    }
+    return (Math.max(...this.hosts.map(({ readyAt }) => readyAt!)) - this.#startedAt) / 1_000;
+  }
+
+  /** Who is not ready, and the end of the log; for messages. */
+  describe(): string {
+    const waiting = this.hosts.filter(({ ready }) => !ready);
+    const [first] = waiting;
+    const such = first ? `, such as ${first.instanceId}: ${first.reasons.join("; ")}` : "";
+    return `${waiting.length} of ${this.hosts.length} light hosts are not ready${such}\n` +
+      this.lines.slice(-50).join("\n");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // All at once, so that none takes up the work of another that has stopped before.
+    this.#stop.abort(new Error("The light hosts are stopped"));
+    await settleAll(this.hosts.map((host) => host[Symbol.asyncDispose]()));
+    await settleAll(this.#stores.map((store) => store[Symbol.asyncDispose]()));
+  }
+}
+
+/** One host. */
+export class LightHost implements AsyncDisposable {
+  readonly instanceId: string;
+  /** When it was ready for the first time, on the clock of `performance.now()`. */
+  readyAt: number | undefined;
+  /** What has ended it, if not its stop. */
+  failure: Error | undefined;
+  readonly #readiness: Readiness;
+  readonly #resources = new AsyncDisposableStack();
+  readonly #running: Promise<void>;
+  #keeper: LeaseKeeper | undefined;
+
+  constructor(
+    options: LightHostsOptions,
+    instance: LightHostsOptions["instances"][number],
+    store: SharedStore,
+    context: { readonly log: Logger; readonly signal: AbortSignal },
+  ) {
+    this.instanceId = instance.id;
+    this.#readiness = new Readiness(["lease", "cloud", "store"], ({ ready }) => {
+      if (ready) this.readyAt ??= performance.now();
+    });
+    this.#running = this.#run(options, instance, store, context).catch((error) => {
+      if (context.signal.aborted) return;
+      this.failure = new Error(`Light host ${instance.id} has ended`, { cause: error });
+    });
+  }
+
+  get ready(): boolean {
+    return this.#readiness.ready;
+  }
+
+  /** Why it is not ready. */
+  get reasons(): readonly string[] {
+    return this.#readiness.reasons;
+  }
+
+  /** The subnet that it holds, in CIDR notation. */
+  get subnet(): string | undefined {
+    return this.#keeper?.lease.subnet.ipv4?.toString();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#running;
+    await this.#resources.disposeAsync();
+  }
+
+  async #run(
+    { simulator, openRuntime = openAliVpcRuntime }: LightHostsOptions,
+    instance: LightHostsOptions["instances"][number],
+    store: SharedStore,
+    { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+  ): Promise<void> {
+    const resources = this.#resources;
+    const options = parseFlags([
+      ...store.flags,
+      `--ali-vpc-endpoint=${simulator.vpcEndpoint}`,
+      `--ali-ecs-endpoint=${simulator.ecsEndpoint}`,
+      `--ali-metadata-endpoint=${simulator.metadataEndpoint(instance.id)}`,
+    ]);
+    const address = Address.parse(instance.privateIp);
+    const host: Host = { link: "eth0", mtuBytes: MTU_BYTES, address, publicIp: address };
+    const registry = await store.registry;
+    const shared = { log, signal, onStatus: () => {} };
+    const configured = await waitForNetworkConfig({ ...shared, registry });
+    const runtime = resources.use(
+      await patiently(
+        "prepare backend",
+        () =>
+          openRuntime(
+            { ...shared, configured, options, environment: {}, registry },
+            configured.backendConfig as AliVpcConfig,
+          ),
+        shared,
+      ),
+    );
+    let onLeaseChange = () => {};
+    const keeper = await patiently("lease a subnet", () =>
+      LeaseKeeper.acquire({
+        registry,
+        network: configured.network,
+        attributes: runtime.announce(host),
+        previous: undefined,
+        renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
+        onLeaseLoss: options.onLeaseLoss,
+        log,
+        onChange: () => onLeaseChange(),
+      }, { signal }), shared);
+    this.#keeper = keeper;
+
+    const condition = (name: string) => resources.use(new Condition(this.#readiness, name));
+    const leases = await store.leasesOf(configured.network);
+    const own = () => keeper.lease;
+    const planner = new Planner({ runtime, leases, host: () => host, own, blackhole: false });
+    const cloud = new CloudLoop({
+      cloud: runtime.cloud!,
+      planner,
+      leases,
+      keeper,
+      condition: condition("cloud"),
+      log,
+      onPlan: () => {},
+    });
+    const onLeases = () => {
+      cloud.leasesChanged();
+      planner.invalidate();
+      cloud.planChanged();
+    };
+    onLeaseChange = () => {
+      this.#readiness.set("lease", keeper.state.held ? undefined : keeper.state.reason);
+      cloud.leaseStateChanged();
+    };
+    onLeaseChange();
+    resources.use(store.subscribe({ onUpdate: (update) => keeper.observe(update), onLeases }));
+    if (leases.complete) onLeases();
+    condition("store").met();
+    const running = [
+      cloud.run({ signal }),
+      followNetworkConfig(registry, configured, shared),
+      keeper.run({ signal }),
+      cloud.reconciler.run({ signal }),
+    ];
+    try {
+      await Promise.race(running);
+    } finally {
+      if (signal.aborted) await Promise.allSettled(running);
+    }
+  }
+}
+
+/** What a follower of the leases is told. */
+interface Follower {
+  readonly onUpdate: (update: WatchUpdate) => void;
+  readonly onLeases: () => void;
+}
+
+/** One connection to etcd, and what is known of the leases through it. */
+class SharedStore implements AsyncDisposable {
+  readonly flags: readonly string[];
+  readonly registry: Promise<EtcdRegistry>;
+  readonly #context: { readonly log: Logger; readonly signal: AbortSignal };
+  readonly #followers = new Set<Follower>();
+  #leases: LeaseMap | undefined;
+  #following: Promise<void> = Promise.resolve();
+
+  constructor(
+    { etcdEndpoint }: LightHostsOptions,
+    context: { readonly log: Logger; readonly signal: AbortSignal },
+  ) {
+    this.flags = [`--etcd-endpoints=${etcdEndpoint}`];
+    this.#context = context;
+    this.registry = openRegistry(registryOptions(parseFlags(this.flags), context.log));
+  }
+
+  /** The leases, followed from the first call on. */
+  async leasesOf(network: ConstructorParameters<typeof LeaseMap>[0]["network"]): Promise<LeaseMap> {
+    if (this.#leases !== undefined) return this.#leases;
+    const leases = this.#leases = new LeaseMap({ network });
+    const { log, signal } = this.#context;
+    const readiness = new Readiness([], () => {});
+    const tell = async (registry: EtcdRegistry) => {
+      using condition = new Condition(readiness, "store");
+      await followLeases({
+        registry,
+        leases,
+        known: undefined,
+        skipped: new SkippedNotices(log, { one: "Skipped", more: "more", none: "none skipped" }),
+        condition,
+        log,
+        onUpdate: (update) => this.#followers.forEach(({ onUpdate }) => onUpdate(update)),
+        onChange: () => this.#followers.forEach(({ onLeases }) => onLeases()),
+        signal,
+      });
+    };
+    this.#following = tell(await this.registry).catch((error) => {
+      if (!signal.aborted) log.error("Leases are not followed", { error: describeError(error) });
+    });
+    return leases;
+  }
+
+  subscribe(follower: Follower): Disposable {
+    this.#followers.add(follower);
+    return { [Symbol.dispose]: () => void this.#followers.delete(follower) };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#following;
+    await (await this.registry)[Symbol.asyncDispose]();
+  }
+}
+
+function parseFlags(flags: readonly string[]): Options {
+  const command = parseCommandLine(flags, {});
+  if (command.action !== "run") throw new Error("Cannot use flags: they do not run a daemon");
+  return command.options;
+}
