@@ -52,7 +52,11 @@ const VTEP_LINGERS_MS = 10 * 60_000;
 /** A writer that the service does not answer gives another host the chance. */
 const HELPLESS_MS = 30_000;
 const WATCH_SERVICE_MS = 2_000;
-const HELPLESS_PAUSE_MS = 5 * 60_000;
+/**
+ * Long enough for any other candidate to take the office. No longer, as it must not stay vacant when
+ * none fares better: then every host would look after its own route, and call the service for it.
+ */
+const HELPLESS_PAUSE_MS = 30_000;
 /** One that may not write, or is told that it must not, tries again only now and then. */
 const DENIED_PAUSE_MS = 15 * 60_000;
 
