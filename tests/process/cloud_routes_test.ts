@@ -1,8 +1,8 @@
 /** Whose route entries are whose, and in which tables ours belong. */
 import assert from "node:assert/strict";
-import { labTest, SYSTEM_TABLE_ID } from "../lab/mod.ts";
+import { describeLosses, type Host, labTest, SYSTEM_TABLE_ID } from "../lab/mod.ts";
+import { pingMatrix } from "../lab/ping.ts";
 import { settleAll } from "../support/settle_all.ts";
-import { eventually } from "../support/eventually.ts";
 import {
   addForeignEntries,
   assertPodsReachable,
@@ -16,6 +16,8 @@ import {
   lastWords,
   mark,
   openCloudLab,
+  ownCluster,
+  ownLeases,
   routeName,
   routesOf,
   statusSays,
@@ -172,28 +174,32 @@ async function useRightTables({ signal }: { readonly signal: AbortSignal }): Pro
   await Promise.all([one!, two!].map((host) => host.ensurePods(1, { signal })));
   await assertPodsReachable(lab, { signal });
 
-  const leases = (await lab.leases({ signal })).size;
-  await lab.writeConfig(brisk({ RouteTableID: ["vtb-absent", "vtb-gateway"] }), { signal });
-  const words = await lastWords(await named!.startDaemon(), { signal });
+  // The config says which tables for a whole cluster.
+  const start = async (tables: string[], ...hosts: Host[]) => {
+    const flags = await ownCluster(lab, hosts, { signal, backend: { RouteTableID: tables } });
+    return await Promise.all(hosts.map((host) => host.startDaemon({ flags })));
+  };
+  const [wrong] = await start(["vtb-absent", "vtb-gateway"], named!);
+  const words = await lastWords(wrong!, { signal });
   assert.match(words, /VPC vpc-bp1lab has no route table vtb-absent/);
   assert.match(words, /vtb-gateway is a gateway's route table/);
   assert.ok(words.includes(first) && words.includes(second), words);
-  assert.equal((await lab.leases({ signal })).size, leases, "no lease was written");
+  assert.equal((await ownLeases(lab, named!, { signal })).size, 0, "no lease was written");
 
-  await lab.writeConfig(brisk({ RouteTableID: first }), { signal });
-  await (await named!.startDaemon()).ready({ signal });
+  const [single] = await start([first], named!);
+  await single!.ready({ signal });
   assert.deepEqual((await routesOf(lab, named!)).map((line) => line.split(" ")[0]), [first]);
-  await lab.writeConfig(brisk({ RouteTableID: [second, first] }), { signal });
-  await (await listed!.startDaemon()).ready({ signal });
-  assert.deepEqual(
-    (await routesOf(lab, listed!)).map((line) => line.split(" ")[0]).sort(),
-    [first, second],
-  );
-  await listed!.ensurePods(1, { signal });
-  await assertPodsReachable(lab, { signal });
+  await single!.stop();
+  for (const daemon of await start([second, first], named!, listed!)) {
+    await daemon.ready({ signal });
+  }
+  for (const host of [named!, listed!]) {
+    await healed(lab, host, { signal, tables: [first, second] });
+    await host.ensurePods(1, { signal });
+  }
+  await lab.cloud.inForce({ signal });
+  const pings = await pingMatrix([...named!.pods, ...listed!.pods], { signal, seconds: 3 });
+  assert.equal(describeLosses(pings), "");
+  await assertRightRoutes(lab, [one!, two!], [first, second]);
   assert.deepEqual(await foreignOf(lab), before);
-  await eventually(async () => (await lab.leases({ signal })).size === 4, {
-    signal,
-    title: "a lease for each host",
-  });
 }
