@@ -17,7 +17,7 @@ import { type AnyStage, Reconciler, type RoundReport } from "../reconcile/reconc
 import type { Table } from "../reconcile/table.ts";
 import type { CloudRouteSpec } from "../state/mod.ts";
 import type { Election, Term } from "../store/election.ts";
-import type { Registry } from "../store/registry.ts";
+import { type Registry, StoreError } from "../store/registry.ts";
 import { abortable } from "../util/abortable.ts";
 import { childSignal } from "../util/child_signal.ts";
 import { StateReporter } from "../util/state_reporter.ts";
@@ -57,6 +57,8 @@ const WATCH_SERVICE_MS = 2_000;
  * none fares better: then every host would look after its own route, and call the service for it.
  */
 const HELPLESS_PAUSE_MS = 30_000;
+/** The store, without which nobody could write, did not tell what was published before. */
+const STORE_PAUSE_MS = 5_000;
 /** One that may not write, or is told that it must not, tries again only now and then. */
 const DENIED_PAUSE_MS = 15 * 60_000;
 
@@ -110,7 +112,20 @@ export class ClusterWriter {
         continue;
       }
       const pauseMs = await this.#serve(term, signal);
-      if (pauseMs !== undefined) await election.resign({ signal, pauseMs });
+      if (pauseMs !== undefined) await this.#resign(pauseMs, signal);
+    }
+  }
+
+  /** Should the store not hear of it, the office is free once the key has expired. */
+  async #resign(pauseMs: number, signal: AbortSignal): Promise<void> {
+    const { election, log } = this.#options;
+    try {
+      await election.resign({ signal, pauseMs });
+    } catch (error) {
+      signal.throwIfAborted();
+      log.debug("Cannot give the office of the route writer back", {
+        error: describeError(error),
+      });
     }
   }
 
@@ -137,6 +152,7 @@ export class ClusterWriter {
         return PUBLISH_EVERY_MS;
       }
       this.#trouble.failing(error);
+      if (error instanceof StoreError) return STORE_PAUSE_MS;
       return error instanceof OperatorError || isDenied(error)
         ? DENIED_PAUSE_MS
         : HELPLESS_PAUSE_MS;
@@ -223,8 +239,10 @@ class Service {
     const claims = this.#readClaims();
     const same = claims.length === this.#claims.length &&
       claims.every((claim, at) => claim === this.#claims[at]);
+    if (!same) this.#claims = claims;
+    // A round may be in the middle of a write that waits for minutes, and is not wanted any more.
+    if (this.#routes.view.tables.size > 0) this.#setScope();
     if (same) return;
-    this.#claims = claims;
     this.#claimsChangedAt = performance.now();
     this.#reconciler.desiredChanged();
     this.#checking?.desiredChanged();
@@ -412,11 +430,14 @@ class Service {
   async #publish(signal: AbortSignal): Promise<never> {
     const backoff = new Backoff({ initialMs: 500, maxMs: 5_000 });
     const { config } = this.#options;
+    let readAt = performance.now();
     for (;;) {
-      const begin = performance.now();
       await this.#due.sleep(config.resyncSeconds * 1_000, { signal });
       // Now and then, what somebody did to the documents is undone.
-      if (performance.now() - begin >= config.resyncSeconds * 900) await this.#reread(signal);
+      if (performance.now() - readAt >= config.resyncSeconds * 1_000) {
+        await this.#reread(signal);
+        readAt = performance.now();
+      }
       await delay(PUBLISH_EVERY_MS, { signal });
       // Before the tables have been read nothing can be said of them.
       if (this.#routes.view.tables.size === 0 && this.#trouble === undefined) continue;
