@@ -28,8 +28,8 @@ export interface ClusterInputs {
   /** Whether an entry at a claimed destination is this network's, wherever it leads. */
   readonly owns: (entry: CloudRoute) => boolean;
   readonly orphans: readonly Orphan[];
-  /** Whether the source/destination check of an interface was seen off. */
-  readonly isCheckOff: (networkInterfaceId: string) => boolean;
+  /** Whether the source/destination check of an interface was seen off; `undefined`: not seen. */
+  readonly isCheckOff: (networkInterfaceId: string) => boolean | undefined;
   readonly former: ClusterState | undefined;
   readonly overflow: "none" | "vxlan";
   /** Entries that a table holds at most, if the operator says. */
@@ -104,7 +104,8 @@ export function planCluster(inputs: ClusterInputs): ClusterPlan {
       instanceId: claim.instanceId,
       state,
       ...(reason === undefined ? {} : { reason }),
-      checkOff: inputs.isCheckOff(claim.networkInterfaceId),
+      // A new writer takes a former one's word until it has looked itself.
+      checkOff: inputs.isCheckOff(claim.networkInterfaceId) ?? before?.checkOff ?? false,
     });
   }
   const summary = {

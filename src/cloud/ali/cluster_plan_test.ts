@@ -75,6 +75,17 @@ function wanted({ routes }: ReturnType<typeof plan>): string[] {
   return routes.map((route) => `${route.routeTableId} ${route.destination} ${route.instanceId}`);
 }
 
+Deno.test("planCluster() keeps to what was seen of a check until it is looked at again", () => {
+  const world = { claims: [1, 2], entries: [entry(1), entry(2)] };
+  const { state: former } = plan(world, { isCheckOff: (id) => id === "eni-1" });
+  const checks = (isCheckOff: ClusterInputs["isCheckOff"], options: Partial<ClusterInputs> = {}) =>
+    [...plan(world, { former, isCheckOff, ...options }).state.hosts.values()]
+      .map(({ checkOff }) => checkOff);
+  assert.deepEqual(checks(() => undefined), [true, false]);
+  assert.deepEqual(checks(() => undefined, { former: undefined }), [false, false]);
+  assert.deepEqual(checks((id) => id === "eni-2"), [false, true]);
+});
+
 Deno.test("planCluster() gives every host a place in every table while there is room", () => {
   const answer = plan({ claims: [1, 2], tables: { "vtb-1": { used: 0 }, "vtb-2": { used: 9 } } });
   assert.deepEqual(wanted(answer), [

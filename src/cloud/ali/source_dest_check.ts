@@ -91,9 +91,13 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     }));
   }
 
-  /** Whether the last look found the check of the interface off, and not just unreadable. */
-  isOff(networkInterfaceId: string): boolean {
-    return this.#seen.get(networkInterfaceId)?.check === "off";
+  /**
+   * Whether the last look found the check of the interface off; `undefined` if there was none, or
+   * nothing could be seen.
+   */
+  isOff(networkInterfaceId: string): boolean | undefined {
+    const { check } = this.#seen.get(networkInterfaceId) ?? {};
+    return check === undefined || check === "unknown" ? undefined : check === "off";
   }
 
   /**
