@@ -133,6 +133,8 @@ export class ClusterFollower {
   #summary: ClusterSummary | undefined;
   #hosts: ReadonlyMap<string, HostStatus> = new Map();
   #shard: number | undefined;
+  /** The shard that is followed; nothing need be known of it yet. */
+  #followed: number | undefined;
   /** Since when nothing newer has been known. */
   #blindSince: number | undefined;
   #restart = new AbortController();
@@ -159,7 +161,8 @@ export class ClusterFollower {
 
   /** To be called when the own lease is another one. */
   leaseChanged(): void {
-    if (shardOf(this.#options.leaseKey()) !== this.#shard) this.#restart.abort();
+    if (this.#followed === undefined) return;
+    if (shardOf(this.#options.leaseKey()) !== this.#followed) this.#restart.abort();
   }
 
   /** Follows the store until `signal` aborts. */
@@ -181,7 +184,7 @@ export class ClusterFollower {
     const { registry, leaseKey, onChange } = this.#options;
     while (!signal.aborted) {
       this.#restart = new AbortController();
-      const shard = shardOf(leaseKey());
+      const shard = this.#followed = shardOf(leaseKey());
       const both = AbortSignal.any([signal, this.#restart.signal]);
       for await (const update of hostsSpace(registry, shard).watch({ signal: both })) {
         if (update.type === "disconnected") continue;

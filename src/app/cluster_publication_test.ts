@@ -1,0 +1,75 @@
+import assert from "node:assert/strict";
+import { encodeHosts, shardOf } from "../cloud/ali/cluster_state.ts";
+import { createLogger } from "../log.ts";
+import type { KeySpace, WatchUpdate } from "../store/registry.ts";
+import { ClusterFollower } from "./cluster_publication.ts";
+
+/** A store whose first answers are waited for, and that counts the watches of each space. */
+class SlowStore {
+  readonly watches: string[] = [];
+  readonly #answers = new Map<string, PromiseWithResolvers<WatchUpdate>>();
+
+  answer(name: string, update: WatchUpdate): void {
+    this.#answerOf(name).resolve(update);
+  }
+
+  space(name: string): KeySpace {
+    const store = this as SlowStore;
+    const watch = async function* ({ signal }: { signal: AbortSignal }) {
+      store.watches.push(name);
+      const aborted = new Promise<undefined>((resolve) =>
+        signal.addEventListener("abort", () => resolve(undefined), { once: true })
+      );
+      const update = await Promise.race([store.#answerOf(name).promise, aborted]);
+      if (update !== undefined) yield update;
+      await aborted;
+    };
+    return { watch } as unknown as KeySpace;
+  }
+
+  #answerOf(name: string): PromiseWithResolvers<WatchUpdate> {
+    const known = this.#answers.get(name) ?? Promise.withResolvers<WatchUpdate>();
+    this.#answers.set(name, known);
+    return known;
+  }
+}
+
+const settle = () => new Promise((resolve) => setTimeout(resolve, 0));
+
+Deno.test("ClusterFollower follows a shard through a storm of leases, and another one's at once", async () => {
+  const store = new SlowStore();
+  const stop = new AbortController();
+  const [key, other] = ["10.24.1.0-24", "10.24.2.0-24"];
+  assert.notEqual(shardOf(key), shardOf(other));
+  let own = key;
+  const follower = new ClusterFollower({
+    registry: store,
+    leaseKey: () => own,
+    onChange: () => {},
+    log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
+  });
+  const watches = () => store.watches.filter((name) => name.includes("hosts"));
+  follower.leaseChanged();
+  const running = follower.run({ signal: stop.signal });
+  // Other hosts come while the store has not answered yet.
+  for (let n = 0; n < 5; n++) {
+    await settle();
+    follower.leaseChanged();
+  }
+  assert.deepEqual(watches(), [`ali-vpc/hosts-${shardOf(key)}`]);
+
+  own = other;
+  follower.leaseChanged();
+  await settle();
+  assert.deepEqual(watches().slice(1), [`ali-vpc/hosts-${shardOf(other)}`]);
+  const status = { instanceId: "i-1", state: "routed", checkOff: true } as const;
+  const value = encodeHosts("7", [[other, status]]);
+  store.answer(`ali-vpc/hosts-${shardOf(other)}`, {
+    type: "snapshot",
+    entries: [{ key: "doc", value, revision: "1", expires: false }],
+  });
+  await settle();
+  assert.deepEqual(follower.own, status);
+  stop.abort();
+  await running;
+});
