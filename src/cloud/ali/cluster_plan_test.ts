@@ -7,6 +7,7 @@ import {
   encodeHosts,
   encodeSummary,
   HOST_SHARDS,
+  type HostStatus,
   parseHosts,
   parseSummary,
   shardOf,
@@ -262,6 +263,19 @@ Deno.test("what is published can be read back, and garbage cannot", () => {
     assert.throws(() => parseHosts(text), /Cannot read a document of hosts/);
     assert.throws(() => parseSummary(text), /Cannot read the summary/);
   }
+});
+
+Deno.test("no reason is so long that hosts cannot read what is published", () => {
+  const long = "x".repeat(10_000);
+  const { state: { summary, hosts } } = plan(
+    { claims: [1], tables: { "vtb-1": { error: long } }, failures: {} },
+    { trouble: long },
+  );
+  const read = parseSummary(encodeSummary(summary));
+  assert.deepEqual([read.trouble?.length, read.tables[0]?.trouble?.length], [2_000, 2_000]);
+  const [[key, host]] = [...hosts] as [[string, HostStatus]];
+  const { hosts: readHosts } = parseHosts(encodeHosts("7", [[key, { ...host, reason: long }]]));
+  assert.equal(readHosts.get(key)?.reason, `${long.slice(0, 1_999)}…`);
 });
 
 Deno.test("leases are spread over the shards", () => {

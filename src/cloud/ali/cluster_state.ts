@@ -81,7 +81,9 @@ export function shardOf(leaseKey: string): number {
   return hash % HOST_SHARDS;
 }
 
-const Text = v.pipe(v.string(), v.maxLength(2_000));
+/** What a reason may take; the rest is cut off, as hosts refuse a document with more. */
+const MAX_TEXT_CHARS = 2_000;
+const Text = v.pipe(v.string(), v.maxLength(MAX_TEXT_CHARS));
 const Id = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_.:/-]{0,128}$/));
 const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const Cidr = v.pipe(
@@ -134,8 +136,11 @@ const HostsText = v.pipe(
 
 /** The value of the summary's key. */
 export function encodeSummary(summary: ClusterSummary): string {
+  const { trouble } = summary;
   return JSON.stringify({
     ...summary,
+    tables: summary.tables.map((table) => ({ ...table, trouble: cut(table.trouble) })),
+    ...(trouble === undefined ? {} : { trouble: cut(trouble) }),
     orphans: summary.orphans.map((each) => ({ ...each, destination: String(each.destination) })),
   });
 }
@@ -152,7 +157,7 @@ export function encodeHosts(term: string, hosts: Iterable<[string, HostStatus]>)
     term,
     hosts: Object.fromEntries(sorted.map(([key, { instanceId, state, reason, checkOff }]) => [
       key,
-      { instance: instanceId, state, reason, ...(checkOff ? { check: "off" } : {}) },
+      { instance: instanceId, state, reason: cut(reason), ...(checkOff ? { check: "off" } : {}) },
     ])),
   });
 }
@@ -176,6 +181,12 @@ export function parseHosts(
       ]),
     ),
   };
+}
+
+function cut(text: string | undefined): string | undefined {
+  return text === undefined || text.length <= MAX_TEXT_CHARS
+    ? text
+    : `${text.slice(0, MAX_TEXT_CHARS - 1)}…`;
 }
 
 function parse<Schema extends v.GenericSchema>(

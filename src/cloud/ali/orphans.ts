@@ -24,7 +24,12 @@ interface Known {
   readonly destination: Prefix;
   /** On the clock that only goes forward, so that no step of the other one ends a grace. */
   readonly since: number;
+  /** The same on the other clock, as it was handed on last. */
+  sinceMs?: number;
 }
+
+/** The two clocks differ by a millisecond more or less each time, which is no news to hand on. */
+const CLOCKS_AGREE_MS = 1_000;
 
 /**
  * Since when entries have been orphans: a host that is away for a moment finds its entry where it
@@ -44,7 +49,7 @@ export class Orphans {
     for (const { routeTableId, destination, sinceMs } of orphans) {
       // Another host's clock may be ahead of ours.
       const ageMs = Math.max(0, wallNow() - sinceMs);
-      const known = { routeTableId, destination, since: now() - ageMs };
+      const known = { routeTableId, destination, since: now() - ageMs, sinceMs };
       const key = keyOf(known);
       if ((this.#known.get(key)?.since ?? Infinity) > known.since) this.#known.set(key, known);
     }
@@ -54,11 +59,14 @@ export class Orphans {
   list(): readonly Orphan[] {
     const { now, wallNow } = this.#options;
     const offset = wallNow() - now();
-    return [...this.#known.values()].map(({ routeTableId, destination, since }) => ({
-      routeTableId,
-      destination,
-      sinceMs: Math.round(since + offset),
-    }));
+    return [...this.#known.values()].map((known) => {
+      const sinceMs = Math.round(known.since + offset);
+      if (Math.abs(sinceMs - (known.sinceMs ?? -Infinity)) >= CLOCKS_AGREE_MS) {
+        known.sinceMs = sinceMs;
+      }
+      const { routeTableId, destination } = known;
+      return { routeTableId, destination, sinceMs: known.sinceMs ?? sinceMs };
+    });
   }
 
   /** Says which entries of a table are orphans now: all of them. */

@@ -47,6 +47,19 @@ Deno.test("Orphans.note() is the whole truth of one table, and time begins anew"
   assert(!orphans.isDue(C));
 });
 
+Deno.test("Orphans.list() says the same until a clock is set", () => {
+  const { clock, orphans, pass } = book();
+  orphans.note("vtb-1", [A.destination]);
+  const said = orphans.list();
+  for (const apartMs of [0.6, -1.4, 1.3]) {
+    pass(60_000);
+    clock.now += apartMs;
+    assert.deepEqual(orphans.list(), said);
+  }
+  clock.wall += 3_600_000;
+  assert.notDeepEqual(orphans.list(), said);
+});
+
 Deno.test("Orphans.seed() goes on where a former writer was, whatever the clocks do", () => {
   const former = book();
   former.orphans.note("vtb-1", [A.destination]);
