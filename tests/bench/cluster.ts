@@ -22,21 +22,17 @@ interface Scenario {
   readonly writers: "one for all" | "each its own";
   /** More than 1 where one process could not hold a connection and a view of the leases for each. */
   readonly hostsPerConnection: number;
+  /** More than 0 where one processor could not start all at once. */
+  readonly startWithinMs: number;
 }
 
+const AT_ONCE = { hostsPerConnection: 1, startWithinMs: 0 };
+
 const SCENARIOS: readonly Scenario[] = [
-  ...[10, 50, 200].map((hosts) => ({
-    hosts,
-    writers: "one for all" as const,
-    hostsPerConnection: 1,
-  })),
-  { hosts: 1_000, writers: "one for all", hostsPerConnection: 50 },
+  ...[10, 50, 200].map((hosts) => ({ ...AT_ONCE, hosts, writers: "one for all" as const })),
+  { hosts: 1_000, writers: "one for all", hostsPerConnection: 20, startWithinMs: 30_000 },
   // With 200 it would take the better part of an hour.
-  ...[10, 50].map((hosts) => ({
-    hosts,
-    writers: "each its own" as const,
-    hostsPerConnection: 1,
-  })),
+  ...[10, 50].map((hosts) => ({ ...AT_ONCE, hosts, writers: "each its own" as const })),
 ];
 
 const HEADING = [
@@ -54,17 +50,20 @@ export async function run(report: Report, { signal }: { signal: AbortSignal }): 
   report.section("Cold start of a whole cluster on Alibaba Cloud");
   const rows: string[][] = [];
   for (const scenario of SCENARIOS) rows.push(await measure(scenario, report, signal));
+  report.note(
+    "1000 hosts start within 30 s, the others at once; of each VPC's calls, 6 to 8 are to find it",
+  );
   for (const line of formatTable(HEADING, rows, { colour: false }).split("\n")) report.note(line);
 }
 
 async function measure(
-  { hosts, writers, hostsPerConnection }: Scenario,
+  { hosts, writers, ...pace }: Scenario,
   report: Report,
   signal: AbortSignal,
 ): Promise<string[]> {
   await using cluster = await openColdCluster({
+    ...pace,
     hosts,
-    hostsPerConnection,
     ...(writers === "each its own" ? { openRuntime: openOwnWriter } : {}),
     signal,
   });

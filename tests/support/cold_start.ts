@@ -11,8 +11,11 @@ import { EtcdServers } from "./etcd_process.ts";
 import { type LightHosts, type LightHostsOptions, startLightHosts } from "./light_host.ts";
 
 /** Options of {@linkcode openColdCluster}. */
-export interface ColdClusterOptions
-  extends Pick<LightHostsOptions, "hostsPerConnection" | "openRuntime" | "signal"> {
+export interface ColdClusterOptions extends
+  Pick<
+    LightHostsOptions,
+    "hostsPerConnection" | "startWithinMs" | "openRuntime" | "signal"
+  > {
   readonly hosts: number;
 }
 

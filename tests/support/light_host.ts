@@ -45,6 +45,8 @@ export interface LightHostsOptions {
    * than 1 where a process could not hold that many. @default {1}
    */
   readonly hostsPerConnection?: number;
+  /** The hosts start within this time, one after the other. @default {0}, all at once */
+  readonly startWithinMs?: number;
   /** @default {openAliVpcRuntime} */
   readonly openRuntime?: OpenRuntime;
   readonly signal: AbortSignal;
@@ -65,12 +67,22 @@ export class LightHosts implements AsyncDisposable {
   /** The last lines of all hosts' logs, `info` and above. */
   readonly lines: string[] = [];
   readonly #startedAt = performance.now();
-  readonly #stop = new AbortController();
+  readonly #stop: (reason: unknown) => void;
   readonly #stores: readonly SharedStore[];
 
   constructor(options: LightHostsOptions) {
-    const { instances, hostsPerConnection = 1 } = options;
-    const signal = AbortSignal.any([options.signal, this.#stop.signal]);
+    const { instances, hostsPerConnection = 1, startWithinMs = 0 } = options;
+    // One signal for all would have a list of listeners that takes longer than what is measured.
+    const stops: AbortController[] = [];
+    const makeSignal = () => {
+      const stop = new AbortController();
+      stops.push(stop);
+      return stop.signal;
+    };
+    this.#stop = (reason) => stops.forEach((stop) => stop.abort(reason));
+    options.signal.addEventListener("abort", () => this.#stop(options.signal.reason), {
+      once: true,
+    });
     const log = createLogger({
       format: "human",
       verbosity: 0,
@@ -81,10 +93,13 @@ export class LightHosts implements AsyncDisposable {
     });
     const stores: SharedStore[] = [];
     this.hosts = instances.map((instance, at) => {
-      if (at % hostsPerConnection === 0) stores.push(new SharedStore(options, { log, signal }));
+      if (at % hostsPerConnection === 0) {
+        stores.push(new SharedStore(options, { log, signal: makeSignal() }));
+      }
       return new LightHost(options, instance, stores.at(-1)!, {
         log: log.child(instance.id),
-        signal,
+        signal: makeSignal(),
+        delayMs: startWithinMs * at / instances.length,
       });
     });
     this.#stores = stores;
@@ -121,10 +136,17 @@ export class LightHosts implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     // All at once, so that none takes up the work of another that has stopped before.
-    this.#stop.abort(new Error("The light hosts are stopped"));
+    this.#stop(new Error("The light hosts are stopped"));
     await settleAll(this.hosts.map((host) => host[Symbol.asyncDispose]()));
     await settleAll(this.#stores.map((store) => store[Symbol.asyncDispose]()));
   }
+}
+
+/** What a host is given besides. */
+interface LightHostContext {
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  readonly delayMs: number;
 }
 
 /** One host. */
@@ -143,7 +165,7 @@ export class LightHost implements AsyncDisposable {
     options: LightHostsOptions,
     instance: LightHostsOptions["instances"][number],
     store: SharedStore,
-    context: { readonly log: Logger; readonly signal: AbortSignal },
+    context: LightHostContext,
   ) {
     this.instanceId = instance.id;
     this.#readiness = new Readiness(["lease", "cloud", "store"], ({ ready }) => {
@@ -178,9 +200,10 @@ export class LightHost implements AsyncDisposable {
     { simulator, openRuntime = openAliVpcRuntime }: LightHostsOptions,
     instance: LightHostsOptions["instances"][number],
     store: SharedStore,
-    { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+    { log, signal, delayMs }: LightHostContext,
   ): Promise<void> {
     const resources = this.#resources;
+    await delay(delayMs, { signal });
     const options = parseFlags([
       ...store.flags,
       `--ali-vpc-endpoint=${simulator.vpcEndpoint}`,
