@@ -190,7 +190,7 @@ class Service {
   readonly #claimOf = new WeakMap<Lease, ClusterClaim | "none">();
   /** More leases are about to come: what would not fill a batch waits for them. */
   #moreToCome = false;
-  /** What the last round was to bring about. */
+  /** What the last round was to bring about, or is asked of the next one. */
   #wanted = "";
   #overflowAt = -Infinity;
   readonly #refusals = new Map<string, NonNullable<TableView["full"]>>();
@@ -443,7 +443,12 @@ class Service {
       if (this.#routes.view.tables.size === 0 && this.#trouble === undefined) continue;
       const { state, routes } = this.#plan();
       // What was refused, or has become free, changes who is to have an entry.
-      if (describeRoutes(routes) !== this.#wanted) this.#reconciler.desiredChanged();
+      const wanted = describeRoutes(routes);
+      if (wanted !== this.#wanted) {
+        // Asked for once: a round that cannot even look is repeated at the reconciler's pace.
+        this.#wanted = wanted;
+        this.#reconciler.desiredChanged();
+      }
       try {
         await this.#publication.publish(state, { signal });
         backoff.reset();
