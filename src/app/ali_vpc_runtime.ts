@@ -6,6 +6,7 @@ import { type CloudRoute, formatCloudRoute } from "../cloud/ali/route_entry.ts";
 import type { RouteTable } from "../cloud/ali/route_table.ts";
 import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
 import type { Lease } from "../lease/lease.ts";
+import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { Address } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
@@ -25,11 +26,12 @@ import { CLUSTER_FOLDER, ClusterFollower } from "./cluster_publication.ts";
 import { ClusterWriter } from "./cluster_writer.ts";
 import { aliVpcEndpoints } from "./own_routes.ts";
 import { decideChecksumOffload } from "./underlay_runtime.ts";
+import { writerPatienceMs } from "./writer_patience.ts";
 
-/** A host of which no writer has said anything for this long writes its own route. */
-const PATIENCE_MS = 60_000;
 /** How long the writer may take to look at the check of a new host's interface. */
 const CHECK_PATIENCE_MS = 10_000;
+/** How long a host may hold the office while it starts; waiting for a free subnet has no end. */
+const UNSERVED_MS = 60_000;
 /** How long the end of the daemon waits for giving the office back. */
 const RESIGN_MS = 2_000;
 
@@ -49,6 +51,7 @@ export type AliVpcContext = Pick<
 export async function openAliVpcRuntime(
   context: AliVpcContext,
   config: AliVpcConfig,
+  { unservedMs = UNSERVED_MS }: { readonly unservedMs?: number } = {},
 ): Promise<BackendRuntime> {
   const { configured: { network }, options, environment, registry, signal } = context;
   const log = context.log.child("ali-vpc");
@@ -73,7 +76,8 @@ export async function openAliVpcRuntime(
     onChange: () => onElection(),
   });
   // Who never writes follows all the same, to tell whether anybody does.
-  election.candidate = options.aliRouteWriter === "auto";
+  const mayWrite = options.aliRouteWriter === "auto";
+  election.candidate = mayWrite;
   const running = childSignal(context.signal);
   stack.defer(async () => {
     using limit = deadline(RESIGN_MS, { signal: AbortSignal.any([]) });
@@ -81,6 +85,11 @@ export async function openAliVpcRuntime(
     await election.resign({ signal: limit.signal, pauseMs: Infinity }).catch(() => {});
   });
   const term = await election.tryOnce({ signal });
+  // Until it can serve, this host stands for election no more: the start may be held up.
+  const standBack = () => election.candidate = false;
+  if (term === undefined) standBack();
+  const unserved = setTimeout(standBack, unservedMs);
+  stack.defer(() => clearTimeout(unserved));
   const following = election.run({ signal: running.signal });
   stack.defer(async () => {
     running[Symbol.dispose]();
@@ -91,7 +100,19 @@ export async function openAliVpcRuntime(
     // To be waited out without a lease, which would be held for nothing.
     if (full !== undefined && config.overflow === "none") throw new Error(`Cannot use ${full}`);
   }
-  const runtime = new AliVpcRuntime({ context, config, identity, election, log, wakeup });
+  const onServing = () => {
+    clearTimeout(unserved);
+    election.candidate = mayWrite;
+  };
+  const runtime = new AliVpcRuntime({
+    context,
+    config,
+    identity,
+    election,
+    onServing,
+    log,
+    wakeup,
+  });
   onElection = () => runtime.electionChanged();
   const resources = stack.move();
   runtime.defer(() => resources.disposeAsync());
@@ -103,6 +124,8 @@ interface AliVpcRuntimeOptions {
   readonly config: AliVpcConfig;
   readonly identity: AliVpcIdentity;
   readonly election: Election;
+  /** Called once this host can hold the office. */
+  readonly onServing: () => void;
   readonly log: Logger;
   readonly wakeup: Wakeup;
 }
@@ -124,6 +147,7 @@ class AliVpcRuntime implements BackendRuntime {
   #self = false;
   #uncoveredSince: number | undefined = performance.now();
   #uncheckedSince: number | undefined;
+  readonly #lot = Math.random();
   #dispose: () => Promise<void> = () => Promise.resolve();
 
   constructor(options: AliVpcRuntimeOptions) {
@@ -300,21 +324,23 @@ class AliVpcRuntime implements BackendRuntime {
     });
     this.#follower = follower;
     this.#writer = new ClusterWriter({ identity, election, registry, config, leases, log });
+    this.#options.onServing();
     await Promise.all([
       follower.run({ signal }),
       ...(this.#mayWrite ? [this.#writer.run({ signal })] : []),
-      this.#watch(onChange, { signal }),
+      this.#watch(leases, onChange, { signal }),
     ]);
   }
 
   /** Says `onChange` whenever something that concerns this host has changed. */
   async #watch(
+    leases: LeaseMap,
     onChange: CloudRunContext["onChange"],
     { signal }: { signal: AbortSignal },
   ): Promise<never> {
     let before = "";
     for (;;) {
-      const dueMs = this.#decide();
+      const dueMs = this.#decide(leases.size);
       const facts = this.#facts;
       this.#setOverflow();
       const now = JSON.stringify([this.#self, this.#missing(), this.#seesToCheck]);
@@ -326,7 +352,7 @@ class AliVpcRuntime implements BackendRuntime {
   }
 
   /** Decides who sees to this host's route; answers when that is to be decided anew. */
-  #decide(): number {
+  #decide(hosts: number): number {
     const { config, election, log } = this.#options;
     const now = performance.now();
     this.#uncoveredSince = this.#covered === undefined ? this.#uncoveredSince ?? now : undefined;
@@ -341,7 +367,11 @@ class AliVpcRuntime implements BackendRuntime {
       this.#follower?.blindMs ?? 0,
     ];
     const longestMs = Math.max(...waits);
-    const self = longestMs >= PATIENCE_MS;
+    const tunnels = config.overflow === "vxlan";
+    const patienceMs = writerPatienceMs({ state, tunnels, hosts, lot: this.#lot });
+    // Once it has begun it goes on, however many hosts come, until all is well.
+    const self = patienceMs < Infinity && longestMs > 0 &&
+      (this.#self || longestMs >= patienceMs);
     if (self !== this.#self) {
       this.#self = self;
       log.info(
@@ -351,7 +381,7 @@ class AliVpcRuntime implements BackendRuntime {
       );
     }
     const dueMs = [
-      ...(longestMs === 0 || self ? [] : [PATIENCE_MS - longestMs]),
+      ...(longestMs === 0 || self ? [] : [patienceMs - longestMs]),
       ...(isUnchecked && !this.#seesToCheck ? [CHECK_PATIENCE_MS - this.#uncheckedMs] : []),
     ];
     return Math.min(...dueMs);

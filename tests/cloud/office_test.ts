@@ -1,0 +1,56 @@
+/** Who may hold the office of the route writer while it starts. */
+import assert from "node:assert/strict";
+import { openAliVpcRuntime } from "../../src/app/ali_vpc_runtime.ts";
+import type { BackendRuntime } from "../../src/app/backend_runtime.ts";
+import type { ConfiguredNetwork } from "../../src/app/network.ts";
+import { parseCommandLine } from "../../src/cli/parse.ts";
+import { LeaseMap } from "../../src/lease/lease_map.ts";
+import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";
+import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
+import { startSimulator } from "../simulator/mod.ts";
+import { eventually } from "../support/eventually.ts";
+import { keyEnv, lease, LineLog, NETWORK, parse } from "./support.ts";
+
+const network = { ipv4: { network: NETWORK } } as ConfiguredNetwork["network"];
+
+Deno.test("a host that does not get beyond its start leaves the office to one that does", async () => {
+  await using simulator = await startSimulator({ config: exampleConfig() });
+  const store = new MemoryStore();
+  const stop = new AbortController();
+  const { signal } = stop;
+  const reader = new MemoryRegistry(store).space("ali-vpc/election");
+  const holder = async () => (await reader.get("writer", { signal }))?.value;
+  const open = (instanceId: string, unservedMs?: number): Promise<BackendRuntime> => {
+    const command = parseCommandLine([
+      `--ali-vpc-endpoint=${simulator.vpcEndpoint}`,
+      `--ali-ecs-endpoint=${simulator.ecsEndpoint}`,
+      `--ali-metadata-endpoint=${simulator.metadataEndpoint(instanceId)}`,
+    ], {});
+    assert(command.action === "run");
+    return openAliVpcRuntime(
+      {
+        configured: { network } as ConfiguredNetwork,
+        options: command.options,
+        environment: keyEnv(),
+        registry: new MemoryRegistry(store),
+        log: new LineLog(),
+        signal,
+      },
+      parse({}),
+      unservedMs === undefined ? {} : { unservedMs },
+    );
+  };
+  const [first, second] = EXAMPLE.instanceIds;
+  await using _held = await open(first, 300);
+  assert.match(await holder() ?? "", new RegExp(first));
+  await using other = await open(second!);
+  await eventually(async () => await holder() === undefined, { signal, title: "a vacancy" });
+
+  const leases = new LeaseMap({ network });
+  const own = () => lease("10.24.2.0/24", "192.168.1.2");
+  const running = other.cloud!.run({ leases, own, onChange: () => {} }, { signal });
+  const title = "the second host in the office";
+  await eventually(async () => (await holder())?.includes(second!), { signal, title });
+  stop.abort(new Error("stop"));
+  await running.catch(() => {});
+});
