@@ -29,7 +29,7 @@ export class CloudLoop {
   readonly reconciler: Reconciler;
   readonly #options: CloudLoopOptions;
   #wanted = "";
-  #wasTaken = false;
+  #wasLost = false;
 
   constructor(options: CloudLoopOptions) {
     const { cloud, planner, leases, keeper, condition, log } = options;
@@ -37,10 +37,10 @@ export class CloudLoop {
     this.reconciler = watchedReconciler({
       condition,
       log,
-      stages: cloud.stages(() => this.#isTaken ? undefined : planner.desired),
+      stages: cloud.stages(() => this.#isLost ? undefined : planner.desired),
       resyncMs: cloud.resyncMs,
       prepare: async ({ signal }) => {
-        if (!leases.complete || this.#isTaken) return;
+        if (!leases.complete || this.#isLost) return;
         if (!await cloud.follow(keeper.lease, planner.peers, { signal })) return;
         this.#replan();
         this.planChanged();
@@ -69,9 +69,9 @@ export class CloudLoop {
 
   /** To be called after the keeper's state or lease has changed. */
   leaseStateChanged(): void {
-    if (this.#isTaken) this.#options.cloud.disown();
-    else if (this.#wasTaken) this.reconciler.desiredChanged();
-    this.#wasTaken = this.#isTaken;
+    if (this.#isLost) this.#options.cloud.disown();
+    else if (this.#wasLost) this.reconciler.desiredChanged();
+    this.#wasLost = this.#isLost;
   }
 
   /** To be called when the planner's desired state may be another one. */
@@ -87,10 +87,12 @@ export class CloudLoop {
     return this.#options.cloud.status();
   }
 
-  /** Whether another host holds the own lease. */
-  get #isTaken(): boolean {
-    const { state } = this.#options.keeper;
-    return !state.held && state.taken;
+  /**
+   * Whether the own lease is lost. It may be another host's, also where it has just expired: who is
+   * cut off from the store for so long does not hear of that, and must not take its route.
+   */
+  get #isLost(): boolean {
+    return !this.#options.keeper.state.held;
   }
 
   #replan(): void {

@@ -1,0 +1,50 @@
+import assert from "node:assert/strict";
+import { LeaseMap } from "../lease/lease_map.ts";
+import { createLogger } from "../log.ts";
+import { Prefix } from "../net/mod.ts";
+import type { DesiredState } from "../state/mod.ts";
+import type { LeaseKeeper } from "../store/lease_keeper.ts";
+import type { CloudRuntime } from "./backend_runtime.ts";
+import { CloudLoop } from "./cloud_loop.ts";
+import type { Planner } from "./planner.ts";
+import { Condition, Readiness } from "./readiness.ts";
+
+Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or expired", () => {
+  let state: LeaseKeeper["state"] = { held: true, expiresAt: undefined };
+  let desired: () => DesiredState | undefined = () => undefined;
+  let disowned = 0;
+  const cloud = {
+    stages: (given: () => DesiredState | undefined) => {
+      desired = given;
+      return [];
+    },
+    resyncMs: 60_000,
+    waitingFor: () => undefined,
+    disown: () => void disowned++,
+  } as unknown as CloudRuntime;
+  const wanted = { cloudRoutes: [] };
+  using condition = new Condition(new Readiness(["cloud"], () => {}), "cloud");
+  const loop = new CloudLoop({
+    cloud,
+    planner: { desired: wanted } as unknown as Planner,
+    leases: new LeaseMap({ network: { ipv4: { network: Prefix.parse("10.24.0.0/16") } } as never }),
+    keeper: {
+      get state() {
+        return state;
+      },
+    } as LeaseKeeper,
+    condition,
+    log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
+    onPlan: () => {},
+  });
+  assert.equal(desired(), wanted);
+  for (const taken of [true, false]) {
+    state = { held: false, reason: "lost", taken };
+    loop.leaseStateChanged();
+    assert.equal(desired(), undefined);
+    state = { held: true, expiresAt: undefined };
+    loop.leaseStateChanged();
+    assert.equal(desired(), wanted);
+  }
+  assert.equal(disowned, 2);
+});
