@@ -8,7 +8,6 @@ import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
-import type { Address } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import type { DesiredState } from "../state/mod.ts";
@@ -276,14 +275,13 @@ class AliVpcRuntime implements BackendRuntime {
     const before = this.#facts;
     if (this.#self) {
       const { identity } = this.#options;
-      const { choice, vpcCidrs, makeRouteTable } = this.#access ??= await identity.connect({
+      const { choice, makeRouteTable } = this.#access ??= await identity.connect({
         signal,
       });
       const { instanceId } = identity.instance;
       this.#ownRoutes ??= makeRouteTable({ instanceId });
-      const inVpc = (address: Address | undefined): address is Address =>
-        address !== undefined && vpcCidrs.some((cidr) => cidr.contains(address));
-      const addresses = peers.map((peer) => peer.attributes.publicIp).filter(inVpc);
+      const addresses = peers.map((peer) => peer.attributes.publicIp)
+        .filter((address) => address !== undefined);
       const chosen = await choice.forPeers(addresses, { signal });
       const destination = own.subnet.ipv4;
       const claims = destination === undefined ? [] : [{ destination, instanceId }];

@@ -355,12 +355,10 @@ class Service {
   async #look(signal: AbortSignal): Promise<void> {
     this.#moreToCome = !await this.#leasesAtRest(signal, () => this.#fillBatch());
     const { leases } = this.#options;
-    const { choice, vpcCidrs } = this.#access;
     const addresses = [...leases.leases()]
       .map(({ attributes }) => attributes.publicIp)
-      .filter((address) => address !== undefined)
-      .filter((address) => vpcCidrs.some((cidr) => cidr.contains(address)));
-    this.#chosen = await choice.forPeers(addresses, { signal });
+      .filter((address) => address !== undefined);
+    this.#chosen = await this.#access.choice.forPeers(addresses, { signal });
     this.#setScope();
     this.#listed = await this.#routes.list({ signal });
   }

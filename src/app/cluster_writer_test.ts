@@ -92,6 +92,7 @@ Deno.test("ClusterWriter tells a write that waits of leases that come meanwhile"
   const leases = new LeaseMap({ network: { ipv4: { network: NETWORK } } as never });
   leases.replace([lease(1, "i-1", "1"), lease(2, "i-2", "2")]);
   const scopes: RouteTableScope[] = [];
+  let peers: readonly string[] = [];
   const writing = Promise.withResolvers<void>();
   const tables = new Map();
   const routes = {
@@ -118,8 +119,14 @@ Deno.test("ClusterWriter tells a write that waits of leases that come meanwhile"
   };
   const access = {
     routeTableIds: ["vtb-1"],
+    // Blocks are added to a VPC while a writer is in office; vSwitches are looked up anew.
     vpcCidrs: [],
-    choice: { forPeers: () => Promise.resolve({ routeTableIds: ["vtb-1"], otherTableIds: [] }) },
+    choice: {
+      forPeers: (addresses: readonly Address[]) => {
+        peers = addresses.map(String);
+        return Promise.resolve({ routeTableIds: ["vtb-1"], otherTableIds: [] });
+      },
+    },
     makeRouteTable: () => routes as unknown as RouteTable,
   } as unknown as AliVpcAccess;
   const term = new AbortController();
@@ -134,6 +141,7 @@ Deno.test("ClusterWriter tells a write that waits of leases that come meanwhile"
   const running = writer.run({ signal: stop.signal });
   try {
     await writing.promise;
+    assert.deepEqual(peers, ["192.168.0.1", "192.168.0.2"]);
     const claimed = () => scopes.at(-1)!.claims.map(({ instanceId }) => instanceId);
     assert.deepEqual(claimed(), ["i-1", "i-2"]);
     leases.delete("10.24.2.0-24");
