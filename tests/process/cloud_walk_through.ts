@@ -116,11 +116,12 @@ export async function walkThrough(
   const { sent, lost } = await probe.stop({ signal });
   assert.ok(sent > 100, `${sent} packets were sent`);
   assert.equal(lost, 0, `${lost} of ${sent} packets were lost`);
-  const restart = await callsSince(lab, from, first);
-  note(`calls of one host's restart (${restart.length}): ${countCalls(restart)}`);
-  assert.deepEqual(writesAmong(await callsSince(lab, from)), []);
+  const restart = await callsSince(lab, from);
+  note(`calls of both restarts (${restart.length}): ${countCalls(restart)}`);
+  assert.deepEqual(writesAmong(restart), []);
   assert.deepEqual(restart.filter(({ params }) => params["DryRun"] === "true"), []);
-  assert.ok(restart.length <= 10, countCalls(restart));
+  // The office may pass to the second when the first stops, and to either when both are back.
+  assert.ok(restart.length <= 20, countCalls(restart));
   assert.deepEqual(await lab.leases({ signal }), leases);
   assert.deepEqual(await Promise.all(lab.hosts.map(subnetOf)), subnets);
   await assertRightRoutes(lab);
