@@ -2,14 +2,12 @@ import { aliVpc, type AliVpcConfig, type AliVpcFacts, type Host } from "../backe
 import type { AliVpcAccess } from "../cloud/ali/access.ts";
 import { type AliVpcIdentity, identifyAliVpc } from "../cloud/ali/identify.ts";
 import type { HostStatus } from "../cloud/ali/cluster_state.ts";
-import { type CloudRoute, formatCloudRoute } from "../cloud/ali/route_entry.ts";
 import type { RouteTable } from "../cloud/ali/route_table.ts";
 import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
-import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import type { DesiredState } from "../state/mod.ts";
 import { Election } from "../store/election.ts";
 import { childSignal } from "../util/child_signal.ts";
@@ -25,7 +23,8 @@ import { CLUSTER_FOLDER, ClusterFollower } from "./cluster_publication.ts";
 import { ClusterWriter } from "./cluster_writer.ts";
 import { aliVpcEndpoints } from "./own_routes.ts";
 import { decideChecksumOffload } from "./underlay_runtime.ts";
-import { writerPatienceMs } from "./writer_patience.ts";
+import { SwitchedRoutes } from "./switched_routes.ts";
+import { APART_MS, writerPatienceMs } from "./writer_patience.ts";
 
 /** How long the writer may take to look at the check of a new host's interface. */
 const CHECK_PATIENCE_MS = 10_000;
@@ -146,6 +145,7 @@ class AliVpcRuntime implements BackendRuntime {
   #self = false;
   #uncoveredSince: number | undefined = performance.now();
   #uncheckedSince: number | undefined;
+  #hosts = 1;
   readonly #lot = Math.random();
   #dispose: () => Promise<void> = () => Promise.resolve();
 
@@ -202,7 +202,9 @@ class AliVpcRuntime implements BackendRuntime {
 
   #stages(desired: () => DesiredState | undefined): AnyStage[] {
     const { config } = this.#options;
-    const routes = new SwitchedRoutes(() => this.#self ? this.#ownRoutes : undefined);
+    const routes = new SwitchedRoutes(() => this.#self ? this.#ownRoutes : undefined, {
+      freshMs: () => this.#hosts * APART_MS,
+    });
     const stages: AnyStage[] = [{
       table: routes,
       // What the writer sees to is not looked at twice.
@@ -273,6 +275,7 @@ class AliVpcRuntime implements BackendRuntime {
     { signal }: { signal: AbortSignal },
   ): Promise<boolean> {
     const before = this.#facts;
+    this.#hosts = peers.length + 1;
     if (this.#self) {
       const { identity } = this.#options;
       const { choice, makeRouteTable } = this.#access ??= await identity.connect({
@@ -414,35 +417,3 @@ class AliVpcRuntime implements BackendRuntime {
     };
   }
 }
-
-/** The host's own scope while it is in use; otherwise empty, and never asked for anything. */
-class SwitchedRoutes implements Table<CloudRoute> {
-  readonly #current: () => RouteTable | undefined;
-
-  constructor(current: () => RouteTable | undefined) {
-    this.#current = current;
-  }
-
-  get kind(): Kind<CloudRoute> {
-    return this.#current()?.kind ?? IDLE_KIND;
-  }
-
-  async list(options: { signal: AbortSignal }): Promise<readonly CloudRoute[]> {
-    return await this.#current()?.list(options) ?? [];
-  }
-
-  async apply(
-    changes: readonly Change<CloudRoute>[],
-    options: { signal: AbortSignal },
-  ): Promise<readonly FailedChange<CloudRoute>[]> {
-    return await this.#current()?.apply(changes, options) ?? [];
-  }
-}
-
-const IDLE_KIND: Kind<CloudRoute> = {
-  name: "route entry",
-  key: ({ routeTableId, destination }) => `${routeTableId} ${destination}`,
-  equal: () => true,
-  owns: () => false,
-  format: formatCloudRoute,
-};

@@ -7,7 +7,7 @@ const PATIENCE_MS = 60_000;
  * Hosts that lose the writer or the store at the same moment look at their routes one after the
  * other: each makes up to one call of each action, of which an account has some 300 a minute.
  */
-const APART_MS = 300;
+export const APART_MS = 300;
 
 /** What {@linkcode writerPatienceMs} depends on. */
 export interface WriterPatienceOptions {
