@@ -51,7 +51,7 @@ export async function run(report: Report, { signal }: { signal: AbortSignal }): 
   const rows: string[][] = [];
   for (const scenario of SCENARIOS) rows.push(await measure(scenario, report, signal));
   report.note(
-    "1000 hosts start within 30 s, the others at once; of each VPC's calls, 6 to 8 are to find it",
+    "1000 hosts start within 30 s, the others at once; 5 calls find the VPC and its tables",
   );
   for (const line of formatTable(HEADING, rows, { colour: false }).split("\n")) report.note(line);
 }
