@@ -28,6 +28,11 @@ import { APART_MS, writerPatienceMs } from "./writer_patience.ts";
 
 /** How long the writer may take to look at the check of a new host's interface. */
 const CHECK_PATIENCE_MS = 10_000;
+/**
+ * And for how long the hosts spread what they do about it themselves then, for each of them: two reads
+ * per check, when an account has some 300 a minute.
+ */
+const CHECK_SPREAD_MS = 500;
 /** How long a host may hold the office while it starts; waiting for a free subnet has no end. */
 const UNSERVED_MS = 60_000;
 /** How long the end of the daemon waits for giving the office back. */
@@ -220,7 +225,11 @@ class AliVpcRuntime implements BackendRuntime {
 
   /** Whether this host looks at the check of its interface by itself. */
   get #seesToCheck(): boolean {
-    return this.#self || (this.#mayWrite && this.#uncheckedMs >= CHECK_PATIENCE_MS);
+    return this.#self || (this.#mayWrite && this.#uncheckedMs >= this.#checkPatienceMs);
+  }
+
+  get #checkPatienceMs(): number {
+    return CHECK_PATIENCE_MS + this.#lot * this.#hosts * CHECK_SPREAD_MS;
   }
 
   /** For how long the host has been reached without the writer having seen its check off. */
@@ -383,7 +392,7 @@ class AliVpcRuntime implements BackendRuntime {
     }
     const dueMs = [
       ...(longestMs === 0 || self ? [] : [patienceMs - longestMs]),
-      ...(isUnchecked && !this.#seesToCheck ? [CHECK_PATIENCE_MS - this.#uncheckedMs] : []),
+      ...(isUnchecked && !this.#seesToCheck ? [this.#checkPatienceMs - this.#uncheckedMs] : []),
     ];
     return Math.min(...dueMs);
   }
