@@ -213,8 +213,9 @@ class Service {
       onView: () => this.#due.wake(),
     });
     const { vpcId } = identity.instance;
-    this.#checks = identity.makeSourceDestCheck(() =>
-      this.#claims.map((claim) => ({ ...claim, vpcId }))
+    this.#checks = identity.makeSourceDestCheck(
+      () => this.#claims.map((claim) => ({ ...claim, vpcId })),
+      { onLook: () => this.#due.wake() },
     );
     this.#reconciler = new Reconciler({
       name: "routes of the cluster",

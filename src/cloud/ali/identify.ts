@@ -14,7 +14,11 @@ import type { Clock } from "./patience.ts";
 import { RouteTable } from "./route_table.ts";
 import { lazyRpc, openRpc, type Rpc } from "./rpc.ts";
 import { Silence } from "./silence.ts";
-import { type NamedInterface, SourceDestCheckTable } from "./source_dest_check.ts";
+import {
+  type NamedInterface,
+  SourceDestCheckTable,
+  type SourceDestCheckTableOptions,
+} from "./source_dest_check.ts";
 
 /** Options of {@linkcode identifyAliVpc}. */
 export interface AliVpcOptions {
@@ -59,7 +63,10 @@ export interface AliVpcIdentity extends AsyncDisposable {
    * The source/destination checks of `interfaces`, which are read anew each time; none of them costs
    * no call. Credentials are looked for only when a call is made.
    */
-  makeSourceDestCheck(interfaces: () => readonly NamedInterface[]): SourceDestCheckTable;
+  makeSourceDestCheck(
+    interfaces: () => readonly NamedInterface[],
+    options?: Pick<SourceDestCheckTableOptions, "onLook">,
+  ): SourceDestCheckTable;
   /**
    * Makes sure that this host can write routes: the credentials work and may do what is needed, the
    * right route tables are found, and the network is clear of the VPC's ranges. Once it has
@@ -165,9 +172,13 @@ class Identity implements AliVpcIdentity {
     return this.#limiters.vpc.waitedMs + this.#limiters.ecs.waitedMs;
   }
 
-  makeSourceDestCheck(interfaces: () => readonly NamedInterface[]): SourceDestCheckTable {
+  makeSourceDestCheck(
+    interfaces: () => readonly NamedInterface[],
+    options: Pick<SourceDestCheckTableOptions, "onLook"> = {},
+  ): SourceDestCheckTable {
     const { config, log, clock = {} } = this.#options;
     return new SourceDestCheckTable({
+      ...options,
       ecs: this.#ecs,
       interfaces,
       log,

@@ -23,6 +23,8 @@ export interface SourceDestCheckTableOptions {
   /** No other interface is ever read or changed. Read anew each time. */
   readonly interfaces: () => readonly NamedInterface[];
   readonly log: Logger;
+  /** Called after each look at some of them: a round over many may take minutes. */
+  readonly onLook?: () => void;
   /** How long a check that was seen off counts as off without another call. @default {300_000} */
   readonly freshMs?: number;
   /** Milliseconds on a clock that only goes forward. @default {performance.now} */
@@ -73,7 +75,13 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
   #denialSaid = false;
 
   constructor(options: SourceDestCheckTableOptions) {
-    this.#options = { freshMs: 300_000, now: () => performance.now(), delay, ...options };
+    this.#options = {
+      onLook: () => {},
+      freshMs: 300_000,
+      now: () => performance.now(),
+      delay,
+      ...options,
+    };
     this.kind = {
       name: "source/destination check",
       key: (spec) => spec.networkInterfaceId,
@@ -205,6 +213,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
       }
     }
     this.#tellLeftAlone(news);
+    this.#options.onLook();
   }
 
   /** The interfaces that exist of `ids`, by id; `undefined` if they may not be read. */
