@@ -60,7 +60,7 @@ class RangeFollower {
   /** A snapshot that is still to be yielded. */
   #known: KnownRange | undefined;
   /** What it holds already of what comes after it. */
-  readonly #writtenRevision: string | undefined;
+  #writtenRevision: string | undefined;
 
   constructor(
     client: EtcdClient,
@@ -159,6 +159,8 @@ class RangeFollower {
       return connection.call("range", request, { signal: this.#signal, timeoutMs: REQUEST_MS });
     });
     this.#goOnAfter(snapshot);
+    // It holds all, and may be of another store, whose revisions count anew.
+    this.#writtenRevision = undefined;
     return { type: "snapshot", entries: snapshot.entries };
   }
 

@@ -160,8 +160,10 @@ etcdTest("EtcdV3Registry takes a snapshot when the store was replaced", async ()
   await using old = await EtcdServers.start({ signal });
   using relay = new Relay(old.any.port);
   await using registry = new EtcdV3Registry(settingsFor([relay.endpoint]));
-  for (let i = 0; i < 5; i++) await put(old.any, `10.3.${i}.0-24`, "old");
-  await using log = new WatchLog(registry, { signal });
+  for (let i = 0; i < 4; i++) await put(old.any, `10.3.${i}.0-24`, "old");
+  const listed = await registry.list({ signal });
+  const written = (await registry.create("10.3.4.0-24", "own", 60, { signal }))!;
+  await using log = new WatchLog(registry, { signal, after: { listed, written } });
   await log.until("the snapshot", ({ map }) => map.size === 5);
   const [server] = old.members;
   await server!.kill();
@@ -176,6 +178,9 @@ etcdTest("EtcdV3Registry takes a snapshot when the store was replaced", async ()
   await log.until("the second snapshot", ({ snapshots }) => snapshots === 2);
   await log.until("the key", ({ map }) => map.has("10.3.200.0-24"));
   assert.deepEqual([...log.map.keys()], ["10.3.200.0-24"]);
+  // Revisions that the old store had, too, one of them that of the own key.
+  for (let i = 0; i < 8; i++) await put(fresh!, `10.3.${i}.0-24`, "new");
+  await log.until("all keys", ({ map }) => map.size === 9);
 });
 
 etcdTest("EtcdV3Registry authenticates, and again when etcd has forgotten the token", async () => {
