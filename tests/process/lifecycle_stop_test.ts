@@ -132,7 +132,6 @@ labTest("what hangs is left behind in time, and at once on a second signal", asy
     assert.equal((await process.status).code, 0);
     const tookMs = performance.now() - startedAt;
     assert.ok(tookMs < patient(index === 0 ? 3_000 : 1_000), `${index}: ${Math.round(tookMs)} ms`);
-    if (index === 0) assert.ok(tookMs > 1_000, "it did hang");
   }));
 });
 
