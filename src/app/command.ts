@@ -55,10 +55,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     stopTimer = setTimeout(() => Deno.exit(0), STOP_LIMIT_MS);
     stop.abort(new Stopped());
   };
-  const onInterrupt = () => onSignal("SIGINT");
-  const onTerminate = () => onSignal("SIGTERM");
-  Deno.addSignalListener("SIGINT", onInterrupt);
-  Deno.addSignalListener("SIGTERM", onTerminate);
+  // For good: a second signal in the last moment of the process must not end it as if it had failed.
+  Deno.addSignalListener("SIGINT", () => onSignal("SIGINT"));
+  Deno.addSignalListener("SIGTERM", () => onSignal("SIGTERM"));
   try {
     if (command.action === "cleanup") {
       const { release } = command;
@@ -84,8 +83,6 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     return 1;
   } finally {
     clearTimeout(stopTimer);
-    Deno.removeSignalListener("SIGINT", onInterrupt);
-    Deno.removeSignalListener("SIGTERM", onTerminate);
   }
 }
 

@@ -12,7 +12,10 @@ write(`env ${JSON.stringify(Deno.env.toObject())}\nargs ${JSON.stringify(Deno.ar
 for (const arg of Deno.args) {
   const [verb, value = ""] = arg.split("=");
   if (verb === "status") notifier.status(value);
-  if (verb === "ready") notifier.ready();
+  if (verb === "ready") {
+    write("Ready: the subnet is usable\n");
+    notifier.ready();
+  }
   if (verb === "print") write(`${value}\n`);
   if (verb === "exit") Deno.exit(Number(value));
 }

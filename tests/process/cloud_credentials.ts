@@ -126,7 +126,8 @@ export async function tryCredentials(options: { readonly signal: AbortSignal }):
     "the check may not be switched off": async (host) => {
       const env = key(keyOf("ecs:ModifyNetworkInterfaceAttribute"));
       const daemon = await start(host, env);
-      const told = await statusSays(daemon, /RAM denies ecs:Modify/, { signal });
+      // The host waits for the writer's look first.
+      const told = await statusSays(daemon, /RAM denies ecs:Modify/, { signal, timeoutMs: 90_000 });
       assert.match(told, /Either allow .*; or switch it off once in the console \(ECS > /);
       assert.ok(told.includes(host.identity.networkInterfaceId), told);
       await eventually(
