@@ -1,8 +1,7 @@
 import { aliVpc, type AliVpcConfig, type AliVpcFacts, type Host } from "../backends/mod.ts";
-import type { AliVpcAccess } from "../cloud/ali/access.ts";
-import { type AliVpcIdentity, identifyAliVpc } from "../cloud/ali/identify.ts";
+import { HostRoutes } from "../cloud/ali/host_routes.ts";
+import { type AliVpcIdentity, type AliVpcOptions, identifyAliVpc } from "../cloud/ali/identify.ts";
 import type { HostStatus } from "../cloud/ali/cluster_state.ts";
-import type { RouteTable } from "../cloud/ali/route_table.ts";
 import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
@@ -44,6 +43,19 @@ export type AliVpcContext = Pick<
   "configured" | "options" | "environment" | "registry" | "log" | "signal"
 >;
 
+/** What the daemon is given, as the part that knows the cloud is told of it. */
+export function aliVpcOptions(context: AliVpcContext, config: AliVpcConfig): AliVpcOptions {
+  const { configured: { network }, options, environment, log, signal } = context;
+  return {
+    config,
+    network: network.ipv4!.network,
+    endpoints: aliVpcEndpoints(options),
+    env: (name) => environment[name],
+    log,
+    signal,
+  };
+}
+
 /**
  * Opens what `ali-vpc` needs: who this instance is and, if no other host writes the routes of the
  * cluster, the VPC's API with all the checks that must hold before a lease is written.
@@ -56,18 +68,11 @@ export async function openAliVpcRuntime(
   config: AliVpcConfig,
   { unservedMs = UNSERVED_MS }: { readonly unservedMs?: number } = {},
 ): Promise<BackendRuntime> {
-  const { configured: { network }, options, environment, registry, signal } = context;
+  const { options, registry, signal } = context;
   const log = context.log.child("ali-vpc");
   await using stack = new AsyncDisposableStack();
   const identity = stack.use(
-    await identifyAliVpc({
-      config,
-      network: network.ipv4!.network,
-      endpoints: aliVpcEndpoints(options),
-      env: (name) => environment[name],
-      log,
-      signal,
-    }),
+    await identifyAliVpc(aliVpcOptions({ ...context, log }, config)),
   );
   const wakeup = new Wakeup();
   let onElection = () => {};
@@ -145,8 +150,7 @@ class AliVpcRuntime implements BackendRuntime {
   #follower: ClusterFollower | undefined;
   #writer: ClusterWriter | undefined;
   /** The own scope of the tables; opened once this host has to write itself. */
-  #ownRoutes: RouteTable | undefined;
-  #access: AliVpcAccess | undefined;
+  #ownRoutes: HostRoutes | undefined;
   #self = false;
   #uncoveredSince: number | undefined = performance.now();
   #uncheckedSince: number | undefined;
@@ -166,7 +170,7 @@ class AliVpcRuntime implements BackendRuntime {
         this.#follower?.leaseChanged();
         this.#writer?.leasesChanged();
       },
-      disown: () => this.#ownRoutes?.disown(),
+      disown: () => this.#ownRoutes?.table.disown(),
       run: (context, options) => this.#run(context, options),
       status: () => this.#status(),
     };
@@ -207,7 +211,7 @@ class AliVpcRuntime implements BackendRuntime {
 
   #stages(desired: () => DesiredState | undefined): AnyStage[] {
     const { config } = this.#options;
-    const routes = new SwitchedRoutes(() => this.#self ? this.#ownRoutes : undefined, {
+    const routes = new SwitchedRoutes(() => this.#self ? this.#ownRoutes?.table : undefined, {
       freshMs: () => this.#hosts * APART_MS,
     });
     const stages: AnyStage[] = [{
@@ -287,27 +291,20 @@ class AliVpcRuntime implements BackendRuntime {
     this.#hosts = peers.length + 1;
     if (this.#self) {
       const { identity } = this.#options;
-      const { choice, makeRouteTable } = this.#access ??= await identity.connect({
-        signal,
-      });
-      const { instanceId } = identity.instance;
-      this.#ownRoutes ??= makeRouteTable({ instanceId });
-      const addresses = peers.map((peer) => peer.attributes.publicIp)
-        .filter((address) => address !== undefined);
-      const chosen = await choice.forPeers(addresses, { signal });
-      const destination = own.subnet.ipv4;
-      const claims = destination === undefined ? [] : [{ destination, instanceId }];
-      this.#ownRoutes.setScope({ ...chosen, claims });
-      this.#setFacts({ routeTableIds: chosen.routeTableIds });
+      this.#ownRoutes ??= new HostRoutes(
+        await identity.connect({ signal }),
+        identity.instance.instanceId,
+      );
+      this.#setRouteTables(await this.#ownRoutes.follow(own, peers, { signal }));
     }
     this.#setOverflow();
     return this.#facts !== before;
   }
 
   /** Keeps the object while nothing in it changes. */
-  #setFacts(facts: Pick<AliVpcFacts, "routeTableIds">): void {
-    if (this.#facts.routeTableIds.join() === facts.routeTableIds.join()) return;
-    this.#facts = { ...this.#facts, ...facts };
+  #setRouteTables(routeTableIds: readonly string[]): void {
+    if (this.#facts.routeTableIds.join() === routeTableIds.join()) return;
+    this.#facts = { ...this.#facts, routeTableIds };
   }
 
   #setOverflow(): void {

@@ -355,11 +355,8 @@ class Service {
   /** Reads the tables once leases have come to rest, or fill a batch. */
   async #look(signal: AbortSignal): Promise<void> {
     this.#moreToCome = !await this.#leasesAtRest(signal, () => this.#fillBatch());
-    const { leases } = this.#options;
-    const addresses = [...leases.leases()]
-      .map(({ attributes }) => attributes.publicIp)
-      .filter((address) => address !== undefined);
-    this.#chosen = await this.#access.choice.forPeers(addresses, { signal });
+    const leases = [...this.#options.leases.leases()];
+    this.#chosen = await this.#access.choice.forPeers(leases, { signal });
     this.#setScope();
     this.#listed = await this.#routes.list({ signal });
   }

@@ -7,6 +7,7 @@ import { Claims, type CloudRoute, routeEntryKind } from "../cloud/ali/route_entr
 import type { RouteTable, RouteTableScope } from "../cloud/ali/route_table.ts";
 import { Silence } from "../cloud/ali/silence.ts";
 import { encodeLeaseValue } from "../lease/codec.ts";
+import type { Lease } from "../lease/lease.ts";
 import { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import { Address, Prefix } from "../net/mod.ts";
@@ -122,8 +123,8 @@ Deno.test("ClusterWriter tells a write that waits of leases that come meanwhile"
     // Blocks are added to a VPC while a writer is in office; vSwitches are looked up anew.
     vpcCidrs: [],
     choice: {
-      forPeers: (addresses: readonly Address[]) => {
-        peers = addresses.map(String);
+      forPeers: (others: readonly Lease[]) => {
+        peers = others.map(({ attributes }) => String(attributes.publicIp));
         return Promise.resolve({ routeTableIds: ["vtb-1"], otherTableIds: [] });
       },
     },

@@ -7,12 +7,11 @@
  * @module
  */
 import { aliVpc, type AliVpcConfig } from "../../src/backends/mod.ts";
-import type { AliVpcContext } from "../../src/app/ali_vpc_runtime.ts";
+import { type AliVpcContext, aliVpcOptions } from "../../src/app/ali_vpc_runtime.ts";
 import type { BackendRuntime } from "../../src/app/backend_runtime.ts";
-import { aliVpcEndpoints } from "../../src/app/own_routes.ts";
-import { openAliVpc } from "../../src/cloud/ali/open.ts";
 import { describeCalls, openColdCluster } from "../support/cold_start.ts";
 import type { OpenRuntime } from "../support/light_host.ts";
+import { openOwnWriter } from "../support/own_writer.ts";
 import { formatTable } from "../support/text_table.ts";
 import type { Report } from "./report.ts";
 
@@ -64,7 +63,7 @@ async function measure(
   await using cluster = await openColdCluster({
     ...pace,
     hosts,
-    ...(writers === "each its own" ? { openRuntime: openOwnWriter } : {}),
+    ...(writers === "each its own" ? { openRuntime: openOwnRuntime } : {}),
     signal,
   });
   cluster.start();
@@ -86,19 +85,12 @@ async function measure(
 }
 
 /** A host as it would be without a route writer: it looks after its own entry alone. */
-const openOwnWriter: OpenRuntime = async (
+const openOwnRuntime: OpenRuntime = async (
   context: AliVpcContext,
   config: AliVpcConfig,
 ): Promise<BackendRuntime> => {
-  const { configured: { network }, options, environment, log, signal } = context;
-  const cloud = await openAliVpc({
-    config,
-    network: network.ipv4!.network,
-    endpoints: aliVpcEndpoints(options),
-    env: (name) => environment[name],
-    log,
-    signal,
-  });
+  const { network } = context.configured;
+  const cloud = await openOwnWriter(aliVpcOptions(context, config));
   return {
     announce: (host) => aliVpc.announce(config, host, cloud.facts),
     plan: (host, own, peers) =>
@@ -115,7 +107,7 @@ const openOwnWriter: OpenRuntime = async (
       },
       waitingFor: () => undefined,
       leasesChanged: () => {},
-      disown: () => cloud.disown(),
+      disown: () => cloud.routes.disown(),
       run: (_, { signal }) =>
         new Promise((_, reject) =>
           signal.addEventListener("abort", () => reject(signal.reason), { once: true })

@@ -5,7 +5,6 @@ import {
   type AliVpcOptions,
   identifyAliVpc,
 } from "../../src/cloud/ali/identify.ts";
-import { type AliVpcCloud, openAliVpc } from "../../src/cloud/ali/open.ts";
 import type { Clock } from "../../src/cloud/ali/patience.ts";
 import type { Lease } from "../../src/lease/lease.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/log.ts";
@@ -15,6 +14,7 @@ import type { SourceDestCheckSpec } from "../../src/state/mod.ts";
 import { delay } from "../../src/util/time.ts";
 import { EXAMPLE } from "../simulator/example.ts";
 import type { RequestRecord, Simulator } from "../simulator/mod.ts";
+import { openOwnWriter, type OwnWriter } from "../support/own_writer.ts";
 
 export const NETWORK = Prefix.parse("10.24.0.0/16");
 
@@ -54,8 +54,8 @@ export interface OpenOnOptions {
 }
 
 /** Opens `ali-vpc` as on an instance of the simulated cloud. */
-export function openOn(simulator: Simulator, options: OpenOnOptions = {}): Promise<AliVpcCloud> {
-  return openAliVpc(optionsOn(simulator, options));
+export function openOn(simulator: Simulator, options: OpenOnOptions = {}): Promise<OwnWriter> {
+  return openOwnWriter(optionsOn(simulator, options));
 }
 
 /** Finds out who an instance of the simulated cloud is, and no more. */
@@ -116,7 +116,7 @@ export function lease(subnet: string, publicIp: string): Lease {
 
 /** Runs one round of the real reconciler, with the real plan. */
 export async function round(
-  cloud: AliVpcCloud,
+  cloud: OwnWriter,
   own: Lease,
   options: { peers?: readonly Lease[]; log?: LineLog; checks?: boolean; signal?: AbortSignal } = {},
 ) {

@@ -11,7 +11,6 @@ import { TableChoice } from "./table_choice.ts";
 /** What a host can use that may write routes. */
 export interface AliVpcAccess {
   readonly vpc: VpcClient;
-  readonly vpcInfo: VpcInfo;
   /** Primary and secondary blocks of the VPC. */
   readonly vpcCidrs: readonly Prefix[];
   /** The tables that this instance needs for itself. */
@@ -80,7 +79,6 @@ export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> 
   const times = clock && { ...clock, wallNow: clock.now };
   return {
     vpc,
-    vpcInfo,
     vpcCidrs: vpcInfo.cidrs,
     routeTableIds,
     ...(full === undefined ? {} : { full }),

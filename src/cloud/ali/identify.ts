@@ -55,8 +55,6 @@ export interface AliVpcIdentity extends AsyncDisposable {
   readonly instance: AliVpcInstance;
   /** Where the credentials come from, for messages; `undefined` until they were needed. */
   readonly credentialsSource: string | undefined;
-  /** Milliseconds that calls have waited for this process's own rate limits. */
-  readonly limiterWaitedMs: number;
   /** For how long the VPC service has answered none of this process's calls. */
   readonly vpcSilence: Silence;
   /**
@@ -166,10 +164,6 @@ class Identity implements AliVpcIdentity {
 
   get credentialsSource(): string | undefined {
     return this.#credentials.source;
-  }
-
-  get limiterWaitedMs(): number {
-    return this.#limiters.vpc.waitedMs + this.#limiters.ecs.waitedMs;
   }
 
   makeSourceDestCheck(

@@ -1,4 +1,5 @@
 import { OperatorError } from "../../errors.ts";
+import type { Lease } from "../../lease/lease.ts";
 import type { Logger } from "../../log.ts";
 import type { Address } from "../../net/mod.ts";
 import { StateReporter } from "../../util/state_reporter.ts";
@@ -98,15 +99,17 @@ export class TableChoice {
   }
 
   /**
-   * The tables for our entry when the other leases' hosts have these addresses. No calls are made
-   * while the VPC has a single table; what cannot be found out now leaves the choice as it was.
+   * The tables for our entry when these are the leases of other hosts. No calls are made while the
+   * VPC has a single table; what cannot be found out now leaves the choice as it was.
    */
   async forPeers(
-    addresses: readonly Address[],
+    peers: readonly Lease[],
     options: { signal: AbortSignal },
   ): Promise<ChosenTables> {
     if (this.#options.configured.length === 0) {
       try {
+        const addresses = peers.map(({ attributes }) => attributes.publicIp)
+          .filter((address) => address !== undefined);
         await this.#findFurther(addresses, options);
         this.#looking.working();
       } catch (error) {

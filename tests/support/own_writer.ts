@@ -1,0 +1,57 @@
+import { HostRoutes } from "../../src/cloud/ali/host_routes.ts";
+import {
+  type AliVpcInstance,
+  type AliVpcOptions,
+  identifyAliVpc,
+} from "../../src/cloud/ali/identify.ts";
+import { Patience } from "../../src/cloud/ali/patience.ts";
+import type { RouteTable } from "../../src/cloud/ali/route_table.ts";
+import type { SourceDestCheckTable } from "../../src/cloud/ali/source_dest_check.ts";
+import type { Lease } from "../../src/lease/lease.ts";
+
+/** A host without a route writer: it looks after its own entry and its own check alone. */
+export interface OwnWriter extends AsyncDisposable {
+  readonly facts: AliVpcInstance & { readonly routeTableIds: readonly string[] };
+  readonly routes: RouteTable;
+  readonly sourceDestCheck: SourceDestCheckTable;
+  readonly credentialsSource: string | undefined;
+  /** See {@linkcode HostRoutes.follow}; answers the same object while the facts stay the same. */
+  follow(
+    own: Lease,
+    peers: readonly Lease[],
+    options: { signal: AbortSignal },
+  ): Promise<OwnWriter["facts"]>;
+}
+
+/** Opens all at once what the daemon opens when it needs it; a full table is an error. */
+export async function openOwnWriter(options: AliVpcOptions): Promise<OwnWriter> {
+  const { config, log, signal, clock = {} } = options;
+  await using stack = new AsyncDisposableStack();
+  const identity = stack.use(await identifyAliVpc(options));
+  const { instanceId, networkInterfaceId } = identity.instance;
+  const access = await identity.connect({ signal });
+  if (access.full !== undefined) throw new Error(`Cannot use ${access.full}`);
+  const sourceDestCheck = identity.makeSourceDestCheck(() => [{ networkInterfaceId }]);
+  if (config.sourceDestCheck === "disable") {
+    await new Patience({ log, signal, clock }).call(() => sourceDestCheck.list({ signal }));
+  }
+  const routes = new HostRoutes(access, instanceId);
+  let facts = { ...identity.instance, routeTableIds: access.routeTableIds };
+  const resources = stack.move();
+  return {
+    get facts() {
+      return facts;
+    },
+    routes: routes.table,
+    sourceDestCheck,
+    get credentialsSource() {
+      return identity.credentialsSource;
+    },
+    async follow(own, peers, each) {
+      const routeTableIds = await routes.follow(own, peers, each);
+      if (routeTableIds.join() !== facts.routeTableIds.join()) facts = { ...facts, routeTableIds };
+      return facts;
+    },
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
