@@ -8,6 +8,8 @@ export interface IperfOptions {
   readonly seconds?: number;
   /** Which of the receiver's addresses. @default {to.address} */
   readonly address?: string;
+  /** @default as fast as it goes */
+  readonly bitsPerSecond?: number;
 }
 
 /** What came of a stream of data. */
@@ -42,6 +44,7 @@ export async function iperf(
     await waitForListener(to, address, { signal });
     const text = await from.namespace.run("iperf3", [
       ...["-c", address, "-p", PORT, "-t", String(seconds), "-J", "--connect-timeout", "5000"],
+      ...(options.bitsPerSecond === undefined ? [] : ["-b", String(options.bitsPerSecond)]),
     ], { signal, timeoutMs });
     const { end, error } = JSON.parse(text) as {
       error?: string;
