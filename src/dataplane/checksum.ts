@@ -8,10 +8,10 @@
 /** Whether the first byte of a word in memory is its low one. */
 const LOW_FIRST = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
-/** Folds a sum below 2^48 or so to 16 bits. */
-export function fold(sum: number): number {
-  while (sum > 0xffff) sum = (sum % 0x10000) + Math.floor(sum / 0x10000);
-  return sum;
+/** Folds a sum below 2^31 to 16 bits. */
+export function fold32(sum: number): number {
+  sum = (sum & 0xffff) + (sum >>> 16);
+  return (sum & 0xffff) + (sum >>> 16);
 }
 
 /** Sums over one block of memory. Four-byte words of the machine are read wherever possible. */
@@ -68,9 +68,7 @@ export class Checksum {
       else second += bytes[at]!;
     }
     const edges = LOW_FIRST ? first + second * 256 : first * 256 + second;
-    let sum = low0 + high0 + low1 + high1 + edges;
-    sum = (sum & 0xffff) + (sum >>> 16);
-    sum = (sum & 0xffff) + (sum >>> 16);
+    const sum = fold32(low0 + high0 + low1 + high1 + edges);
     // The byte at `offset` is to be a high half.
     const inPlace = ((offset & 1) === 0) !== LOW_FIRST;
     return inPlace ? sum : ((sum & 0xff) << 8) | (sum >>> 8);
@@ -82,8 +80,5 @@ export class Checksum {
  * (RFC 1624, equation 3).
  */
 export function updateChecksum(checksum: number, before: number, after: number): number {
-  let sum = (~checksum & 0xffff) + (~before & 0xffff) + after;
-  sum = (sum & 0xffff) + (sum >>> 16);
-  sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
+  return ~fold32((~checksum & 0xffff) + (~before & 0xffff) + after) & 0xffff;
 }

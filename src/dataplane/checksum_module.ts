@@ -6,9 +6,13 @@
  *
  * ```text
  * sum(at, length):
- *   end := at + (length & ~15)
- *   while at < end: lanes += pairwise sums of the eight 16-bit words at `at`; at += 16
- *   total := the four lanes, added; rest := length & 15
+ *   end := at + (length & ~63)
+ *   while at < end: for each of four vectors at `at`, in turn into one of two sets of lanes:
+ *     lanes += pairwise sums of the vector's eight 16-bit words, less 32,768 each
+ *     at += 64
+ *   end := at + (length & 48)
+ *   while at < end: the same for one vector; at += 16
+ *   total := the four lanes of both, added, and 32,768 for each word; rest := length & 15
  *   while rest >= 2: total += word at `at`; at += 2; rest -= 2
  *   if rest: total += byte at `at`
  *   fold twice to 16 bits; swap the bytes, since WebAssembly's words are little-endian
@@ -44,7 +48,9 @@ const op = {
 const simd = {
   v128_load: [0x00],
   i32x4_extract_lane: [0x1b],
-  i32x4_extadd_pairwise_i16x8_u: [0x7f],
+  v128_const: [0x0c],
+  v128_xor: [0x51],
+  i32x4_dot_i16x8_s: [0xba, 0x01],
   i32x4_add: [0xae, 0x01],
 } as const;
 const type = { i32: 0x7f, v128: 0x7b, func: 0x60, none: 0x40 } as const;
@@ -55,20 +61,46 @@ const LENGTH = 1;
 const END = 2;
 const TOTAL = 3;
 const LANES = 4;
+const MORE_LANES = 5;
+const SIGNS = 6;
+const ONES = 7;
 
 const get = (local: number) => [op.local_get, local];
 const set = (local: number) => [op.local_set, local];
 /** -64 to 63: one byte of signed LEB128. */
 const small = (value: number) => [op.i32_const, value & 0x7f];
+/** -8192 to 8191: two bytes of it. */
+const medium = (value: number) => [op.i32_const, (value & 0x7f) | 0x80, (value >> 7) & 0x7f];
 /** 65,535 in signed LEB128. */
 const word = [op.i32_const, 0xff, 0xff, 0x03];
 /** 255 in signed LEB128. */
 const octet = [op.i32_const, 0xff, 0x01];
 const advance = (local: number, by: number) => [
   ...get(local),
-  ...small(by),
+  ...(by < 64 ? small(by) : medium(by)),
   op.i32_add,
   ...set(local),
+];
+const eightWords = (low: number, high: number) => [
+  ...[op.simd, ...simd.v128_const],
+  ...Array.from({ length: 8 }, () => [low, high]).flat(),
+];
+/**
+ * Adds the eight words at AT and `offset` (below 128) to `lanes`, each less 32,768: with its highest
+ * bit turned it is a signed word, and of those a product with ones gives sums of pairs at once.
+ */
+const addVector = (lanes: number, offset: number) => [
+  ...[...get(lanes), ...get(AT), op.simd, ...simd.v128_load, 0, offset],
+  ...[...get(SIGNS), op.simd, ...simd.v128_xor],
+  ...[...get(ONES), op.simd, ...simd.i32x4_dot_i16x8_s],
+  ...[op.simd, ...simd.i32x4_add, ...set(lanes)],
+];
+/** Repeats `once`, which moves AT by `step`, until AT has come to END. */
+const untilEnd = (step: number, once: readonly number[]) => [
+  ...[op.block, type.none, op.loop, type.none],
+  ...[...get(AT), ...get(END), op.i32_ge_u, op.br_if, 1],
+  ...once,
+  ...[...advance(AT, step), op.br, 0, op.end, op.end],
 ];
 const lane = (index: number) => [
   ...get(LANES),
@@ -85,15 +117,21 @@ const fold = [
 const anywhere = [0, 0];
 
 const body = [
-  // end := at + (length & ~15)
-  ...[...get(AT), ...get(LENGTH), ...small(-16), op.i32_and, op.i32_add, ...set(END)],
-  ...[op.block, type.none, op.loop, type.none],
-  ...[...get(AT), ...get(END), op.i32_ge_u, op.br_if, 1],
-  ...[...get(LANES), ...get(AT), op.simd, ...simd.v128_load, ...anywhere],
-  ...[op.simd, ...simd.i32x4_extadd_pairwise_i16x8_u, op.simd, ...simd.i32x4_add, ...set(LANES)],
-  ...[...advance(AT, 16), op.br, 0, op.end, op.end],
+  ...[...eightWords(0x00, 0x80), ...set(SIGNS), ...eightWords(0x01, 0x00), ...set(ONES)],
+  // end := at + (length & ~63)
+  ...[...get(AT), ...get(LENGTH), ...medium(-64), op.i32_and, op.i32_add, ...set(END)],
+  ...untilEnd(64, [
+    ...[...addVector(LANES, 0), ...addVector(MORE_LANES, 16)],
+    ...[...addVector(LANES, 32), ...addVector(MORE_LANES, 48)],
+  ]),
+  // end := at + (length & 48)
+  ...[...get(AT), ...get(LENGTH), ...small(48), op.i32_and, op.i32_add, ...set(END)],
+  ...untilEnd(16, addVector(LANES, 0)),
+  ...[...get(LANES), ...get(MORE_LANES), op.simd, ...simd.i32x4_add, ...set(LANES)],
   // total := the lanes, added; 65,536 bytes of words add up to less than 2^32
   ...[...lane(0), ...lane(1), op.i32_add, ...lane(2), op.i32_add, ...lane(3), op.i32_add],
+  // and 32,768 for each word of the vectors
+  ...[...get(LENGTH), ...small(-16), op.i32_and, ...small(14), op.i32_shl, op.i32_add],
   ...set(TOTAL),
   // rest := length & 15, in `length`
   ...[...get(LENGTH), ...small(15), op.i32_and, ...set(LENGTH)],
@@ -127,7 +165,7 @@ function name(text: string): number[] {
 
 /** The module: imports `env.memory`, exports `sum`. */
 function moduleBytes(): Uint8Array<ArrayBuffer> {
-  const locals = [2, 2, type.i32, 1, type.v128]; // two groups: END and TOTAL, LANES
+  const locals = [2, 2, type.i32, 4, type.v128]; // two groups: END and TOTAL, LANES to ONES
   return Uint8Array.from([
     ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00], // "\0asm", version 1
     ...[1, ...sized([1, type.func, 2, type.i32, type.i32, 1, type.i32])],

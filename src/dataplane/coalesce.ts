@@ -9,6 +9,7 @@
 import { VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6 } from "../../ffi/tun/constants.ts";
 import { VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_UDP_L4 } from "../../ffi/tun/constants.ts";
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
+import { fold32 } from "./checksum.ts";
 import { virtio_net_hdr } from "../../ffi/tun/structs.ts";
 import { IPV4, IPV6, MAX_PACKET_BYTES, type PacketMemory, PROTOCOL, TCP, UDP } from "./packet.ts";
 
@@ -48,13 +49,16 @@ class OpenPacket {
   /** IP header and all payloads so far. */
   totalBytes = 0;
   packets = 0;
-  /** What the next packet must have. */
+  /** What the next packet must have; signed, as only such numbers need no memory of their own. */
   nextSequence = 0;
   nextId = 0;
   /** Whether packets may still be joined. */
   growing = false;
   /** Whether the first packet's checksums were looked at and are right. */
   verified = false;
+  /** Sums that every packet of the flow shares, from the first, once it is verified. */
+  pseudoSum = 0;
+  changingSum = 0;
   psh = 0;
 }
 
@@ -189,7 +193,7 @@ export class Coalescer {
     packet.verified = false;
     packet.psh = 0;
     if (tcp) {
-      packet.nextSequence = (view.getUint32(transport + TCP.SEQUENCE) + packet.segmentBytes) >>> 0;
+      packet.nextSequence = (view.getInt32(transport + TCP.SEQUENCE) + packet.segmentBytes) | 0;
       packet.growing = (bytes[transport + TCP.FLAGS]! & TCP.PSH) === 0;
     } else {
       packet.growing = true;
@@ -225,7 +229,7 @@ export class Coalescer {
     if (tcp) {
       const first = packet.transport;
       flags = bytes[transport + TCP.FLAGS]!;
-      if (view.getUint32(transport + TCP.SEQUENCE) !== packet.nextSequence) return false;
+      if (view.getInt32(transport + TCP.SEQUENCE) !== packet.nextSequence) return false;
       if (view.getInt32(transport + 8) !== view.getInt32(first + 8)) return false; // acknowledgement
       // Data offset, flags apart from PSH, window.
       const changed = view.getInt32(transport + 12) ^ view.getInt32(first + 12);
@@ -241,14 +245,13 @@ export class Coalescer {
       if (view.getUint16(transport + UDP.CHECKSUM) === 0) return false;
     }
 
-    if (!packet.verified) {
-      if (!this.#isIntact(packet.ip, packet.transport, packet.ip + packet.pieces[1]!, packet)) {
-        packet.growing = false;
-        return false;
-      }
-      packet.verified = true;
+    if (!packet.verified && !this.#verify(packet)) {
+      packet.growing = false;
+      return false;
     }
-    if (!this.#isIntact(ip, transport, ip + length, packet)) return false;
+    // All else of the IPv4 header is as in the first packet, whose checksum is right.
+    if (packet.ipv4 && this.#changingSum(ip) !== packet.changingSum) return false;
+    if (!this.#isIntact(packet, transport, ip + length)) return false;
 
     packet.pieces[packet.pieceCount * 2] = ip + headerBytes;
     packet.pieces[packet.pieceCount * 2 + 1] = payloadBytes;
@@ -256,15 +259,36 @@ export class Coalescer {
     packet.packets++;
     packet.totalBytes += payloadBytes;
     packet.nextId = (packet.nextId + 1) & 0xffff;
-    packet.nextSequence = (packet.nextSequence + payloadBytes) >>> 0;
+    packet.nextSequence = (packet.nextSequence + payloadBytes) | 0;
     packet.psh = flags & TCP.PSH;
     packet.growing = payloadBytes === packet.segmentBytes && packet.psh === 0;
     return true;
   }
 
-  #isIntact(ip: number, transport: number, end: number, { ipv4, protocol }: OpenPacket): boolean {
-    if (ipv4 && this.#memory.sum(ip, IPV4.HEADER_BYTES) !== 0xffff) return false;
-    return this.#memory.hasRightChecksum(ip, transport, end, protocol);
+  /** Whether the first packet of `packet`, which is still alone, has right checksums. */
+  #verify(packet: OpenPacket): boolean {
+    const { ip, transport } = packet;
+    if (packet.ipv4) {
+      if (this.#memory.sum(ip, IPV4.HEADER_BYTES) !== 0xffff) return false;
+      packet.changingSum = this.#changingSum(ip);
+    }
+    packet.pseudoSum = this.#memory.pseudoSum(ip, packet.protocol);
+    packet.verified = this.#isIntact(packet, transport, ip + packet.pieces[1]!);
+    return packet.verified;
+  }
+
+  /** The sum of what differs between the IPv4 headers of packets that may be joined. */
+  #changingSum(ip: number): number {
+    const { view } = this.#memory;
+    return fold32(
+      view.getUint16(ip + IPV4.TOTAL_LENGTH) + view.getUint16(ip + IPV4.ID) +
+        view.getUint16(ip + IPV4.CHECKSUM),
+    );
+  }
+
+  #isIntact({ pseudoSum }: OpenPacket, transport: number, end: number): boolean {
+    const length = end - transport;
+    return fold32(pseudoSum + length + this.#memory.sum(transport, length)) === 0xffff;
   }
 
   /** Writes a held packet out of turn; the others keep their order. */
@@ -283,8 +307,8 @@ export class Coalescer {
     }
     const memory = this.#memory;
     const { bytes, view } = memory;
-    const { ip, transport, payload, protocol, ipv4, totalBytes, header, headerView } = packet;
-    const tcp = protocol === PROTOCOL.TCP;
+    const { ip, transport, payload, ipv4, totalBytes, header, headerView } = packet;
+    const tcp = packet.protocol === PROTOCOL.TCP;
     const transportBytes = totalBytes - (transport - ip);
     if (ipv4) {
       view.setUint16(ip + IPV4.TOTAL_LENGTH, totalBytes);
@@ -292,11 +316,8 @@ export class Coalescer {
     } else {
       view.setUint16(ip + IPV6.PAYLOAD_LENGTH, transportBytes);
     }
-    let sum = memory.pseudoSum(ip, protocol) + transportBytes;
-    sum = (sum & 0xffff) + (sum >>> 16);
-    sum = (sum & 0xffff) + (sum >>> 16);
     const checksumOffset = tcp ? TCP.CHECKSUM : UDP.CHECKSUM;
-    view.setUint16(transport + checksumOffset, sum);
+    view.setUint16(transport + checksumOffset, fold32(packet.pseudoSum + transportBytes));
     if (tcp) bytes[transport + TCP.FLAGS]! |= packet.psh;
     else view.setUint16(transport + UDP.LENGTH, transportBytes);
     header[virtio_net_hdr.flags] = VIRTIO_NET_HDR_F_NEEDS_CSUM;

@@ -65,6 +65,8 @@ export class Ingress implements PacketWriter {
   #senderFamily = 4;
   #senderPort = 0;
   readonly #sender = new Int32Array(4);
+  /** The IPv4 source that the sender of the message at hand was last found to speak for. */
+  #welcome4 = 0;
 
   constructor(options: IngressOptions) {
     this.#options = options;
@@ -175,6 +177,7 @@ export class Ingress implements PacketWriter {
     const sender = this.#sender;
     this.#senderPort = view.getUint16(at + sockaddr_in.sin_port);
     sender.fill(0);
+    this.#welcome4 = 0;
     if (nameBytes === sockaddr_in.size) {
       this.#senderFamily = 4;
       sender[0] = view.getInt32(at + sockaddr_in.sin_addr);
@@ -252,6 +255,8 @@ export class Ingress implements PacketWriter {
     const { view } = this.#memory;
     const { words } = reader;
     const from = ip + (ipv4 ? IPV4.SOURCE : IPV6.SOURCE);
+    // Most packets of a run are of one flow.
+    if (ipv4 && view.getInt32(from) === this.#welcome4 && this.#welcome4 !== 0) return true;
     const slot = ipv4 ? reader.lookup4(view.getInt32(from)) : reader.lookup6(
       view.getInt32(from),
       view.getInt32(from + 4),
@@ -268,6 +273,7 @@ export class Ingress implements PacketWriter {
         Atomics.store(words, slot + SLOT.LEARNT_PORT, this.#senderPort);
         counters[COUNTER.portsLearnt]!++;
       }
+      this.#welcome4 = ipv4 ? view.getInt32(from) : 0;
       return true;
     }
     if (allowAnySource) return true;

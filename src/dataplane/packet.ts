@@ -92,15 +92,6 @@ export class PacketMemory {
       : this.sum(ip + IPV6.SOURCE, 32) + protocol;
   }
 
-  /** Whether the TCP or UDP checksum of a whole packet is right. */
-  hasRightChecksum(ip: number, transport: number, end: number, protocol: number): boolean {
-    const length = end - transport;
-    let sum = this.pseudoSum(ip, protocol) + length + this.sum(transport, length);
-    sum = (sum & 0xffff) + (sum >>> 16);
-    sum = (sum & 0xffff) + (sum >>> 16);
-    return sum === 0xffff;
-  }
-
   /** Copies a header: so few bytes that a call of copyWithin() costs more. */
   copyHeader(to: number, from: number, length: number): void {
     if (((to | from | length) & 3) === 0) {

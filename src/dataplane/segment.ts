@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { fold32 } from "./checksum.ts";
 import { IPV4, IPV6, type PacketMemory, PROTOCOL, TCP, UDP } from "./packet.ts";
 
 /** Takes the packets that come of a split. */
@@ -52,7 +53,8 @@ export function segmentTcp(
   const ipv4 = bytes[offset]! >> 4 === 4;
   const ipBytes = transport - offset;
   const flags = bytes[transport + TCP.FLAGS]!;
-  const sequence = view.getUint32(transport + TCP.SEQUENCE);
+  // Signed, as only such numbers need no memory of their own.
+  const sequence = view.getInt32(transport + TCP.SEQUENCE);
   const id = ipv4 ? view.getUint16(offset + IPV4.ID) : 0;
   // All that the packets' checksums share: the rest of each is its sequence number, flags, lengths.
   view.setUint32(transport + TCP.SEQUENCE, 0);
@@ -68,11 +70,11 @@ export function segmentTcp(
     memory.copyHeader(header, offset, headerBytes);
     const tcp = header + ipBytes;
     writeIpHeader(memory, header, headerBytes + payloadBytes, ipv4, (id + index) & 0xffff, ipSum);
-    const segmentSequence = (sequence + index * segmentBytes) >>> 0;
+    const segmentSequence = (sequence + index * segmentBytes) | 0;
     let segmentFlags = flags;
     if (!last) segmentFlags &= ~(TCP.FIN | TCP.PSH);
     if (index > 0) segmentFlags &= ~TCP.CWR;
-    view.setUint32(tcp + TCP.SEQUENCE, segmentSequence);
+    view.setInt32(tcp + TCP.SEQUENCE, segmentSequence);
     bytes[tcp + TCP.FLAGS] = segmentFlags;
     const sum = tcpSum + (segmentSequence >>> 16) + (segmentSequence & 0xffff) + segmentFlags +
       tcpBytes + payloadBytes + memory.sum(payload, payloadBytes);
@@ -169,10 +171,4 @@ function writeIpHeader(
   } else {
     view.setUint16(header + IPV6.PAYLOAD_LENGTH, packetBytes - IPV6.HEADER_BYTES);
   }
-}
-
-/** Folds a sum below 2^31. */
-function fold32(sum: number): number {
-  sum = (sum & 0xffff) + (sum >>> 16);
-  return (sum & 0xffff) + (sum >>> 16);
 }
