@@ -1,7 +1,7 @@
 /**
  * `deno task test`: installs what is missing, runs every test, and ends with one line of counts.
- * Unit tests run in parallel; tests that make namespaces run one file after the other, so that
- * they do not disturb each other's timing on a small machine.
+ * Unit tests run in parallel. Tests that make namespaces mostly wait, so they run in a few lanes, in
+ * each one file after the other; those that load the machine or count single packets run alone.
  *
  * @module
  */
@@ -48,6 +48,20 @@ second time under Debian's kernel in an emulated machine, unless paths or a filt
 
 /** Test files that neither make namespaces nor load the machine. */
 const PARALLEL = /^(?:src|ffi|tests\/simulator|tests\/support|tests\/vm)\/|^tests\/[^/]+$/;
+
+/**
+ * Test files beside which nothing runs: they load the machine, or a stall of another's making would
+ * lose the packets that they count.
+ */
+const ALONE =
+  /^tests\/(?:dataplane\/|process\/(?:cloud_(?:cold_start|storm|overflow)|kernel_restart)_test\.ts$)/;
+
+/** Of the tests that mostly wait; each has a file under way. */
+const LANES = 2;
+
+/** What `deno test` says when it begins with a file. */
+// deno-lint-ignore no-control-regex
+const FILE_START = /^(?:\x1b\[[\d;]*m)*running \d+ tests? from /gm;
 
 /** Test files for the emulated machine alone. */
 const ONLY_IN_VM = /^tests\/vm\/suite\//;
@@ -105,32 +119,32 @@ async function runAll(options: Options, signal: AbortSignal): Promise<number> {
   })).filter((group) => group.files.length > 0);
   if (files.length + vmGroups.length === 0) throw new UsageError("Cannot find a test file there");
   if (files.length > 0) await ensurePrerequisites(TEST_NEEDS, { signal, say });
-  const parallel = files.filter((file) => PARALLEL.test(file));
-  const serial = files.filter((file) => !PARALLEL.test(file));
-  if (serial.length > 0) {
+  const units = files.filter((file) => PARALLEL.test(file));
+  const alone = files.filter((file) => ALONE.test(file));
+  const waiting = files.filter((file) => !PARALLEL.test(file) && !ALONE.test(file));
+  const lanes = Array.from(
+    { length: LANES },
+    (_, lane) => waiting.filter((_, i) => i % LANES === lane),
+  );
+  if (alone.length + waiting.length > 0) {
     // Processes in namespaces have no way to a registry.
     const programs = ["main.ts", "tests/simulator/main.ts"].map((path) => ROOT + path);
     await cacheModules(programs, { signal, say });
   }
-  let counts: Counts = { passed: 0, failed: 0, skipped: 0 };
-  const skipped: string[] = [];
-  for (const [group, flags] of [[parallel, ["--parallel"]], [serial, []]] as const) {
-    if (group.length === 0) continue;
-    let result = await runGroup(group, flags, options, signal);
-    if (group === serial) result = await runFailedAgain(result, options, signal);
-    counts = addCounts(counts, result.counts);
-    skipped.push(...result.skipped);
-  }
+  const run = (group: readonly string[]) => runGroup(group, [], options, signal);
+  const unitResult = await runGroup(units, ["--parallel"], options, signal);
+  const laneResults = await Promise.all(lanes.map(run));
+  const first = [...laneResults, await run(alone)].reduce(addResults);
+  const results = [unitResult, await runFailedAgain(first, options, signal)];
   if (vmGroups.length > 0) {
-    const result = await runInVm(vmGroups, signal);
-    counts = addCounts(counts, result.counts);
-    skipped.push(...result.skipped);
+    results.push({ ...await runInVm(vmGroups, signal), failedFiles: [] });
   }
-  for (const line of skipped) say(`skipped: ${line}`);
-  const { passed, failed } = counts;
-  say(`tests: ${passed} passed, ${failed} failed, ${counts.skipped} skipped`);
+  const { counts, skipped: reasons } = results.reduce(addResults);
+  for (const line of reasons) say(`skipped: ${line}`);
+  const { passed, failed, skipped } = counts;
+  say(`tests: ${passed} passed, ${failed} failed, ${skipped} skipped`);
   // A run of nothing proves nothing.
-  return failed > 0 || passed + counts.skipped === 0 ? 1 : 0;
+  return failed > 0 || passed + skipped === 0 ? 1 : 0;
 }
 
 interface GroupResult {
@@ -138,6 +152,14 @@ interface GroupResult {
   readonly skipped: readonly string[];
   /** Files with a failed test, or that could not be loaded. */
   readonly failedFiles: readonly string[];
+}
+
+function addResults(a: GroupResult, b: GroupResult): GroupResult {
+  return {
+    counts: addCounts(a.counts, b.counts),
+    skipped: [...a.skipped, ...b.skipped],
+    failedFiles: [...a.failedFiles, ...b.failedFiles],
+  };
 }
 
 /**
@@ -173,6 +195,9 @@ async function runGroup(
   signal: AbortSignal,
 ): Promise<GroupResult> {
   signal.throwIfAborted();
+  if (files.length === 0) {
+    return { counts: { passed: 0, failed: 0, skipped: 0 }, skipped: [], failedFiles: [] };
+  }
   const report = await Deno.makeTempFile({ prefix: "flanneld-tests-", suffix: ".xml" });
   try {
     const colour = Deno.stdout.isTerminal() && !Deno.noColor;
@@ -232,14 +257,21 @@ async function runInVm(
   }
 }
 
-/** Copies a stream to standard output; returns it as text. */
+/**
+ * Copies a stream to standard output, file by file, as others may write there at the same time;
+ * returns it as text.
+ */
 async function forward(stream: ReadableStream<Uint8Array>): Promise<string> {
-  const decoder = new TextDecoder();
   let text = "";
-  for await (const chunk of stream) {
-    writeOutput(chunk);
-    text += decoder.decode(chunk, { stream: true });
+  let written = 0;
+  for await (const chunk of stream.pipeThrough(new TextDecoderStream())) {
+    text += chunk;
+    const starts = [...text.slice(written).matchAll(FILE_START)];
+    const end = written + (starts.at(-1)?.index ?? 0);
+    write(text.slice(written, end));
+    written = end;
   }
+  write(text.slice(written));
   return text;
 }
 
@@ -305,7 +337,11 @@ function choosePaths(
 }
 
 function say(line: string): void {
-  writeOutput(new TextEncoder().encode(`${line}\n`));
+  write(`${line}\n`);
+}
+
+function write(text: string): void {
+  writeOutput(new TextEncoder().encode(text));
 }
 
 function writeOutput(bytes: Uint8Array): void {
