@@ -31,6 +31,7 @@ import {
   TUNSETPERSIST,
   TUNSETVNETHDRSZ,
   UDP_GRO,
+  UDP_SEGMENT,
 } from "./constants.ts";
 import { ifreq, sockaddr_in, sockaddr_in6, virtio_net_hdr } from "./structs.ts";
 
@@ -157,6 +158,8 @@ export interface UdpSocket {
   readonly fd: FileDescriptor;
   /** Whether runs of datagrams are received as one message (UDP_GRO, Linux 5.0). */
   readonly receivesRuns: boolean;
+  /** Whether a run of datagrams can be sent as one message (UDP_SEGMENT, Linux 4.18). */
+  readonly sendsRuns: boolean;
 }
 
 /** Options of {@linkcode openUdpSocket}. */
@@ -195,12 +198,23 @@ export function adoptUdpSocket(
 ): UdpSocket {
   libc.setReceiveBuffer(fd, bufferBytes);
   setSendBuffer(libc, fd, bufferBytes);
+  return {
+    fd,
+    receivesRuns: setUdpOption(libc, fd, UDP_GRO, 1),
+    // Off for the socket, as each message says for itself; a kernel without it would send a run as
+    // one long datagram.
+    sendsRuns: setUdpOption(libc, fd, UDP_SEGMENT, 0),
+  };
+}
+
+/** Sets an option of UDP; answers whether the kernel knows it. */
+function setUdpOption(libc: Libc, fd: FileDescriptor, option: number, value: number): boolean {
   try {
-    libc.setSocketOption(fd, SOL_UDP, UDP_GRO, 1);
-    return { fd, receivesRuns: true };
+    libc.setSocketOption(fd, SOL_UDP, option, value);
+    return true;
   } catch (error) {
     if (!(error instanceof SystemCallError) || error.code !== "ENOPROTOOPT") throw error;
-    return { fd, receivesRuns: false };
+    return false;
   }
 }
 

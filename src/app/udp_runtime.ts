@@ -234,25 +234,34 @@ class TunnelPath implements AsyncDisposable {
   }
 
   #openQueue(name: string): TunQueue & QueueSpec {
-    const stored = this.#store.take(name);
-    if (stored !== undefined) {
-      try {
-        return { ...adoptTunQueue(this.#libc, stored, name), name };
-      } catch (error) {
-        this.#libc.close(stored);
-        this.#say(`Opening the TUN device anew: ${describeError(error)}`);
-      }
+    const queue = this.#adoptQueue(name) ?? this.#openNewQueue(name);
+    if (!queue.offloads.tcp) {
+      this.#say("This kernel's TUN devices have no offloads; carrying packets one by one");
+    } else if (!queue.offloads.udp) {
+      this.#say("This kernel's TUN devices have no UDP offload (Linux 6.2 brings it)");
     }
+    return { ...queue, name };
+  }
+
+  /** The queue that an earlier run stored, if it is still of use. */
+  #adoptQueue(name: string): TunQueue | undefined {
+    const stored = this.#store.take(name);
+    if (stored === undefined) return undefined;
+    try {
+      return adoptTunQueue(this.#libc, stored, name);
+    } catch (error) {
+      this.#libc.close(stored);
+      this.#say(`Opening the TUN device anew: ${describeError(error)}`);
+      return undefined;
+    }
+  }
+
+  #openNewQueue(name: string): TunQueue {
     try {
       const queue = openTunQueue(this.#libc, name);
       setTransmitQueueLength(this.#libc, name, TRANSMIT_QUEUE_PACKETS);
       this.#store.put(name, queue.fd);
-      if (!queue.offloads.tcp) {
-        this.#say("This kernel's TUN devices have no offloads; carrying packets one by one");
-      } else if (!queue.offloads.udp) {
-        this.#say("This kernel's TUN devices have no UDP offload (Linux 6.2 brings it)");
-      }
-      return { ...queue, name };
+      return queue;
     } catch (error) {
       throw explainTunError(name, error);
     }
@@ -270,28 +279,45 @@ class TunnelPath implements AsyncDisposable {
   }
 
   async #addSocket(spec: UdpSocketSpec, options: { signal: AbortSignal }): Promise<void> {
-    const name = storedName(spec);
-    const stored = this.#store.take(name);
-    let socket: UdpSocket;
-    if (stored === undefined) {
-      try {
-        socket = openUdpSocket(this.#libc, {
-          address: spec.address.toBytes(),
-          port: spec.port,
-          bufferBytes: SOCKET_BUFFER_BYTES,
-        });
-      } catch (cause) {
-        throw new Error(`${describeError(cause)} for ${spec.address} port ${spec.port}`, { cause });
-      }
-      this.#store.put(name, socket.fd);
-    } else {
-      socket = adoptUdpSocket(this.#libc, stored, SOCKET_BUFFER_BYTES);
-    }
+    const socket = this.#adoptSocket(spec) ?? this.#openNewSocket(spec);
     if (!socket.receivesRuns) {
       this.#say("This kernel cannot join datagrams (UDP_GRO, Linux 5.0); taking them one by one");
     }
+    if (!socket.sendsRuns) {
+      this.#say(
+        "This kernel cannot split datagrams (UDP_SEGMENT, Linux 4.18); sending them one by one",
+      );
+    }
     this.#sockets = [...this.#sockets, { ...spec, socket }];
     await this.#setDescriptors(options);
+  }
+
+  /** The socket that an earlier run stored, if it is still of use. */
+  #adoptSocket(spec: UdpSocketSpec): UdpSocket | undefined {
+    const stored = this.#store.take(storedName(spec));
+    if (stored === undefined) return undefined;
+    try {
+      return adoptUdpSocket(this.#libc, stored, SOCKET_BUFFER_BYTES);
+    } catch (error) {
+      this.#libc.close(stored);
+      this.#say(`Opening the UDP socket anew: ${describeError(error)}`);
+      return undefined;
+    }
+  }
+
+  #openNewSocket(spec: UdpSocketSpec): UdpSocket {
+    const { address, port } = spec;
+    try {
+      const socket = openUdpSocket(this.#libc, {
+        address: address.toBytes(),
+        port,
+        bufferBytes: SOCKET_BUFFER_BYTES,
+      });
+      this.#store.put(storedName(spec), socket.fd);
+      return socket;
+    } catch (cause) {
+      throw new Error(`${describeError(cause)} for ${address} port ${port}`, { cause });
+    }
   }
 
   async #removeSocket(spec: UdpSocketSpec, options: { signal: AbortSignal }): Promise<void> {

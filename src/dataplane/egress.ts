@@ -22,7 +22,7 @@ import {
   segmentTcp,
   segmentUdp,
 } from "./segment.ts";
-import { SendBatch, setAddress, setSize } from "./send_batch.ts";
+import { SendBatch, type SendBatchOptions, setAddress, setSize } from "./send_batch.ts";
 import { CONTROL, COUNTER } from "./shared_state.ts";
 
 /** Packets and bytes read before what they became is sent: enough to pay, little enough to cache. */
@@ -35,7 +35,7 @@ const HEADER_AREA_BYTES = 1024 * MAX_HEADER_BYTES;
 
 /** Options of {@linkcode Egress}. */
 export interface EgressOptions {
-  readonly io: PacketIo;
+  readonly io: Pick<PacketIo, "readv"> & SendBatchOptions["io"];
   readonly reader: ForwardingReader;
   readonly counters: Float64Array;
   readonly control: Int32Array;
@@ -76,10 +76,10 @@ export class Egress implements SegmentSink {
     this.#batch6 = batch(6);
   }
 
-  /** The sockets to send through; -1 for none. */
-  setSockets(ipv4: number, ipv6: number): void {
-    this.#batch4.descriptor = ipv4;
-    this.#batch6.descriptor = ipv6;
+  /** The sockets to send through; -1 for none. See {@linkcode SendBatch.setSocket}. */
+  setSockets(ipv4: number, ipv6: number, sendsRuns: boolean): void {
+    this.#batch4.setSocket(ipv4, sendsRuns);
+    this.#batch6.setSocket(ipv6, sendsRuns);
   }
 
   /** Reads what the device has, up to a batch, and sends it. */
@@ -97,8 +97,14 @@ export class Egress implements SegmentSink {
       if (length < 0) {
         const errno = io.errno();
         if (errno === Errno.EINTR) continue;
-        left = errno !== Errno.EAGAIN ? "gone" : reads > 0 ? "drained" : "idle";
-        break;
+        if (errno === Errno.EAGAIN || errno === Errno.EBADFD) {
+          left = errno === Errno.EBADFD ? "gone" : reads > 0 ? "drained" : "idle";
+          break;
+        }
+        // A packet that the kernel could not hand over (tun_put_user); those behind it are sound.
+        counters[COUNTER.dropTunError]!++;
+        reads++;
+        continue;
       }
       reads++;
       counters[COUNTER.tunReads]!++;

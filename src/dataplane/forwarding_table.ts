@@ -4,6 +4,7 @@ import {
   GENERATION,
   generationOffset,
   hash,
+  IDLE,
   MAX_ENTRIES,
   MAX_READERS,
   SLOT,
@@ -114,6 +115,11 @@ export class ForwardingTable {
     }
     Atomics.store(words, TABLE.VERSION, (version + 1) | 0);
     this.#onChange();
+  }
+
+  /** Waits no more for reader `index`, which has ended without a word. */
+  releaseReader(index: number): void {
+    Atomics.store(this.#words, TABLE.IN_USE + index, IDLE);
   }
 
   #isRead(generation: number): boolean {

@@ -84,7 +84,7 @@ export function runPacketLoop(
     tun = Atomics.load(control, CONTROL.TUN);
     socket4 = Atomics.load(control, CONTROL.SOCKET_V4);
     socket6 = Atomics.load(control, CONTROL.SOCKET_V6);
-    egress.setSockets(socket4, socket6);
+    egress.setSockets(socket4, socket6, Atomics.load(control, CONTROL.SENDS_RUNS) === 1);
     ingress.device = tun;
     keepalives?.setSockets(socket4, socket6);
     setPoll(POLL.EVENT, eventfd);
@@ -195,8 +195,8 @@ class KeepaliveSender {
   }
 
   setSockets(ipv4: number, ipv6: number): void {
-    this.#batch4.descriptor = ipv4;
-    this.#batch6.descriptor = ipv6;
+    this.#batch4.setSocket(ipv4, false);
+    this.#batch6.setSocket(ipv6, false);
   }
 
   /** How long poll(2) may wait. */

@@ -37,7 +37,7 @@ const FULL_WAIT_MS = 2;
 
 /** Options of {@linkcode SendBatch}. */
 export interface SendBatchOptions {
-  readonly io: PacketIo;
+  readonly io: Pick<PacketIo, "sendmmsg" | "poll" | "errno">;
   readonly reader: ForwardingReader;
   readonly counters: Float64Array;
   readonly family: 4 | 6;
@@ -104,9 +104,13 @@ export class SendBatch {
     }
   }
 
-  /** The socket to send through; -1 to drop. */
-  set descriptor(fd: number) {
+  /**
+   * Sends through `fd` from now on; -1 to drop. `sendsRuns`: whether it takes several datagrams as
+   * one message, as long as the way out does.
+   */
+  setSocket(fd: number, sendsRuns: boolean): void {
     this.#fd = fd;
+    this.#runs = sendsRuns;
   }
 
   /** Makes room for one more datagram, sending what there is if need be. */
@@ -261,6 +265,10 @@ export class SendBatch {
       counters[COUNTER.sendCalls]!++;
       const sent = io.sendmmsg(this.#fd, from, end - next, MSG_DONTWAIT);
       if (sent > 0) {
+        for (let i = next - first; i < next - first + sent; i++) {
+          const lengthAt = i * mmsghdr.size + mmsghdr.msg_len;
+          counters[COUNTER.sentBytes]! += this.#singleView.getUint32(lengthAt, LITTLE_ENDIAN);
+        }
         counters[COUNTER.sentPackets]! += sent;
         next += sent;
         continue;

@@ -22,6 +22,8 @@ export const CONTROL = {
   OWN_IPV6: 7,
   /** The last value of DESCRIPTORS that each Worker has taken over. */
   SEEN: 11,
+  /** 1: the sockets take runs of datagrams as one message. Goes with the descriptors. */
+  SENDS_RUNS: 19,
   WORDS: 32,
 } as const;
 

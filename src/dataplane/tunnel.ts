@@ -104,6 +104,9 @@ export class Tunnel implements AsyncDisposable {
       };
       worker.onerror = (event) => {
         event.preventDefault();
+        // It will answer nothing any more, and nobody is to wait for it.
+        this.#workers[index]!.failed = true;
+        this.forwarding.releaseReader(index);
         resolve();
         this.#options.onFault(new Error(`Cannot carry packets: ${event.message}`));
       };
@@ -121,7 +124,7 @@ export class Tunnel implements AsyncDisposable {
         natTraversal: this.#options.natTraversal,
       };
       worker.postMessage(setup);
-      this.#workers.push({ worker, eventfd, counters, stopped });
+      this.#workers.push({ worker, eventfd, counters, stopped, failed: false });
     }
   }
 
@@ -137,10 +140,13 @@ export class Tunnel implements AsyncDisposable {
     Atomics.store(words, CONTROL.TUN, tun?.fd ?? -1);
     Atomics.store(words, CONTROL.SOCKET_V4, socketV4?.fd ?? -1);
     Atomics.store(words, CONTROL.SOCKET_V6, socketV6?.fd ?? -1);
+    const sendsRuns = (socketV4?.sendsRuns ?? true) && (socketV6?.sendsRuns ?? true);
+    Atomics.store(words, CONTROL.SENDS_RUNS, Number(sendsRuns));
     const version = Atomics.add(words, CONTROL.DESCRIPTORS, 1) + 1;
     this.#wake();
-    for (const index of this.#workers.keys()) {
-      while (Atomics.load(words, CONTROL.SEEN + index) !== version) await delay(1, { signal });
+    for (const [index, worker] of this.#workers.entries()) {
+      const seen = () => Atomics.load(words, CONTROL.SEEN + index) === version;
+      while (!worker.failed && !seen()) await delay(1, { signal });
     }
   }
 
@@ -191,4 +197,6 @@ interface RunningWorker {
   readonly eventfd: FileDescriptor;
   readonly counters: SharedArrayBuffer;
   readonly stopped: Promise<void>;
+  /** Whether it ended by a fault. */
+  failed: boolean;
 }

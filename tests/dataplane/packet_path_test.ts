@@ -5,9 +5,9 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Libc } from "../../ffi/libc/open.ts";
 import { openUdpSocket } from "../../ffi/tun/open.ts";
-import { PacketIo } from "../../ffi/tun/packet_io.ts";
+import { Errno, PacketIo } from "../../ffi/tun/packet_io.ts";
 import { virtio_net_hdr } from "../../ffi/tun/structs.ts";
-import { Egress } from "../../src/dataplane/egress.ts";
+import { Egress, type PumpResult } from "../../src/dataplane/egress.ts";
 import { createForwardingMemory, ForwardingReader } from "../../src/dataplane/forwarding_reader.ts";
 import { ForwardingTable } from "../../src/dataplane/forwarding_table.ts";
 import { IcmpSender } from "../../src/dataplane/icmp_sender.ts";
@@ -59,6 +59,8 @@ interface Options {
   readonly allowAnySource?: boolean;
   readonly natTraversal?: boolean;
   readonly mtuBytes?: number;
+  /** Error numbers of the first reads from the device. */
+  readonly readErrors?: readonly number[];
 }
 
 /** The packet path without its Worker. */
@@ -78,7 +80,8 @@ class Path implements AsyncDisposable {
   peer!: DatagramPeer;
   stranger!: DatagramPeer;
 
-  constructor({ allowAnySource = false, natTraversal = false, mtuBytes = 1472 }: Options = {}) {
+  constructor(options: Options = {}) {
+    const { allowAnySource = false, natTraversal = false, mtuBytes = 1472 } = options;
     this.port = 20_000 + Math.floor(Math.random() * 10_000);
     this.#socket = openUdpSocket(this.#libc, {
       address: Uint8Array.of(127, 0, 0, 1),
@@ -91,12 +94,20 @@ class Path implements AsyncDisposable {
     control[CONTROL.MTU] = mtuBytes;
     const reader = this.#reader;
     const icmp = new IcmpSender({ io, counters, control, rawV4: -1, rawV6: -1 });
+    const readErrors = [...options.readErrors ?? []];
+    let errno: number | undefined;
     this.#egress = new Egress({
-      ...{ io, reader, counters, control, icmp },
+      ...{ reader, counters, control, icmp },
+      io: {
+        readv: (...args) => (errno = readErrors.shift()) === undefined ? io.readv(...args) : -1,
+        errno: () => errno ?? io.errno(),
+        sendmmsg: io.sendmmsg,
+        poll: io.poll,
+      },
       eventfd: -1,
       onNotice: (text) => assert.fail(text),
     });
-    this.#egress.setSockets(this.#socket.fd, -1);
+    this.#egress.setSockets(this.#socket.fd, -1, this.#socket.sendsRuns);
     const offloads = { tcp: true, udp: true };
     this.#ingress = new Ingress({
       ...{ io, reader, counters, icmp, offloads, allowAnySource, natTraversal },
@@ -132,11 +143,15 @@ class Path implements AsyncDisposable {
     return received;
   }
 
-  /** Carries what the device has to peers. */
-  takeOut(): void {
+  /** Carries what the device has to peers; answers how the last round went. */
+  takeOut(): PumpResult {
     this.#reader.begin();
-    while (["more", "drained"].includes(this.#egress.pump(this.device.fd)));
+    let result: PumpResult;
+    do result = this.#egress.pump(this.device.fd); while (
+      result === "more" || result === "drained"
+    );
     this.#reader.end();
+    return result;
   }
 
   counters(): Counters {
@@ -252,6 +267,17 @@ Deno.test("Egress counts by reason what it cannot send", async () => {
   send({ ...OUTBOUND, payload: big, dontFragment: false });
   path.takeOut();
   assert.equal((await path.peer.receive(1))[0]!.length, 640);
+});
+
+Deno.test("Egress passes over what the kernel cannot hand over, and notes that its device is gone", async () => {
+  const readErrors = [Errno.EINTR, Errno.EINVAL, Errno.ENOMEM];
+  await using path = await new Path({ readErrors }).open();
+  path.device.send(fromDevice(buildPacket(OUTBOUND)));
+  assert.equal(path.takeOut(), "idle");
+  assert.deepEqual(await path.peer.receive(1), [buildPacket(hop(OUTBOUND))]);
+  assert.deepEqual(path.drops(), { dropTunError: 2 });
+  await using orphan = await new Path({ readErrors: [Errno.EBADFD] }).open();
+  assert.equal(orphan.takeOut(), "gone");
 });
 
 Deno.test("Egress survives any header and packet of the device", async () => {
