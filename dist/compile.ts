@@ -9,6 +9,7 @@
  *
  * @module
  */
+import fs from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { LIBNL_SONAMES } from "../src/app/carried_libraries.ts";
@@ -49,10 +50,10 @@ const BUNDLES = [
 ] as const;
 
 /**
- * Packages that are carried as they are: loaded late or never, and they read files of their own
- * (etcd3 its .proto files) or are CommonJS with dynamic requires.
+ * Packages that are carried as they are: loaded late or never, and not sound in a bundle (calls of
+ * pop-core's get no answer there).
  */
-const CARRIED_PACKAGES = ["etcd3", "@alicloud/pop-core"];
+const CARRIED_PACKAGES = ["@alicloud/pop-core"];
 
 const root = join(import.meta.dirname!, "..");
 
@@ -81,6 +82,7 @@ async function main(): Promise<number> {
     ]);
     if (code !== 0) return code;
   }
+  await carryProtoFiles();
   const code = await run(compiler[0]!, [
     ...compiler.slice(1),
     "compile",
@@ -92,6 +94,7 @@ async function main(): Promise<number> {
     `--config=${config}`,
     "--no-lock", // it was checked against deno.lock just before
     ...LIBNL_SONAMES.flatMap((soname) => ["--include", libraryCopy(soname)]),
+    ...["--include", join(cache, "proto")],
     ...BUNDLES.slice(1).flatMap(([, bundle]) => ["--include", join(cache, bundle)]),
     `--output=${values.output}`,
     join(cache, "main.js"),
@@ -125,6 +128,30 @@ async function writeRuntimeConfig(): Promise<string> {
   const runtime = { version, nodeModulesDir: "none", imports: Object.fromEntries(imports) };
   await Deno.writeTextFile(path, JSON.stringify(runtime));
   return path;
+}
+
+/**
+ * Copies the .proto files that etcd3 reads while it loads, and tells the bundled etcd3, which looks
+ * for them at `${__dirname}/../proto`, where it is: bundles know no `__dirname`.
+ */
+async function carryProtoFiles(): Promise<void> {
+  const files = new Set<string>();
+  const { readFileSync } = fs;
+  fs.readFileSync = ((...args: Parameters<typeof readFileSync>) => {
+    if (String(args[0]).endsWith(".proto")) files.add(String(args[0]));
+    return readFileSync(...args);
+  }) as typeof readFileSync;
+  try {
+    await import("etcd3");
+  } finally {
+    fs.readFileSync = readFileSync;
+  }
+  if (files.size === 0) throw new Error("Cannot carry etcd3: it did not read its .proto files");
+  Deno.mkdirSync(join(cache, "proto"), { recursive: true });
+  for (const file of files) Deno.copyFileSync(file, join(cache, "proto", basename(file)));
+  const bundle = join(cache, "main.js");
+  const text = await Deno.readTextFile(bundle);
+  await Deno.writeTextFile(bundle, `const __dirname = import.meta.dirname + "/lib";\n${text}`);
 }
 
 /** Copies the system's libnl to where `--include` and the program's own URL find it. */
