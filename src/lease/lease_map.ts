@@ -178,7 +178,7 @@ function compareRevisions(a: string, b: string): number {
  * look-up costs a handful of map accesses however many prefixes there are.
  */
 class PrefixIndex {
-  readonly #byLength = new Map<number, Map<number | bigint, { prefix: Prefix; key: string }>>();
+  readonly #byLength = new Map<number, Map<number | string, { prefix: Prefix; key: string }>>();
 
   add(prefix: Prefix, key: string): void {
     const sameLength = this.#byLength.get(prefix.length) ?? new Map();
@@ -204,7 +204,10 @@ class PrefixIndex {
   }
 }
 
-/** What an address of one family is found by. */
-function base({ family, ipv4, ipv6 }: Address): number | bigint {
-  return family === 4 ? ipv4 : ipv6;
+/**
+ * What an address of one family is found by. Not an IPv6 address as a number: a Map hashes big
+ * integers by their low 64 bits, which are zero in the base of any /64, so that all would collide.
+ */
+function base(address: Address): number | string {
+  return address.family === 4 ? address.ipv4 : address.toString();
 }
