@@ -105,6 +105,14 @@ export class Address {
     return base === this.ipv6 ? this : new Address(6, base);
   }
 
+  /** Whether the first `length` bits are those of `other`, an address of the same family. */
+  sharesBits(other: Address, length: number): boolean {
+    return this.family === 4
+      // A shift by 32 is one by 0.
+      ? length === 0 || (this.ipv4 ^ other.ipv4) >>> (32 - length) === 0
+      : (this.ipv6 ^ other.ipv6) >> BigInt(128 - length) === 0n;
+  }
+
   /** The 4 or 16 bytes, network byte order. */
   toBytes(): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array(addressBits(this.family) / 8);

@@ -61,7 +61,7 @@ export class Prefix {
     const address = other instanceof Prefix ? other.address : other;
     if (address.family !== this.family) return false;
     if (other instanceof Prefix && other.length < this.length) return false;
-    return address.truncate(this.length).equals(this.address);
+    return address.sharesBits(this.address, this.length);
   }
 
   /** Whether the two share an address. */
