@@ -4,6 +4,7 @@ import {
   type Host,
   hostGw,
   ipip,
+  type Planning,
   udp,
   type UdpConfig,
   vxlan,
@@ -25,7 +26,7 @@ export interface BackendRuntime extends AsyncDisposable {
   announce(host: Host): LeaseAttributes;
   /** Takes over what the own lease has published so far, before it is written again. */
   inherit?(former: LeaseAttributes): void;
-  plan(host: Host, own: Lease, peers: readonly Lease[]): DesiredState;
+  plan(host: Host, own: Lease, peers: readonly Lease[]): Planning;
   readonly cloud?: CloudRuntime;
   readonly plane?: PlaneRuntime;
   readonly underlay?: UnderlayRuntime;

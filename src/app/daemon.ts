@@ -198,17 +198,21 @@ class DaemonRun implements AsyncDisposable {
     };
     const kernel = this.#reconciler("kernel", {
       stages: hostNetwork.stages(
-        () => planner.desired,
+        () => planner.latest,
         (address) => planner.isPeer(address),
         runtime.plane,
       ),
       resyncMs: KERNEL_RESYNC_MS,
       prepare: async ({ signal }) => {
-        if (!runtime.underlay || !leases.complete) return false;
-        if (!await runtime.underlay.follow(keeper.lease, planner.peers, { signal })) return false;
-        publish();
-        planner.invalidatePlan();
-        return true;
+        if (!leases.complete) return false;
+        const { lease } = keeper;
+        const changed = await runtime.underlay?.follow(lease, planner.peers, { signal }) ?? false;
+        if (changed) {
+          publish();
+          planner.invalidatePlan();
+        }
+        await planner.prepare({ signal });
+        return changed;
       },
     });
     if (runtime.plane) runtime.plane.onDrift = () => kernel.request();

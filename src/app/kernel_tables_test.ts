@@ -6,6 +6,7 @@ import { createLogger } from "../log.ts";
 import { Address, InterfaceAddress, MacAddress, Prefix } from "../net/mod.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
 import { type DesiredState, ROUTE_PROTOCOL } from "../state/mod.ts";
+import { atOnce } from "../util/slices.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
 
 const { signal } = new AbortController();
@@ -112,14 +113,14 @@ function overflowState(keys: readonly string[], vtep: boolean): DesiredState {
     subnet: { ipv4: Prefix.parse(`10.5.${n}.0/24`) },
     attributes: aliVpc.announce(config, host(n), claim(n)),
   });
-  return aliVpc.plan({
+  return atOnce(aliVpc.plan({
     config,
     network: parseNetworkConfig('{"Network":"10.5.0.0/16"}').config,
     host: host(1),
     facts: { ...claim(1), overflow: { keys: new Set(keys), vtep } },
     own: lease(1),
     peers: [lease(2), lease(3)],
-  });
+  }));
 }
 
 Deno.test("KernelTables make an overflow's device first, and take it away last", async () => {

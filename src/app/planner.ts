@@ -1,9 +1,10 @@
-import type { Host } from "../backends/mod.ts";
+import type { Host, Planning } from "../backends/mod.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Address } from "../net/mod.ts";
 import type { DesiredState, RouteSpec } from "../state/mod.ts";
 import { ROUTE_PROTOCOL } from "../state/mod.ts";
+import { atOnce, inSlices } from "../util/slices.ts";
 import type { BackendRuntime } from "./backend_runtime.ts";
 
 /** The metric of least preference. */
@@ -24,7 +25,11 @@ export interface PlannerInputs {
 /** Keeps the desired state, made anew by the backend whenever an input has changed. */
 export class Planner {
   readonly #inputs: PlannerInputs;
-  #desired: DesiredState | undefined;
+  #latest: DesiredState | undefined;
+  /** Counts what changed about the inputs. */
+  #edition = 0;
+  /** The edition that the latest plan was made from. */
+  #plannedEdition = -1;
   #peers: readonly Lease[] | undefined;
   #peerAddresses: ReadonlySet<string> | undefined;
 
@@ -34,23 +39,19 @@ export class Planner {
 
   /** To be called after a change of any input. */
   invalidate(): void {
-    this.#desired = undefined;
+    this.#edition++;
     this.#peers = undefined;
     this.#peerAddresses = undefined;
   }
 
   /** To be called when only facts of the backend have changed. */
   invalidatePlan(): void {
-    this.#desired = undefined;
+    this.#edition++;
   }
 
   /** Whether another host publishes `address`. */
   isPeer(address: Address): boolean {
-    this.#peerAddresses ??= new Set(
-      this.peers.flatMap(({ attributes: { publicIp, publicIpv6 } }) =>
-        [publicIp, publicIpv6].filter((each) => each !== undefined).map(String)
-      ),
-    );
+    this.#peerAddresses ??= publishedAddresses(this.peers);
     return this.#peerAddresses.has(address.toString());
   }
 
@@ -61,19 +62,61 @@ export class Planner {
     return this.#peers ??= [...leases.leases()].filter((lease) => lease.key !== ownKey);
   }
 
-  /** The desired state; `undefined` before the first complete snapshot of the leases. */
+  /**
+   * The desired state; `undefined` before the first complete snapshot of the leases. It is made at
+   * once if it is due.
+   */
   get desired(): DesiredState | undefined {
-    const { runtime, leases, host, own, blackhole } = this.#inputs;
-    if (!leases.complete) return undefined;
-    if (this.#desired === undefined) {
-      const planned = runtime.plan(host(), own(), this.peers);
-      this.#desired = blackhole
-        ? { ...planned, routes: [...planned.routes ?? [], ...blackholeRoutes(own())] }
-        : planned;
-      this.#inputs.onPlan?.(this.#desired);
-    }
-    return this.#desired;
+    const edition = this.#edition;
+    if (this.#isDue) this.#take(atOnce(this.#plan()), edition);
+    return this.#latest;
   }
+
+  /** The desired state as it was made last, which may be due again; `undefined` before. */
+  get latest(): DesiredState | undefined {
+    return this.#latest;
+  }
+
+  /**
+   * Makes the desired state if it is due, with other work let in, which thousands of peers would
+   * else keep waiting. What changes meanwhile is left to the next call.
+   */
+  async prepare({ signal }: { signal: AbortSignal }): Promise<void> {
+    if (!this.#isDue) return;
+    const edition = this.#edition;
+    const state = await inSlices(this.#plan(), { signal });
+    // Somebody may have needed it at once.
+    if (edition > this.#plannedEdition) this.#take(state, edition);
+  }
+
+  get #isDue(): boolean {
+    return this.#inputs.leases.complete && this.#plannedEdition !== this.#edition;
+  }
+
+  *#plan(): Planning {
+    const { runtime, host, own: ownLease, blackhole } = this.#inputs;
+    const own = ownLease();
+    const planned = yield* runtime.plan(host(), own, this.peers);
+    return blackhole
+      ? { ...planned, routes: [...planned.routes ?? [], ...blackholeRoutes(own)] }
+      : planned;
+  }
+
+  #take(state: DesiredState, edition: number): void {
+    this.#latest = state;
+    this.#plannedEdition = edition;
+    this.#inputs.onPlan?.(state);
+  }
+}
+
+/** The addresses of `peers`, as text. */
+function publishedAddresses(peers: readonly Lease[]): ReadonlySet<string> {
+  const addresses = new Set<string>();
+  for (const { attributes: { publicIp, publicIpv6 } } of peers) {
+    if (publicIp) addresses.add(publicIp.toString());
+    if (publicIpv6) addresses.add(publicIpv6.toString());
+  }
+  return addresses;
 }
 
 /**

@@ -56,8 +56,8 @@ export function openUdpRuntime(
   }, (text) => log.info(text));
   return {
     announce: (host) => udp.announce(config, host, undefined),
-    plan(host, own, peers) {
-      const state = udp.plan({ config, network, host, facts: undefined, own, peers });
+    *plan(host, own, peers) {
+      const state = yield* udp.plan({ config, network, host, facts: undefined, own, peers });
       path.identity = {
         mtuBytes: state.links?.[0]?.mtuBytes ?? 0,
         ...(own.subnet.ipv4 ? { ipv4: own.subnet.ipv4.address } : {}),

@@ -4,14 +4,15 @@ import { ConfigError } from "../errors.ts";
 import type { Json, Lease } from "../lease/lease.ts";
 import { type Address, MacAddress } from "../net/mod.ts";
 import type { Secret } from "../secret.ts";
-import type { DesiredState, SkippedPeer, SysctlSpec } from "../state/mod.ts";
-import type { Backend, Host } from "./backend.ts";
-import { type FamilySide, familySides, usablePeers } from "./peers.ts";
+import type { SkippedPeer, SysctlSpec } from "../state/mod.ts";
+import type { Backend, Host, Planning } from "./backend.ts";
+import { type FamilySide, familySides, STEP_PEERS, usablePeers } from "./peers.ts";
 import {
   DEFAULT_VNI,
   DEFAULT_VXLAN_PORT,
   planTunnels,
   planVtep,
+  type TunnelledPeer,
   vniFaults,
   vxlanLinkName,
 } from "./vtep.ts";
@@ -156,7 +157,7 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
     return { publicIp: host.publicIp, backendType: "", backendData: encodeClaim(facts) };
   },
 
-  plan({ config, network, host, facts, own, peers }) {
+  *plan({ config, network, host, facts, own, peers }) {
     const destination = own.subnet.ipv4;
     const overflow = config.overflow === "vxlan" && facts.overflow?.vtep
       ? facts.overflow
@@ -164,7 +165,7 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
     const [side] = overflow ? familySides(network, host, own) : [];
     return {
       ...(overflow && side
-        ? planOverflow(config, host, side, facts, overflow, { own, peers })
+        ? yield* planOverflow(config, host, side, facts, overflow, { own, peers })
         : {}),
       cloudRoutes: destination === undefined ? [] : facts.routeTableIds.map((routeTableId) => ({
         routeTableId,
@@ -183,30 +184,38 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
  * ends of a pair come to the same: what matters is whether either has none, and the MAC of a device
  * follows from the public address, which a pair of leases says alike.
  */
-function planOverflow(
+function* planOverflow(
   config: AliVpcConfig,
   host: Host,
   side: FamilySide,
   { txChecksum }: AliVpcFacts,
   { keys }: AliVpcOverflow,
   { own, peers }: { readonly own: Lease; readonly peers: readonly Lease[] },
-): DesiredState {
+): Planning {
   if (side.publicAddress === undefined) return {};
   const { vni, port } = config;
   const link = vxlanLinkName(4, vni);
   const mac = vtepMac(side.publicAddress);
   const skippedPeers: SkippedPeer[] = [];
-  const ours = peers.filter((peer) => {
-    if (!keys.has(own.key) && !keys.has(peer.key)) return false;
+  const ours: Lease[] = [];
+  let count = 0;
+  for (const peer of peers) {
+    if (++count % STEP_PEERS === 0) yield;
+    if (!keys.has(own.key) && !keys.has(peer.key)) continue;
     const claim = readAliVpcClaim(peer);
-    if (typeof claim === "object") return true;
+    if (typeof claim === "object") {
+      ours.push(peer);
+      continue;
+    }
     // The VPC takes our packets there, but nothing of the other host's to us.
     const reason = claim ?? "it is no host of ours, so it does not know this one's VXLAN device";
     skippedPeers.push({ key: peer.key, reason });
-    return false;
-  });
-  const usable = usablePeers(side, "", ours, skippedPeers)
-    .map((peer) => ({ ...peer, mac: vtepMac(peer.publicAddress) }));
+  }
+  const tunnelled: TunnelledPeer[] = [];
+  for (const peer of yield* usablePeers(side, "", ours, skippedPeers)) {
+    if (++count % STEP_PEERS === 0) yield;
+    tunnelled.push({ ...peer, mac: vtepMac(peer.publicAddress) });
+  }
   return {
     ...planVtep(side, {
       vni,
@@ -220,7 +229,7 @@ function planOverflow(
     ...(txChecksum === undefined ? {} : { offloads: [{ link, txChecksum }] }),
     // While hosts change over, one at a time, packets come by the one way and go by the other.
     sysctls: [link, host.link].map(looseReversePath),
-    ...planTunnels(link, mac, usable, skippedPeers),
+    ...yield* planTunnels(link, mac, tunnelled, skippedPeers),
     skippedPeers,
   };
 }

@@ -6,6 +6,7 @@ import { encodeLeaseValue } from "../lease/codec.ts";
 import type { Json, Lease } from "../lease/lease.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import type { DesiredState } from "../state/mod.ts";
+import { atOnce } from "../util/slices.ts";
 import { aliVpc, readAliVpcClaim } from "./ali_vpc.ts";
 
 const host = { link: "eth0", mtuBytes: 1500, publicIp: Address.parse("192.168.1.11") };
@@ -192,7 +193,7 @@ Deno.test("aliVpc.plan() wants the own subnet in each table and the check off", 
     key: "10.24.9.0-24",
     subnet: { ipv4: Prefix.parse("10.24.9.0/24") },
   };
-  assert.deepEqual(aliVpc.plan({ config, network, host, facts, own, peers: [peer] }), {
+  assert.deepEqual(atOnce(aliVpc.plan({ config, network, host, facts, own, peers: [peer] })), {
     cloudRoutes: [
       { routeTableId: "vtb-1", destination: own.subnet.ipv4, instanceId: "i-a" },
       { routeTableId: "vtb-2", destination: own.subnet.ipv4, instanceId: "i-a" },
@@ -204,7 +205,7 @@ Deno.test("aliVpc.plan() wants the own subnet in each table and the check off", 
 Deno.test("aliVpc.plan() leaves the check alone where the operator wants that", () => {
   const { config } = aliVpc.parseConfig({ Type: "ali-vpc", SourceDestCheck: "ignore" });
   assert.deepEqual(
-    aliVpc.plan({ config, network, host, facts, own, peers: [] }).sourceDestChecks,
+    atOnce(aliVpc.plan({ config, network, host, facts, own, peers: [] })).sourceDestChecks,
     [],
   );
 });
@@ -240,7 +241,7 @@ function planOf(
 ) {
   const { config } = aliVpc.parseConfig({ Type: "ali-vpc", ...backend });
   const address = Address.parse(`10.0.1.${n}`);
-  return aliVpc.plan({
+  return atOnce(aliVpc.plan({
     config,
     network: { ...network, ipv4: { network: Prefix.parse("10.24.0.0/16") } as FamilyConfig },
     host: { link: "eth0", mtuBytes: 1500, address, publicIp: address },
@@ -251,7 +252,7 @@ function planOf(
     },
     own: leases.find(({ key }) => key === lease(n).key)!,
     peers: leases.filter(({ key }) => key !== lease(n).key),
-  });
+  }));
 }
 
 /** The kernel's part of a plan, one line per object. */
@@ -339,14 +340,14 @@ Deno.test("aliVpc.plan() leaves upstream's hosts to the VPC, and names them wher
 
 Deno.test("aliVpc.plan() gives the device the offload that the facts say", () => {
   const { config } = aliVpc.parseConfig({ Overflow: "vxlan" });
-  const state = aliVpc.plan({
+  const state = atOnce(aliVpc.plan({
     config,
     network: { ...network, ipv4: { network: Prefix.parse("10.24.0.0/16") } as FamilyConfig },
     host: { ...host, address: host.publicIp },
     facts: { ...facts, overflow: { keys: new Set(), vtep: true }, txChecksum: false },
     own,
     peers: [],
-  });
+  }));
   assert.deepEqual(state.offloads, [{ link: "flannel.1", txChecksum: false }]);
 });
 

@@ -28,5 +28,8 @@ export const alloc: Backend<AllocConfig> = {
     };
   },
 
-  plan: () => ({}),
+  // deno-lint-ignore require-yield
+  *plan() {
+    return {};
+  },
 };

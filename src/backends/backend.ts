@@ -41,7 +41,10 @@ export interface Backend<Config = unknown, Facts = undefined> {
   podMtuBytes?(config: Config, network: NetworkFamilies, host: Host): number;
   /** What this host publishes. */
   announce(config: Config, host: Host, facts: Facts): LeaseAttributes;
-  /** The whole desired state, each time anew. `peers` excludes the own lease. */
+  /**
+   * The whole desired state, each time anew, with pauses, so that thousands of peers need not keep
+   * other work waiting. `peers` excludes the own lease.
+   */
   plan(context: {
     readonly config: Config;
     readonly network: NetworkConfig;
@@ -49,8 +52,11 @@ export interface Backend<Config = unknown, Facts = undefined> {
     readonly facts: Facts;
     readonly own: Lease;
     readonly peers: readonly Lease[];
-  }): DesiredState;
+  }): Planning;
 }
+
+/** A plan in the making, in steps of some tenths of a millisecond. */
+export type Planning = Generator<void, DesiredState>;
 
 /** The families of a network. */
 export type NetworkFamilies = Pick<NetworkConfig, "ipv4" | "ipv6">;

@@ -2,7 +2,14 @@ import { FieldReader } from "../config/fields.ts";
 import { ConfigError } from "../errors.ts";
 import type { RouteSpec, SkippedPeer } from "../state/mod.ts";
 import type { Backend } from "./backend.ts";
-import { familySides, type PeerPaths, peerRoute, publicAddresses, usablePeers } from "./peers.ts";
+import {
+  familySides,
+  type PeerPaths,
+  peerRoute,
+  publicAddresses,
+  STEP_PEERS,
+  usablePeers,
+} from "./peers.ts";
 
 /** `host-gw` has no settings. */
 export type HostGwConfig = Readonly<Record<never, never>>;
@@ -39,11 +46,13 @@ export const hostGw: Backend<HostGwConfig, HostGwFacts> = {
     return { ...publicAddresses(host), backendType: "host-gw" };
   },
 
-  plan({ network, host, facts, own, peers }) {
+  *plan({ network, host, facts, own, peers }) {
     const routes: RouteSpec[] = [];
     const skippedPeers: SkippedPeer[] = [];
     for (const side of familySides(network, host, own)) {
-      for (const peer of usablePeers(side, "host-gw", peers, skippedPeers)) {
+      let count = 0;
+      for (const peer of yield* usablePeers(side, "host-gw", peers, skippedPeers)) {
+        if (++count % STEP_PEERS === 0) yield;
         const { key, publicAddress } = peer;
         const path = facts.paths.get(publicAddress.toString());
         if (!path) continue; // looked up before the next round

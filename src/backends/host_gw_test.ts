@@ -4,6 +4,7 @@ import { encodeLeaseValue } from "../lease/codec.ts";
 import type { Lease } from "../lease/lease.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import { ROUTE_PROTOCOL, type UnderlayPath } from "../state/mod.ts";
+import { atOnce } from "../util/slices.ts";
 import { hostGw } from "./host_gw.ts";
 
 const address = (text: string) => Address.parse(text);
@@ -39,14 +40,14 @@ function lease(n: number, attributes: Partial<Lease["attributes"]> = {}): Lease 
 }
 
 function plan(peers: readonly Lease[], paths: Record<string, UnderlayPath>) {
-  return hostGw.plan({
+  return atOnce(hostGw.plan({
     config: {},
     network,
     host,
     facts: { paths: new Map(Object.entries(paths)) },
     own: lease(10),
     peers,
-  });
+  }));
 }
 
 Deno.test("hostGw has no keys, and takes nothing from the MTU", () => {

@@ -2,7 +2,7 @@ import { FieldReader } from "../config/fields.ts";
 import { addressBits, InterfaceAddress } from "../net/mod.ts";
 import type { RouteSpec, SkippedPeer } from "../state/mod.ts";
 import type { Backend } from "./backend.ts";
-import { familySides, type PeerPaths, peerRoute, usablePeers } from "./peers.ts";
+import { familySides, type PeerPaths, peerRoute, STEP_PEERS, usablePeers } from "./peers.ts";
 
 /** The `Backend` object of an `ipip` network config, checked. */
 export interface IpipConfig {
@@ -43,12 +43,14 @@ export const ipip: Backend<IpipConfig, IpipFacts> = {
     return { ...(host.publicIp ? { publicIp: host.publicIp } : {}), backendType: "ipip" };
   },
 
-  plan({ config, network, host, facts, own, peers }) {
+  *plan({ config, network, host, facts, own, peers }) {
     const [side] = familySides(network, host, own);
     if (side?.family !== 4) return {};
     const routes: RouteSpec[] = [];
     const skippedPeers: SkippedPeer[] = [];
-    for (const { subnet, publicAddress } of usablePeers(side, "ipip", peers, skippedPeers)) {
+    let count = 0;
+    for (const { subnet, publicAddress } of yield* usablePeers(side, "ipip", peers, skippedPeers)) {
+      if (++count % STEP_PEERS === 0) yield;
       const path = config.directRouting ? facts.paths.get(publicAddress.toString()) : undefined;
       if (config.directRouting && !path) continue; // looked up before the next round
       const link = path?.direct ? path.link : IPIP_LINK;

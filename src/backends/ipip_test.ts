@@ -4,6 +4,7 @@ import { encodeLeaseValue } from "../lease/codec.ts";
 import type { Lease } from "../lease/lease.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import type { UnderlayPath } from "../state/mod.ts";
+import { atOnce } from "../util/slices.ts";
 import { ipip } from "./ipip.ts";
 
 const address = (text: string) => Address.parse(text);
@@ -26,14 +27,14 @@ function lease(n: number): Lease {
 }
 
 function plan(directRouting: boolean, paths: ReadonlyMap<string, UnderlayPath>) {
-  return ipip.plan({
+  return atOnce(ipip.plan({
     config: { directRouting },
     network,
     host,
     facts: { paths },
     own: lease(9),
     peers: [lease(1), lease(2), lease(3)],
-  });
+  }));
 }
 
 Deno.test("ipip has upstream's key, overhead and lease, and carries IPv4 alone", () => {

@@ -16,6 +16,9 @@ import {
 } from "../state/mod.ts";
 import type { Host } from "./backend.ts";
 
+/** Peers looked at between two steps of a plan; some tenths of a millisecond. */
+export const STEP_PEERS = 256;
+
 /** The paths to peers, by the text of their public address. One that is missing is not known yet. */
 export type PeerPaths = ReadonlyMap<string, UnderlayPath>;
 
@@ -82,15 +85,17 @@ export function publicAddresses(host: Host): Pick<Host, "publicIp" | "publicIpv6
  * The peers of `side`'s family that a backend of `backendType` can work with. The others are noted
  * in `skipped`, each with what is wrong about it: none of them keeps the rest from working.
  */
-export function usablePeers(
+export function* usablePeers(
   side: FamilySide,
   backendType: string,
   peers: readonly Lease[],
   skipped: SkippedPeer[],
-): PeerSide[] {
+): Generator<void, PeerSide[]> {
   const { family, network, local, publicAddress: ownPublic } = side;
   const usable: PeerSide[] = [];
+  let count = 0;
   for (const { key, subnet: subnets, attributes } of peers) {
+    if (++count % STEP_PEERS === 0) yield;
     const subnet = family === 4 ? subnets.ipv4 : subnets.ipv6;
     const address = family === 4 ? attributes.publicIp : attributes.publicIpv6;
     const reason = attributes.backendType !== backendType
@@ -119,16 +124,11 @@ export function peerRoute(
   destination: Prefix,
   gateway: Address,
   link: string,
-  options: { readonly onlink?: boolean } = {},
+  { onlink }: { readonly onlink?: true } = {},
 ): RouteSpec {
-  return {
-    destination,
-    type: "unicast",
-    gateway,
-    link,
-    ...(options.onlink ? { onlink: true } : {}),
-    protocol: ROUTE_PROTOCOL,
-  };
+  return onlink
+    ? { destination, type: "unicast", gateway, link, onlink, protocol: ROUTE_PROTOCOL }
+    : { destination, type: "unicast", gateway, link, protocol: ROUTE_PROTOCOL };
 }
 
 /** `states` as one; their lists joined in order. */

@@ -9,7 +9,7 @@ import {
   type UdpSocketSpec,
 } from "../state/mod.ts";
 import type { Backend } from "./backend.ts";
-import { familySides, joinStates, publicAddresses, usablePeers } from "./peers.ts";
+import { familySides, joinStates, publicAddresses, STEP_PEERS, usablePeers } from "./peers.ts";
 
 /** The `Backend` object of a `udp` network config, checked. */
 export interface UdpConfig {
@@ -54,38 +54,32 @@ export const udp: Backend<UdpConfig> = {
 
   announce: (_config, host) => ({ ...publicAddresses(host), backendType: "" }),
 
-  plan({ config, network, host, own, peers }) {
-    const sides = familySides(network, host, own);
+  *plan({ config, network, host, own, peers }) {
     const mtuBytes = host.mtuBytes - OVERHEAD_BYTES[network.ipv6 ? 6 : 4];
-    const device: DesiredState = {
-      links: [{ name: UDP_LINK_NAME, kind: "tun", mtuBytes }],
-    };
-    return joinStates([
-      device,
-      ...sides.map((side): DesiredState => {
-        const { family, local, subnet } = side;
-        const skippedPeers: SkippedPeer[] = [];
-        const forwarding = usablePeers(side, "", peers, skippedPeers).map(
-          ({ subnet, publicAddress }): ForwardingSpec => ({
-            destination: subnet,
-            address: publicAddress,
-            port: config.port,
-          }),
-        );
-        return {
-          addresses: [baseAddress(subnet.address, family)],
-          udpSockets: [{ address: local, port: config.port } satisfies UdpSocketSpec],
-          forwarding,
-          routes: [{
-            destination: side.network,
-            type: "unicast",
-            link: UDP_LINK_NAME,
-            protocol: ROUTE_PROTOCOL,
-          }],
-          skippedPeers,
-        };
-      }),
-    ]);
+    const states: DesiredState[] = [{ links: [{ name: UDP_LINK_NAME, kind: "tun", mtuBytes }] }];
+    for (const side of familySides(network, host, own)) {
+      const { family, local, subnet } = side;
+      const skippedPeers: SkippedPeer[] = [];
+      const forwarding: ForwardingSpec[] = [];
+      let count = 0;
+      for (const { subnet, publicAddress } of yield* usablePeers(side, "", peers, skippedPeers)) {
+        if (++count % STEP_PEERS === 0) yield;
+        forwarding.push({ destination: subnet, address: publicAddress, port: config.port });
+      }
+      states.push({
+        addresses: [baseAddress(subnet.address, family)],
+        udpSockets: [{ address: local, port: config.port } satisfies UdpSocketSpec],
+        forwarding,
+        routes: [{
+          destination: side.network,
+          type: "unicast",
+          link: UDP_LINK_NAME,
+          protocol: ROUTE_PROTOCOL,
+        }],
+        skippedPeers,
+      });
+    }
+    return joinStates(states);
   },
 };
 

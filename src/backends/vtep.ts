@@ -14,7 +14,7 @@ import type {
   SkippedPeer,
 } from "../state/mod.ts";
 import type { NetworkFamilies } from "./backend.ts";
-import { type FamilySide, peerRoute, type PeerSide } from "./peers.ts";
+import { type FamilySide, peerRoute, type PeerSide, STEP_PEERS } from "./peers.ts";
 
 export const DEFAULT_VNI = 1;
 
@@ -92,17 +92,19 @@ export interface TunnelledPeer extends PeerSide {
  * is at its public address) and a route through `link` (its subnet is behind that base). Peers
  * whose MAC is another's are noted in `skipped`.
  */
-export function planTunnels(
+export function* planTunnels(
   link: string,
   ownMac: MacAddress | undefined,
   peers: readonly TunnelledPeer[],
   skipped: SkippedPeer[],
-): Required<Pick<DesiredState, "neighbors" | "fdb" | "routes">> {
+): Generator<void, Required<Pick<DesiredState, "neighbors" | "fdb" | "routes">>> {
   const neighbors: NeighborSpec[] = [];
   const fdb: FdbSpec[] = [];
   const routes: RouteSpec[] = [];
-  const holders = macHolders(peers, ownMac);
+  const holders = yield* macHolders(peers, ownMac);
+  let count = 0;
   for (const peer of peers) {
+    if (++count % STEP_PEERS === 0) yield;
     const { key, subnet, publicAddress, mac } = peer;
     const holder = holders.get(mac.value);
     if (holder === undefined || !holder.publicAddress.equals(publicAddress)) {
@@ -123,12 +125,14 @@ export function planTunnels(
  * One holder for each MAC: the host itself, which is `undefined`, or else the peer whose key comes
  * first, on every host and at every time: what matters is that the choice stands still.
  */
-function macHolders(
+function* macHolders(
   peers: readonly TunnelledPeer[],
   ownMac: MacAddress | undefined,
-): ReadonlyMap<number, TunnelledPeer | undefined> {
+): Generator<void, ReadonlyMap<number, TunnelledPeer | undefined>> {
   const holders = new Map<number, TunnelledPeer | undefined>();
+  let count = 0;
   for (const peer of peers) {
+    if (++count % STEP_PEERS === 0) yield;
     const holder = holders.get(peer.mac.value);
     if (holder === undefined || peer.key < holder.key) holders.set(peer.mac.value, peer);
   }

@@ -2,7 +2,7 @@ import { FieldReader, MTU_BYTES, VNI } from "../config/fields.ts";
 import type { Json } from "../lease/lease.ts";
 import { type Family, MacAddress } from "../net/mod.ts";
 import type { DesiredState, RouteSpec, SkippedPeer } from "../state/mod.ts";
-import type { Backend } from "./backend.ts";
+import type { Backend, Planning } from "./backend.ts";
 import {
   type FamilySide,
   familySides,
@@ -11,6 +11,7 @@ import {
   peerRoute,
   type PeerSide,
   publicAddresses,
+  STEP_PEERS,
   usablePeers,
 } from "./peers.ts";
 import {
@@ -118,43 +119,45 @@ export const vxlan: Backend<VxlanConfig, VxlanFacts> = {
     };
   },
 
-  plan({ config, network, host, facts, own, peers }) {
-    return joinStates(
-      familySides(network, host, own).map((side) => {
-        const { family } = side;
-        const skippedPeers: SkippedPeer[] = [];
-        const usable = usablePeers(side, "vxlan", peers, skippedPeers);
-        const mac = facts.macs[family];
-        const device = {
-          ...config,
-          ...(mac ? { mac } : {}),
-          underlay: host.link,
-          underlayMtuBytes: config.mtuBytes ?? host.mtuBytes,
-        };
-        const link = vxlanLinkName(family, config.vni);
-        return {
-          ...planVtep(side, device),
-          ...(facts.txChecksum === undefined
-            ? {}
-            : { offloads: [{ link, txChecksum: facts.txChecksum }] }),
-          ...planPeers(config, side, facts, usable, skippedPeers),
-          skippedPeers,
-        };
-      }),
-    );
+  *plan({ config, network, host, facts, own, peers }) {
+    const states: DesiredState[] = [];
+    for (const side of familySides(network, host, own)) {
+      const { family } = side;
+      const skippedPeers: SkippedPeer[] = [];
+      const usable = yield* usablePeers(side, "vxlan", peers, skippedPeers);
+      const mac = facts.macs[family];
+      const device = {
+        ...config,
+        ...(mac ? { mac } : {}),
+        underlay: host.link,
+        underlayMtuBytes: config.mtuBytes ?? host.mtuBytes,
+      };
+      const link = vxlanLinkName(family, config.vni);
+      states.push({
+        ...planVtep(side, device),
+        ...(facts.txChecksum === undefined
+          ? {}
+          : { offloads: [{ link, txChecksum: facts.txChecksum }] }),
+        ...yield* planPeers(config, side, facts, usable, skippedPeers),
+        skippedPeers,
+      });
+    }
+    return joinStates(states);
   },
 };
 
-function planPeers(
+function* planPeers(
   config: VxlanConfig,
   { family }: FamilySide,
   facts: VxlanFacts,
   peers: readonly PeerSide[],
   skipped: SkippedPeer[],
-): DesiredState {
+): Planning {
   const direct: RouteSpec[] = [];
   const tunnelled: TunnelledPeer[] = [];
+  let count = 0;
   for (const peer of peers) {
+    if (++count % STEP_PEERS === 0) yield;
     const path = config.directRouting ? facts.paths.get(peer.publicAddress.toString()) : undefined;
     if (path?.direct) {
       direct.push(peerRoute(peer.subnet, peer.publicAddress, path.link));
@@ -169,7 +172,7 @@ function planPeers(
     }
   }
   const link = vxlanLinkName(family, config.vni);
-  const tunnels = planTunnels(link, facts.macs[family], tunnelled, skipped);
+  const tunnels = yield* planTunnels(link, facts.macs[family], tunnelled, skipped);
   return { ...tunnels, routes: direct.concat(tunnels.routes) };
 }
 

@@ -6,6 +6,7 @@ import { encodeLeaseValue } from "../lease/codec.ts";
 import type { Json, Lease } from "../lease/lease.ts";
 import { Address, MacAddress, Prefix } from "../net/mod.ts";
 import type { DesiredState, UnderlayPath } from "../state/mod.ts";
+import { atOnce } from "../util/slices.ts";
 import { podMtuBytes } from "./backend.ts";
 import { vxlan, type VxlanConfig } from "./vxlan.ts";
 
@@ -66,14 +67,14 @@ function plan(peers: readonly Lease[], options: {
   readonly paths?: ReadonlyMap<string, UnderlayPath>;
 } = {}): DesiredState {
   const { families, config = configOf(), paths = facts.paths } = options;
-  return vxlan.plan({
+  return atOnce(vxlan.plan({
     config,
     network: network(families),
     host,
     facts: { ...facts, paths },
     own,
     peers,
-  });
+  }));
 }
 
 /** Neighbours, entries and routes as one line each. */
@@ -223,14 +224,14 @@ Deno.test("vxlan.plan() makes upstream's devices", () => {
 });
 
 Deno.test("vxlan.plan() sets the offload that the facts say", () => {
-  const { offloads } = vxlan.plan({
+  const { offloads } = atOnce(vxlan.plan({
     config: configOf(),
     network: network("dual"),
     host,
     facts: { ...facts, txChecksum: false },
     own,
     peers: [],
-  });
+  }));
   assert.deepEqual(offloads, [
     { link: "flannel.1", txChecksum: false },
     { link: "flannel-v6.1", txChecksum: false },

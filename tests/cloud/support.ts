@@ -11,6 +11,7 @@ import type { LogFields, Logger, LogLevel } from "../../src/log.ts";
 import { Address, Prefix } from "../../src/net/mod.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import type { SourceDestCheckSpec } from "../../src/state/mod.ts";
+import { atOnce } from "../../src/util/slices.ts";
 import { delay } from "../../src/util/time.ts";
 import { EXAMPLE } from "../simulator/example.ts";
 import type { RequestRecord, Simulator } from "../simulator/mod.ts";
@@ -122,7 +123,7 @@ export async function round(
 ) {
   const { peers = [], log = new LineLog(), signal = AbortSignal.timeout(60_000) } = options;
   const facts = await cloud.follow(own, peers, { signal });
-  const plan = aliVpc.plan({
+  const plan = atOnce(aliVpc.plan({
     config: parse({}),
     network: {
       enableNFTables: false,
@@ -132,7 +133,7 @@ export async function round(
     facts,
     own,
     peers,
-  });
+  }));
   const checks: readonly SourceDestCheckSpec[] = plan.sourceDestChecks ?? [];
   const reconciler = new Reconciler({
     name: "cloud",

@@ -19,6 +19,7 @@ import { createLogger } from "../../src/log.ts";
 import { Address, MacAddress, Prefix } from "../../src/net/mod.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import type { DesiredState } from "../../src/state/mod.ts";
+import { atOnce } from "../../src/util/slices.ts";
 
 /** What a host is to come to. */
 export interface OverflowRequest {
@@ -86,13 +87,13 @@ function plan({ host: n, hosts, backend, overflow, vtep }: OverflowRequest): Des
   };
   if (backend === "vxlan") {
     const vxlan = findBackend("vxlan");
-    return vxlan.plan({
+    return atOnce(vxlan.plan({
       ...inputs,
       config: vxlan.parseConfig({}).config,
       facts: { macs: { 4: vxlanMac(n) }, paths: new Map() },
-    });
+    }));
   }
-  return aliVpc.plan({
+  return atOnce(aliVpc.plan({
     ...inputs,
     config: aliVpc.parseConfig(network.backend.options).config,
     facts: {
@@ -100,7 +101,7 @@ function plan({ host: n, hosts, backend, overflow, vtep }: OverflowRequest): Des
       routeTableIds: [],
       overflow: { keys: new Set(overflow.map(leaseKey)), vtep },
     },
-  });
+  }));
 }
 
 function leaseKey(n: number): string {

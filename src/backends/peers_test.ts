@@ -1,0 +1,48 @@
+import assert from "node:assert/strict";
+import { parseNetworkConfig } from "../config/network_config.ts";
+import type { Lease } from "../lease/lease.ts";
+import { Address, Prefix } from "../net/mod.ts";
+import type { UnderlayPath } from "../state/mod.ts";
+import { findBackend } from "./mod.ts";
+
+const PEERS = 4_000;
+
+function peer(n: number, backendType: string): Lease {
+  const [high, low] = [1 + (n >> 8), n & 255];
+  return {
+    key: `10.${high}.${low}.0-24`,
+    subnet: { ipv4: Prefix.parse(`10.${high}.${low}.0/24`) },
+    attributes: {
+      publicIp: Address.parse(`172.16.${high}.${low}`),
+      backendType,
+      backendData: { VtepMAC: `02:00:00:00:${[high, low].map((x) => hex(x)).join(":")}` },
+    },
+  };
+}
+
+const hex = (byte: number) => byte.toString(16).padStart(2, "0");
+
+for (const [type, leaseType = type] of [["vxlan"], ["host-gw"], ["ipip"], ["udp", ""]] as const) {
+  Deno.test(`A plan of ${type} for thousands of peers has a pause every few hundred`, () => {
+    const backend = findBackend(type);
+    const all = Array.from({ length: PEERS }, (_, n) => peer(n, leaseType));
+    const paths = new Map<string, UnderlayPath>(
+      all.map(({ attributes }) => [`${attributes.publicIp}`, { direct: true, link: "eth0" }]),
+    );
+    const planning = backend.plan({
+      config: backend.parseConfig({ Type: type }).config,
+      network: parseNetworkConfig(`{"Network":"10.0.0.0/8","Backend":{"Type":"${type}"}}`).config,
+      host: { link: "eth0", mtuBytes: 1500, address: Address.parse("192.0.2.1") },
+      facts: { paths, macs: {} },
+      own: { ...peer(0, leaseType), subnet: { ipv4: Prefix.parse("10.0.0.0/24") } },
+      peers: all,
+    });
+    let pauses = 0;
+    let step = planning.next();
+    for (; !step.done; step = planning.next()) pauses++;
+    const { routes = [], forwarding = [] } = step.value;
+    assert.ok(routes.length === PEERS || forwarding.length === PEERS, "every peer is in it");
+    // Each peer is looked at twice at least: whether it will do, and what it needs.
+    assert.ok(pauses >= 2 * Math.floor(PEERS / 300), `${pauses} pauses`);
+  });
+}
