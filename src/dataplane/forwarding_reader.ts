@@ -158,14 +158,19 @@ export class ForwardingReader {
     return this.words[slot + SLOT.LEARNT_PORT]! || this.words[slot + SLOT.PEER_PORT]!;
   }
 
-  /** Slots of the table from `cursor` (0 at first) on: the next one in use, or -1 at the end. */
-  nextSlot(cursor: number): number {
+  /** The first slot in use at `place` (0 at first) or behind it; -1 if there is none. */
+  slotFrom(place: number): number {
     const { words } = this;
     const slots = this.#generation + GENERATION.WORDS;
-    const end = slots + (words[this.#generation + GENERATION.MASK]! + 1) * SLOT.WORDS;
-    for (let slot = cursor === 0 ? slots : cursor + SLOT.WORDS; slot < end; slot += SLOT.WORDS) {
-      if (words[slot + SLOT.TAG] !== 0) return slot;
+    const count = words[this.#generation + GENERATION.MASK]! + 1;
+    for (let i = place; i < count; i++) {
+      if (words[slots + i * SLOT.WORDS + SLOT.TAG] !== 0) return slots + i * SLOT.WORDS;
     }
     return -1;
+  }
+
+  /** Which place of the table `slot` is. */
+  placeOf(slot: number): number {
+    return (slot - this.#generation - GENERATION.WORDS) / SLOT.WORDS;
   }
 }

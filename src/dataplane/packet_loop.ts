@@ -1,14 +1,12 @@
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLNVAL } from "../../ffi/libc/constants.ts";
 import { pollfd } from "../../ffi/libc/structs.ts";
-import { addressOf, PacketIo } from "../../ffi/tun/packet_io.ts";
+import { PacketIo } from "../../ffi/tun/packet_io.ts";
 import { Egress } from "./egress.ts";
-import { ForwardingReader, SLOT } from "./forwarding_reader.ts";
+import { ForwardingReader } from "./forwarding_reader.ts";
 import { IcmpSender } from "./icmp_sender.ts";
 import { Ingress } from "./ingress.ts";
-import { KEEPALIVE_INTERVAL_MS, KEEPALIVE_PAUSE_MS, writeKeepalive } from "./keepalive.ts";
-import { PacketMemory } from "./packet.ts";
-import { SendBatch } from "./send_batch.ts";
+import { KeepaliveSender } from "./keepalive_sender.ts";
 import { CONTROL, COUNTER, type WorkerMessage, type WorkerSetup } from "./shared_state.ts";
 
 /**
@@ -166,69 +164,4 @@ export function runPacketLoop(
     }
   }
   reader.end();
-}
-
-interface KeepaliveSenderOptions {
-  readonly io: PacketIo;
-  readonly reader: ForwardingReader;
-  readonly counters: Float64Array;
-  readonly control: Int32Array;
-  readonly eventfd: number;
-  readonly onNotice: (text: string) => void;
-}
-
-/** Sends each peer a keepalive now and then. */
-class KeepaliveSender {
-  readonly #options: KeepaliveSenderOptions;
-  readonly #memory = new PacketMemory(64);
-  readonly #batch4: SendBatch;
-  readonly #batch6: SendBatch;
-  #dueAtMs = 0;
-  #sentAtMs = 0;
-  #version = 0;
-
-  constructor(options: KeepaliveSenderOptions) {
-    this.#options = options;
-    const memoryAddress = addressOf(this.#memory.bytes);
-    this.#batch4 = new SendBatch({ ...options, family: 4, memoryAddress });
-    this.#batch6 = new SendBatch({ ...options, family: 6, memoryAddress });
-  }
-
-  setSockets(ipv4: number, ipv6: number): void {
-    this.#batch4.setSocket(ipv4, false);
-    this.#batch6.setSocket(ipv6, false);
-  }
-
-  /** How long poll(2) may wait. */
-  waitMs(): number {
-    return Math.max(1, Math.ceil(this.#dueAtMs - performance.now()));
-  }
-
-  /** Sends to every peer if it is time. */
-  sendDue(): void {
-    const { reader, control, counters } = this.#options;
-    if (reader.version !== this.#version) {
-      // A new peer cannot reach this host before this host has sent something there.
-      this.#version = reader.version;
-      this.#dueAtMs = Math.min(this.#dueAtMs, this.#sentAtMs + KEEPALIVE_PAUSE_MS);
-    }
-    if (performance.now() < this.#dueAtMs) return;
-    this.#sentAtMs = performance.now();
-    this.#dueAtMs = this.#sentAtMs + KEEPALIVE_INTERVAL_MS;
-    const { words } = reader;
-    for (let slot = reader.nextSlot(0); slot >= 0; slot = reader.nextSlot(slot)) {
-      const ipv4 = words[slot + SLOT.TAG]! >> 8 === 4;
-      const own = ipv4
-        ? control.subarray(CONTROL.OWN_IPV4, CONTROL.OWN_IPV4 + 1)
-        : control.subarray(CONTROL.OWN_IPV6, CONTROL.OWN_IPV6 + 4);
-      if (!own.some((word) => word !== 0)) continue;
-      const peer = words.slice(slot + SLOT.KEY, slot + SLOT.KEY + own.length);
-      const length = writeKeepalive(this.#memory, 0, own, peer);
-      const batch = words[slot + SLOT.PEER_FAMILY] === 4 ? this.#batch4 : this.#batch6;
-      batch.reserve();
-      batch.add(slot, 0, length, 0, 0);
-      batch.flush(); // each uses the same memory
-      counters[COUNTER.keepalivesSent]!++;
-    }
-  }
 }
