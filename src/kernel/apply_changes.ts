@@ -1,5 +1,6 @@
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import type { Change, FailedChange } from "../reconcile/table.ts";
+import { inSlices } from "../util/slices.ts";
 import type { Netlink, NetlinkRequest } from "./netlink.ts";
 
 /** Error codes by which the kernel says that what is to be removed is not there. */
@@ -16,6 +17,14 @@ export interface Step {
   readonly accept?: ReadonlySet<string>;
 }
 
+/** A step of one of many changes. */
+interface StepOfChange<Spec> extends Step {
+  readonly change: Change<Spec>;
+}
+
+/** Changes planned between two pauses; some tenths of a millisecond. */
+const STEP_CHANGES = 256;
+
 /**
  * Makes each change by the steps that `plan` gives for it, all in as few datagrams as possible, in
  * order. A change whose `plan` throws fails with that error; one of whose steps fails, with the
@@ -28,14 +37,7 @@ export async function applyChanges<Spec>(
   options: { signal: AbortSignal },
 ): Promise<FailedChange<Spec>[]> {
   const failed = new Map<Change<Spec>, Error>();
-  const steps: (Step & { readonly change: Change<Spec> })[] = [];
-  for (const change of changes) {
-    try {
-      for (const step of plan(change)) steps.push({ ...step, change });
-    } catch (error) {
-      failed.set(change, error instanceof Error ? error : new Error(String(error)));
-    }
-  }
+  const steps = await inSlices(planSteps(changes, plan, failed), options);
   const errors = await netlink.change(steps.map((step) => step.request), options);
   errors.forEach((error, i) => {
     const { change, accept } = steps[i]!;
@@ -46,13 +48,32 @@ export async function applyChanges<Spec>(
   return [...failed].map(([change, error]) => ({ change, error }));
 }
 
+/** The steps of all `changes` but those for which there is no plan, which are noted in `failed`. */
+function* planSteps<Spec>(
+  changes: readonly Change<Spec>[],
+  plan: (change: Change<Spec>) => readonly Step[],
+  failed: Map<Change<Spec>, Error>,
+): Generator<void, StepOfChange<Spec>[]> {
+  const steps: StepOfChange<Spec>[] = [];
+  let count = 0;
+  for (const change of changes) {
+    if (++count % STEP_CHANGES === 0) yield;
+    try {
+      for (const step of plan(change)) steps.push({ ...step, change });
+    } catch (error) {
+      failed.set(change, error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+  return steps;
+}
+
 /** Runs `resolve`, a look-up of links, with the request it is for in its error. */
-export function resolving<T>(description: string, resolve: () => T): T {
+export function resolving<T>(describe: () => string, resolve: () => T): T {
   try {
     return resolve();
   } catch (cause) {
     throw new Error(
-      `Cannot ${description}: ${cause instanceof Error ? cause.message : cause}`,
+      `Cannot ${describe()}: ${cause instanceof Error ? cause.message : cause}`,
       { cause },
     );
   }

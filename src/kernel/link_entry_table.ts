@@ -168,7 +168,7 @@ class LinkEntryTable<Spec extends { readonly link: string }> implements Table<Sp
     const spec = change.op === "remove" ? change.actual : change.desired;
     // On a link that is gone there is nothing left to remove.
     if (change.op === "remove" && !links.named(spec.link)) return [];
-    const linkIndex = resolving(`${change.op} ${name} ${format(spec)}`, () => {
+    const linkIndex = resolving(() => `${change.op} ${name} ${format(spec)}`, () => {
       if (!this.#options.ownsLink(spec.link)) {
         throw new Error(`link ${spec.link} is not flanneld's`);
       }

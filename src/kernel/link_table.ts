@@ -260,7 +260,7 @@ class LinkTable implements Table<LinkSpec> {
     // On its own: the kernel refuses an MTU beside VXLAN parameters (vxlan_nl2conf).
     if (vxlan && (["learning", "local", "underlay"] as const).some((each) => inPlace.has(each))) {
       const underlayIndex = resolving(
-        `set link ${name}`,
+        () => `set link ${name}`,
         () => links.indexOf(vxlan.underlay),
       );
       steps.push(set({
@@ -283,7 +283,7 @@ class LinkTable implements Table<LinkSpec> {
   }
 
   #add(desired: LinkSpec, links: LinkIndex): Step {
-    const value = resolving(`add link ${desired.name}`, (): NewLink => {
+    const value = resolving(() => `add link ${desired.name}`, (): NewLink => {
       const { name, kind, mtuBytes, mac, vxlan, ipip } = desired;
       if (!this.#options.ownsLink(name, kind)) throw new Error("the name is not flanneld's");
       if (kind === "tun") throw new Error("the process that reads a TUN device makes it");

@@ -299,7 +299,7 @@ function toKernel(verb: string, spec: RouteSpec, links: LinkIndex): Route {
   const { destination, link } = spec;
   const linkIndex = link === undefined || spec.type === "blackhole"
     ? undefined
-    : resolving(`${verb} route ${routeKind.format(spec)}`, () => links.indexOf(link));
+    : resolving(() => `${verb} route ${routeKind.format(spec)}`, () => links.indexOf(link));
   return {
     destination,
     type: spec.type,
