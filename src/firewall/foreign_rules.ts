@@ -1,6 +1,7 @@
 import type { Prefix } from "../net/mod.ts";
 import type { Dump } from "./iptables_dump.ts";
 import { PLACES, type ReadRule, readRule } from "./iptables_rule.ts";
+import type { PlacedRule } from "./iptables_survey.ts";
 import { multicast, type PrefixMatch, type Purpose } from "./plan.ts";
 
 /** How many user-defined chains deep a packet is followed. */
@@ -23,18 +24,24 @@ interface Conditions {
  * Only rules that hold for packets by their addresses alone are named (with nat also those bound
  * to an outgoing interface): a rule with other conditions, such as kube-proxy's on marks or a
  * firewall's on ports, is taken to mean what it says.
+ *
+ * @param strays Rules of ours that stand where they should not, as after an upgrade. They are about
+ * to go, and nobody else's.
  */
 export function findForeignRules(
   dump: Dump,
   purpose: Purpose,
   networks: readonly Prefix[],
+  strays: readonly PlacedRule[] = [],
 ): string[] {
   const place = PLACES[purpose];
+  const own = new Set(strays.map(({ chain, text }) => `${chain} ${text}`));
   const chains = dump.get(place.table);
   const found = new Set<string>();
 
   function walk(chain: string, conditions: Conditions, depth: number): void {
     for (const text of chains?.get(chain)?.rules ?? []) {
+      if (own.has(`${chain} ${text}`)) continue;
       const rule = readRule(text);
       if (rule.target === place.chain && depth === 0) return;
       const narrow = rule.other || rule.mark !== undefined || rule.inInterface !== undefined ||

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { Prefix } from "../net/mod.ts";
 import { findForeignRules } from "./foreign_rules.ts";
 import { parseDump } from "./iptables_dump.ts";
+import { surveyTable } from "./iptables_survey.ts";
 import type { Purpose } from "./plan.ts";
 
 const NETWORKS = [Prefix.parse("10.244.0.0/16")];
@@ -80,6 +81,36 @@ Deno.test("findForeignRules() stops at our jump", () => {
   const text = `*nat\n:POSTROUTING ACCEPT [0:0]\n:FLANNEL-POSTRTG - [0:0]\n${JUMPS.masquerade}\n` +
     "-A POSTROUTING -j MASQUERADE\nCOMMIT\n";
   assert.deepEqual(findForeignRules(parseDump(text, []), "masquerade", NETWORKS), []);
+});
+
+Deno.test("findForeignRules() does not take rules of upstream v0.19 for somebody else's", () => {
+  // As iptables-save printed them on a host of v0.19.2 with --ip-masq.
+  const upstream = [
+    '-A POSTROUTING -s 10.244.0.0/16 -d 10.244.0.0/16 -m comment --comment "flanneld masq" -j RETURN',
+    '-A POSTROUTING -s 10.244.0.0/16 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" ' +
+    "-j MASQUERADE --random-fully",
+    '-A POSTROUTING ! -s 10.244.0.0/16 -d 10.244.10.0/24 -m comment --comment "flanneld masq" ' +
+    "-j RETURN",
+    '-A POSTROUTING ! -s 10.244.0.0/16 -d 10.244.0.0/16 -m comment --comment "flanneld masq" ' +
+    "-j MASQUERADE --random-fully",
+  ];
+  const theirs = "-A POSTROUTING -s 10.244.0.0/16 -j MASQUERADE";
+  const findings = (rules: readonly string[]) => {
+    const dump = parseDump(
+      ["*nat", ":POSTROUTING ACCEPT [0:0]", ...rules, "COMMIT", ""].join("\n"),
+      ["nat"],
+    );
+    const survey = surveyTable(dump, "masquerade", { networks: NETWORKS, replacesForward: true });
+    assert.deepEqual(
+      survey?.strays.map(({ chain, text }) => `-A ${chain} ${text}`),
+      upstream,
+    );
+    return findForeignRules(dump, "masquerade", NETWORKS, survey.strays);
+  };
+  assert.deepEqual(findings(upstream), []);
+  const [finding, ...more] = findings([...upstream, theirs]);
+  assert.match(finding!, /"-A POSTROUTING -s 10\.244\.0\.0\/16 -j MASQUERADE".*hides/);
+  assert.deepEqual(more, []);
 });
 
 Deno.test("findForeignRules() counts what it does not list", () => {

@@ -68,7 +68,7 @@ export class IptablesTable implements RulePlace {
       }
       notices.set(
         `${command.name} ${purpose}`,
-        findForeignRules(dump, purpose, networks),
+        findForeignRules(dump, purpose, networks, survey?.strays),
       );
       if (!survey && !wanted.includes(purpose)) this.#purposes.delete(purpose);
     }
