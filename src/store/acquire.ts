@@ -68,7 +68,14 @@ export function planAcquire(context: {
   const fitting = own.filter(({ lease }) => fitsConfig(network, lease.subnet));
   const preferred = fitting.find(({ lease }) => previous && sameSubnet(lease.subnet, previous)) ??
     fitting.find(({ entry }) => !entry.expires) ?? fitting[0];
-  if (preferred) return { action: "reuse", ...preferred };
+  if (preferred) {
+    const { entry, lease } = preferred;
+    // No pod has an address of it yet: the last start ended before it could look for rivals.
+    const isNew = entry.expires && !(previous && sameSubnet(lease.subnet, previous));
+    const rival = isNew ? findEarlierRival(entry, entries) : undefined;
+    if (rival === undefined) return { action: "reuse", entry, lease };
+    return { action: "remove", entry, lease, reason: `${rival} was there first` };
+  }
   // A reservation is the operator's word; it is never deleted, even where it cannot be used.
   const misfit = own.find(({ entry }) => entry.expires);
   if (misfit) {
@@ -107,6 +114,27 @@ export function planAcquire(context: {
     reason: `Cannot lease a subnet: ${use.join(", ")}; enlarge the network, or remove the leases ` +
       "of hosts that are gone",
   };
+}
+
+/**
+ * The key of a lease that was there before `own` and shares addresses with it, if there is one among
+ * `entries`, which were listed after `own` was created. Two hosts that lease at the same time may
+ * choose the same IPv4 subnet with different IPv6 ones: their keys differ, so both are created. Of
+ * the two the one that came later finds the other one, and only that one does.
+ */
+export function findEarlierRival(own: Entry, entries: readonly Entry[]): string | undefined {
+  const subnet = parseLeaseKey(own.key);
+  return entries.find((entry) => {
+    if (entry.key === own.key) return false;
+    // An entry that was created later sees ours by the same rule.
+    if (BigInt(entry.createRevision) > BigInt(own.createRevision)) return false;
+    try {
+      const other = parseLeaseKey(entry.key);
+      return overlaps(other.ipv4, subnet.ipv4) || overlaps(other.ipv6, subnet.ipv6);
+    } catch {
+      return false; // junk; the watch counts and names it
+    }
+  })?.key;
 }
 
 function overlaps(a: Prefix | undefined, b: Prefix | undefined): boolean {

@@ -95,6 +95,7 @@ export function toEntry(kv: IKeyValue, range: KeyRange): Entry {
     key: entryKey(kv, range),
     value: kv.value.toString(),
     revision: kv.mod_revision,
+    createRevision: kv.create_revision,
     expires: kv.lease !== "0",
   };
 }

@@ -195,6 +195,7 @@ function toEntry(node: Node, subtree: Subtree): Entry {
     key: node.key.slice(subtree.strip.length),
     value: node.value ?? "",
     revision: String(node.modifiedIndex),
+    createRevision: String(node.createdIndex),
     expires: node.expiration !== undefined,
   };
 }

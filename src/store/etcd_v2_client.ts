@@ -17,6 +17,7 @@ export interface Node {
   /** Seconds left. */
   readonly ttl?: number | undefined;
   readonly modifiedIndex: number;
+  readonly createdIndex: number;
   readonly nodes?: readonly Node[] | undefined;
 }
 
@@ -27,6 +28,7 @@ const NodeSchema: v.GenericSchema<unknown, Node> = v.object({
   expiration: v.optional(v.string()),
   ttl: v.optional(v.number()),
   modifiedIndex: v.number(),
+  createdIndex: v.number(),
   nodes: v.optional(v.array(v.lazy(() => NodeSchema))),
 });
 

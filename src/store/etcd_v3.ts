@@ -137,7 +137,7 @@ export class EtcdV3Space implements KeySpace {
   ): Promise<Entry | undefined> {
     const { start } = this.#key(key);
     const lease = ttlSeconds === undefined ? "0" : await this.#grant(ttlSeconds, options);
-    const put = { request_put: { key: start, value: Buffer.from(value), lease } };
+    const put = { request_put: { key: start, value: Buffer.from(value), lease, prev_kv: true } };
     let response: ITxnResponse;
     try {
       response = await this.#transact(compare, start, put, options);
@@ -152,7 +152,10 @@ export class EtcdV3Space implements KeySpace {
       await this.#revoke(lease, options);
       return undefined;
     }
-    return { key, value, revision: response.header.revision, expires: lease !== "0" };
+    const { revision } = response.header;
+    const createRevision = response.responses[0]?.response_put?.prev_kv?.create_revision ??
+      revision;
+    return { key, value, revision, createRevision, expires: lease !== "0" };
   }
 
   #transact(

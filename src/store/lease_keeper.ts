@@ -18,7 +18,7 @@ import { StateReporter } from "../util/state_reporter.ts";
 import type { Clocks } from "../util/stopwatch.ts";
 import { Backoff } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
-import { isOwnedBy, planAcquire } from "./acquire.ts";
+import { findEarlierRival, isOwnedBy, planAcquire } from "./acquire.ts";
 import { LeaseTerm } from "./lease_term.ts";
 import type { Entry, KnownEntries, Registry, WatchUpdate } from "./registry.ts";
 
@@ -439,6 +439,18 @@ async function acquire(
         subnet = step.subnet;
         // Where the outcome stays unknown this throws, and the next attempt finds our own lease.
         entry = await registry.create(encodeLeaseKey(subnet), value, ttlSeconds, { signal });
+        // With one family, who shares the subnet shares the key.
+        if (entry && subnet.ipv4 && subnet.ipv6) {
+          const rival = findEarlierRival(entry, await registry.list({ signal }));
+          if (rival !== undefined) {
+            log.info("Another host leased a part of the subnet at the same time; giving it back", {
+              subnet: formatSubnet(subnet),
+              other: rival,
+            });
+            await registry.remove(entry.key, entry.revision, { signal });
+            entry = undefined;
+          }
+        }
         if (entry) log.info("Lease taken", { subnet: formatSubnet(subnet), why: step.reason });
         break;
     }

@@ -4,6 +4,7 @@ import { encodeLeaseValue } from "../lease/codec.ts";
 import { createLogger } from "../log.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import { planAcquire } from "./acquire.ts";
+import type { LeaseSubnet } from "../lease/lease.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
 import { type Entry, StoreError } from "./registry.ts";
 
@@ -25,7 +26,7 @@ function value(ip: string): string {
 }
 
 function entry(key: string, ip: string, expires = true): Entry {
-  return { key, value: value(ip), revision: "1", expires };
+  return { key, value: value(ip), revision: "1", createRevision: "1", expires };
 }
 
 function subnet(text: string) {
@@ -110,7 +111,13 @@ Deno.test("planAcquire() follows upstream's order of preference", () => {
   assert.equal(plan([entry("10.9.0.0-24", "192.0.2.1")]), "remove 10.9.0.0-24");
   assert.equal(plan([entry("10.9.0.0-24", "192.0.2.1", false)]), "create 10.3.1.0/24");
   assert.equal(plan([mine, entry("10.3.4.0-24", "192.0.2.1")], "10.3.4.0/24"), "reuse 10.3.4.0-24");
-  const junk = { key: "10.3.1.0-24", value: "garbage", revision: "1", expires: true };
+  const junk = {
+    key: "10.3.1.0-24",
+    value: "garbage",
+    revision: "1",
+    createRevision: "1",
+    expires: true,
+  };
   assert.equal(
     plan([junk, { ...junk, key: "x" }]),
     "create 10.3.2.0/24",
@@ -124,6 +131,62 @@ Deno.test("planAcquire() follows upstream's order of preference", () => {
     ),
     "wait",
   );
+});
+
+const dualStack = {
+  ...network,
+  ipv6: {
+    network: Prefix.parse("fd00:3::/48"),
+    subnetLength: 64,
+    subnetMin: Address.parse("fd00:3:0:1::"),
+    subnetMax: Address.parse("fd00:3:0:4::"),
+  },
+};
+
+Deno.test("hosts that choose one IPv4 subnet at a time, with several IPv6 ones, do not share it", async () => {
+  const store = new MemoryStore();
+  const keepers = await Promise.all([0, 0.3, 0.6, 0.9].map((choice, i) => {
+    const { options } = setUp(`192.0.2.${i + 1}`, store);
+    const random = i % 2 === 0 ? [0, choice] : [choice, 0];
+    return LeaseKeeper.acquire({
+      ...options,
+      network: dualStack,
+      random: () => random.shift() ?? 0,
+    }, { signal });
+  }));
+  const subnets = keepers.map(({ lease }) => lease.subnet);
+  assert.equal(new Set(subnets.map(({ ipv4 }) => String(ipv4))).size, 4);
+  assert.equal(new Set(subnets.map(({ ipv6 }) => String(ipv6))).size, 4);
+  const held = keepers.map(({ lease }) => lease.key).sort();
+  assert.deepEqual(store.entries().map(({ key }) => key), held, "what was given back is gone");
+});
+
+Deno.test("planAcquire() gives back a lease that shares a subnet with an earlier one, before it is used", () => {
+  const at = (createRevision: string, key: string, ip: string) => ({
+    ...entry(key, ip),
+    createRevision,
+  });
+  const plan = (entries: Entry[], previous?: LeaseSubnet) =>
+    planAcquire({
+      network: dualStack,
+      owner: attributes("192.0.2.1"),
+      entries,
+      previous,
+      random: () => 0,
+    }).action;
+  const mine = at("7", "10.3.2.0-24&fd00:3:0:2::-64", "192.0.2.1");
+  const subnet = {
+    ipv4: Prefix.parse("10.3.2.0/24"),
+    ipv6: Prefix.parse("fd00:3:0:2::/64"),
+  };
+  const earlier = at("6", "10.3.2.0-24&fd00:3:0:3::-64", "192.0.2.9");
+  const later = at("10", "10.3.2.0-24&fd00:3:0:3::-64", "192.0.2.9");
+  assert.equal(plan([earlier, mine]), "remove");
+  assert.equal(plan([later, mine]), "reuse");
+  assert.equal(plan([earlier, mine], subnet), "reuse", "pods have its addresses");
+  assert.equal(plan([earlier, { ...mine, expires: false }]), "reuse", "the operator's word");
+  assert.equal(plan([at("6", "10.3.3.0-24&fd00:3:0:3::-64", "192.0.2.9"), mine]), "reuse");
+  assert.equal(plan([at("6", "junk", "192.0.2.9"), mine]), "reuse");
 });
 
 Deno.test("LeaseKeeper.acquire() writes upstream's bytes with a day to live", async () => {

@@ -14,6 +14,8 @@ export interface Entry {
   readonly value: string;
   /** mod_revision (v3) or modifiedIndex (v2), in decimal. */
   readonly revision: string;
+  /** create_revision (v3) or createdIndex (v2), in decimal. */
+  readonly createRevision: string;
   /** Whether the key ends by itself (it has an etcd lease or TTL). False for a reservation. */
   readonly expires: boolean;
 }

@@ -20,6 +20,7 @@ import { abortable } from "../../src/util/abortable.ts";
 interface Stored {
   readonly value: string;
   readonly revision: number;
+  readonly createRevision: number;
   /** On the store's clock; `undefined` for a reservation. */
   readonly expiresAtSeconds: number | undefined;
 }
@@ -48,9 +49,11 @@ class MemoryTree {
   readonly #listeners = new Set<() => void>();
 
   put(path: string, value: string, ttlSeconds: number | undefined): Stored {
+    const revision = this.revision + 1;
     const stored: Stored = {
       value,
-      revision: this.revision + 1,
+      revision,
+      createRevision: this.stored.get(path)?.createRevision ?? revision,
       expiresAtSeconds: ttlSeconds === undefined ? undefined : this.seconds + ttlSeconds,
     };
     this.stored.set(path, stored);
@@ -209,8 +212,14 @@ export class MemoryStore extends MemoryArea {
   }
 }
 
-function toEntry(key: string, { value, revision, expiresAtSeconds }: Stored): Entry {
-  return { key, value, revision: String(revision), expires: expiresAtSeconds !== undefined };
+function toEntry(key: string, stored: Stored): Entry {
+  return {
+    key,
+    value: stored.value,
+    revision: String(stored.revision),
+    createRevision: String(stored.createRevision),
+    expires: stored.expiresAtSeconds !== undefined,
+  };
 }
 
 /** One host's connection to the store, with faults on demand. */

@@ -199,6 +199,7 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
     assert.equal(second?.value, "2");
     assert.equal(second.expires, true);
     assert.notEqual(second.revision, first!.revision);
+    assert.equal(second.createRevision, first!.createRevision);
     assert.equal(await space.update(KEY, "3", first!.revision, 60, context), undefined);
     assert.deepEqual(await space.get(KEY, context), second);
     const ttl = await space.timeToLive(KEY, context);
