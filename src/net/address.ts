@@ -53,9 +53,8 @@ export class Address {
         return new Address(4, a * 2 ** 24 + (b << 16) + (c << 8) + d);
       }
     }
-    if (!text.includes("%") && text.includes(":") && ipaddr.IPv6.isValid(text)) {
-      return Address.fromBytes(new Uint8Array(ipaddr.IPv6.parse(text).toByteArray()));
-    }
+    const groups = text.includes(":") && !text.includes("%") ? parseGroups(text) : undefined;
+    if (groups) return new Address(6, groupsToValue(groups));
     throw new SyntaxError(`Cannot parse IP address: "${text}" is neither IPv4 nor IPv6`);
   }
 
@@ -128,9 +127,7 @@ export class Address {
 
   /** Dotted decimal, or RFC 5952 text (lower case, compressed, no embedded IPv4). */
   toString(): string {
-    return this.#text ??= this.family === 4
-      ? dottedDecimal(this.ipv4)
-      : new ipaddr.IPv6([...this.toBytes()]).toRFC5952String();
+    return this.#text ??= this.family === 4 ? dottedDecimal(this.ipv4) : compressed(this.ipv6);
   }
 
   toJSON(): string {
@@ -172,6 +169,53 @@ export class Address {
   [Symbol.for("Deno.customInspect")](): string {
     return this.toString();
   }
+}
+
+/** The eight groups of an IPv6 address; `undefined` for text that is none. */
+function parseGroups(text: string): readonly number[] | undefined {
+  try {
+    return ipaddr.IPv6.parse(text).parts;
+  } catch {
+    return undefined;
+  }
+}
+
+function groupsToValue(groups: readonly number[]): bigint {
+  let value = 0n;
+  // Two at a time: each step makes a new big integer.
+  for (let i = 0; i < 8; i += 2) {
+    value = (value << 32n) | BigInt(groups[i]! * 2 ** 16 + groups[i + 1]!);
+  }
+  return value;
+}
+
+/** RFC 5952 section 4: the first of the longest runs of zero groups is left out. */
+function compressed(value: bigint): string {
+  const groups: number[] = [];
+  let start = 8;
+  let length = 1; // a single group stays
+  let run = 0;
+  for (let shift = 96n; shift >= 0n; shift -= 32n) {
+    const pair = Number((value >> shift) & 0xffff_ffffn);
+    groups.push(pair >>> 16, pair & 0xffff);
+  }
+  for (let i = 0; i < 8; i++) {
+    run = groups[i] === 0 ? run + 1 : 0;
+    if (run <= length) continue;
+    length = run;
+    start = i + 1 - run;
+  }
+  let text = "";
+  for (let i = 0; i < 8; i++) {
+    if (i === start) {
+      text += "::";
+      i += length - 1;
+    } else {
+      if (i > 0 && i !== start + length) text += ":";
+      text += groups[i]!.toString(16);
+    }
+  }
+  return text;
 }
 
 function dottedDecimal(value: number): string {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import ipaddr from "ipaddr.js";
 import { Address, InterfaceAddress, MacAddress, Prefix } from "./mod.ts";
 
 const octet = fc.integer({ min: 0, max: 255 });
@@ -39,10 +40,25 @@ Deno.test("Address prints canonical text", () => {
     const [text, canonical] of [
       ["FD00:0:0:0:0:0:0:1", "fd00::1"],
       ["2001:db8:0:0:1:0:0:1", "2001:db8::1:0:0:1"],
-      ["::102:304", "::102:304"],
+      ["1:0:0:2:0:0:0:3", "1:0:0:2::3"],
+      ["1:0:2:0:3:0:4:0", "1:0:2:0:3:0:4:0"],
+      ["0::0", "::"],
+      ["1::", "1::"],
       ["10.3.0.255", "10.3.0.255"],
     ] as const
   ) assert.equal(String(Address.parse(text)), canonical);
+});
+
+Deno.test("Address reads and prints IPv6 as a slower parser does", () => {
+  const group = fc.oneof(fc.constant(0), fc.nat(15), fc.nat(0xffff));
+  fc.assert(fc.property(fc.array(group, { minLength: 8, maxLength: 8 }), (groups) => {
+    const reference = new ipaddr.IPv6(groups);
+    const address = Address.fromBytes(Uint8Array.from(reference.toByteArray()));
+    assert.equal(String(address), reference.toRFC5952String());
+    for (const text of [reference.toNormalizedString(), `${reference}`.toUpperCase()]) {
+      assert.ok(Address.parse(text).equals(address), text);
+    }
+  }));
 });
 
 Deno.test("Address classifies special ranges", () => {
