@@ -40,7 +40,7 @@ function lease(n: number, instanceId: string, revision: string) {
       VSwitchID: "vsw-1",
     },
   });
-  return { key: `10.24.${n}.0-24`, value, revision };
+  return { key: `10.24.${n}.0-24`, value, createRevision: revision };
 }
 
 /** An identity whose access is as given. */

@@ -9,7 +9,7 @@ export interface LeaseEntry {
   readonly key: string;
   readonly value: string;
   /** Decimal; orders entries by age where two claim one subnet. */
-  readonly revision: string;
+  readonly createRevision: string;
 }
 
 /** Entries looked at between two steps; some milliseconds at most. */
@@ -25,7 +25,7 @@ export interface LeaseMapOptions {
  * no lease of this network (junk key or value, outside the network, overlapping another's subnet)
  * is kept apart with the reason and disturbs no other; it is looked at again when it changes, or
  * when the lease it overlaps goes. Of two overlapping leases the one that was there first stays;
- * in a snapshot that is the one with the lower revision.
+ * in a snapshot that is the one with the lower create revision, so that all hosts agree.
  */
 export class LeaseMap {
   readonly #network: LeaseMapOptions["network"];
@@ -82,7 +82,7 @@ export class LeaseMap {
       if (!present.has(key)) changed = this.#remove(key) || changed;
     }
     yield;
-    const byAge = [...entries].sort((a, b) => compareRevisions(a.revision, b.revision));
+    const byAge = [...entries].sort((a, b) => compareRevisions(a.createRevision, b.createRevision));
     let count = 0;
     for (const entry of byAge) {
       if (count++ % STEP_ENTRIES === 0) yield;

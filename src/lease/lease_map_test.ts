@@ -13,7 +13,7 @@ const network = {
 };
 
 function entry(key: string, ip = "192.0.2.1", revision = "1"): LeaseEntry {
-  return { key, value: `{"PublicIP":"${ip}","PublicIPv6":null}`, revision };
+  return { key, value: `{"PublicIP":"${ip}","PublicIPv6":null}`, createRevision: revision };
 }
 
 function keys(map: LeaseMap): string[] {
@@ -39,7 +39,7 @@ Deno.test("LeaseMap keeps junk apart, counted and named, without disturbing othe
   map.replace([
     entry("10.3.1.0-24"),
     entry("junk"),
-    { key: "10.3.2.0-24", value: "not json", revision: "1" },
+    { key: "10.3.2.0-24", value: "not json", createRevision: "1" },
     entry("10.9.1.0-24"),
     entry("10.3.3.0-24&fd00::-64"),
   ]);
@@ -47,7 +47,7 @@ Deno.test("LeaseMap keeps junk apart, counted and named, without disturbing othe
   assert.equal(map.skippedCount, 4);
   assert.match(map.skipped().get("10.9.1.0-24")!, /not inside the network/);
   assert.equal(
-    map.put({ key: "10.3.1.0-24", value: "{", revision: "2" }),
+    map.put({ key: "10.3.1.0-24", value: "{", createRevision: "2" }),
     true,
     "it is no lease now",
   );
