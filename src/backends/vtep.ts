@@ -77,8 +77,8 @@ export function planVtep({ family, local, subnet }: FamilySide, vtep: Vtep): Des
   return {
     links: [link],
     addresses: [{ link: name, address: new InterfaceAddress(subnet.address, addressBits(family)) }],
-    // No router may give the device a default route.
-    ...(family === 6 ? { sysctls: [{ name: `net/ipv6/conf/${name}/accept_ra`, value: "0" }] } : {}),
+    // No router may give the device a default route, as upstream sees to with both families.
+    sysctls: [{ name: `net/ipv6/conf/${name}/accept_ra`, value: "0" }],
   };
 }
 

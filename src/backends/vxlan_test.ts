@@ -219,7 +219,10 @@ Deno.test("vxlan.plan() makes upstream's devices", () => {
     addresses?.map(({ link, address }) => `${address} dev ${link}`),
     ["10.244.9.0/32 dev flannel.7", "fd00:1:0:9::/128 dev flannel-v6.7"],
   );
-  assert.deepEqual(sysctls, [{ name: "net/ipv6/conf/flannel-v6.7/accept_ra", value: "0" }]);
+  assert.deepEqual(sysctls, [
+    { name: "net/ipv6/conf/flannel.7/accept_ra", value: "0" },
+    { name: "net/ipv6/conf/flannel-v6.7/accept_ra", value: "0" },
+  ]);
   assert.equal(offloads, undefined, "auto leaves the kernel's setting alone");
 });
 
