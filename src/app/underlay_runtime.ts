@@ -160,7 +160,8 @@ class KernelBackendRuntime implements BackendRuntime {
       const macs = this.#settleMacs(own, peers);
       if (macs !== before.macs) this.#facts = { ...this.#facts, macs };
       if (this.#looksUp) {
-        const paths = await underlay.update(this.#underlayAddresses(peers), { signal });
+        const addresses = await inSlices(this.#underlayAddresses(peers), { signal });
+        const paths = await underlay.update(addresses, { signal });
         if (paths !== before.paths) this.#facts = { ...this.#facts, paths };
       }
       this.#peers = peers;
@@ -170,15 +171,17 @@ class KernelBackendRuntime implements BackendRuntime {
   };
 
   /** The public addresses of peers with this backend, in the network's families. */
-  #underlayAddresses(peers: readonly Lease[]): Address[] {
+  *#underlayAddresses(peers: readonly Lease[]): Generator<void, Address[]> {
     const { network, backend } = this.#context.configured;
-    const addresses = new Map<string, Address>();
+    const addresses: Address[] = [];
+    let count = 0;
     for (const { attributes: { backendType, publicIp, publicIpv6 } } of peers) {
+      if (++count % STEP_PEERS === 0) yield;
       if (backendType !== backend.type) continue;
-      if (publicIp && network.ipv4) addresses.set(publicIp.toString(), publicIp);
-      if (publicIpv6 && network.ipv6) addresses.set(publicIpv6.toString(), publicIpv6);
+      if (publicIp && network.ipv4) addresses.push(publicIp);
+      if (publicIpv6 && network.ipv6) addresses.push(publicIpv6);
     }
-    return [...addresses.values()];
+    return addresses;
   }
 
   /**

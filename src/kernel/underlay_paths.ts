@@ -1,8 +1,12 @@
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import type { Address } from "../net/mod.ts";
 import type { UnderlayPath } from "../state/mod.ts";
+import { inSlices } from "../util/slices.ts";
 import { LinkIndex } from "./links.ts";
 import type { Netlink, NetlinkEvent, Route } from "./netlink.ts";
+
+/** Addresses looked at between two steps; some tenths of a millisecond. */
+const STEP_ADDRESSES = 256;
 
 /**
  * Keeps the kernel's answers to how it would send to each of many addresses, by address text. It
@@ -46,48 +50,75 @@ export class UnderlayPaths {
     return concerns;
   }
 
-  /** Brings the answers for `addresses`, and only these, up to date. */
+  /** Brings the answers for `addresses`, and only these, up to date. An address may come twice. */
   async update(
     addresses: readonly Address[],
     options: { signal: AbortSignal },
   ): Promise<ReadonlyMap<string, UnderlayPath>> {
     this.#used = true;
     const before = this.#paths;
-    const asked = this.#stale
-      ? addresses
-      : addresses.filter((address) => !before.has(address.toString()));
-    const wanted = new Set(addresses.map(String));
-    if (asked.length === 0 && wanted.size === before.size) return before;
+    const askAll = this.#stale;
+    // What changes from now on counts for the next time.
     this.#stale = false;
-    let changed = wanted.size !== before.size;
-    const paths = new Map<string, UnderlayPath>();
-    for (const text of wanted) {
-      const path = before.get(text);
-      if (path) paths.set(text, path);
-    }
     try {
-      const answers = await this.#netlink.routeGetAll(asked, options);
-      // Links after routes: one that is missing now took its routes with it.
-      const links = await LinkIndex.read(this.#netlink, options);
-      const used = new Set(this.#linkIndexes);
-      asked.forEach((address, i) => {
-        const answer = answers[i]!;
-        if (!(answer instanceof Error) && answer.linkIndex !== undefined) {
-          used.add(answer.linkIndex);
-        }
-        const path = describePath(answer, links);
-        const former = paths.get(address.toString());
-        if (former && samePath(former, path)) return;
-        paths.set(address.toString(), path);
-        changed = true;
-      });
-      this.#linkIndexes = used;
+      const { paths, asked } = await inSlices(this.#sort(addresses, askAll), options);
+      let changed = false;
+      if (asked.length > 0) {
+        const answers = await this.#netlink.routeGetAll(asked, options);
+        // Links after routes: one that is missing now took its routes with it.
+        const links = await LinkIndex.read(this.#netlink, options);
+        changed = await inSlices(this.#enter(paths, asked, answers, links), options);
+      }
+      if (changed || paths.size !== before.size) this.#paths = paths;
     } catch (error) {
       this.#stale = true;
       throw error;
     }
-    if (changed) this.#paths = paths;
     return this.#paths;
+  }
+
+  /** The paths that are known of `addresses`, and for which of these the kernel is to be asked. */
+  *#sort(
+    addresses: readonly Address[],
+    askAll: boolean,
+  ): Generator<void, { readonly paths: Map<string, UnderlayPath>; readonly asked: Address[] }> {
+    const paths = new Map<string, UnderlayPath>();
+    const unknown = new Set<string>();
+    const asked: Address[] = [];
+    let count = 0;
+    for (const address of addresses) {
+      if (++count % STEP_ADDRESSES === 0) yield;
+      const text = address.toString();
+      if (paths.has(text) || unknown.has(text)) continue;
+      const path = this.#paths.get(text);
+      if (path) paths.set(text, path);
+      else unknown.add(text);
+      if (askAll || !path) asked.push(address);
+    }
+    return { paths, asked };
+  }
+
+  /** Enters the answers into `paths`; tells whether any is another than before. */
+  *#enter(
+    paths: Map<string, UnderlayPath>,
+    asked: readonly Address[],
+    answers: readonly (Route | Error)[],
+    links: LinkIndex,
+  ): Generator<void, boolean> {
+    const used = new Set(this.#linkIndexes);
+    let changed = false;
+    for (const [i, address] of asked.entries()) {
+      if (i % STEP_ADDRESSES === 0) yield;
+      const answer = answers[i]!;
+      if (!(answer instanceof Error) && answer.linkIndex !== undefined) used.add(answer.linkIndex);
+      const path = describePath(answer, links);
+      const former = paths.get(address.toString());
+      if (former && samePath(former, path)) continue;
+      paths.set(address.toString(), path);
+      changed = true;
+    }
+    this.#linkIndexes = used;
+    return changed;
   }
 }
 

@@ -130,3 +130,23 @@ Deno.test("UnderlayPaths cares for no event before it is used, and asks again af
   assert.equal(paths.size, 1);
   assert.equal(underlay.isStale, false);
 });
+
+Deno.test("UnderlayPaths asks once for an address that comes twice, and forgets those that are gone", async () => {
+  await using opened = openKernel();
+  const { underlay, takeAsked } = opened;
+  const first = await underlay.update(addresses("192.0.2.7", "192.0.2.8", "192.0.2.7"), { signal });
+  assert.deepEqual(takeAsked(), ["192.0.2.7", "192.0.2.8"]);
+  assert.equal(
+    await underlay.update(addresses("192.0.2.8", "192.0.2.7", "192.0.2.8"), { signal }),
+    first,
+  );
+  underlay.observe({ kind: "lost" }, isOwn);
+  assert.equal(
+    await underlay.update(addresses("192.0.2.8", "192.0.2.7", "192.0.2.8"), { signal }),
+    first,
+  );
+  assert.deepEqual(takeAsked(), ["192.0.2.8", "192.0.2.7"]);
+  const exchanged = await underlay.update(addresses("192.0.2.8", "192.0.2.9"), { signal });
+  assert.deepEqual([...exchanged.keys()], ["192.0.2.8", "192.0.2.9"]);
+  assert.equal((await underlay.update([], { signal })).size, 0);
+});
