@@ -31,7 +31,7 @@ export class Planner {
   /** The edition that the latest plan was made from. */
   #plannedEdition = -1;
   #peers: readonly Lease[] | undefined;
-  #peerAddresses: ReadonlySet<string> | undefined;
+  #peerAddresses: ReadonlySet<number | string> | undefined;
 
   constructor(inputs: PlannerInputs) {
     this.#inputs = inputs;
@@ -52,7 +52,7 @@ export class Planner {
   /** Whether another host publishes `address`. */
   isPeer(address: Address): boolean {
     this.#peerAddresses ??= publishedAddresses(this.peers);
-    return this.#peerAddresses.has(address.toString());
+    return this.#peerAddresses.has(address.mapKey);
   }
 
   /** The other hosts' leases. */
@@ -109,12 +109,12 @@ export class Planner {
   }
 }
 
-/** The addresses of `peers`, as text. */
-function publishedAddresses(peers: readonly Lease[]): ReadonlySet<string> {
-  const addresses = new Set<string>();
+/** The addresses of `peers` by their map keys. */
+function publishedAddresses(peers: readonly Lease[]): ReadonlySet<number | string> {
+  const addresses = new Set<number | string>();
   for (const { attributes: { publicIp, publicIpv6 } } of peers) {
-    if (publicIp) addresses.add(publicIp.toString());
-    if (publicIpv6) addresses.add(publicIpv6.toString());
+    if (publicIp) addresses.add(publicIp.mapKey);
+    if (publicIpv6) addresses.add(publicIpv6.mapKey);
   }
   return addresses;
 }

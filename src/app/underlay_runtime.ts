@@ -96,18 +96,21 @@ function randomMac(): MacAddress {
 /** Peers looked at between two steps; some tenths of a millisecond. */
 const STEP_PEERS = 256;
 
-/**
- * Reads the MACs that peers publish, which are kept with their leases: what compares and plans for
- * thousands of them afterwards is quick enough for one piece.
- */
-function* readMacsInSteps(peers: readonly Lease[]): Generator<void, void> {
+/** The first peer of a key before the own one whose device has the own MAC. */
+function* findTwin(
+  family: Family,
+  mac: MacAddress,
+  own: Lease,
+  peers: readonly Lease[],
+): Generator<void, Lease | undefined> {
   let count = 0;
-  for (const { attributes: { backendType, backendData, backendV6Data } } of peers) {
+  for (const peer of peers) {
     if (++count % STEP_PEERS === 0) yield;
-    if (backendType !== "vxlan") continue;
-    readVtepMac(backendData);
-    readVtepMac(backendV6Data);
+    const { key, attributes: { backendType, backendData, backendV6Data } } = peer;
+    if (key >= own.key || backendType !== "vxlan") continue;
+    if (readVtepMac(family === 4 ? backendData : backendV6Data)?.equals(mac)) return peer;
   }
+  return undefined;
 }
 
 class KernelBackendRuntime implements BackendRuntime {
@@ -156,8 +159,7 @@ class KernelBackendRuntime implements BackendRuntime {
       const { underlay } = this.#context.hostNetwork;
       if (peers === this.#peers && !underlay.isStale) return false;
       const before = this.#facts;
-      await inSlices(readMacsInSteps(peers), { signal });
-      const macs = this.#settleMacs(own, peers);
+      const macs = await inSlices(this.#settleMacs(own, peers), { signal });
       if (macs !== before.macs) this.#facts = { ...this.#facts, macs };
       if (this.#looksUp) {
         const addresses = await inSlices(this.#underlayAddresses(peers), { signal });
@@ -188,16 +190,11 @@ class KernelBackendRuntime implements BackendRuntime {
    * The own MACs, with a new one for each that a peer publishes too: of two hosts with one MAC (a
    * cloned machine, say) the one whose lease comes later in order gives way.
    */
-  #settleMacs(own: Lease, peers: readonly Lease[]): Macs {
+  *#settleMacs(own: Lease, peers: readonly Lease[]): Generator<void, Macs> {
     let { macs } = this.#facts;
     for (const family of [4, 6] as const) {
       const mac = macs[family];
-      if (!mac) continue;
-      const twin = peers.find(({ key, attributes }) => {
-        if (key >= own.key || attributes.backendType !== "vxlan") return false;
-        const data = family === 4 ? attributes.backendData : attributes.backendV6Data;
-        return readVtepMac(data)?.equals(mac);
-      });
+      const twin = mac && (yield* findTwin(family, mac, own, peers));
       if (!twin) continue;
       const fresh = randomMac();
       macs = { ...macs, [family]: fresh };

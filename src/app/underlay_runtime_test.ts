@@ -1,5 +1,13 @@
 import assert from "node:assert/strict";
-import { decideChecksumOffload } from "./underlay_runtime.ts";
+import { vxlan } from "../backends/mod.ts";
+import { parseNetworkConfig } from "../config/network_config.ts";
+import type { Json, Lease } from "../lease/lease.ts";
+import { createLogger } from "../log.ts";
+import { Address, Prefix } from "../net/mod.ts";
+import type { BackendRuntimeOptions } from "./backend_runtime.ts";
+import { decideChecksumOffload, openUnderlayRuntime } from "./underlay_runtime.ts";
+
+const { signal } = new AbortController();
 
 Deno.test("decideChecksumOffload() turns it off only where the kernel spoils checksums", () => {
   for (
@@ -19,4 +27,38 @@ Deno.test("decideChecksumOffload() turns it off only where the kernel spoils che
     assert.equal(decideChecksumOffload("on", release), true);
     assert.equal(decideChecksumOffload("off", release), false);
   }
+});
+
+Deno.test("A vxlan host gives way in MAC to a peer whose lease comes before its own, and to no other", async () => {
+  const lines: string[] = [];
+  const log = createLogger({ format: "human", verbosity: 0, write: (line) => lines.push(line) });
+  await using runtime = await openUnderlayRuntime({
+    configured: {
+      network: parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}').config,
+      backend: vxlan,
+      backendConfig: vxlan.parseConfig({ Type: "vxlan" }).config,
+    },
+    hostNetwork: { listLinks: () => Promise.resolve([]), underlay: { isStale: false } },
+    log,
+    signal,
+  } as unknown as BackendRuntimeOptions);
+  const host = { link: "eth0", mtuBytes: 1500, publicIp: Address.parse("192.0.2.5") };
+  const published = () => runtime.announce(host).backendData;
+  const lease = (n: number, backendData: Json): Lease => ({
+    key: `10.5.${n}.0-24`,
+    subnet: { ipv4: Prefix.parse(`10.5.${n}.0/24`) },
+    attributes: { backendType: "vxlan", backendData },
+  });
+  const first = published()!;
+  const own = lease(5, first);
+  const others = Array.from({ length: 600 }, (_, n) => lease(100 + n % 100, { VtepMAC: "junk" }));
+  const follow = (peers: readonly Lease[]) => runtime.underlay!.follow(own, peers, { signal });
+
+  assert.equal(await follow([...others, lease(6, first)]), false);
+  assert.deepEqual([published(), lines], [first, []], "the later lease gives way");
+  const peers = [...others, lease(4, first)];
+  assert.equal(await follow(peers), true);
+  assert.notDeepEqual(published(), first);
+  assert.match(lines.join(), /also that of 10\.5\.4\.0-24; taking /);
+  assert.equal(await follow(peers), false, "nothing of the peers is new");
 });

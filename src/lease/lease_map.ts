@@ -1,5 +1,5 @@
 import type { NetworkConfig } from "../config/network_config.ts";
-import type { Address, Prefix } from "../net/mod.ts";
+import type { Prefix } from "../net/mod.ts";
 import { atOnce } from "../util/slices.ts";
 import { parseLease } from "./codec.ts";
 import type { Lease } from "./lease.ts";
@@ -182,19 +182,19 @@ class PrefixIndex {
 
   add(prefix: Prefix, key: string): void {
     const sameLength = this.#byLength.get(prefix.length) ?? new Map();
-    this.#byLength.set(prefix.length, sameLength.set(base(prefix.address), { prefix, key }));
+    this.#byLength.set(prefix.length, sameLength.set(prefix.address.mapKey, { prefix, key }));
   }
 
   delete(prefix: Prefix): void {
     const sameLength = this.#byLength.get(prefix.length);
-    sameLength?.delete(base(prefix.address));
+    sameLength?.delete(prefix.address.mapKey);
     if (sameLength?.size === 0) this.#byLength.delete(prefix.length);
   }
 
   findOverlap(prefix: Prefix): string | undefined {
     for (const [length, prefixes] of this.#byLength) {
       if (length <= prefix.length) {
-        const found = prefixes.get(base(prefix.address.truncate(length)));
+        const found = prefixes.get(prefix.address.truncate(length).mapKey);
         if (found) return found.key;
       } else {
         for (const inner of prefixes.values()) if (prefix.contains(inner.prefix)) return inner.key;
@@ -202,12 +202,4 @@ class PrefixIndex {
     }
     return undefined;
   }
-}
-
-/**
- * What an address of one family is found by. Not an IPv6 address as a number: a Map hashes big
- * integers by their low 64 bits, which are zero in the base of any /64, so that all would collide.
- */
-function base(address: Address): number | string {
-  return address.family === 4 ? address.ipv4 : address.toString();
 }

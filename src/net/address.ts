@@ -35,6 +35,15 @@ export class Address {
     this.ipv6 = family === 6 ? BigInt(value) : 0n;
   }
 
+  /**
+   * What stands for the address in a Map or Set of either family; for IPv4 quicker to come by than
+   * text. For IPv6 it is text nevertheless: big integers are hashed by their low 64 bits, which are
+   * zero in the base of any /64, so that all of these would collide.
+   */
+  get mapKey(): number | string {
+    return this.family === 4 ? this.ipv4 : this.toString();
+  }
+
   /** The address as an unsigned number of 32 or 128 bits. */
   get value(): bigint {
     return this.family === 4 ? BigInt(this.ipv4) : this.ipv6;

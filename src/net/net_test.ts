@@ -19,6 +19,14 @@ Deno.test("Address round-trips through text and bytes", () => {
   }));
 });
 
+Deno.test("Address has one map key for each value", () => {
+  fc.assert(fc.property(addresses, addresses, (a, b) => {
+    assert.equal(Address.fromBytes(a.toBytes()).mapKey, a.mapKey);
+    assert.equal(a.mapKey === b.mapKey, a.equals(b));
+  }));
+  assert.notEqual(Address.parse("0.0.0.1").mapKey, Address.parse("::1").mapKey);
+});
+
 Deno.test("Address.parse() refuses what is no plain address", () => {
   const bad = [
     "",
