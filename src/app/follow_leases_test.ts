@@ -1,0 +1,84 @@
+import assert from "node:assert/strict";
+import { LeaseMap } from "../lease/lease_map.ts";
+import { createLogger } from "../log.ts";
+import { Address, Prefix } from "../net/mod.ts";
+import type { WatchEvent, WatchUpdate } from "../store/registry.ts";
+import { followLeases } from "./follow_leases.ts";
+import { Condition, Readiness } from "./readiness.ts";
+import { SkippedNotices } from "./skipped_notices.ts";
+
+const { signal } = new AbortController();
+const log = createLogger({ format: "human", verbosity: 0, write: () => {} });
+const entry = (n: number) => ({
+  key: `10.${n >> 8}.${n & 255}.0-24`,
+  value: '{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VNI":1}}',
+  revision: String(n + 1),
+  createRevision: String(n + 1),
+  expires: false,
+});
+
+/** Follows a store that says `updates`; answers how many leases were known at each change. */
+async function follow(updates: readonly WatchUpdate[]): Promise<number[]> {
+  const leases = new LeaseMap({
+    network: {
+      ipv4: {
+        network: Prefix.parse("10.0.0.0/8"),
+        subnetLength: 24,
+        subnetMin: Address.parse("10.0.1.0"),
+        subnetMax: Address.parse("10.255.255.0"),
+      },
+    },
+  });
+  const changes: number[] = [];
+  using condition = new Condition(new Readiness([], () => {}), "store");
+  await followLeases({
+    registry: {
+      async *watch() {
+        for (const update of updates) yield await Promise.resolve(update);
+      },
+    },
+    known: undefined,
+    leases,
+    skipped: new SkippedNotices(log, { one: "", more: "", none: "" }),
+    condition,
+    log,
+    onUpdate: () => {},
+    onChange: () => changes.push(leases.size),
+    signal,
+  });
+  return changes;
+}
+
+Deno.test("followLeases() tells once of all that an update changes, and of the first snapshot", async () => {
+  const puts = (...numbers: number[]): WatchEvent[] =>
+    numbers.map((n) => ({ type: "put", entry: entry(n) }));
+  const changes = await follow([
+    { type: "snapshot", entries: [] },
+    { type: "events", events: puts(1, 2, 3) },
+    { type: "events", events: puts(3) },
+    { type: "events", events: [{ type: "delete", key: entry(1).key }, ...puts(4)] },
+    { type: "snapshot", entries: [2, 3, 4].map(entry) },
+  ]);
+  assert.deepEqual(changes, [0, 3, 3]);
+});
+
+Deno.test("followLeases() lets other work in while it reads thousands of events", async () => {
+  const events = Array.from({ length: 5_000 }, (_, n): WatchEvent => ({
+    type: "put",
+    entry: entry(n),
+  }));
+  let turns = 0;
+  const timer = setInterval(() => turns++, 0);
+  try {
+    assert.deepEqual(
+      await follow([{ type: "snapshot", entries: [] }, { type: "events", events }]),
+      [
+        0,
+        5_000,
+      ],
+    );
+  } finally {
+    clearInterval(timer);
+  }
+  assert.ok(turns > 0);
+});
