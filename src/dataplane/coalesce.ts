@@ -80,6 +80,8 @@ export class Coalescer {
   readonly #options: CoalescerOptions;
   readonly #open = Array.from({ length: MAX_OPEN }, () => new OpenPacket());
   #openCount = 0;
+  /** The held packet that the last one went into. */
+  #last: OpenPacket | undefined;
   readonly #plainHeader = new Uint8Array(virtio_net_hdr.size);
   readonly #plainPieces = new Int32Array(2);
 
@@ -111,7 +113,10 @@ export class Coalescer {
     const index = this.#find(ip, transport, ipv4, protocol);
     if (index >= 0) {
       const packet = this.#open[index]!;
-      if (packet.growing && this.#join(packet, ip, transport, length)) return;
+      if (packet.growing && this.#join(packet, ip, transport, length, 0)) {
+        this.#last = packet;
+        return;
+      }
       // Whatever comes later of this flow must not overtake what is held.
       this.#close(index);
     }
@@ -123,29 +128,58 @@ export class Coalescer {
     this.#start(ip, transport, length, ipv4, protocol);
   }
 
+  /**
+   * Does what {@linkcode Coalescer.add} would do with the packet if that is joined to what the one
+   * before it went into, and answers whether it was. `hops` is what its TTL has too much: its header
+   * is not written, so that counting down is spared. It must have come from where that one came.
+   */
+  addNext(ip: number, length: number, hops: number): boolean {
+    const packet = this.#last;
+    if (packet === undefined || !packet.growing) return false;
+    const { bytes, view } = this.#memory;
+    const { ipv4 } = packet;
+    const transport = ip + packet.transport - packet.ip;
+    if (ip + length < transport + UDP.HEADER_BYTES) return false;
+    const stated = ipv4
+      ? view.getUint16(ip + IPV4.TOTAL_LENGTH)
+      : IPV6.HEADER_BYTES + view.getUint16(ip + IPV6.PAYLOAD_LENGTH);
+    return stated === length &&
+      bytes[ip + (ipv4 ? IPV4.PROTOCOL : IPV6.NEXT_HEADER)] === packet.protocol &&
+      this.#isSameFlow(packet, ip, transport) && this.#join(packet, ip, transport, length, hops);
+  }
+
+  /** To be called before packets from elsewhere. */
+  forgetLast(): void {
+    this.#last = undefined;
+  }
+
   /** Writes all that is held. */
   flush(): void {
+    this.#last = undefined;
     for (let i = 0; i < this.#openCount; i++) this.#write(this.#open[i]!);
     this.#openCount = 0;
   }
 
   /** The held packet of the same flow, or -1. */
   #find(ip: number, transport: number, ipv4: boolean, protocol: number): number {
-    const { view } = this.#memory;
-    const ports = view.getInt32(transport);
     for (let i = this.#openCount - 1; i >= 0; i--) {
       const packet = this.#open[i]!;
       if (packet.protocol !== protocol || packet.ipv4 !== ipv4) continue;
-      if (view.getInt32(packet.transport) !== ports) continue;
-      const from = ipv4 ? IPV4.SOURCE : IPV6.SOURCE;
-      const to = ipv4 ? IPV4.HEADER_BYTES : IPV6.HEADER_BYTES;
-      let same = true;
-      for (let at = from; at < to; at += 4) {
-        same = same && view.getInt32(packet.ip + at) === view.getInt32(ip + at);
-      }
-      if (same) return i;
+      if (this.#isSameFlow(packet, ip, transport)) return i;
     }
     return -1;
+  }
+
+  /** Whether ports and addresses are those of `packet`. */
+  #isSameFlow(packet: OpenPacket, ip: number, transport: number): boolean {
+    const { view } = this.#memory;
+    if (view.getInt32(packet.transport) !== view.getInt32(transport)) return false;
+    const from = packet.ipv4 ? IPV4.SOURCE : IPV6.SOURCE;
+    const to = packet.ipv4 ? IPV4.HEADER_BYTES : IPV6.HEADER_BYTES;
+    for (let at = from; at < to; at += 4) {
+      if (view.getInt32(packet.ip + at) !== view.getInt32(ip + at)) return false;
+    }
+    return true;
   }
 
   /** Whether others may be joined to this packet. */
@@ -176,6 +210,7 @@ export class Coalescer {
   #start(ip: number, transport: number, length: number, ipv4: boolean, protocol: number): void {
     const { bytes, view } = this.#memory;
     const packet = this.#open[this.#openCount++]!;
+    this.#last = packet;
     const tcp = protocol === PROTOCOL.TCP;
     packet.ip = ip;
     packet.transport = transport;
@@ -200,8 +235,14 @@ export class Coalescer {
     }
   }
 
-  /** Joins a packet of the same flow to `packet` if it is the very next one. */
-  #join(packet: OpenPacket, ip: number, transport: number, length: number): boolean {
+  /** Joins a packet of the same flow, with `hops` too much, to `packet` if it is the very next one. */
+  #join(
+    packet: OpenPacket,
+    ip: number,
+    transport: number,
+    length: number,
+    hops: number,
+  ): boolean {
     const { bytes, view } = this.#memory;
     const tcp = packet.protocol === PROTOCOL.TCP;
     const headerBytes = packet.payload - packet.ip;
@@ -217,12 +258,12 @@ export class Coalescer {
       if (view.getUint16(ip + IPV4.FRAGMENT) !== view.getUint16(packet.ip + IPV4.FRAGMENT)) {
         return false;
       }
-      if (bytes[ip + IPV4.TTL] !== bytes[packet.ip + IPV4.TTL]) return false;
+      if (bytes[ip + IPV4.TTL]! - hops !== bytes[packet.ip + IPV4.TTL]) return false;
       if (view.getUint16(ip + IPV4.ID) !== packet.nextId) return false;
     } else if (
       // Version, traffic class, flow label; hop limit.
       view.getInt32(ip) !== view.getInt32(packet.ip) ||
-      bytes[ip + IPV6.HOP_LIMIT] !== bytes[packet.ip + IPV6.HOP_LIMIT]
+      bytes[ip + IPV6.HOP_LIMIT]! - hops !== bytes[packet.ip + IPV6.HOP_LIMIT]
     ) return false;
 
     let flags = 0;
@@ -250,7 +291,7 @@ export class Coalescer {
       return false;
     }
     // All else of the IPv4 header is as in the first packet, whose checksum is right.
-    if (packet.ipv4 && this.#changingSum(ip) !== packet.changingSum) return false;
+    if (packet.ipv4 && this.#changingSum(ip, hops) !== packet.changingSum) return false;
     if (!this.#isIntact(packet, transport, ip + length)) return false;
 
     packet.pieces[packet.pieceCount * 2] = ip + headerBytes;
@@ -270,19 +311,22 @@ export class Coalescer {
     const { ip, transport } = packet;
     if (packet.ipv4) {
       if (this.#memory.sum(ip, IPV4.HEADER_BYTES) !== 0xffff) return false;
-      packet.changingSum = this.#changingSum(ip);
+      packet.changingSum = this.#changingSum(ip, 0);
     }
     packet.pseudoSum = this.#memory.pseudoSum(ip, packet.protocol);
     packet.verified = this.#isIntact(packet, transport, ip + packet.pieces[1]!);
     return packet.verified;
   }
 
-  /** The sum of what differs between the IPv4 headers of packets that may be joined. */
-  #changingSum(ip: number): number {
+  /**
+   * The sum of what differs between the IPv4 headers of packets that may be joined. Each hop takes
+   * one off the TTL, the high half of its word, and so adds that to the checksum.
+   */
+  #changingSum(ip: number, hops: number): number {
     const { view } = this.#memory;
     return fold32(
       view.getUint16(ip + IPV4.TOTAL_LENGTH) + view.getUint16(ip + IPV4.ID) +
-        view.getUint16(ip + IPV4.CHECKSUM),
+        view.getUint16(ip + IPV4.CHECKSUM) + hops * 0x100,
     );
   }
 
@@ -334,6 +378,7 @@ export class Coalescer {
   }
 
   #writePlain(ip: number, length: number): void {
+    this.#last = undefined;
     this.#plainPieces[0] = ip;
     this.#plainPieces[1] = length;
     this.#writer.write(this.#plainHeader, this.#plainPieces, 1, 1);

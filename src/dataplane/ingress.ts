@@ -65,8 +65,6 @@ export class Ingress implements PacketWriter {
   #senderFamily = 4;
   #senderPort = 0;
   readonly #sender = new Int32Array(4);
-  /** The IPv4 source that the sender of the message at hand was last found to speak for. */
-  #welcome4 = 0;
 
   constructor(options: IngressOptions) {
     this.#options = options;
@@ -161,8 +159,11 @@ export class Ingress implements PacketWriter {
     const start = i * MESSAGE_BYTES;
     const end = start + length;
     if (length === 0) counters[COUNTER.dropMalformed]!++;
+    this.#coalescer.forgetLast();
     for (let packet = start; packet < end; packet += segmentBytes) {
-      this.#deliver(packet, Math.min(segmentBytes, end - packet));
+      const packetBytes = Math.min(segmentBytes, end - packet);
+      // A run is mostly one flow: what is joined needs no look at its sender again.
+      if (!this.#coalescer.addNext(packet, packetBytes, 1)) this.#deliver(packet, packetBytes);
     }
     return length;
   }
@@ -177,7 +178,6 @@ export class Ingress implements PacketWriter {
     const sender = this.#sender;
     this.#senderPort = view.getUint16(at + sockaddr_in.sin_port);
     sender.fill(0);
-    this.#welcome4 = 0;
     if (nameBytes === sockaddr_in.size) {
       this.#senderFamily = 4;
       sender[0] = view.getInt32(at + sockaddr_in.sin_addr);
@@ -255,8 +255,6 @@ export class Ingress implements PacketWriter {
     const { view } = this.#memory;
     const { words } = reader;
     const from = ip + (ipv4 ? IPV4.SOURCE : IPV6.SOURCE);
-    // Most packets of a run are of one flow.
-    if (ipv4 && view.getInt32(from) === this.#welcome4 && this.#welcome4 !== 0) return true;
     const slot = ipv4 ? reader.lookup4(view.getInt32(from)) : reader.lookup6(
       view.getInt32(from),
       view.getInt32(from + 4),
@@ -273,7 +271,6 @@ export class Ingress implements PacketWriter {
         Atomics.store(words, slot + SLOT.LEARNT_PORT, this.#senderPort);
         counters[COUNTER.portsLearnt]!++;
       }
-      this.#welcome4 = ipv4 ? view.getInt32(from) : 0;
       return true;
     }
     if (allowAnySource) return true;

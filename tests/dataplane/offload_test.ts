@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { virtio_net_hdr } from "../../ffi/tun/structs.ts";
 import { Checksum, updateChecksum } from "../../src/dataplane/checksum.ts";
 import { Coalescer } from "../../src/dataplane/coalesce.ts";
+import { decrementTtl } from "../../src/dataplane/egress.ts";
 import { PacketMemory } from "../../src/dataplane/packet.ts";
 import { finishChecksum, segmentTcp, segmentUdp } from "../../src/dataplane/segment.ts";
 import {
@@ -95,7 +96,11 @@ interface Written {
 }
 
 /** Joins with the code under test; `gaps` part the packets in memory. */
-function join(list: readonly Uint8Array[], gaps: readonly number[] = []): Written[] {
+function join(
+  list: readonly Uint8Array[],
+  gaps: readonly number[] = [],
+  lateHop: readonly boolean[] = [],
+): Written[] {
   const written: Written[] = [];
   const coalescer = new Coalescer(memory, {
     write(header, pieces, count, packets) {
@@ -111,7 +116,11 @@ function join(list: readonly Uint8Array[], gaps: readonly number[] = []): Writte
   for (const [i, packet] of list.entries()) {
     at += gaps[i % (gaps.length || 1)] ?? 0;
     memory.bytes.set(packet, at);
-    coalescer.add(at, packet.length);
+    const late = lateHop[i] ?? false;
+    if (!late || !coalescer.addNext(at, packet.length, 1)) {
+      if (late) decrementTtl(memory, at, packet[0]! >> 4 === 4);
+      coalescer.add(at, packet.length);
+    }
     at += packet.length;
   }
   coalescer.flush();
@@ -272,6 +281,8 @@ const mixture = fc.array(
     payload: fc.oneof(fc.constant(24), fc.constant(24), fc.nat(40)),
     flags: fc.oneof(fc.constant(0x10), fc.constant(0x10), fc.constant(0x18), octet),
     skip: fc.oneof(fc.constant(0), fc.constant(0), fc.nat(3)),
+    /** Whether its TTL is counted down only if it is not joined. */
+    late: fc.boolean(),
     fault: fc.oneof(
       { weight: 6, arbitrary: fc.constant(undefined) },
       { weight: 1, arbitrary: fc.record({ at: fc.nat(120), to: octet }) },
@@ -284,8 +295,10 @@ Deno.test("Coalescer loses, changes and reorders nothing of any mixture of flows
   fc.assert(
     fc.property(mixture, (list) => {
       const state = new Map<number, { sequence: number; id: number }>();
+      const taken: Uint8Array<ArrayBuffer>[] = [];
       const sent: Uint8Array<ArrayBuffer>[] = [];
-      for (const { flow, payload, flags, skip, fault } of list) {
+      const lateHop: boolean[] = [];
+      for (const { flow, payload, flags, skip, fault, late } of list) {
         const version = flow % 3 === 0 ? 6 : 4;
         const known = state.get(flow) ?? { sequence: 0xffffff80 + flow, id: 0xfff8 };
         const packet = buildPacket({
@@ -296,7 +309,7 @@ Deno.test("Coalescer loses, changes and reorders nothing of any mixture of flows
           sourcePort: flow >> 1,
           destinationPort: 80,
           tos: 0,
-          ttl: 9,
+          ttl: late ? 10 : 9,
           id: version === 4 ? known.id : 5,
           dontFragment: true,
           ipOptions: [],
@@ -313,13 +326,16 @@ Deno.test("Coalescer loses, changes and reorders nothing of any mixture of flows
         if (fault && fault.at < packet.length && !lengths.includes(fault.at)) {
           packet[fault.at] = fault.to;
         }
-        sent.push(packet);
+        const isLate = late && packet[version === 4 ? 8 : 7]! > 1;
+        lateHop.push(isLate);
+        taken.push(packet);
+        sent.push(isLate ? afterHop(packet) : packet);
         state.set(flow, {
           sequence: (known.sequence + skip + payload) >>> 0,
           id: (known.id + 1 + skip) & 0xffff,
         });
       }
-      const written = join(sent);
+      const written = join(taken, [], lateHop);
       for (const each of written) {
         // Only right ones are made into others: a wrong checksum is never made a right one.
         if (each.packets > 1) { for (const packet of unjoin(each)) assert.ok(isIntact(packet)); }
@@ -333,6 +349,12 @@ Deno.test("Coalescer loses, changes and reorders nothing of any mixture of flows
     { numRuns: 500 },
   );
 });
+
+function afterHop(packet: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  memory.bytes.set(packet);
+  decrementTtl(memory, 0, packet[0]! >> 4 === 4);
+  return memory.bytes.slice(0, packet.length);
+}
 
 /** Addresses, protocol and ports: what keeps its order. */
 function flowOf(hex: string): string {
