@@ -43,23 +43,56 @@ export function rangeUse(config: FamilyConfig, taken: readonly Prefix[]): RangeU
 /**
  * A free subnet of each enabled family, drawn evenly from the first hundred, so that hosts that
  * boot together rarely choose the same one; `undefined` if a family has none left.
+ *
+ * With two families both subnets have the same number in their ranges wherever such a pair is free.
+ * Then hosts that choose the same subnet choose the same key, which the store gives to one of them.
+ * Drawn apart, one in a hundred of such hosts would share the subnet of one family alone: both keys
+ * can be created, and the one that is given back takes the routes of the one that stays from every
+ * upstream host, which goes by events.
  */
 export function chooseSubnet(
   config: Pick<NetworkConfig, "ipv4" | "ipv6">,
   leases: readonly LeaseSubnet[],
   random: () => number,
 ): LeaseSubnet | undefined {
+  const draw = <T>(choices: readonly T[]) => choices[Math.floor(random() * choices.length)];
+  const takenOf = (name: "ipv4" | "ipv6") =>
+    leases.map((lease) => lease[name]).filter((prefix) => prefix !== undefined);
+  const { ipv4, ipv6 } = config;
+  if (ipv4 && ipv6) {
+    const pair = draw(freePairs(ipv4, freeSubnets(ipv4, takenOf("ipv4")), ipv6, takenOf("ipv6")));
+    if (pair) return pair;
+  }
   const chosen: { ipv4?: Prefix; ipv6?: Prefix } = {};
   for (const name of ["ipv4", "ipv6"] as const) {
     const family = config[name];
     if (!family) continue;
-    const taken = leases.map((lease) => lease[name]).filter((prefix) => prefix !== undefined);
-    const free = freeSubnets(family, taken);
-    const choice = free[Math.floor(random() * free.length)];
+    const choice = draw(freeSubnets(family, takenOf(name)));
     if (!choice) return undefined;
     chosen[name] = choice;
   }
   return chosen;
+}
+
+/** Those of `free`, in ascending order, whose number in the other family's range is free there, too. */
+function freePairs(
+  ipv4: FamilyConfig,
+  free: readonly Prefix[],
+  ipv6: FamilyConfig,
+  taken: readonly Prefix[],
+): LeaseSubnet[] {
+  const pairs: LeaseSubnet[] = [];
+  const runs = gaps(ipv6, taken);
+  let run = runs.next();
+  for (const subnet of free) {
+    const number = (subnet.address.value - ipv4.subnetMin.value) / subnetSize(ipv4);
+    const base = ipv6.subnetMin.value + number * subnetSize(ipv6);
+    while (!run.done && run.value.last < base) run = runs.next();
+    if (run.done) break;
+    if (run.value.first > base) continue;
+    pairs.push({ ipv4: subnet, ipv6: new Prefix(new Address(6, base), ipv6.subnetLength) });
+  }
+  return pairs;
 }
 
 /** Whether `subnet` is one that this config could hand out: families, lengths and range fit. */

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import type { FamilyConfig } from "../config/network_config.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import { chooseSubnet, fitsConfig, freeSubnets, rangeUse } from "./allocate.ts";
+import type { LeaseSubnet } from "./lease.ts";
 
 function family(network: string, length: number, min: string, max: string): FamilyConfig {
   return {
@@ -62,6 +63,37 @@ Deno.test("chooseSubnet() draws from the first hundred, both families, none left
   const last = chooseSubnet({ ipv4 }, [], () => 0.999999);
   assert.equal(String(last?.ipv4), "10.3.100.0/24");
   assert.equal(chooseSubnet({ ipv4 }, [{ ipv4: Prefix.parse("10.0.0.0/8") }], () => 0), undefined);
+});
+
+Deno.test("chooseSubnet() gives no two hosts one subnet under two keys", () => {
+  const ipv4 = small;
+  const ipv6 = family("fd00:3::/60", 64, "fd00:3:0:1::", "fd00:3:0:c::");
+  const offsets = (max: number) => fc.array(fc.integer({ min: 0, max }), { maxLength: 14 });
+  const leases = fc.tuple(offsets(15), offsets(15)).map(([v4, v6]) => [
+    ...v4.map((number) => ({
+      ipv4: new Prefix(Address.parse("10.3.0.0").add(BigInt(number) << 6n), 26),
+    })),
+    ...v6.map((number) => ({
+      ipv6: new Prefix(Address.parse("fd00:3::").add(BigInt(number) << 64n), 64),
+    })),
+  ]);
+  const draw = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
+  const number = (prefix: Prefix, { subnetMin }: FamilyConfig) =>
+    (prefix.address.value - subnetMin.value) >> BigInt(prefix.family === 4 ? 6 : 64);
+  fc.assert(fc.property(leases, draw, draw, (leases, mine, theirs) => {
+    const free = (config: FamilyConfig, name: "ipv4" | "ipv6") =>
+      slowFree(config, leases.flatMap((lease: LeaseSubnet) => lease[name] ?? []));
+    const [free4, free6] = [free(ipv4, "ipv4"), free(ipv6, "ipv6")];
+    const [one, other] = [mine, theirs].map((at) => chooseSubnet({ ipv4, ipv6 }, leases, () => at));
+    if (free4.length === 0 || free6.length === 0) return void assert.equal(one, undefined);
+    assert.ok(free4.includes(String(one!.ipv4)) && free6.includes(String(one!.ipv6)));
+    const hasPair = free4.some((text4) =>
+      free6.some((text6) => number(Prefix.parse(text4), ipv4) === number(Prefix.parse(text6), ipv6))
+    );
+    if (!hasPair) return;
+    assert.equal(number(one!.ipv4!, ipv4), number(one!.ipv6!, ipv6));
+    assert.equal(one!.ipv4!.equals(other!.ipv4!), one!.ipv6!.equals(other!.ipv6!));
+  }));
 });
 
 Deno.test("fitsConfig() wants exactly the configured families, length and range", () => {
