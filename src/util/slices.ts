@@ -12,20 +12,22 @@ export function atOnce<T>(steps: Generator<void, T>): T {
 }
 
 /**
- * Runs `steps` to its end and returns its result, with other work let in every
- * few milliseconds. A step must be much shorter than that. Rejects with `signal.reason` on
- * abort.
+ * Runs `steps` to its end and returns its result, with other work let in every few milliseconds,
+ * and before it returns, unless it was quick: such calls often follow each other. A step must be
+ * much shorter than that. Rejects with `signal.reason` on abort.
  */
 export async function inSlices<T>(
   steps: Generator<void, T>,
   { signal }: { signal: AbortSignal },
 ): Promise<T> {
-  let end = performance.now() + SLICE_MS;
+  let begin = performance.now();
   for (;;) {
     const step = steps.next();
+    const lengthMs = performance.now() - begin;
+    if (lengthMs >= (step.done ? SLICE_MS / 4 : SLICE_MS)) {
+      await delay(0, { signal });
+      begin = performance.now();
+    }
     if (step.done) return step.value;
-    if (performance.now() < end) continue;
-    await delay(0, { signal });
-    end = performance.now() + SLICE_MS;
   }
 }

@@ -39,3 +39,20 @@ Deno.test("inSlices() ends on abort", async () => {
   stop.abort(new Error("enough"));
   await assert.rejects(running, /enough/);
 });
+
+Deno.test("inSlices() lets other work in between calls that follow each other", async () => {
+  function* steps(): Generator<void, void> {
+    for (let i = 0; i < 3; i++) {
+      spin(1);
+      yield;
+    }
+  }
+  let turns = 0;
+  const timer = setInterval(() => turns++, 0);
+  try {
+    for (let i = 0; i < 10; i++) await inSlices(steps(), { signal });
+  } finally {
+    clearInterval(timer);
+  }
+  assert.ok(turns >= 5, `${turns} turns`);
+});
