@@ -5,6 +5,7 @@
  * @module
  */
 import { Libc } from "../../ffi/libc/open.ts";
+import { SOL_UDP, UDP_GRO } from "../../ffi/tun/constants.ts";
 import { openUdpSocket, socketAddress } from "../../ffi/tun/open.ts";
 import { Address } from "../../src/net/mod.ts";
 
@@ -36,6 +37,7 @@ async function carry(link: string, local: Address, peer: Address, port: number):
   new Uint16Array(request.buffer, 16, 1)[0] = IFF_TUN | IFF_NO_PI;
   libc.ioctl(tun, TUNSETIFF, request);
   const { fd } = openUdpSocket(libc, { address: local.toBytes(), port, bufferBytes: 4 << 20 });
+  libc.setSocketOption(fd, SOL_UDP, UDP_GRO, 0); // one datagram per call, whatever a sender does
   const name = socketAddress(peer.toBytes(), port);
   Deno.stdout.writeSync(new TextEncoder().encode("ready\n"));
 

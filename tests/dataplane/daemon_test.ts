@@ -1,24 +1,13 @@
 /** The daemon with backend `udp` on hosts of the lab. */
 import assert from "node:assert/strict";
-import { runProgram } from "../../src/util/process.ts";
 import { delay } from "../../src/util/time.ts";
-import {
-  type Host,
-  iperf,
-  type Lab,
-  labTest,
-  openLab,
-  ping,
-  type Pod,
-  startLossProbe,
-} from "../lab/mod.ts";
+import { iperf, type Lab, labTest, openLab, ping, type Pod, startLossProbe } from "../lab/mod.ts";
 import { eventually } from "../support/eventually.ts";
-import { run } from "../support/run.ts";
-import { isIntact } from "./reference.ts";
+import { dataPlaneOf, HEALTH_FLAGS } from "./data_plane.ts";
+import { buildPacket, isIntact } from "./reference.ts";
+import { transferFile } from "./transfer.ts";
 
 const CONFIG = { Network: "10.24.0.0/16", Backend: { Type: "udp" } };
-/** Each host has a network of its own, so one port does. */
-const FLAGS = ["--healthz-ip=127.0.0.1", "--healthz-port=8471"];
 
 async function openUdpLab(
   signal: AbortSignal,
@@ -29,7 +18,7 @@ async function openUdpLab(
   try {
     await lab.writeConfig(config, { signal });
     await Promise.all(lab.hosts.map(async (host) => {
-      const daemon = await host.startDaemon({ flags: FLAGS });
+      const daemon = await host.startDaemon({ flags: HEALTH_FLAGS });
       await daemon.ready({ signal });
     }));
     await lab.ensurePods(1, { signal });
@@ -53,28 +42,10 @@ function podsOf(lab: Lab): [Pod, Pod] {
   return [lab.hosts[0]!.pods[0]!, lab.hosts[1]!.pods[0]!];
 }
 
-/** What the daemon tells about its data plane. */
-async function counters(host: Host, signal: AbortSignal): Promise<Record<string, number>> {
-  const text = await host.namespace.run("curl", [
-    ...["-sS", "--noproxy", "*", "--max-time", "5", "http://127.0.0.1:8471/status"],
-  ], { signal });
-  return JSON.parse(text).status.dataPlane;
-}
-
-/** Sends a file of random bytes from pod to pod; it has to arrive as it was. */
-async function transferFile(lab: Lab, megabytes: number, signal: AbortSignal): Promise<void> {
+/** Sends a file from the one pod to the other. */
+async function sendFile(lab: Lab, megabytes: number, signal: AbortSignal): Promise<void> {
   const [from, to] = podsOf(lab);
-  const file = `${lab.directory}/data`;
-  await run("dd", ["if=/dev/urandom", `of=${file}`, "bs=1M", `count=${megabytes}`], { signal });
-  const script = new URL("./file_transfer.ts", import.meta.url).pathname;
-  const deno = (...args: string[]) => ["run", "-A", "--cached-only", script, ...args];
-  const options = { signal, timeoutMs: 60_000 };
-  const [received] = await Promise.all([
-    to.namespace.run(Deno.execPath(), deno("receive", to.address), options),
-    from.namespace.run(Deno.execPath(), deno("send", to.address, file), options),
-  ]);
-  const { stdout } = await runProgram("sha256sum", [file], { signal });
-  assert.equal(received.trim(), stdout.split(" ")[0]);
+  await transferFile(from, to, { signal, directory: lab.directory, megabytes });
 }
 
 labTest(
@@ -120,71 +91,166 @@ labTest("udp: a datagram on the wire is a bare inner packet, two hops on", async
   assert.ok(isIntact(inner.slice()));
 });
 
-labTest("udp: senders are told what cannot pass", async ({ signal }) => {
-  await using lab = await openUdpLab(signal);
-  const [from, to] = podsOf(lab);
-  const tryPing = async (...args: string[]) => {
-    const { stdout } = await from.namespace.try("ping", ["-n", "-c", "2", "-W", "2", ...args], {
+const IPV6_CONFIG = {
+  EnableIPv4: false,
+  EnableIPv6: true,
+  IPv6Network: "fd00:24::/48",
+  Backend: { Type: "udp" },
+};
+
+/** The same over either family: its tunnel's MTU, and bytes of the headers that ping does not count. */
+const FAMILIES = [
+  {
+    name: "IPv4",
+    config: CONFIG,
+    underlay: "v4",
+    mtuBytes: 1472,
+    headerBytes: 28,
+    nowhere: "10.24.250.9",
+  },
+  {
+    name: "IPv6",
+    config: IPV6_CONFIG,
+    underlay: "v6",
+    mtuBytes: 1452,
+    headerBytes: 48,
+    nowhere: "fd00:24:0:fffa::9",
+  },
+] as const;
+
+for (const { name, config, underlay, mtuBytes, headerBytes, nowhere } of FAMILIES) {
+  labTest(`udp: over ${name} alone senders are told what cannot pass`, async ({ signal }) => {
+    await using lab = await openUdpLab(signal, config, { underlay });
+    await assertAllPing(lab, signal);
+    const [from, to] = podsOf(lab);
+    const tryPing = async (...args: string[]) => {
+      const { stdout, stderr } = await from.namespace.try("ping", [
+        ...["-n", "-c", "2", "-W", "2"],
+        ...args,
+      ], { signal });
+      return stdout + stderr;
+    };
+    // The own host, the tunnel on the way out, the tunnel on the way in, the far host.
+    for (const ttl of [1, 2, 3, 4]) {
+      const text = await tryPing("-t", String(ttl), to.address);
+      assert.match(text, /Time to live exceeded|Hop limit/, `TTL ${ttl}: ${text}`);
+    }
+    assert.match(await tryPing("-t", "5", to.address), /bytes from/);
+    // Everything between pod and tunnel takes what the tunnel does not.
+    for (const { namespace } of [lab.hosts[0]!, from]) {
+      const links = JSON.parse(await namespace.run("ip", ["-j", "link"], { signal }));
+      const names = links.map(({ ifname }: { ifname: string }) => ifname)
+        .filter((name: string) => !["lo", "flannel0"].includes(name));
+      await namespace.ip(names.map((name: string) => `link set ${name} mtu 1500`), { signal });
+    }
+    const largest = mtuBytes - headerBytes;
+    assert.match(await tryPing("-M", "do", "-s", String(largest), to.address), /bytes from/);
+    const tooLong = await tryPing("-M", "do", "-s", String(1500 - headerBytes), to.address);
+    assert.match(tooLong, new RegExp(`mtu ?[=:] ?${mtuBytes}`), tooLong);
+    // In fragments it passes all the same.
+    assert.match(await tryPing("-s", "20000", to.address), / 0% packet loss/);
+    // A connection to a subnet that nobody has is refused at once, rather than waited for.
+    const startedAt = performance.now();
+    const refused = await from.namespace.try("bash", ["-c", `exec 3<>/dev/tcp/${nowhere}/9`], {
       signal,
     });
-    return stdout;
-  };
-  // The own host, the tunnel on the way out, the tunnel on the way in, the far host.
-  for (const ttl of [1, 2, 3, 4]) {
-    const text = await tryPing("-t", String(ttl), to.address);
-    assert.match(text, /Time to live exceeded/, `TTL ${ttl}: ${text}`);
-  }
-  assert.match(await tryPing("-t", "5", to.address), /bytes from/);
-  // Everything between pod and tunnel takes what the tunnel does not.
-  for (const { namespace } of [lab.hosts[0]!, from]) {
-    const links = JSON.parse(await namespace.run("ip", ["-j", "link"], { signal }));
-    const names = links.map(({ ifname }: { ifname: string }) => ifname)
-      .filter((name: string) => !["lo", "flannel0"].includes(name));
-    await namespace.ip(names.map((name: string) => `link set ${name} mtu 1500`), { signal });
-  }
-  const tooLong = await tryPing("-M", "do", "-s", "1472", to.address);
-  assert.match(tooLong, /mtu ?= ?1472/, tooLong);
-  // A connection to a subnet that nobody has is refused at once, rather than waited for.
-  const startedAt = performance.now();
-  const refused = await from.namespace.try("bash", ["-c", "exec 3<>/dev/tcp/10.24.250.9/9"], {
-    signal,
+    assert.match(refused.stderr, /unreachable|No route to host/);
+    assert.ok(performance.now() - startedAt < 5_000);
+    const { icmpSent, dropNoPeer, dropTtl } = await dataPlaneOf(lab.hosts[0]!, { signal });
+    assert.ok(icmpSent >= 3 && dropNoPeer > 0 && dropTtl > 0);
   });
-  assert.match(refused.stderr, /unreachable|No route to host/);
-  assert.ok(performance.now() - startedAt < 5_000);
-  const { icmpSent, dropNoPeer, dropTtl } = await counters(lab.hosts[0]!, signal);
-  assert.ok(icmpSent! >= 3 && dropNoPeer! > 0 && dropTtl! > 0);
-});
+}
 
 labTest(
-  "udp: large datagrams pass as fragments, and files arrive as they were",
+  "udp: packets of a source that is not the sender's pass with AllowAnySource only",
   async ({ signal }) => {
-    await using lab = await openUdpLab(signal);
-    const [from, to] = podsOf(lab);
-    assert.match(
-      await from.namespace.run("ping", ["-c", "3", "-s", "20000", "-i", "0.2", to.address], {
-        signal,
-      }),
-      / 0% packet loss/,
-    );
-    await transferFile(lab, 64, signal);
-    const { receivedDatagramRuns, tunWrites, receivedPackets } = await counters(
-      lab.hosts[1]!,
-      signal,
-    );
-    assert.ok(receivedDatagramRuns! > 0, "runs of datagrams are received as one");
-    assert.ok(tunWrites! < receivedPackets! / 4, "and joined to large packets");
+    for (const AllowAnySource of [false, true]) {
+      await using lab = await openUdpLab(signal, {
+        ...CONFIG,
+        Backend: { Type: "udp", AllowAnySource },
+      });
+      const [host, peer] = lab.hosts;
+      await assertAllPing(lab, signal);
+      const packet = buildPacket({
+        ...{ version: 4, protocol: 17, ttl: 9, tos: 0, id: 1, dontFragment: true, ipOptions: [] },
+        ...{ sequence: 0, acknowledgement: 0, flags: 0, window: 0, urgent: 0, tcpOptions: [] },
+        source: [198, 51, 100, 7],
+        destination: host!.pods[0]!.address.split(".").map(Number),
+        sourcePort: 7,
+        destinationPort: 9,
+        payload: [1, 2, 3],
+      });
+      const file = `${lab.directory}/packet`;
+      await Deno.writeFile(file, packet);
+      const before = await dataPlaneOf(host!, { signal });
+      await peer!.namespace.run("bash", [
+        ...["-c", `cat ${file} > /dev/udp/${host!.address}/8285`],
+      ], { signal });
+      await eventually(async () => {
+        const { dropForeignSource, receivedPackets } = await dataPlaneOf(host!, { signal });
+        const dropped = dropForeignSource - before.dropForeignSource;
+        const received = receivedPackets - before.receivedPackets;
+        return AllowAnySource ? dropped === 0 && received > 0 : dropped === 1;
+      }, { signal, title: AllowAnySource ? "the packet to pass" : "the packet to be dropped" });
+    }
   },
 );
 
-labTest("udp: a smaller MTU on the way is found and told", async ({ signal }) => {
+labTest("udp: a host whose daemon was killed carries packets again", async ({ signal }) => {
   await using lab = await openUdpLab(signal);
   const [from, to] = podsOf(lab);
-  for (const link of ["h1", "h2"]) {
-    await lab.fabric.namespace.ip([`link set ${link} mtu 1400`], { signal });
-  }
-  const { bitsPerSecond } = await iperf(from, to, { signal, seconds: 2 });
-  assert.ok(bitsPerSecond > 1e6, `${bitsPerSecond}`);
+  const host = lab.hosts[1]!;
+  // The other way round, too: its own streams go on when it is back.
+  await using probe = await startLossProbe(to, from, { signal, directory: lab.directory });
+  await delay(300, { signal });
+  const killedAt = performance.now();
+  await host.killDaemon();
+  assert.equal(await ping(from, to.address, { signal }), undefined, "nobody carries them");
+  await (await host.startDaemon({ flags: HEALTH_FLAGS })).ready({ signal });
+  const wholeMs = performance.now() - killedAt;
+  await delay(500, { signal });
+  const { longestGapMs } = await probe.stop({ signal });
+  assert.ok(longestGapMs < wholeMs + 200, `${longestGapMs} ms of ${wholeMs} ms`);
+  await assertAllPing(lab, signal);
+  await sendFile(lab, 4, signal);
 });
+
+labTest("udp: a file arrives as it was, in large packets", async ({ signal }) => {
+  await using lab = await openUdpLab(signal);
+  await sendFile(lab, 64, signal);
+  const { receivedDatagramRuns, tunWrites, receivedPackets } = await dataPlaneOf(lab.hosts[1]!, {
+    signal,
+  });
+  assert.ok(receivedDatagramRuns > 0, "runs of datagrams are received as one");
+  assert.ok(tunWrites < receivedPackets / 4, "and joined to large packets");
+});
+
+labTest(
+  "udp: a smaller MTU on the way is found, and costs nothing but fragments",
+  async ({ signal }) => {
+    await using lab = await openUdpLab(signal);
+    const [from, to] = podsOf(lab);
+    const { namespace } = lab.fabric;
+    const routes = JSON.parse(await namespace.run("ip", ["-j", "route"], { signal }));
+    await namespace.ip(
+      routes.map(({ dst, dev, prefsrc }: { dst: string; dev: string; prefsrc: string }) =>
+        `route replace ${dst} dev ${dev} proto kernel scope link src ${prefsrc} mtu lock 1400`
+      ),
+      { signal },
+    );
+    // What the pods' MTU promises holds all the same, once the router has answered the first.
+    const options = { signal, payloadBytes: 1472 - 28, dontFragment: true, seconds: 3 };
+    assert.ok(await ping(from, to.address, options) !== undefined);
+    const [host, peer] = lab.hosts;
+    const route = await host!.namespace.run("ip", ["route", "get", peer!.address], { signal });
+    assert.match(route, / mtu 1400/, "the sender's kernel knows");
+    const { bitsPerSecond } = await iperf(from, to, { signal, seconds: 2 });
+    assert.ok(bitsPerSecond > 1e6, `${bitsPerSecond}`);
+    await sendFile(lab, 4, signal);
+    const { dropTooLong, dropSendError } = await dataPlaneOf(host!, { signal });
+    assert.deepEqual([dropTooLong, dropSendError], [0, 0]);
+  },
+);
 
 labTest("udp: IPv4 and IPv6 pods reach each other", async ({ signal }) => {
   await using lab = await openUdpLab(signal, {
@@ -215,7 +281,7 @@ labTest("udp: a file arrives as it was although datagrams are lost", async ({ si
       { signal },
     );
   }
-  await transferFile(lab, 8, signal);
+  await sendFile(lab, 8, signal);
   const rules = await lab.hosts[1]!.namespace.run("nft", ["list", "table", "inet", "loss"], {
     signal,
   });
@@ -243,7 +309,7 @@ labTest("udp: a restart cuts traffic no longer than the start takes", async ({ s
   assert.ok(performance.now() - stoppedAt < 1_500, "the stop");
   const routes = await host.namespace.run("ip", ["route"], { signal });
   assert.match(routes, /^10\.24\.0\.0\/16 dev flannel0/m, "routes stay");
-  const daemon = await host.startDaemon({ flags: FLAGS });
+  const daemon = await host.startDaemon({ flags: HEALTH_FLAGS });
   await daemon.ready({ signal });
   const wholeMs = performance.now() - stoppedAt;
   await delay(500, { signal });
@@ -272,7 +338,7 @@ labTest(
       await lab.writeConfig({ ...CONFIG, Backend: { Type: "udp", NATTraversal } }, { signal });
       await lab.hosts[1]!.namespace.nft(nat, { signal });
       for (const host of lab.hosts) {
-        await (await host.startDaemon({ flags: FLAGS })).ready({ signal });
+        await (await host.startDaemon({ flags: HEALTH_FLAGS })).ready({ signal });
       }
       await lab.ensurePods(1, { signal });
       const [from, to] = podsOf(lab);
@@ -281,8 +347,8 @@ labTest(
           signal,
           title: "the mapping to be opened by a keepalive",
         });
-        const { portsLearnt, keepalivesReceived } = await counters(lab.hosts[0]!, signal);
-        assert.ok(portsLearnt! > 0 && keepalivesReceived! > 0);
+        const { portsLearnt, keepalivesReceived } = await dataPlaneOf(lab.hosts[0]!, { signal });
+        assert.ok(portsLearnt > 0 && keepalivesReceived > 0);
       } else {
         assert.equal(await ping(from, to.address, { signal, seconds: 3 }), undefined);
       }
@@ -312,6 +378,12 @@ labTest(
     }
     const { bitsPerSecond } = await loading;
     assert.ok(bitsPerSecond > 50e6, `${bitsPerSecond}`);
+    for (const each of lab.hosts) {
+      const { dropNoPeer, dropUnknownSender, dropForeignSource, sentPackets, receivedPackets } =
+        await dataPlaneOf(each, { signal });
+      assert.ok(sentPackets > 1_000 && receivedPackets > 1_000);
+      assert.deepEqual([dropNoPeer, dropUnknownSender, dropForeignSource], [0, 0, 0]);
+    }
     // The goal is 20 ms on a machine of its own; here others compete for it.
     const middle = answers.toSorted((a, b) => a - b)[2]!;
     assert.ok(middle < 200, `${answers}`);
@@ -324,6 +396,24 @@ labTest(
     assert.ok(performance.now() - stoppedAt < 2_000, "the end of the whole daemon");
     assert.equal(status.code, 0);
     await flood;
+  },
+);
+
+labTest(
+  "udp: what keeps the device from being made is said, and it is made later",
+  async ({ signal }) => {
+    await using lab = await openLab({ signal, topology: "routed", hosts: 1 });
+    await lab.writeConfig(CONFIG, { signal });
+    const [host] = lab.hosts;
+    await host!.namespace.ip(["link add flannel0 type bridge"], { signal });
+    const daemon = await host!.startDaemon();
+    await daemon.process.waitForLine(
+      /Cannot open TUN device flannel0: there is another link of that name.*ip link delete flannel0/,
+      { signal },
+    );
+    assert.equal(daemon.isReady(), false);
+    await host!.namespace.ip(["link delete flannel0"], { signal });
+    await daemon.ready({ signal });
   },
 );
 

@@ -6,12 +6,15 @@ import { openNamespaces } from "../support/namespace.ts";
 import { openPair, peer } from "./tunnel_pair.ts";
 import type { ProcessPeer } from "./tunnel_process.ts";
 
+/** Of peers that nobody is at. */
+const PEER_PORT = 8285;
+
 /** Peers of other networks. */
-function crowd(count: number, first: number): ProcessPeer[] {
+function crowd(count: number, port: number): ProcessPeer[] {
   return Array.from({ length: count }, (_, i) => ({
     prefix: `10.${100 + (i >> 8)}.${i & 255}.0/24`,
     address: `198.18.${i >> 8}.${i & 255}`,
-    port: first,
+    port,
   }));
 }
 
@@ -64,3 +67,32 @@ labTest("a tunnel drops, counts and goes on when its queues are full", async ({ 
   assert.ok(counters["sentPackets"]! > 1_000);
   for (const tunnel of tunnels) assert.ok(await tunnel.stop() < 1_000);
 });
+
+labTest(
+  "with NATTraversal each peer gets a keepalive every 25 s, and a new one soon",
+  async ({ signal }) => {
+    await using set = await openNamespaces({ signal });
+    await using stack = new AsyncDisposableStack();
+    // The second one begins when the first one listens.
+    const { tunnels: [other, tunnel] } = await openPair(set, stack, signal, { natTraversal: true });
+    /** Waits until so many keepalives were sent; answers when that was. */
+    const sent = async (count: number) => {
+      for (;;) {
+        const { keepalivesSent } = await tunnel!.ask({ command: "counters" });
+        if (keepalivesSent === count) return performance.now();
+        assert.ok(keepalivesSent! < count, `${keepalivesSent} were sent, not ${count}`);
+        await delay(100, { signal });
+      }
+    };
+    const firstAt = await sent(1);
+    await tunnel!.ask({ command: "peers", peers: [...crowd(3, PEER_PORT), peer(1)] });
+    const secondAt = await sent(1 + 4);
+    assert.ok(secondAt - firstAt < 8_000, `${secondAt - firstAt} ms to the first for new peers`);
+    const thirdAt = await sent(1 + 4 + 4);
+    const distanceMs = thirdAt - secondAt;
+    assert.ok(distanceMs > 24_000 && distanceMs < 30_000, `${distanceMs} ms between two`);
+    await delay(500, { signal });
+    const { keepalivesReceived, dropTtl } = await other!.ask({ command: "counters" });
+    assert.deepEqual([keepalivesReceived, dropTtl], [3, 0]);
+  },
+);

@@ -3,11 +3,10 @@ import assert from "node:assert/strict";
 import { labTest } from "../../lab/mod.ts";
 import { openPair } from "../../dataplane/tunnel_pair.ts";
 import { openNamespaces } from "../../support/namespace.ts";
-import { run } from "../../support/run.ts";
+import { transferFile } from "../../dataplane/transfer.ts";
 
 /** With jitter beyond the distance of packets, netem sends some before earlier ones. */
 const LINE = "delay 4ms 3ms loss 1% duplicate 1% reorder 20% 50%";
-const MEGABYTES = 2;
 
 labTest("a file arrives whole over a line that loses and reorders", async ({ signal }) => {
   await using set = await openNamespaces({ signal });
@@ -19,17 +18,11 @@ labTest("a file arrives whole over a line that loses and reorders", async ({ sig
     const words = `qdisc add dev v0 root netem ${LINE} limit 10000`.split(" ");
     await namespace.run("tc", words, { signal });
   }
-  const file = `${set.directory}/data`;
-  await run("dd", ["if=/dev/urandom", `of=${file}`, "bs=1M", `count=${MEGABYTES}`], { signal });
-  const script = new URL("../../dataplane/file_transfer.ts", import.meta.url).pathname;
-  const deno = (...args: string[]) => ["run", "-A", "--cached-only", script, ...args];
-  const options = { signal, timeoutMs: 60_000 };
-  const [received] = await Promise.all([
-    b!.run(Deno.execPath(), deno("receive", "10.24.2.0"), options),
-    a!.run(Deno.execPath(), deno("send", "10.24.2.0", file), options),
-  ]);
-  const expected = await run("sha256sum", [file], { signal });
-  assert.equal(received.trim(), expected.split(" ")[0]);
+  const [from, to] = [{ address: "10.24.1.0", namespace: a! }, {
+    address: "10.24.2.0",
+    namespace: b!,
+  }];
+  await transferFile(from, to, { signal, directory: set.directory, megabytes: 2 });
 
   for (const [i, namespace] of [a!, b!].entries()) {
     const shown = await namespace.run("tc", ["-s", "qdisc", "show", "dev", "v0"], { signal });
