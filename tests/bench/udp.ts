@@ -15,8 +15,8 @@ import { type LoggedProcess, startLogged } from "../support/logged_process.ts";
 import { type NetworkNamespace, openNamespaces } from "../support/namespace.ts";
 import { denoEnvironment } from "../lab/program.ts";
 import type { TunnelProcessSetup } from "../dataplane/tunnel_process.ts";
-import { longestAnswer } from "./health.ts";
 import { median, type Report } from "./report.ts";
+import { reportUdpDaemon } from "./udp_daemon.ts";
 import { measureWakeUps } from "./wake_up.ts";
 
 const QUICK = Deno.env.get("BENCH_QUICK") === "1";
@@ -28,7 +28,6 @@ const DATAGRAM_SECONDS = QUICK ? 1 : 2;
 const SOAK_SECONDS = Number(Deno.env.get("BENCH_SOAK_SECONDS") ?? (QUICK ? 20 : 600));
 
 const PORT = 8285;
-const HEALTH_PORT = 8471;
 /** Clock ticks of /proc/stat per second (USER_HZ). */
 const TICKS = 100;
 
@@ -67,9 +66,8 @@ export async function run(report: Report, { signal }: { signal: AbortSignal }): 
   const [a, b] = await set.add(["a", "b"], { signal }) as [NetworkNamespace, NetworkNamespace];
   await connect(a, b, signal);
   await using stack = new AsyncDisposableStack();
-  const tunnels: LoggedProcess[] = [];
   for (const [namespace, own, other] of [[a, 1, 2], [b, 2, 1]] as const) {
-    tunnels.push(stack.use(await startTunnel(namespace, set.directory, own, other, signal)));
+    stack.use(await startTunnel(namespace, set.directory, own, other, signal));
     stack.use(await startPlainLoop(namespace, set.directory, own, other, signal));
   }
 
@@ -108,30 +106,12 @@ export async function run(report: Report, { signal }: { signal: AbortSignal }): 
   report.figure("CPU per Gbit/s, plain loop × udp", [1 / ratio("cpuPerGbit", "plain loop")], "", {
     atLeast: 5,
   });
-  await reportHealth(report, a, b, signal);
-  await reportMemory(report, a, b, tunnels, signal);
-}
-
-/** How long the main thread of a host under full load takes to answer, beside an idle one's. */
-async function reportHealth(
-  report: Report,
-  a: NetworkNamespace,
-  b: NetworkNamespace,
-  signal: AbortSignal,
-): Promise<void> {
-  const milliseconds = 1_000 * (SECONDS - 1);
-  const idle: number[] = [];
-  const loaded: number[] = [];
-  for (let i = 0; i < ROUNDS; i++) {
-    for (const host of [a, b]) {
-      idle.push(await longestAnswer(host, HEALTH_PORT, milliseconds, { signal }));
-      const loading = stream(a, b, PATHS[1]!.address, ["-P", "1"], signal);
-      loaded.push(await longestAnswer(host, HEALTH_PORT, milliseconds, { signal }));
-      await loading;
-    }
-  }
-  report.figure("longest answer of the health server when idle", idle, "ms");
-  report.figure("longest answer beside a TCP stream", loaded, "ms", { atMost: 20 });
+  await reportUdpDaemon(report, {
+    signal,
+    rounds: ROUNDS,
+    seconds: SECONDS,
+    soakSeconds: SOAK_SECONDS,
+  });
 }
 
 /** What WebAssembly gains for checksums, beside the same sum in JavaScript. */
@@ -214,7 +194,6 @@ async function startTunnel(
     local: `192.0.2.${own}`,
     port: PORT,
     base: `10.24.${own}.0`,
-    healthPort: HEALTH_PORT,
     peers: [{ prefix: `10.24.${other}.0/24`, address: `192.0.2.${other}`, port: PORT }],
   };
   const script = new URL("../dataplane/tunnel_process.ts", import.meta.url).pathname;
@@ -410,27 +389,4 @@ function busyTicks(): number {
 
 function gbit({ oneStream }: Round): string {
   return oneStream.toFixed(2);
-}
-
-async function reportMemory(
-  report: Report,
-  a: NetworkNamespace,
-  b: NetworkNamespace,
-  tunnels: readonly LoggedProcess[],
-  signal: AbortSignal,
-): Promise<void> {
-  const samples: number[][] = tunnels.map(() => []);
-  const { address } = PATHS[1]!;
-  for (let i = 0; i < SOAK_SECONDS / SECONDS; i++) {
-    await stream(a, b, address, ["-P", "4"], signal);
-    tunnels.forEach((tunnel, n) => samples[n]!.push(tunnel.residentBytes() / 1e6));
-  }
-  for (const [n, values] of samples.entries()) {
-    report.figure(`VmRSS under load, ${n === 0 ? "sender" : "receiver"}`, values, "MB", {
-      atMost: 140,
-    });
-    const half = values.length >> 1;
-    const growth = median(values.slice(half)) - median(values.slice(0, Math.max(half, 1)));
-    report.figure(`  its growth over ${SOAK_SECONDS} s`, [growth], "MB", { atMost: 5 });
-  }
 }

@@ -34,10 +34,6 @@ export interface TunnelProcessSetup {
   readonly workers?: 1 | 2;
   readonly allowAnySource?: boolean;
   readonly natTraversal?: boolean;
-  /** Where the main thread answers on 127.0.0.1, as the daemon's health server does. */
-  readonly healthPort?: number;
-  /** Carries packets one by one to the device, as on a kernel whose device has no offloads. */
-  readonly plain?: boolean;
 }
 
 /** A command on standard input. */
@@ -79,11 +75,7 @@ async function main(setup: TunnelProcessSetup): Promise<void> {
   });
   await tunnel.forwarding.replace(entries(setup.peers), { signal });
   await tunnel.setDescriptors({ tun, socketV4, socketV6 }, { signal });
-  tunnel.start(setup.plain ? { tcp: false, udp: false } : tun.offloads);
-  const health = setup.healthPort === undefined ? undefined : Deno.serve(
-    { hostname: "127.0.0.1", port: setup.healthPort, onListen() {} },
-    () => new Response("ok\n"),
-  );
+  tunnel.start(tun.offloads);
   print({ ready: true, offloads: tun.offloads, rss: Deno.memoryUsage().rss });
 
   const lines = Deno.stdin.readable.pipeThrough(new TextDecoderStream());
@@ -105,7 +97,6 @@ async function main(setup: TunnelProcessSetup): Promise<void> {
   const startedAt = performance.now();
   await tunnel[Symbol.asyncDispose]();
   print({ stoppedAfterMs: performance.now() - startedAt });
-  await health?.shutdown();
 }
 
 function entries(peers: readonly ProcessPeer[]) {
