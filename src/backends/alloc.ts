@@ -5,8 +5,8 @@ import type { Backend } from "./backend.ts";
 export type AllocConfig = Readonly<Record<never, never>>;
 
 /**
- * `alloc`: takes a lease and programs nothing. The lease holds the public address alone, as
- * upstream writes it, and the MTU is the external link's.
+ * `alloc`: takes a lease and programs nothing. The lease holds one public address and nothing
+ * else, as upstream writes it, and the MTU is the external link's.
  */
 export const alloc: Backend<AllocConfig> = {
   type: "alloc",
@@ -20,13 +20,11 @@ export const alloc: Backend<AllocConfig> = {
 
   overheadBytes: () => 0,
 
-  announce(_config, host) {
-    return {
-      ...(host.publicIp ? { publicIp: host.publicIp } : {}),
-      ...(host.publicIpv6 ? { publicIpv6: host.publicIpv6 } : {}),
-      backendType: "",
-    };
-  },
+  // With both families upstream publishes the IPv4 address alone; a host is known by one of them.
+  announce: (_config, { publicIp, publicIpv6 }) => ({
+    ...(publicIp ? { publicIp } : publicIpv6 ? { publicIpv6 } : {}),
+    backendType: "",
+  }),
 
   // deno-lint-ignore require-yield
   *plan() {

@@ -45,12 +45,12 @@ for (const mode of ["iptables", "nftables"] as const) {
           Backend: { Type: "alloc" },
         },
       });
-      const addresses = await addIpv6(lab, { signal });
+      await addIpv6(lab, { signal });
       await Promise.all(lab.hosts.map((host) => startReady(host, { signal, flags: FLAGS })));
       const leases = await lab.leases({ signal });
       assert.equal(leases.size, 2);
-      for (const [index, host] of lab.hosts.entries()) {
-        const value = `{"PublicIP":"${host.address}","PublicIPv6":"${addresses[index]}"}`;
+      for (const host of lab.hosts) {
+        const value = `{"PublicIP":"${host.address}","PublicIPv6":null}`;
         const [key] = [...leases].find(([, each]) => each === value) ?? [];
         const match = /^(10\.24\.\d+)\.0-24&(fd00:24:0:[0-9a-f]+)::-64$/.exec(key ?? "");
         assert.ok(match, `${[...leases]}`);
