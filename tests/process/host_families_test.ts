@@ -81,7 +81,10 @@ for (const mode of ["iptables", "nftables"] as const) {
           );
           assert.equal(routes.trim().split("\n").length, 1);
         }
-        assert.equal((await askStatus(host, { signal })).status.peers, 1);
+        await eventually(async () => (await askStatus(host, { signal })).status.peers === 1, {
+          signal,
+          title: "the other host",
+        });
       }
 
       // The same after a restart: with subnet.env, and by the addresses.
@@ -135,7 +138,10 @@ labTest("IPv6 alone works: leases, subnet.env, rules, restart and loss", async (
     assert.equal(await Deno.readTextFile(host.subnetFile), text);
     assert.ok((await rules(host, 6, { signal })).includes(`${subnet}::/64`));
     assert.equal(await rules(host, 4, { signal }), "");
-    assert.equal((await askStatus(host, { signal })).status.peers, 1);
+    await eventually(async () => (await askStatus(host, { signal })).status.peers === 1, {
+      signal,
+      title: "the other host",
+    });
     await host.daemon.stop();
     await Deno.remove(host.subnetFile);
     await startReady(host, { signal, flags: FLAGS });
