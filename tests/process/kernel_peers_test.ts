@@ -51,6 +51,8 @@ labTest(
     });
     const [host, peer, late] = lab.hosts;
     await startCluster(lab, { signal, hosts: [host!, peer!] });
+    // Being ready does not include the peer.
+    await assertPodsPing(lab, { signal, title: "before" });
     const expected = await kernelState(host!, { signal });
     const ownMac = await macOf(host!, "flannel.1", { signal });
     const peerMac = await macOf(peer!, "flannel.1", { signal });
