@@ -128,13 +128,18 @@ export function findEarlierRival(own: Entry, entries: readonly Entry[]): string 
     if (entry.key === own.key) return false;
     // An entry that was created later sees ours by the same rule.
     if (BigInt(entry.createRevision) > BigInt(own.createRevision)) return false;
-    try {
-      const other = parseLeaseKey(entry.key);
-      return overlaps(other.ipv4, subnet.ipv4) || overlaps(other.ipv6, subnet.ipv6);
-    } catch {
-      return false; // junk; the watch counts and names it
-    }
+    return sharesSubnet(entry.key, subnet);
   })?.key;
+}
+
+/** Whether `key` is a lease's with an address of `subnet`. */
+export function sharesSubnet(key: string, subnet: LeaseSubnet): boolean {
+  try {
+    const other = parseLeaseKey(key);
+    return overlaps(other.ipv4, subnet.ipv4) || overlaps(other.ipv6, subnet.ipv6);
+  } catch {
+    return false; // junk; the watch counts and names it
+  }
 }
 
 function overlaps(a: Prefix | undefined, b: Prefix | undefined): boolean {

@@ -18,7 +18,7 @@ import { StateReporter } from "../util/state_reporter.ts";
 import type { Clocks } from "../util/stopwatch.ts";
 import { Backoff } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
-import { findEarlierRival, isOwnedBy, planAcquire } from "./acquire.ts";
+import { findEarlierRival, isOwnedBy, planAcquire, sharesSubnet } from "./acquire.ts";
 import { LeaseTerm } from "./lease_term.ts";
 import type { Entry, KnownEntries, Registry, WatchUpdate } from "./registry.ts";
 
@@ -103,6 +103,8 @@ export class LeaseKeeper {
   #trouble: string | undefined;
   /** The store may hold something else than `#entry` under our key. */
   #suspect = false;
+  /** A lease that shared our subnet has gone, see {@linkcode LeaseKeeper.observe}. */
+  #announce = false;
   #lastRewrite = -Infinity;
   readonly #wakeup = new Wakeup();
 
@@ -182,7 +184,11 @@ export class LeaseKeeper {
     this.#changed();
   }
 
-  /** Takes note of what a watch of the store says about the own key. */
+  /**
+   * Takes note of what a watch of the store says about the own key, and of the end of a lease that
+   * shared our subnet, as two dual-stack ones may: upstream's daemons then remove what leads to the
+   * subnet, whosever it is. The own lease is written once more, which makes them add it again.
+   */
   observe(update: WatchUpdate): void {
     const ours = (entry: Entry) =>
       entry.revision === this.#entry.revision && entry.value === this.#value;
@@ -193,6 +199,9 @@ export class LeaseKeeper {
     } else if (update.type === "events") {
       for (const event of update.events) {
         if (event.type === "delete" && event.key === this.#lease.key) suspect = true;
+        else if (event.type === "delete" && sharesSubnet(event.key, this.#lease.subnet)) {
+          this.#announce = suspect = true;
+        }
         if (event.type === "put" && event.entry.key === this.#lease.key) {
           suspect = !ours(event.entry);
         }
@@ -284,17 +293,22 @@ export class LeaseKeeper {
         await this.#lose(`${owner.publicIp ?? owner.publicIpv6} holds ${subnet} now`, signal);
         return;
       }
-      if (entry.value === this.#value) {
+      if (entry.value === this.#value && !this.#announce) {
         await this.#adopt(entry, signal);
         return;
       }
       // Our address but another value: an upstream daemon on this host, or someone's edit.
-      if (!untouched && this.#monotonicNow() - this.#lastRewrite < REWRITE_INTERVAL_MS) {
+      const changed = entry.value !== this.#value;
+      if (
+        changed && !untouched && this.#monotonicNow() - this.#lastRewrite < REWRITE_INTERVAL_MS
+      ) {
         await this.#adopt(entry, signal);
         return;
       }
-      this.#lastRewrite = this.#monotonicNow();
-      if (untouched) log.info("Publishing changed attributes of this host", { subnet });
+      if (changed) this.#lastRewrite = this.#monotonicNow();
+      if (!changed) {
+        log.info("Publishing the lease again: one that shared its subnet is gone", { subnet });
+      } else if (untouched) log.info("Publishing changed attributes of this host", { subnet });
       else log.warn("Lease value was changed by someone else and is written again", { subnet });
       const updated = await registry.update(
         entry.key,
@@ -350,6 +364,7 @@ export class LeaseKeeper {
 
   #markHeld(entry: Entry, seconds: number = this.#ttlSeconds): void {
     this.#entry = entry;
+    this.#announce = false;
     const { renewMarginSeconds, random } = this.#options;
     this.#term = entry.expires
       ? new LeaseTerm({ seconds, renewMarginSeconds, random, clocks: this.#options })

@@ -435,6 +435,29 @@ Deno.test("LeaseKeeper writes its value again over someone's edit, and publishes
   assert.equal(keeper.lease.key, "10.3.1.0-24");
 });
 
+Deno.test("LeaseKeeper writes its lease once more when one that shared a subnet of it goes", async () => {
+  const { options, registry, store, lines } = setUp();
+  const keeper = await LeaseKeeper.acquire({ ...options, network: dualStack }, { signal });
+  await using _ = run(keeper, registry);
+  const { key } = keeper.lease;
+  assert.equal(key, "10.3.1.0-24&fd00:3:0:1::-64");
+  const before = store.get(key)!;
+  for (const other of ["10.3.2.0-24&fd00:3:0:2::-64", "10.3.1.0-24&fd00:3:0:3::-64", "junk"]) {
+    store.put(other, value("192.0.2.9"), { ttlSeconds: 60 });
+  }
+  store.delete("junk");
+  store.delete("10.3.2.0-24&fd00:3:0:2::-64");
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.deepEqual(store.get(key), before, "these share nothing");
+  store.delete("10.3.1.0-24&fd00:3:0:3::-64");
+  await until(() => store.get(key)!.revision !== before.revision, "written again");
+  assert.equal(store.get(key)!.value, before.value);
+  await until(() => lines.some((line) => line.includes("shared its subnet is gone")), "said so");
+  const { revision } = store.get(key)!;
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.equal(store.get(key)!.revision, revision, "once");
+});
+
 Deno.test("LeaseKeeper tells of a failing store once, and of its end", async () => {
   const { options, registry, store, lines } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });
