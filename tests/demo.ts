@@ -38,7 +38,8 @@ everything afterwards. Needs root.
 
   --backend=NAME     ali-vpc: simulated ECS hosts and their VPC's route table (default);
                      vxlan: a tunnel between hosts on two networks;
-                     host-gw: routes between hosts on one network
+                     host-gw: routes between hosts on one network;
+                     udp: a tunnel through the daemons, between hosts on two networks
   --hosts=N          number of hosts, 2 to 50 (default 3)
   --overflow=vxlan   ali-vpc: hosts that the route table has no room for are reached by VXLAN
   --quota=N          ali-vpc: how many entries the route table takes, one of which is the VPC's
@@ -84,7 +85,10 @@ interface Scene {
   readonly finish?: (lab: Lab) => Promise<void>;
 }
 
-type BackendName = "ali-vpc" | "vxlan" | "host-gw";
+type BackendName = "ali-vpc" | "vxlan" | "host-gw" | "udp";
+
+/** Where only a tunnel leads from host to host. */
+const TWO_NETWORKS = "on 2 networks, a router between them that knows no pods, and etcd";
 
 const SCENES: Readonly<Record<BackendName, Scene>> = {
   "ali-vpc": {
@@ -108,10 +112,10 @@ const SCENES: Readonly<Record<BackendName, Scene>> = {
   },
   "vxlan": {
     config: () => ({ Network: "10.24.0.0/16", Backend: { Type: "vxlan" } }),
-    place: "on 2 networks, a router between them that knows no pods, and etcd",
+    place: TWO_NETWORKS,
     lab: () => ({ topology: "routed" }),
     printWays: printKernelObjects,
-    heal: (lab, _options, signal) => healVxlanDevice(lab, signal),
+    heal: (lab, _options, signal) => healDevice(lab, "flannel.1", signal),
   },
   "host-gw": {
     config: () => ({ Network: "10.24.0.0/16", Backend: { Type: "host-gw" } }),
@@ -119,6 +123,13 @@ const SCENES: Readonly<Record<BackendName, Scene>> = {
     lab: () => ({ topology: "l2" }),
     printWays: printKernelObjects,
     heal: (lab, _options, signal) => healKernelRoute(lab, signal),
+  },
+  "udp": {
+    config: () => ({ Network: "10.24.0.0/16", Backend: { Type: "udp" } }),
+    place: TWO_NETWORKS,
+    lab: () => ({ topology: "routed" }),
+    printWays: printKernelObjects,
+    heal: (lab, _options, signal) => healDevice(lab, "flannel0", signal),
   },
 };
 
@@ -357,10 +368,10 @@ async function printKernelObjects(lab: Lab, signal: AbortSignal): Promise<void> 
   );
 }
 
-/** Deletes the last host's VXLAN device, and waits for it and all that was on it. */
-async function healVxlanDevice(lab: Lab, signal: AbortSignal): Promise<boolean> {
+/** Deletes the last host's device, and waits for it and all that was on it. */
+async function healDevice(lab: Lab, link: string, signal: AbortSignal): Promise<boolean> {
   const host = lab.hosts.at(-1)!;
-  return await healInKernel(lab, host, ["link", "del", "flannel.1"], signal);
+  return await healInKernel(lab, host, ["link", "del", link], signal);
 }
 
 /** Deletes the last host's route to the first, and waits for it. */
