@@ -204,6 +204,7 @@ export class LeaseKeeper {
         }
         if (event.type === "put" && event.entry.key === this.#lease.key) {
           suspect = !ours(event.entry);
+          if (!suspect) this.#announce = false; // it was written after that end
         }
       }
     }
@@ -269,6 +270,8 @@ export class LeaseKeeper {
     const { registry, log } = this.#options;
     const subnet = formatSubnet(this.#lease.subnet);
     this.#suspect = false;
+    const announce = this.#announce;
+    this.#announce = false; // what goes from now on is another matter
     try {
       const entry = await registry.get(this.#lease.key, { signal });
       if (!entry) {
@@ -293,7 +296,7 @@ export class LeaseKeeper {
         await this.#lose(`${owner.publicIp ?? owner.publicIpv6} holds ${subnet} now`, signal);
         return;
       }
-      if (entry.value === this.#value && !this.#announce) {
+      if (entry.value === this.#value && !announce) {
         await this.#adopt(entry, signal);
         return;
       }
@@ -305,11 +308,13 @@ export class LeaseKeeper {
         await this.#adopt(entry, signal);
         return;
       }
-      if (changed) this.#lastRewrite = this.#monotonicNow();
       if (!changed) {
         log.info("Publishing the lease again: one that shared its subnet is gone", { subnet });
-      } else if (untouched) log.info("Publishing changed attributes of this host", { subnet });
-      else log.warn("Lease value was changed by someone else and is written again", { subnet });
+      } else {
+        this.#lastRewrite = this.#monotonicNow();
+        if (untouched) log.info("Publishing changed attributes of this host", { subnet });
+        else log.warn("Lease value was changed by someone else and is written again", { subnet });
+      }
       const updated = await registry.update(
         entry.key,
         this.#value,
@@ -321,6 +326,7 @@ export class LeaseKeeper {
       else this.#suspect = true;
     } catch (error) {
       this.#suspect = true;
+      this.#announce ||= announce;
       throw error;
     }
   }
@@ -364,7 +370,6 @@ export class LeaseKeeper {
 
   #markHeld(entry: Entry, seconds: number = this.#ttlSeconds): void {
     this.#entry = entry;
-    this.#announce = false;
     const { renewMarginSeconds, random } = this.#options;
     this.#term = entry.expires
       ? new LeaseTerm({ seconds, renewMarginSeconds, random, clocks: this.#options })

@@ -456,6 +456,17 @@ Deno.test("LeaseKeeper writes its lease once more when one that shared a subnet 
   const { revision } = store.get(key)!;
   await new Promise((resolve) => setTimeout(resolve, 100));
   assert.equal(store.get(key)!.revision, revision, "once");
+
+  keeper.observe({
+    type: "events",
+    events: [{ type: "delete", key: "10.3.1.0-24&fd00:3:0:3::-64" }, {
+      type: "put",
+      entry: store.get(key)!,
+    }],
+  });
+  keeper.observe({ type: "snapshot", entries: [] });
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.equal(store.get(key)!.revision, revision, "not what was written after that end");
 });
 
 Deno.test("LeaseKeeper tells of a failing store once, and of its end", async () => {
