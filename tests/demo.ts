@@ -87,9 +87,6 @@ interface Scene {
 
 type BackendName = "ali-vpc" | "vxlan" | "host-gw" | "udp";
 
-/** Where only a tunnel leads from host to host. */
-const TWO_NETWORKS = "on 2 networks, a router between them that knows no pods, and etcd";
-
 const SCENES: Readonly<Record<BackendName, Scene>> = {
   "ali-vpc": {
     // The guide's, with the soonest repair of a route that the backend offers.
@@ -110,13 +107,7 @@ const SCENES: Readonly<Record<BackendName, Scene>> = {
       isCrowded(options) ? makeRoom(lab, signal) : healRouteEntry(lab, signal),
     finish: printCalls,
   },
-  "vxlan": {
-    config: () => ({ Network: "10.24.0.0/16", Backend: { Type: "vxlan" } }),
-    place: TWO_NETWORKS,
-    lab: () => ({ topology: "routed" }),
-    printWays: printKernelObjects,
-    heal: (lab, _options, signal) => healDevice(lab, "flannel.1", signal),
-  },
+  "vxlan": tunnelScene("vxlan", "flannel.1"),
   "host-gw": {
     config: () => ({ Network: "10.24.0.0/16", Backend: { Type: "host-gw" } }),
     place: "on one network, and etcd behind a router",
@@ -124,14 +115,19 @@ const SCENES: Readonly<Record<BackendName, Scene>> = {
     printWays: printKernelObjects,
     heal: (lab, _options, signal) => healKernelRoute(lab, signal),
   },
-  "udp": {
-    config: () => ({ Network: "10.24.0.0/16", Backend: { Type: "udp" } }),
-    place: TWO_NETWORKS,
+  "udp": tunnelScene("udp", "flannel0"),
+};
+
+/** Where only a tunnel leads from host to host, through the device `link`. */
+function tunnelScene(type: BackendName, link: string): Scene {
+  return {
+    config: () => ({ Network: "10.24.0.0/16", Backend: { Type: type } }),
+    place: "on 2 networks, a router between them that knows no pods, and etcd",
     lab: () => ({ topology: "routed" }),
     printWays: printKernelObjects,
-    heal: (lab, _options, signal) => healDevice(lab, "flannel0", signal),
-  },
-};
+    heal: (lab, _options, signal) => healDevice(lab, link, signal),
+  };
+}
 
 function isBackendName(text: string): text is BackendName {
   return Object.hasOwn(SCENES, text);

@@ -234,7 +234,11 @@ class TunnelPath implements AsyncDisposable {
   }
 
   #openQueue(name: string): TunQueue & QueueSpec {
-    const queue = this.#adoptQueue(name) ?? this.#openNewQueue(name);
+    const queue = this.#adopt(
+      name,
+      "TUN device",
+      (stored) => adoptTunQueue(this.#libc, stored, name),
+    ) ?? this.#openNewQueue(name);
     if (!queue.offloads.tcp) {
       this.#say("This kernel's TUN devices have no offloads; carrying packets one by one");
     } else if (!queue.offloads.udp) {
@@ -243,15 +247,15 @@ class TunnelPath implements AsyncDisposable {
     return { ...queue, name };
   }
 
-  /** The queue that an earlier run stored, if it is still of use. */
-  #adoptQueue(name: string): TunQueue | undefined {
+  /** What `adopt` makes of the descriptor that an earlier run stored, if it is still of use. */
+  #adopt<T>(name: string, title: string, adopt: (stored: FileDescriptor) => T): T | undefined {
     const stored = this.#store.take(name);
     if (stored === undefined) return undefined;
     try {
-      return adoptTunQueue(this.#libc, stored, name);
+      return adopt(stored);
     } catch (error) {
       this.#libc.close(stored);
-      this.#say(`Opening the TUN device anew: ${describeError(error)}`);
+      this.#say(`Opening the ${title} anew: ${describeError(error)}`);
       return undefined;
     }
   }
@@ -279,7 +283,11 @@ class TunnelPath implements AsyncDisposable {
   }
 
   async #addSocket(spec: UdpSocketSpec, options: { signal: AbortSignal }): Promise<void> {
-    const socket = this.#adoptSocket(spec) ?? this.#openNewSocket(spec);
+    const socket = this.#adopt(
+      storedName(spec),
+      "UDP socket",
+      (stored) => adoptUdpSocket(this.#libc, stored, SOCKET_BUFFER_BYTES),
+    ) ?? this.#openNewSocket(spec);
     if (!socket.receivesRuns) {
       this.#say("This kernel cannot join datagrams (UDP_GRO, Linux 5.0); taking them one by one");
     }
@@ -290,19 +298,6 @@ class TunnelPath implements AsyncDisposable {
     }
     this.#sockets = [...this.#sockets, { ...spec, socket }];
     await this.#setDescriptors(options);
-  }
-
-  /** The socket that an earlier run stored, if it is still of use. */
-  #adoptSocket(spec: UdpSocketSpec): UdpSocket | undefined {
-    const stored = this.#store.take(storedName(spec));
-    if (stored === undefined) return undefined;
-    try {
-      return adoptUdpSocket(this.#libc, stored, SOCKET_BUFFER_BYTES);
-    } catch (error) {
-      this.#libc.close(stored);
-      this.#say(`Opening the UDP socket anew: ${describeError(error)}`);
-      return undefined;
-    }
   }
 
   #openNewSocket(spec: UdpSocketSpec): UdpSocket {

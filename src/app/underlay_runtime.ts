@@ -3,6 +3,7 @@ import {
   type IpipConfig,
   type PeerPaths,
   readVtepMac,
+  STEP_PEERS,
   vxlan,
   type VxlanConfig,
   vxlanLinkName,
@@ -92,9 +93,6 @@ function randomMac(): MacAddress {
   bytes[0] = (bytes[0]! & 0xfc) | 0x02;
   return MacAddress.fromBytes(bytes);
 }
-
-/** Peers looked at between two steps; some tenths of a millisecond. */
-const STEP_PEERS = 256;
 
 /** The first peer of a key before the own one whose device has the own MAC. */
 function* findTwin(

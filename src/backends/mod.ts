@@ -24,7 +24,7 @@ export {
 export * from "./backend.ts";
 export type { HostGwConfig, HostGwFacts } from "./host_gw.ts";
 export type { IpipConfig, IpipFacts } from "./ipip.ts";
-export type { PeerPaths } from "./peers.ts";
+export { type PeerPaths, STEP_PEERS } from "./peers.ts";
 export { UDP_LINK_NAME, type UdpConfig } from "./udp.ts";
 export { vxlanLinkName } from "./vtep.ts";
 export { readVtepMac, type VxlanConfig, type VxlanFacts } from "./vxlan.ts";

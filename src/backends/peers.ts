@@ -16,7 +16,7 @@ import {
 } from "../state/mod.ts";
 import type { Host } from "./backend.ts";
 
-/** Peers looked at between two steps of a plan; some tenths of a millisecond. */
+/** Peers looked at between two steps; some tenths of a millisecond. */
 export const STEP_PEERS = 256;
 
 /** The paths to peers, by the text of their public address. One that is missing is not known yet. */

@@ -113,10 +113,7 @@ export class Coalescer {
     const index = this.#find(ip, transport, ipv4, protocol);
     if (index >= 0) {
       const packet = this.#open[index]!;
-      if (packet.growing && this.#join(packet, ip, transport, length, 0)) {
-        this.#last = packet;
-        return;
-      }
+      if (packet.growing && this.#join(packet, ip, transport, length, 0)) return;
       // Whatever comes later of this flow must not overtake what is held.
       this.#close(index);
     }
@@ -303,6 +300,7 @@ export class Coalescer {
     packet.nextSequence = (packet.nextSequence + payloadBytes) | 0;
     packet.psh = flags & TCP.PSH;
     packet.growing = payloadBytes === packet.segmentBytes && packet.psh === 0;
+    this.#last = packet;
     return true;
   }
 

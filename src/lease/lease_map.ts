@@ -169,7 +169,7 @@ function subnets(lease: Lease): Prefix[] {
 }
 
 /** Orders decimal revisions of any size. */
-function compareRevisions(a: string, b: string): number {
+export function compareRevisions(a: string, b: string): number {
   return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
 }
 

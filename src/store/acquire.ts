@@ -7,7 +7,8 @@ import {
   type LeaseAttributes,
   type LeaseSubnet,
 } from "../lease/lease.ts";
-import type { Address, Prefix } from "../net/mod.ts";
+import { compareRevisions } from "../lease/lease_map.ts";
+import type { Address } from "../net/mod.ts";
 import type { Entry } from "./registry.ts";
 
 /** Leases that a message names. */
@@ -84,9 +85,7 @@ export function planAcquire(context: {
   }
   if (
     previous && fitsConfig(network, previous) &&
-    !taken.some((other) =>
-      overlaps(other.ipv4, previous.ipv4) || overlaps(other.ipv6, previous.ipv6)
-    )
+    !taken.some((other) => overlaps(other, previous))
   ) {
     return { action: "create", subnet: previous, reason: "the subnet of the last run is free" };
   }
@@ -127,7 +126,7 @@ export function findEarlierRival(own: Entry, entries: readonly Entry[]): string 
   return entries.find((entry) => {
     if (entry.key === own.key) return false;
     // An entry that was created later sees ours by the same rule.
-    if (BigInt(entry.createRevision) > BigInt(own.createRevision)) return false;
+    if (compareRevisions(entry.createRevision, own.createRevision) > 0) return false;
     return sharesSubnet(entry.key, subnet);
   })?.key;
 }
@@ -135,15 +134,17 @@ export function findEarlierRival(own: Entry, entries: readonly Entry[]): string 
 /** Whether `key` is a lease's with an address of `subnet`. */
 export function sharesSubnet(key: string, subnet: LeaseSubnet): boolean {
   try {
-    const other = parseLeaseKey(key);
-    return overlaps(other.ipv4, subnet.ipv4) || overlaps(other.ipv6, subnet.ipv6);
+    return overlaps(parseLeaseKey(key), subnet);
   } catch {
     return false; // junk; the watch counts and names it
   }
 }
 
-function overlaps(a: Prefix | undefined, b: Prefix | undefined): boolean {
-  return a !== undefined && b !== undefined && a.overlaps(b);
+function overlaps(a: LeaseSubnet, b: LeaseSubnet): boolean {
+  return (["ipv4", "ipv6"] as const).some((family) => {
+    const [one, other] = [a[family], b[family]];
+    return one !== undefined && other !== undefined && one.overlaps(other);
+  });
 }
 
 function sameSubnet(a: LeaseSubnet, b: LeaseSubnet): boolean {
