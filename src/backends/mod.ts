@@ -4,7 +4,10 @@
  *
  * @module
  */
+import { printable } from "../config/fields.ts";
 import { ConfigError } from "../errors.ts";
+import { firstOddCharacter } from "../util/characters.ts";
+import { nearest } from "../util/nearest.ts";
 import { aliVpc } from "./ali_vpc.ts";
 import { alloc } from "./alloc.ts";
 import type { Backend } from "./backend.ts";
@@ -43,14 +46,38 @@ export const backends = {
 // deno-lint-ignore no-explicit-any
 export type AnyBackend = Backend<any, any>;
 
+/** Upstream's types that are not built here, and the last release that had those it gave up. */
+const UPSTREAM_TYPES: ReadonlyMap<string, string | undefined> = new Map([
+  ["extension", undefined],
+  ["ipsec", undefined],
+  ["tencent-vpc", undefined],
+  ["wireguard", undefined],
+  ["aws-vpc", "v0.19"],
+  ["gce", "v0.19"],
+]);
+
 /**
  * The backend of `Backend.Type`.
  *
- * @throws {ConfigError} Naming the backends there are.
+ * @throws {ConfigError} Naming the nearest type, and those that there are.
  */
 export function findBackend(type: string): AnyBackend {
   if (Object.hasOwn(backends, type)) return backends[type as keyof typeof backends];
+  const names = Object.keys(backends);
+  const present = `this flanneld has ${names.join(", ")}`;
+  const hint = nearest(type, [...names, ...UPSTREAM_TYPES.keys()]);
+  if (hint !== undefined && UPSTREAM_TYPES.has(hint)) {
+    const last = UPSTREAM_TYPES.get(hint);
+    const whose = last === undefined ? "upstream flannel's" : `upstream flannel's until ${last}`;
+    throw new ConfigError("network config", [
+      `backend type ${JSON.stringify(hint)} is ${whose} and is not built here yet; ${present}`,
+    ]);
+  }
+  const shown = printable(type);
+  const odd = firstOddCharacter(type);
   throw new ConfigError("network config", [
-    `unknown backend type "${type}"; this flanneld has ${Object.keys(backends).join(", ")}`,
+    `unknown backend type ${shown.startsWith('"') ? shown : `"${shown}"`}` +
+    (odd === undefined ? "" : `, which holds ${odd}`) +
+    (hint === undefined ? "" : `; did you mean "${hint}"?`) + `; ${present}`,
   ]);
 }

@@ -50,7 +50,8 @@ Deno.test("udp.parseConfig() has upstream's default, and knows its own keys", ()
     udp.parseConfig({ port: 9000, allowanysource: true, nattraversal: true }).config,
     { port: 9000, allowAnySource: true, natTraversal: true },
   );
-  assert.throws(() => udp.parseConfig({ Port: 0, NATTraversal: "yes" }), (error) => {
+  assert.equal(udp.parseConfig({ Port: 0 }).config.port, 8285, "0 is Go's nothing");
+  assert.throws(() => udp.parseConfig({ Port: -1, NATTraversal: "yes" }), (error) => {
     assert.ok(error instanceof ConfigError);
     assert.equal(error.faults.length, 2);
     return true;

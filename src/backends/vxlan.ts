@@ -1,4 +1,4 @@
-import { FieldReader, MTU_BYTES, VNI } from "../config/fields.ts";
+import { FieldReader, MTU_BYTES, PORT, VNI } from "../config/fields.ts";
 import type { Json } from "../lease/lease.ts";
 import { type Family, MacAddress } from "../net/mod.ts";
 import type { DesiredState, RouteSpec, SkippedPeer } from "../state/mod.ts";
@@ -66,7 +66,7 @@ export const vxlan: Backend<VxlanConfig, VxlanFacts> = {
     const fields = new FieldReader(options, { subject: "Backend" });
     fields.string("Type");
     const vni = fields.integer("VNI", VNI) ?? DEFAULT_VNI;
-    const port = fields.integer("Port", { min: 0, max: 65_535 });
+    const port = fields.integer("Port", PORT);
     const gbp = fields.boolean("GBP") ?? false;
     const learning = fields.boolean("Learning") ?? false;
     const directRouting = fields.boolean("DirectRouting") ?? false;
@@ -80,7 +80,7 @@ export const vxlan: Backend<VxlanConfig, VxlanFacts> = {
     return {
       config: {
         vni,
-        port: port || DEFAULT_VXLAN_PORT,
+        port: port ?? DEFAULT_VXLAN_PORT,
         gbp,
         learning,
         directRouting,

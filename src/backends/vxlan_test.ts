@@ -125,6 +125,8 @@ Deno.test("vxlan.parseConfig() has upstream's defaults and reads every key witho
     },
   );
   assert.equal(configOf({ Port: 0 }).port, 8472, "0 is the kernel's own");
+  assert.equal(configOf({ MTU: 0 }).mtuBytes, undefined, "0 is Go's nothing");
+  assert.equal(configOf({ MTU: null, VNI: null, Port: null, GBP: null }).vni, 1);
   const { warnings } = vxlan.parseConfig({ MacPrefix: "0E-2A", Name: "x", VIN: 3 });
   assert.equal(warnings.length, 3);
   assert.match(warnings.join("\n"), /MacPrefix.*Windows[^]*Name.*Windows[^]*VIN.*VNI/);

@@ -1,27 +1,30 @@
 import { ConfigError } from "../errors.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import { Secret } from "../secret.ts";
+import { firstOddCharacter } from "../util/characters.ts";
 import { nearest } from "../util/nearest.ts";
 
 /** Bounds and default of {@linkcode FieldReader.integer}. */
 export interface IntegerOptions {
   readonly min: number;
   readonly max: number;
+  /** 0 reads as absent, as with upstream's keys, which have 0 where nothing is given. */
+  readonly zeroIsAbsent?: boolean;
 }
 
 /** UDP port that encapsulation uses. */
-export const PORT: IntegerOptions = { min: 1, max: 65_535 };
+export const PORT: IntegerOptions = { min: 1, max: 65_535, zeroIsAbsent: true };
 /** VXLAN network identifier: 24 bits (RFC 7348 section 5). */
 export const VNI: IntegerOptions = { min: 0, max: 16_777_215 };
 /** The least MTU that IPv4 hosts must take (RFC 791), up to the largest IP packet. */
-export const MTU_BYTES: IntegerOptions = { min: 576, max: 65_535 };
+export const MTU_BYTES: IntegerOptions = { min: 576, max: 65_535, zeroIsAbsent: true };
 
 /** Far more than any key or token has; what is longer is a file pasted by mistake. */
 export const MAX_SECRET_CHARS = 16_384;
 
 /**
  * Reads the members of one JSON object as Go's decoder does for flannel: names match without case,
- * of several matches the last counts, `null` means absent. Everything wrong is collected, and
+ * of several matches the last counts, `null` means nothing. Blanks around a text do not count. Everything wrong is collected, and
  * {@linkcode FieldReader.finish} throws it together; until then a faulty member reads as absent.
  *
  * Faults name the member and the type of what stands there, but never quote a text: it may be a
@@ -58,7 +61,8 @@ export class FieldReader {
     this.#path = path === "" ? "" : `${path}.`;
     for (const [name, value] of Object.entries(object)) {
       const earlier = this.#members.get(foldCase(name));
-      if (earlier !== undefined) {
+      if (earlier !== undefined && value === null) continue;
+      if (earlier !== undefined && earlier.value !== null) {
         this.warn(
           `${this.#path}${printable(earlier.name)} is given again as ${printable(name)}, ` +
             `which counts`,
@@ -102,8 +106,8 @@ export class FieldReader {
   /** A text; an empty one reads as absent, as upstream's backends take it. */
   string(name: string): string | undefined {
     const value = this.raw(name);
-    if (value === undefined || value === "") return undefined;
-    if (typeof value === "string") return value;
+    if (value === undefined) return undefined;
+    if (typeof value === "string") return value.trim() || undefined;
     this.faultOf(name, `must be a string, not ${kindOf(value)}`);
     return undefined;
   }
@@ -125,25 +129,30 @@ export class FieldReader {
     const value = this.string(name);
     if (value === undefined) return undefined;
     const found = choices.find((choice) => choice === value.toLowerCase());
-    if (found === undefined) this.faultOf(name, `must be one of: ${choices.join(", ")}`);
+    if (found === undefined) {
+      this.faultOf(name, `must be one of: ${choices.join(", ")}${oddity(value)}`);
+    }
     return found;
   }
 
   boolean(name: string): boolean | undefined {
     const value = this.raw(name);
     if (value === undefined || typeof value === "boolean") return value;
-    this.faultOf(name, `must be true or false, not ${kindOf(value)}`);
+    this.faultOf(name, `must be true or false, not ${kindOf(value)}${quotesHint(value)}`);
     return undefined;
   }
 
   /** A whole number from `min` to `max`. */
-  integer(name: string, { min, max }: IntegerOptions): number | undefined {
+  integer(name: string, { min, max, zeroIsAbsent }: IntegerOptions): number | undefined {
     const value = this.raw(name);
-    if (value === undefined) return undefined;
+    if (value === undefined || (zeroIsAbsent && value === 0)) return undefined;
     if (typeof value === "number" && Number.isInteger(value) && value >= min && value <= max) {
       return value;
     }
-    this.faultOf(name, `must be a whole number from ${min} to ${max}, not ${kindOf(value)}`);
+    this.faultOf(
+      name,
+      `must be a whole number from ${min} to ${max}, not ${kindOf(value)}${quotesHint(value)}`,
+    );
     return undefined;
   }
 
@@ -171,7 +180,7 @@ export class FieldReader {
       text !== undefined &&
       (address === undefined || address.family !== (options.family ?? address.family))
     ) {
-      this.faultOf(name, `must be ${familyNoun(options.family)} address`);
+      this.faultOf(name, `must be ${familyNoun(options.family)} address${oddity(text)}`);
       return undefined;
     }
     return address;
@@ -186,7 +195,10 @@ export class FieldReader {
       (prefix === undefined || prefix.family !== (options.family ?? prefix.family))
     ) {
       const example = options.family === 6 ? "fd00:10::/56" : "10.3.0.0/16";
-      this.faultOf(name, `must be ${familyNoun(options.family)} network such as ${example}`);
+      this.faultOf(
+        name,
+        `must be ${familyNoun(options.family)} network such as ${example}${oddity(text)}`,
+      );
       return undefined;
     }
     return prefix;
@@ -228,12 +240,29 @@ export function kindOf(value: unknown): string {
   return typeof value === "number" ? String(value) : `a ${typeof value}`;
 }
 
+/** What in a wrong text looks right and is not; no more of it is said. */
+function oddity(text: string): string {
+  const odd = firstOddCharacter(text);
+  return odd === undefined ? "" : `; it holds ${odd}`;
+}
+
+/** For a number or boolean that was written as a text. */
+function quotesHint(value: unknown): string {
+  return typeof value === "string" && /^(?:\d+|true|false)$/.test(value.trim())
+    ? "; leave out its quotes"
+    : "";
+}
+
 function familyNoun(family: 4 | 6 | undefined): string {
   return family === undefined ? "an IP" : `an IPv${family}`;
 }
 
-/** A name from outside, short and on one line. */
-function printable(name: string): string {
+/** A name from outside, short, on one line, and with the code of what cannot be seen. */
+export function printable(name: string): string {
   const short = name.length > 64 ? `${name.slice(0, 64)}…` : name;
-  return /^[\w.-]+$/.test(short) ? short : JSON.stringify(short);
+  if (/^[\w.-]+$/.test(short)) return short;
+  return JSON.stringify(short).replaceAll(
+    /[^ -~\p{L}\p{N}…]/gu,
+    (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`,
+  );
 }

@@ -27,8 +27,11 @@ Deno.test("FieldReader matches names without case, and the last of several count
   assert.deepEqual(fields.finish(), ["Backend.port is given again as PORT, which counts"]);
 });
 
-Deno.test("FieldReader takes null and the empty string for absent", () => {
-  const fields = reader({ A: null, B: "", C: "", D: null });
+Deno.test("FieldReader takes null, the empty string, and 0 where it says so, for absent", () => {
+  const fields = reader({ A: null, B: " \r", C: "", D: null, E: 0, F: 0, G: -0, e: null });
+  assert.equal(fields.integer("E", PORT), undefined);
+  assert.equal(fields.integer("F", MTU_BYTES), undefined);
+  assert.equal(fields.integer("G", PORT), undefined);
   assert.equal(fields.boolean("A"), undefined);
   assert.equal(fields.string("B"), undefined);
   assert.equal(fields.stringList("C"), undefined);
@@ -76,6 +79,40 @@ Deno.test("FieldReader.integer() takes whole numbers within its bounds only", ()
   for (const value of [0, 11, -1, 1.5, 1e300, NaN, "5", true, [5], {}]) {
     assert.equal(faultsOf((fields) => fields.integer("N", bounds), { N: value }).length, 1);
   }
+});
+
+Deno.test("FieldReader lets null change nothing, and drops blanks around a text", () => {
+  const fields = reader({ Port: 7, port: null, vni: null, VNI: 9, Type: " vxlan\r" });
+  assert.equal(fields.integer("Port", PORT), 7);
+  assert.equal(fields.integer("VNI", VNI), 9);
+  assert.equal(fields.string("Type"), "vxlan");
+  assert.deepEqual(fields.finish(), []);
+});
+
+Deno.test("FieldReader names what in a wrong value looks right", () => {
+  const faults = faultsOf((fields) => {
+    fields.prefix("Network", { family: 4 });
+    fields.address("Gateway");
+    fields.integer("Port", PORT);
+    fields.boolean("GBP");
+  }, {
+    Network: "10.3.0.0\u20130/16",
+    Gateway: "\u201c10.0.0.1\u201d",
+    Port: "8472",
+    GBP: "true",
+  });
+  assert.deepEqual(faults, [
+    "Backend.Network must be an IPv4 network such as 10.3.0.0/16; it holds U+2013 –, a dash",
+    "Backend.Gateway must be an IP address; it holds U+201C “, a curly quote",
+    "Backend.Port must be a whole number from 1 to 65535, not a string; leave out its quotes",
+    "Backend.GBP must be true or false, not a string; leave out its quotes",
+  ]);
+  const fields = reader({ "Type\u00a0": "x", "T\u0443pe": "x" });
+  fields.string("Type");
+  assert.deepEqual(fields.finish(), [
+    'Backend."Type\\u{a0}" is not known and has no effect; did you mean Type?',
+    'Backend."T\u0443pe" is not known and has no effect; did you mean Type?',
+  ]);
 });
 
 Deno.test("FieldReader.stringList() takes one text or a list of texts", () => {

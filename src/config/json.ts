@@ -1,3 +1,5 @@
+import { describeJsonFault } from "./json_fault.ts";
+
 /** A parsed JSON text. */
 export interface ParsedJson {
   readonly value: unknown;
@@ -12,6 +14,12 @@ const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
 const LITERALS = new Map<string, unknown>([["true", true], ["false", false], ["null", null]]);
 
+/** `line 2, column 22`, of the character at `position`. */
+export function place(text: string, position: number): string {
+  const before = text.slice(0, position).split("\n");
+  return `line ${before.length}, column ${before.at(-1)!.length + 1}`;
+}
+
 /** The text of a JSON string; lone surrogates become U+FFFD, as in Go. */
 function unquote(token: string): string {
   const text: string = JSON.parse(token);
@@ -19,9 +27,10 @@ function unquote(token: string): string {
 }
 
 /**
- * Parses JSON (RFC 8259) like `JSON.parse`, with two differences that reading a config as Go does
- * needs: members keep the order of their *last* occurrence, and repeated names are told. And the
- * error says line and column but never quotes the text, which may hold secrets.
+ * Parses JSON (RFC 8259) like `JSON.parse`, with the differences that reading a config as Go does
+ * needs: members keep the order of their *last* occurrence, repeated names are told, and `null`
+ * does not replace what stood under its name before. And the error says line and column and what
+ * stands there, but quotes no text, which may be a secret.
  *
  * @throws {SyntaxError} If `text` is not exactly one JSON value, or nests too deeply.
  */
@@ -30,11 +39,10 @@ export function parseJson(text: string): ParsedJson {
   let position = 0;
 
   function fail(expected: string): never {
-    const before = text.slice(0, position).split("\n");
-    const found = position < text.length ? "something else stands there" : "the text ends there";
+    const fault = describeJsonFault(text, position);
     throw new SyntaxError(
-      `Cannot parse JSON: ${expected} is expected at line ${before.length}, ` +
-        `column ${before.at(-1)!.length + 1}, but ${found}`,
+      `Cannot parse JSON: ${expected} is expected at ${place(text, fault.position)}, ` +
+        `but ${fault.found}`,
     );
   }
 
@@ -65,13 +73,15 @@ export function parseJson(text: string): ParsedJson {
       if (token === undefined) fail("a member's name in double quotes");
       const name = unquote(token);
       if (!take(":")) fail("a colon");
+      const member = value([...path, name]);
       if (Object.hasOwn(object, name)) {
+        if (member === null) continue;
         duplicates.push([...path, name].join("."));
         delete object[name];
       }
       // Not an assignment, which would set the prototype for the name "__proto__".
       Object.defineProperty(object, name, {
-        value: value([...path, name]),
+        value: member,
         enumerable: true,
         writable: true,
         configurable: true,

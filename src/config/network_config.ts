@@ -2,7 +2,7 @@ import { ConfigError, describeError } from "../errors.ts";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import { rememberSecret } from "../secret.ts";
 import { FieldReader, kindOf, MAX_SECRET_CHARS } from "./fields.ts";
-import { parseJson } from "./json.ts";
+import { parseJson, place } from "./json.ts";
 
 /** One family's share of the network config. */
 export interface FamilyConfig {
@@ -59,6 +59,10 @@ export function parseNetworkConfig(
 ): ParsedNetworkConfig {
   const { value, duplicates } = parseObject(text);
   const fields = new FieldReader(value, { subject: SUBJECT, path: "" });
+  const replaced = text.indexOf("\ufffd");
+  if (replaced !== -1) {
+    fields.warn(`The text holds bytes that are no UTF-8, at ${place(text, replaced)}`);
+  }
   for (const name of duplicates) {
     fields.warn(`${JSON.stringify(name)} is given more than once; the last one counts`);
   }

@@ -318,3 +318,34 @@ Deno.test("parseNetworkConfig() returns only configs that can be leased from", (
   );
   assert.ok(accepted > 20, `only ${accepted} configs were accepted`);
 });
+
+Deno.test("parseNetworkConfig() takes for absent what Go takes for absent, in every key", () => {
+  const { config, warnings } = parseNetworkConfig(`{
+    "EnableIPv4": null, "EnableIPv6": null, "EnableNFTables": null,
+    "Network": " 10.3.0.0/16 ", "network": null, "SubnetLen": 0, "SubnetMin": "", "SubnetMax": null,
+    "IPv6Network": "", "IPv6SubnetLen": null, "IPv6SubnetMin": null, "IPv6SubnetMax": "",
+    "Backend": {"Type": "vxlan", "Type": null}, "backend": null
+  }`);
+  assert.equal(format(config.ipv4), "10.3.0.0/16 10.3.1.0..10.3.255.0 /24");
+  assert.equal(config.ipv6, undefined);
+  assert.equal(config.enableNFTables, false);
+  assert.equal(config.backend.type, "vxlan");
+  assert.deepEqual(warnings, []);
+});
+
+Deno.test("parseNetworkConfig() takes numbers in any form that is whole", () => {
+  const { config } = parseNetworkConfig(
+    '{"Network":"10.3.0.0/16","SubnetLen":2.5e1,"Backend":{"Type":"alloc"}}',
+  );
+  assert.equal(config.ipv4?.subnetLength, 25);
+});
+
+Deno.test("parseNetworkConfig() says where bytes are no UTF-8, and goes on as upstream does", () => {
+  const { warnings } = parseNetworkConfig(
+    '{"Network":"10.3.0.0/16",\n"Note":"\ufffd","Backend":{"Type":"alloc"}}',
+  );
+  assert.deepEqual(warnings, [
+    "The text holds bytes that are no UTF-8, at line 2, column 9",
+    "Note is not known and has no effect",
+  ]);
+});
