@@ -24,7 +24,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   host: ["net", "lease", "reconcile", "util"],
   cloud: ["net", "state", "reconcile", "lease", "config", "backends", "util"],
   dataplane: ["net", "util", "ffi"],
-  health: ["util"],
+  health: ["util", "net"],
   cli: ["net", "config", "util"],
 };
 

@@ -39,8 +39,8 @@ export interface UnderlayRuntime {
    * be made anew.
    */
   follow(own: Lease, peers: readonly Lease[], options: { signal: AbortSignal }): Promise<boolean>;
-  /** For the status page. */
-  status(peers: readonly Lease[]): Record<string, unknown>;
+  /** For the status page, each fact as a function that tells it. */
+  status(peers: readonly Lease[]): Record<string, () => unknown>;
 }
 
 /** Tables of this process that belong to the data plane, reconciled with the kernel's. */

@@ -14,7 +14,7 @@ import type { Options } from "../cli/options.ts";
 import { FdStore } from "../dataplane/fd_store.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import { type Firewall, openFirewall } from "../firewall/mod.ts";
-import { serveHealth } from "../health/server.ts";
+import { type HealthReport, serveHealth } from "../health/server.ts";
 import { SubnetFileTable } from "../host/subnet_file_table.ts";
 import { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
@@ -89,7 +89,7 @@ class DaemonRun implements AsyncDisposable {
   readonly #signal: AbortSignal;
   readonly #readiness: Readiness;
   readonly #reconcilers: Reconciler[] = [];
-  #status: () => Record<string, unknown> = () => ({});
+  #status: () => HealthReport["status"] = () => ({});
   #onReadinessChange = () => {};
   #onLeaseChange = () => {};
 
@@ -278,17 +278,20 @@ class DaemonRun implements AsyncDisposable {
       replan();
     };
     this.#status = () => ({
-      network: enabledFamilies(configured).map(({ network }) => network.toString()),
-      backend: configured.backend.type,
-      interface: hostNetwork.describe(),
-      lease: { ...keeper.lease, state: keeper.state },
-      peers: leases.complete ? planner.peers.length : undefined,
-      skippedLeases: skippedLeases.list().reasons,
-      firewall: firewall.describe(),
-      ...(cloud ? { cloud: cloud.status() } : {}),
-      ...(runtime.plane ? { dataPlane: runtime.plane.status() } : {}),
+      network: () => enabledFamilies(configured).map(({ network }) => network.toString()),
+      backend: () => configured.backend.type,
+      interface: () => hostNetwork.describe(),
+      lease: () => ({ ...keeper.lease, state: keeper.state }),
+      ...(leases.complete ? { peers: () => planner.peers.length } : {}),
+      skippedLeases: () => skippedLeases.list().reasons,
+      firewall: () => firewall.describe(),
+      ...(cloud ? { cloud: () => cloud.status() } : {}),
+      ...(runtime.plane ? { dataPlane: () => runtime.plane?.status() } : {}),
       ...(leases.complete
-        ? { skippedPeers: skippedPeers.list(), ...runtime.underlay?.status(planner.peers) }
+        ? {
+          skippedPeers: () => skippedPeers.list(),
+          ...runtime.underlay?.status(planner.peers),
+        }
         : {}),
     });
     this.#onLeaseChange();
@@ -416,15 +419,15 @@ class DaemonRun implements AsyncDisposable {
       hostname: options.healthzIp.toString(),
       port: options.healthzPort,
       signal: this.#end.signal,
+      hostName: Deno.hostname(),
       log: log.child("health"),
       report: () => ({
         ready: this.#readiness.ready,
         reasons: this.#readiness.reasons,
         status: {
-          version,
-          reconcilers: Object.fromEntries(
-            this.#reconcilers.map(({ name, report }) => [name, report]),
-          ),
+          version: () => version,
+          reconcilers: () =>
+            Object.fromEntries(this.#reconcilers.map(({ name, report }) => [name, report])),
           ...this.#status(),
         },
       }),

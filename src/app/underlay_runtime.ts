@@ -167,7 +167,7 @@ class KernelBackendRuntime implements BackendRuntime {
       this.#peers = peers;
       return this.#facts !== before;
     },
-    status: (peers) => this.#looksUp ? { paths: this.#describePaths(peers) } : {},
+    status: (peers) => this.#looksUp ? { paths: () => this.#describePaths(peers) } : {},
   };
 
   /** The public addresses of peers with this backend, in the network's families. */

@@ -260,7 +260,7 @@ export const FLAGS = [
     default: "0.0.0.0",
     group: "Health and logs",
     value: "IP",
-    help: "address that /healthz, /readyz and /status are served at",
+    help: "address for /healthz, /readyz and /status (of 0.0.0.0, the last to this host alone)",
   },
   {
     name: "healthz-port",

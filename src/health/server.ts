@@ -1,6 +1,14 @@
+/**
+ * The health endpoints.
+ *
+ * @module
+ */
 import { describeError, OperatorError } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import { Address } from "../net/mod.ts";
 import { redact } from "../secret.ts";
+import { type HealthPeer, type HealthResponse, listenForRequests } from "./listener.ts";
+import type { HealthRequest } from "./request.ts";
 
 /** The daemon's state, as its endpoints tell it. */
 export interface HealthReport {
@@ -8,8 +16,11 @@ export interface HealthReport {
   readonly ready: boolean;
   /** Why not ready (or what is degraded), one sentence each. */
   readonly reasons: readonly string[];
-  /** Facts for people and scripts; JSON values. */
-  readonly status: Readonly<Record<string, unknown>>;
+  /**
+   * Facts for people and scripts, each by a function that returns a JSON value. One that throws
+   * spoils itself alone.
+   */
+  readonly status: Readonly<Record<string, () => unknown>>;
 }
 
 /** Options of {@linkcode serveHealth}. */
@@ -18,6 +29,8 @@ export interface ServeHealthOptions {
   readonly hostname: string;
   /** `--healthz-port` */
   readonly port: number;
+  /** This host's name, by which `/status` may be asked for. */
+  readonly hostName?: string;
   /** Called for each request to `/readyz` and `/status`. */
   readonly report: () => HealthReport;
   /** Closes the server, connections included. */
@@ -36,58 +49,109 @@ export interface HealthServer {
  * Serves, for any method:
  * - `/healthz`: 200 as long as the process can answer;
  * - `/readyz`: 200, or 503 with one reason per line;
- * - `/status`: the whole report as JSON.
+ * - `/status`: the whole report as JSON, to this host alone unless `hostname` is one address that
+ *   the operator chose, and never under another site's name (DNS rebinding).
  *
- * Whoever reaches the port may read them all, so the report must hold nothing confidential.
+ * Requests are never logged: whoever reaches the port could fill the disk.
  *
  * @throws {OperatorError} If the address cannot be bound.
  */
 export function serveHealth(options: ServeHealthOptions): HealthServer {
   const { hostname, port, signal, log } = options;
   signal.throwIfAborted();
-  let server: Deno.HttpServer<Deno.NetAddr>;
+  let server: HealthServer;
   try {
-    server = Deno.serve({
+    server = listenForRequests({
       hostname,
       port,
       signal,
-      onListen() {},
-      onError(error) {
-        log.error("Cannot answer a health request", { error });
-        return text(500, "flanneld cannot tell its state");
-      },
-    }, (request) => respond(new URL(request.url).pathname, options.report));
+      respond: (request, peer) => respond(request, peer, options),
+    });
   } catch (cause) {
     throw new OperatorError(bindFault(hostname, port, cause), { cause });
   }
-  log.debug("Serving health endpoints", { hostname, port: server.addr.port });
-  return { port: server.addr.port, finished: server.finished };
+  log.debug("Serving health endpoints", { hostname, port: server.port });
+  return server;
 }
 
-function respond(path: string, report: () => HealthReport): Response {
+/** The response to a request from `peer`. */
+export function respond(
+  { path, host }: HealthRequest,
+  peer: HealthPeer,
+  options: Pick<ServeHealthOptions, "hostname" | "hostName" | "report">,
+): HealthResponse {
   switch (path) {
     case "/healthz":
       return text(200, "flanneld is running");
     case "/readyz": {
-      const { ready, reasons } = report();
+      const { ready, reasons } = options.report();
       if (ready) return text(200, "flanneld is ready");
       return text(503, ["flanneld is not ready yet", ...reasons].join("\n"));
     }
     case "/status": {
-      const body = redact(JSON.stringify(report(), toJson, 2));
-      return new Response(`${body}\n`, { headers: { "content-type": "application/json" } });
+      if (isUnspecified(options.hostname) && !isThisHost(peer)) {
+        return text(
+          403,
+          "/status is for this host alone, unless --healthz-ip is one address of the host",
+        );
+      }
+      if (!isOwnName(host, options.hostName)) {
+        return text(
+          403,
+          "/status is served by IP address, as localhost or by the host's name only",
+        );
+      }
+      return { status: 200, type: "application/json", body: `${toJson(options.report())}\n` };
     }
     default:
       return text(404, "not found; there are /healthz, /readyz and /status");
   }
 }
 
-function text(status: number, body: string): Response {
-  const headers = { "content-type": "text/plain; charset=utf-8" };
-  return new Response(redact(body), { status, headers });
+function text(status: number, body: string): HealthResponse {
+  return { status, type: "text/plain; charset=utf-8", body: redact(body) };
 }
 
-function toJson(_name: string, value: unknown): unknown {
+function isUnspecified(hostname: string): boolean {
+  const address = Address.tryParse(hostname);
+  return address !== undefined && address.value === 0n;
+}
+
+/** Whether the client runs on this host: the kernel lets nobody else use these as source. */
+function isThisHost({ remote, local }: HealthPeer): boolean {
+  if (remote === local) return true;
+  const address = Address.tryParse(remote.replace(/^::ffff:/i, ""));
+  if (address === undefined) return false;
+  return address.family === 4 ? address.ipv4 >>> 24 === 127 : address.ipv6 === 1n;
+}
+
+/**
+ * Whether `host`, a `Host` header, is none that a web page elsewhere could have its visitors'
+ * browsers send: such a page needs a name that its owner controls.
+ */
+function isOwnName(host: string | undefined, hostName: string | undefined): boolean {
+  if (host === undefined || host === "") return true; // no browser leaves it out
+  const name = host.toLowerCase().replace(/:\d{1,5}$/, "");
+  if (name === "localhost" || name === hostName?.toLowerCase()) return true;
+  const bracketed = /^\[(.*)\]$/.exec(name)?.[1];
+  return Address.tryParse(bracketed ?? name)?.family === (bracketed === undefined ? 4 : 6);
+}
+
+/** The report as JSON, without secrets. */
+function toJson({ ready, reasons, status }: HealthReport): string {
+  const told = Object.fromEntries(
+    Object.entries(status).map(([name, fact]): [string, unknown] => {
+      try {
+        return [name, JSON.parse(JSON.stringify(fact(), toPlain) ?? "null")];
+      } catch (error) {
+        return [name, { error: redact(`Cannot tell: ${describeError(error)}`) }];
+      }
+    }),
+  );
+  return redact(JSON.stringify({ ready, reasons, status: told }, toPlain, 2));
+}
+
+function toPlain(_name: string, value: unknown): unknown {
   if (typeof value === "bigint") return String(value);
   // Before JSON escapes quotes and backslashes, which would hide a secret that has some.
   if (typeof value === "string") return redact(value);

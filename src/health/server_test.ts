@@ -3,14 +3,21 @@ import { OperatorError } from "../errors.ts";
 import { createLogger } from "../log.ts";
 import { Address } from "../net/mod.ts";
 import { rememberSecret } from "../secret.ts";
-import { type HealthReport, serveHealth } from "./server.ts";
+import { type HealthReport, respond, serveHealth } from "./server.ts";
 
 function setUp(report: () => HealthReport) {
   const controller = new AbortController();
   const lines: string[] = [];
   const log = createLogger({ format: "human", verbosity: 0, write: (line) => lines.push(line) });
   const { signal } = controller;
-  const server = serveHealth({ hostname: "127.0.0.1", port: 0, report, signal, log });
+  const server = serveHealth({
+    hostname: "127.0.0.1",
+    port: 0,
+    hostName: "node-1",
+    report,
+    signal,
+    log,
+  });
   return {
     server,
     lines,
@@ -61,9 +68,9 @@ Deno.test("serveHealth() tells the report as JSON without secrets", async () => 
     ready: false,
     reasons: ['denied for canary "of" health'],
     status: {
-      lease: Address.parse("10.3.4.0"),
-      revision: 12n,
-      error: new Error('canary "of" health', { cause: new Error("no route") }),
+      lease: () => Address.parse("10.3.4.0"),
+      revision: () => 12n,
+      error: () => new Error('canary "of" health', { cause: new Error("no route") }),
     },
   }));
   const { status, body } = await health.get("/status");
@@ -83,13 +90,154 @@ Deno.test("serveHealth() answers 404 elsewhere", async () => {
   }
 });
 
-Deno.test("serveHealth() outlives a report that throws", async () => {
+Deno.test("serveHealth() tells the other facts where one cannot be told", async () => {
+  rememberSecret("canary in a fault");
+  const cycle: Record<string, unknown> = {};
+  cycle["self"] = cycle;
+  await using health = setUp(() => ({
+    ...READY,
+    status: {
+      broken: () => {
+        throw new Error("canary in a fault");
+      },
+      date: () => new Date(1e300).toISOString(),
+      invalid: () => new Date(1e300),
+      numbers: () => [Infinity, NaN, -1e300],
+      cycle: () => cycle,
+      nothing: () => undefined,
+      deep: () => JSON.parse("[".repeat(20_000) + "]".repeat(20_000)),
+      fine: () => 7,
+    },
+  }));
+  const { status, body } = await health.get("/status");
+  assert.equal(status, 200);
+  assert.doesNotMatch(body, /canary/);
+  const told = JSON.parse(body).status;
+  assert.equal(told.fine, 7);
+  assert.match(told.broken.error, /^Cannot tell: /);
+  assert.match(told.date.error, /^Cannot tell: /);
+  assert.match(told.cycle.error, /^Cannot tell: /);
+  assert.deepEqual([told.invalid, told.nothing, told.numbers], [null, null, [null, null, -1e300]]);
+});
+
+Deno.test("serveHealth() outlives a report that throws, and logs no request", async () => {
   await using health = setUp(() => {
     throw new Error("not yet");
   });
   assert.equal((await health.get("/readyz")).status, 500);
   assert.equal((await health.get("/healthz")).status, 200);
-  assert.match(health.lines[0]!, /Cannot answer a health request error="not yet"/);
+  assert.deepEqual(health.lines, []);
+});
+
+/** What the server sends for `request`, as text; what comes after its end is not waited for. */
+async function exchange(port: number, request: string): Promise<string> {
+  using connection = await Deno.connect({ hostname: "127.0.0.1", port });
+  await connection.write(new TextEncoder().encode(request));
+  return await new Response(connection.readable).text();
+}
+
+Deno.test("serveHealth() takes any header and logs nothing of it", async () => {
+  await using health = setUp(() => READY);
+  const { port } = health.server;
+  for (const host of ["[", "[::1", "]:", "a b", "%%%", "x:99999", "", "\u0000", "é", "http://["]) {
+    const answer = await exchange(port, `GET /healthz HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    assert.match(answer, /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\nflanneld is running$/, host);
+  }
+  const refused: [string, number][] = [
+    ["\r\n\r\n", 400],
+    ["\u0016\u0003\u0001 hello\n\n", 400],
+    ["GET /healthz\r\n\r\n", 400],
+    ["GET /healthz HTTP/2.0\r\n\r\n", 400],
+    ["GET healthz HTTP/1.1\r\n\r\n", 400],
+    ["PRI * HTTP/2.0\r\n\r\n", 400],
+    [`GET /${"x".repeat(10_000)}`, 431],
+    [`GET / HTTP/1.1\r\n${"a: b\r\n".repeat(2_000)}`, 431],
+  ];
+  for (const [request, status] of refused) {
+    assert.match(await exchange(port, request), new RegExp(`^HTTP/1.1 ${status} `), request);
+  }
+  assert.deepEqual(health.lines, []);
+});
+
+Deno.test("serveHealth() takes requests in pieces, in a proxy's form and with a body", async () => {
+  await using health = setUp(() => READY);
+  const { port } = health.server;
+  using connection = await Deno.connect({ hostname: "127.0.0.1", port });
+  for (const piece of "GET http://[::1]:80/readyz?x=y HTTP/1.0\r\n\r\n") {
+    await connection.write(new TextEncoder().encode(piece));
+  }
+  assert.match(await new Response(connection.readable).text(), /^HTTP\/1.1 200 [^]*is ready$/);
+  const body = "x".repeat(50_000);
+  assert.deepEqual(await health.get("/healthz", { method: "POST", body }), {
+    status: 200,
+    body: "flanneld is running",
+  });
+});
+
+Deno.test("serveHealth() serves /status under no name that others control", async () => {
+  await using health = setUp(() => READY);
+  const ask = async (host: string) =>
+    Number(
+      (await exchange(
+        health.server.port,
+        `GET /status HTTP/1.1\r\n${host === "none" ? "" : `Host: ${host}\r\n`}\r\n`,
+      )).slice(9, 12),
+    );
+  const own = ["none", "localhost", "LOCALHOST:8089", "127.0.0.1", "10.2.3.4:80", "[::1]:8089"];
+  for (const host of [...own, "Node-1", "node-1:80"]) assert.equal(await ask(host), 200, host);
+  const foreign = [
+    ...["evil.example", "evil.example:8089", "127.0.0.1.evil.example", "localhost.evil.example"],
+    ...["localhost:", "[::1", "::1", "2130706433", "0x7f.1", "node-1.", "node-1, localhost"],
+    "localhost\r\nHost: evil.example",
+  ];
+  for (const host of foreign) assert.equal(await ask(host), 403, host);
+});
+
+Deno.test("serveHealth() keeps /status from other hosts unless an address was chosen", async () => {
+  const own = Deno.networkInterfaces().find(({ family, address }) =>
+    family === "IPv4" && !address.startsWith("127.")
+  );
+  const seen: [hostname: string, peer: string, status: number][] = [
+    ["0.0.0.0", "127.0.0.1", 200],
+    ["0.0.0.0", "::ffff:127.0.0.1", 200],
+    ["::", "::1", 200],
+    ["::", "::ffff:127.0.0.2", 200],
+    ["0.0.0.0", "192.0.2.7", 403],
+    ["::", "2001:db8::7", 403],
+    ["::", "::ffff:192.0.2.7", 403],
+    ["192.0.2.1", "192.0.2.7", 200],
+    ["0.0.0.0", own?.address ?? "127.0.0.1", 403],
+  ];
+  for (const [hostname, remote, status] of seen) {
+    const request = { method: "GET", path: "/status", host: undefined };
+    const options = { hostname, report: () => READY };
+    assert.equal(respond(request, { remote, local: "10.0.0.1" }, options).status, status, remote);
+    assert.equal(
+      respond({ ...request, path: "/healthz" }, { remote, local: "" }, options).status,
+      200,
+    );
+  }
+  const same = { remote: "10.0.0.1", local: "10.0.0.1" };
+  const request = { method: "GET", path: "/status", host: undefined };
+  assert.equal(respond(request, same, { hostname: "0.0.0.0", report: () => READY }).status, 200);
+});
+
+Deno.test("serveHealth() serves whoever asks while others hold connections open", async () => {
+  await using health = setUp(() => READY);
+  const { port } = health.server;
+  const held: Deno.TcpConn[] = [];
+  try {
+    for (let i = 0; i < 300; i++) {
+      const connection = await Deno.connect({ hostname: "127.0.0.1", port });
+      await connection.write(new TextEncoder().encode("GET /healthz HTTP/1.1\r\nHo"))
+        .catch(() => {/* ended for another's sake */});
+      held.push(connection);
+      if (i % 30 === 0) assert.equal((await health.get("/readyz")).status, 200);
+    }
+    assert.equal((await health.get("/readyz")).status, 200);
+  } finally {
+    for (const connection of held) connection.close();
+  }
 });
 
 Deno.test("serveHealth() names flag and port where it cannot listen", async () => {
