@@ -193,7 +193,7 @@ Deno.test("serveHealth() serves /status under no name that others control", asyn
   for (const host of foreign) assert.equal(await ask(host), 403, host);
 });
 
-Deno.test("serveHealth() keeps /status from other hosts unless an address was chosen", async () => {
+Deno.test("serveHealth() keeps /status from other hosts unless an address was chosen", () => {
   const own = Deno.networkInterfaces().find(({ family, address }) =>
     family === "IPv4" && !address.startsWith("127.")
   );
