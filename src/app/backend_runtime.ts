@@ -10,13 +10,13 @@ import {
   vxlan,
 } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
-import type { FdStore } from "../dataplane/fd_store.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
 import type { Registry } from "../store/registry.ts";
+import type { FormerPath } from "./former_path.ts";
 import type { HostNetwork } from "./host_network.ts";
 import type { ConfiguredNetwork } from "./network.ts";
 import { openUnderlayRuntime } from "./underlay_runtime.ts";
@@ -87,8 +87,8 @@ export interface BackendRuntimeOptions {
   readonly configured: ConfiguredNetwork;
   readonly options: Options;
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** Descriptors that the last run left with the service manager. */
-  readonly fdStore: FdStore;
+  /** What the last run left of its packet path. */
+  readonly formerPath: FormerPath;
   readonly hostNetwork: HostNetwork;
   readonly registry: Registry;
   readonly log: Logger;
@@ -103,8 +103,7 @@ export interface BackendRuntimeOptions {
  */
 export async function openBackendRuntime(context: BackendRuntimeOptions): Promise<BackendRuntime> {
   const { backend, backendConfig: config, network } = context.configured;
-  // Only udp has a use for them; while they are stored, its port stays taken.
-  if (backend !== udp) context.fdStore.discardRest();
+  if (backend !== udp) await context.formerPath.discard();
   if (backend === aliVpc) {
     // Only ali-vpc pays for the SDK.
     const { openAliVpcRuntime } = await import("./ali_vpc_runtime.ts");
@@ -113,7 +112,7 @@ export async function openBackendRuntime(context: BackendRuntimeOptions): Promis
   if (backend === udp) {
     // Only udp pays for the packet path.
     const { openUdpRuntime } = await import("./udp_runtime.ts");
-    return openUdpRuntime(context, config as UdpConfig);
+    return await openUdpRuntime(context, config as UdpConfig);
   }
   if (backend === hostGw || backend === vxlan || backend === ipip) {
     return await openUnderlayRuntime(context);

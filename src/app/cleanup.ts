@@ -15,6 +15,7 @@ import { isOwnedBy } from "../store/acquire.ts";
 import { openRegistry } from "../store/open.ts";
 import type { Entry } from "../store/registry.ts";
 import { deadline } from "../util/time.ts";
+import { pathRecordFile } from "./former_path.ts";
 import { openHostKernel } from "./host_network.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
 import { configureNetwork, registryOptions } from "./network.ts";
@@ -84,6 +85,7 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
   // Last, since it tells the networks: what failed can be tried again.
   if (problems.length === 0 && await removeSubnetFile(options.subnetFile)) {
     log.info(`Removed ${options.subnetFile}`);
+    await removeSubnetFile(pathRecordFile(options.subnetFile));
   }
   if (problems.length > 0) throw new OperatorError(problems.join("; "));
 }

@@ -11,7 +11,6 @@
  * @module
  */
 import type { Options } from "../cli/options.ts";
-import { FdStore } from "../dataplane/fd_store.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import { type Firewall, openFirewall } from "../firewall/mod.ts";
 import { type HealthReport, serveHealth } from "../health/server.ts";
@@ -27,6 +26,7 @@ import { Announcer } from "./announcer.ts";
 import { type BackendRuntime, openBackendRuntime } from "./backend_runtime.ts";
 import { CloudLoop } from "./cloud_loop.ts";
 import { followLeases } from "./follow_leases.ts";
+import { FormerPath } from "./former_path.ts";
 import { type FormerRun, readFormerRun } from "./former_run.ts";
 import { type HostNetwork, openHostNetwork } from "./host_network.ts";
 import { firewallMode, planSubnetFile, planTrafficRules } from "./local_plans.ts";
@@ -115,11 +115,14 @@ class DaemonRun implements AsyncDisposable {
 
   /** Opens everything in order, waiting for whatever time can mend. */
   async #start(): Promise<Parts> {
-    const { options, log, version } = this.#context;
+    const { environment, options, log, version } = this.#context;
     const shared = { options, log, signal: this.#signal, onStatus: this.#onStatus };
     log.info("Starting", { version, deno: Deno.version.deno });
-    // Taken over once, and before a child process could inherit them.
-    const fdStore = this.#resources.use(new FdStore(this.#context.environment, Deno.pid));
+    // Descriptors are taken over once, and before a child process could inherit them.
+    const formerPath = this.#resources.use(
+      new FormerPath(environment, options.subnetFile, log.child("path")),
+    );
+    await formerPath.resume({ signal: this.#signal });
 
     const registry = await this.#openRegistry();
     this.#onStatus("Reading the network config");
@@ -137,7 +140,6 @@ class DaemonRun implements AsyncDisposable {
     );
 
     this.#onStatus(`Preparing backend ${configured.backend.type}`);
-    const { environment } = this.#context;
     const runtime = this.#resources.use(
       await patiently(
         `prepare backend ${configured.backend.type}`,
@@ -146,7 +148,7 @@ class DaemonRun implements AsyncDisposable {
             ...shared,
             configured,
             environment,
-            fdStore,
+            formerPath,
             hostNetwork,
             registry,
           }),

@@ -64,6 +64,11 @@ export class FdStore implements Disposable {
     return fd;
   }
 
+  /** Leaves an open descriptor to whoever {@linkcode FdStore.take}s it next. */
+  giveBack(name: string, fd: FileDescriptor): void {
+    this.#received.set(name, fd);
+  }
+
   /** Stores `fd` under `name`, in place of what was there. Answers whether the manager took it. */
   put(name: string, fd: FileDescriptor): boolean {
     this.remove(name);

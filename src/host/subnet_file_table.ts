@@ -99,10 +99,14 @@ export async function readSubnetFile(path: string): Promise<string | undefined> 
  * file's mode is kept, else it is 0644; missing directories are made with 0755. Of a symbolic link
  * the file that it leads to is replaced, and the link stays.
  */
-async function writeFileAtomically(path: string, text: string): Promise<void> {
+export async function writeFileAtomically(
+  path: string,
+  text: string,
+  options: { readonly mode?: number } = {},
+): Promise<void> {
   const target = await followLinks(path);
   await Deno.mkdir(dirname(target), { recursive: true, mode: 0o755 });
-  const mode = await modeOf(target) ?? 0o644;
+  const mode = await modeOf(target) ?? options.mode ?? 0o644;
   const temporary = temporaryOf(target);
   await removeIfPresent(temporary);
   try {

@@ -319,6 +319,45 @@ labTest("udp: a restart cuts traffic no longer than the start takes", async ({ s
 });
 
 labTest(
+  "udp: a daemon that finds no store carries packets on as the last one did",
+  async ({ signal }) => {
+    await using lab = await openUdpLab(signal);
+    const [from, to] = podsOf(lab);
+    const [other, host] = lab.hosts;
+    const reaches = async () => await ping(from, to.address, { signal, seconds: 1 }) !== undefined;
+    await host!.daemon.stop();
+    assert.equal(await reaches(), false);
+    await lab.etcd.stop();
+
+    const record = `${host!.subnetFile}.udp`;
+    assert.equal((await Deno.stat(record)).mode! & 0o777, 0o600);
+    const daemon = await host!.startDaemon({ flags: HEALTH_FLAGS });
+    await eventually(reaches, { signal, title: "packets to pass without a store" });
+    assert.equal(daemon.isReady(), false, "it does not know whether its lease holds");
+
+    // What has changed meanwhile counts as soon as the store can be read.
+    await lab.etcd.start({ signal });
+    await lab.writeConfig({ ...CONFIG, Backend: { Type: "udp", AllowAnySource: true } }, {
+      signal,
+    });
+    await daemon.ready({ signal });
+    await host!.daemon.stop();
+    const changed = await host!.startDaemon({ flags: HEALTH_FLAGS });
+    await changed.ready({ signal });
+    await assertAllPing(lab, signal);
+
+    // A record that others may have written is not believed.
+    await host!.daemon.stop();
+    await Deno.chmod(record, 0o666);
+    await lab.etcd.stop();
+    const careful = await host!.startDaemon({ flags: HEALTH_FLAGS });
+    await careful.process.waitForLine(/Cannot read the network config yet/, { signal });
+    assert.equal(await reaches(), false);
+    assert.ok(other!.daemon.isReady());
+  },
+);
+
+labTest(
   "udp: with NATTraversal a host behind a NAT that changes ports is reached",
   async ({ signal }) => {
     /** What host2 sends comes from another port, and only answers to it come in. */

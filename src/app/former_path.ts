@@ -1,0 +1,197 @@
+/**
+ * The packet path of backend `udp` from one run to the next. A service manager's store may keep its
+ * descriptors open; without one, packets are lost from the end of one process until the next has a
+ * path again. So each run keeps a record of what its path does, and the next one carries on from
+ * that before it knows the store, as the kernel does with routes of other backends. What has changed
+ * meanwhile is put right by the first round.
+ *
+ * @module
+ */
+import { UDP_LINK_NAME } from "../backends/mod.ts";
+import { FdStore } from "../dataplane/fd_store.ts";
+import {
+  encodePathRecord,
+  parsePathRecord,
+  type PathRecord,
+  type PathSettings,
+  sameSettings,
+} from "../dataplane/path_record.ts";
+import { describeError } from "../errors.ts";
+import { writeFileAtomically } from "../host/subnet_file_table.ts";
+import type { Logger } from "../log.ts";
+import { Reconciler } from "../reconcile/reconciler.ts";
+import type { DesiredState } from "../state/mod.ts";
+import type { TunnelPath } from "./tunnel_path.ts";
+
+/** What the last run left of its packet path. Disposing closes whatever nobody took. */
+export class FormerPath implements AsyncDisposable {
+  readonly fdStore: FdStore;
+  readonly record: PathRecordFile;
+  readonly #log: Logger;
+  #path: TunnelPath | undefined;
+
+  /**
+   * @param environment Names the service manager's store; see {@linkcode FdStore}.
+   * @param subnetFile The record lies beside it.
+   */
+  constructor(
+    environment: Readonly<Record<string, string | undefined>>,
+    subnetFile: string,
+    log: Logger,
+  ) {
+    this.#log = log;
+    this.fdStore = new FdStore(environment, Deno.pid);
+    this.record = new PathRecordFile(pathRecordFile(subnetFile), log);
+  }
+
+  /**
+   * Carries packets on as the last run did, if its device and addresses are still there. What keeps
+   * it from that is no failure: the path is opened later, as at a first start.
+   */
+  async resume({ signal }: { signal: AbortSignal }): Promise<void> {
+    const record = await this.record.read();
+    if (record === undefined || !isStillHere(record)) return;
+    // Only udp pays for the packet path.
+    const { TunnelPath } = await import("./tunnel_path.ts");
+    let path: TunnelPath | undefined;
+    try {
+      path = new TunnelPath(record.settings, this.fdStore, this.#log);
+      const { mtuBytes, ipv4, ipv6 } = record;
+      path.identity = {
+        mtuBytes,
+        ...(ipv4 === undefined ? {} : { ipv4 }),
+        ...(ipv6 === undefined ? {} : { ipv6 }),
+      };
+      const desired = (): DesiredState => ({
+        links: [{ name: UDP_LINK_NAME, kind: "tun", mtuBytes }],
+        udpSockets: record.sockets,
+        forwarding: record.forwarding,
+      });
+      const reconciler = new Reconciler({
+        name: "packet path of the last run",
+        stages: [...path.stagesBefore(desired), ...path.stagesAfter(desired)],
+        resyncMs: Infinity,
+        log: this.#log,
+      });
+      const { inSync } = await reconciler.round({ signal });
+      if (!inSync) return;
+      this.#path = path;
+      path = undefined;
+      this.#log.info("Carrying packets on as the last run did, until the leases are known");
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#log.debug("Cannot carry packets on yet", { error: describeError(error) });
+    } finally {
+      await path?.surrender();
+    }
+  }
+
+  /** The path that carries packets, if it is one of `settings`; else it ends. */
+  async take(settings: PathSettings): Promise<TunnelPath | undefined> {
+    const path = this.#path;
+    this.#path = undefined;
+    if (path === undefined || sameSettings(path.settings, settings)) return path;
+    await path.surrender();
+    return undefined;
+  }
+
+  /** Ends what the last run left: this run has no packet path. */
+  async discard(): Promise<void> {
+    await this.#path?.surrender();
+    this.#path = undefined;
+    // While descriptors are stored, their port stays taken.
+    this.fdStore.discardRest();
+    await this.record.remove();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#path?.[Symbol.asyncDispose]();
+    this.#path = undefined;
+    await this.record[Symbol.asyncDispose]();
+    this.fdStore[Symbol.dispose]();
+  }
+}
+
+/** Where the record of the daemon with this subnet file lies. */
+export function pathRecordFile(subnetFile: string): string {
+  return `${subnetFile}.udp`;
+}
+
+/** Whether device and addresses of the record are there; after a reboot the device is not. */
+function isStillHere({ sockets }: PathRecord): boolean {
+  const interfaces = Deno.networkInterfaces();
+  const addresses = new Set(interfaces.map(({ address }) => address));
+  return interfaces.some(({ name }) => name === UDP_LINK_NAME) &&
+    sockets.every(({ address }) => addresses.has(address.toString()));
+}
+
+/** Peers come and go; the record need not follow each of them. */
+const WRITE_AFTER_MS = 5_000;
+
+/** 10,000 peers take half a megabyte. */
+const MAX_BYTES = 8 << 20;
+
+/** The record on the disk. That it cannot be written or read cuts nothing off. */
+export class PathRecordFile implements AsyncDisposable {
+  readonly #file: string;
+  readonly #log: Logger;
+  #due: PathRecord | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #failed = false;
+
+  constructor(file: string, log: Logger) {
+    this.#file = file;
+    this.#log = log;
+  }
+
+  /** The record of the last run, if there is one that nobody but this user can have written. */
+  async read(): Promise<PathRecord | undefined> {
+    try {
+      using file = await Deno.open(this.#file, { read: true });
+      const { isFile, size, uid, mode } = await file.stat();
+      if (!isFile || size > MAX_BYTES || uid !== Deno.uid() || ((mode ?? 0) & 0o022) !== 0) {
+        return undefined;
+      }
+      return parsePathRecord(await new Response(file.readable).text());
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Has `record` written soon, in the place of what was there. */
+  note(record: PathRecord): void {
+    this.#due = record;
+    this.#timer ??= setTimeout(() => this.#write(), WRITE_AFTER_MS);
+  }
+
+  async #write(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const due = this.#due;
+    this.#due = undefined;
+    if (due === undefined) return;
+    try {
+      await writeFileAtomically(this.#file, encodePathRecord(due), { mode: 0o600 });
+      this.#failed = false;
+    } catch (error) {
+      if (!this.#failed) {
+        this.#log.warn(
+          `Cannot write ${this.#file}, so a restart will cut traffic for longer: ` +
+            describeError(error),
+        );
+      }
+      this.#failed = true;
+    }
+  }
+
+  /** Removes the record: there is no path to carry on with. */
+  async remove(): Promise<void> {
+    this.#due = undefined;
+    await Deno.remove(this.#file).catch(() => {});
+  }
+
+  /** Writes what is due. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#write();
+  }
+}
