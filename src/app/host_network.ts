@@ -11,6 +11,7 @@ import {
 } from "../kernel/external_interface.ts";
 import type { Link, Netlink, NetlinkEvent } from "../kernel/netlink.ts";
 import { openNetlink } from "../kernel/open_netlink.ts";
+import type { InterfaceFacts } from "../kernel/own_address.ts";
 import { isForwarding } from "../kernel/sysctl.ts";
 import { UnderlayPaths } from "../kernel/underlay_paths.ts";
 import { watchKernel } from "../kernel/watch_kernel.ts";
@@ -21,6 +22,9 @@ import type { DesiredState } from "../state/mod.ts";
 import type { PlaneRuntime } from "./backend_runtime.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
+
+/** How long a leased address may be gone before a permanent one beside it is published instead. */
+const STAND_IN_MS = 60_000;
 
 /** Options of {@linkcode openHostNetwork}. */
 export interface HostNetworkOptions {
@@ -44,7 +48,7 @@ export async function openHostNetwork(options: HostNetworkOptions): Promise<Host
   await using stack = new AsyncDisposableStack();
   const netlink = stack.use(openHostKernel(log));
   const criteria = criteriaOf(options.options, network);
-  const { found, explain } = await waitForExternalInterface(netlink, criteria, {
+  const { found, explain, facts } = await waitForExternalInterface(netlink, criteria, {
     signal,
     timeoutMs: options.options.waitNetworkSeconds * 1_000,
     onWaiting(explain) {
@@ -70,7 +74,8 @@ export async function openHostNetwork(options: HostNetworkOptions): Promise<Host
     }
   }
   const resources = stack.move();
-  return new HostNetwork(options, netlink, criteria, found, resources);
+  // Not what led to it, but what it has, is looked at from now on; and routes may be very many.
+  return new HostNetwork(options, netlink, criteria, found, { ...facts, routes: [] }, resources);
 }
 
 /**
@@ -100,6 +105,11 @@ export class HostNetwork implements AsyncDisposable {
   readonly #alias: string;
   readonly #tables: KernelTables;
   #found: ExternalInterface;
+  /** The lists by which `#found` was last confirmed. */
+  #facts: InterfaceFacts;
+  /** Since when an address of another kind is all that there is in place of the one published. */
+  #standInSince: number | undefined;
+  #standInTimer: ReturnType<typeof setTimeout> | undefined;
   /** Called when addresses or MTU of the external interface have changed. */
   onChange: (before: Host) => void = () => {};
 
@@ -108,12 +118,14 @@ export class HostNetwork implements AsyncDisposable {
     netlink: Netlink,
     criteria: InterfaceCriteria,
     found: ExternalInterface,
+    facts: InterfaceFacts,
     resources: AsyncDisposable,
   ) {
     this.#options = options;
     this.#netlink = netlink;
     this.#criteria = criteria;
     this.#found = found;
+    this.#facts = facts;
     this.#resources = resources;
     this.#underlay = new UnderlayPaths(netlink);
     this.#alias = linkAlias(options.options.subnetFile);
@@ -215,18 +227,32 @@ export class HostNetwork implements AsyncDisposable {
     const facts = {
       links: await this.#netlink.listLinks({ signal }),
       addresses: await this.#netlink.listAddresses({ signal }),
-      // Not what led to it, but what it has, is looked at; and there may be very many.
       routes: [],
     };
-    const found = refreshExternalInterface(this.#found, this.#criteria, facts);
-    if (!found || JSON.stringify(factsOf(found)) === JSON.stringify(factsOf(this.#found))) return;
+    const found = refreshExternalInterface(this.#found, this.#criteria, facts, this.#facts);
+    if (!found || this.#mustWait(found, signal)) return;
+    this.#facts = facts;
+    if (JSON.stringify(factsOf(found)) === JSON.stringify(factsOf(this.#found))) return;
     this.#options.log.info(`External interface ${found.link} has changed`, factsOf(found));
     const before = this.#found;
     this.#found = found;
     this.onChange(before);
   }
 
+  /** Whether `found` is a stand-in for what may be back soon, such as while DHCP is asked anew. */
+  #mustWait({ standIn }: ExternalInterface, signal: AbortSignal): boolean {
+    clearTimeout(this.#standInTimer);
+    const isNew = standIn === true && this.#found.standIn === undefined;
+    this.#standInSince = isNew ? this.#standInSince ?? performance.now() : undefined;
+    if (this.#standInSince === undefined) return false;
+    const leftMs = this.#standInSince + STAND_IN_MS - performance.now();
+    if (leftMs <= 0) return false;
+    this.#standInTimer = setTimeout(() => this.#lookAgainSafely(signal), leftMs);
+    return true;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#standInTimer);
     await this.#resources[Symbol.asyncDispose]();
   }
 }

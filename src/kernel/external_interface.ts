@@ -10,6 +10,15 @@ import { OperatorError } from "../errors.ts";
 import { Address, type Family } from "../net/mod.ts";
 import { deadline } from "../util/time.ts";
 import { type Link, type LinkAddress, type Netlink, type Route, TABLE_MAIN } from "./netlink.ts";
+import {
+  defaultPaths,
+  type InterfaceFacts,
+  isHostLength,
+  isVirtual,
+  TENTATIVE,
+  unfitness,
+  usableAddresses,
+} from "./own_address.ts";
 
 /** What the external interface is chosen by. */
 export interface InterfaceCriteria {
@@ -27,16 +36,6 @@ export interface InterfaceCriteria {
   readonly publicIpv6?: Address;
 }
 
-/** The kernel's lists, as read at one moment. */
-export interface InterfaceFacts {
-  readonly links: readonly Link[];
-  readonly addresses: readonly LinkAddress[];
-  /** Table main. */
-  readonly routes: readonly Route[];
-  /** The route to `canReach`; absent if there is none. */
-  readonly routeToCanReach?: Route;
-}
-
 /** The interface chosen. */
 export interface ExternalInterface {
   readonly link: string;
@@ -51,6 +50,8 @@ export interface ExternalInterface {
   readonly publicIpv6?: Address;
   /** Why it was chosen, such as `it has the default route with the lowest metric, 100`. */
   readonly reason: string;
+  /** An address stands in for one of another kind that is gone; the next of its kind is taken. */
+  readonly standIn?: true;
 }
 
 /** The choice, or that there is none (yet); `explain` has a line per candidate looked at. */
@@ -64,9 +65,9 @@ export type InterfaceChoice =
  * IPv4 or else IPv6 address, or else the link of the best default route.
  *
  * A link must be up and have, for each family, an address that is of global or link-local scope
- * and neither temporary, deprecated, tentative nor a duplicate. Global ones are preferred to
- * link-local ones, even if that means to wait for one that is tentative, then those without end of
- * validity, then the kernel's order.
+ * and neither temporary, deprecated, tentative nor a duplicate. Of several the host's own is taken,
+ * not a virtual IP beside it: see {@linkcode usableAddresses}. Global ones are preferred to
+ * link-local ones even if that means to wait for one that is tentative.
  */
 export function selectExternalInterface(
   criteria: InterfaceCriteria,
@@ -87,28 +88,56 @@ export function selectExternalInterface(
 
 /**
  * The interface `found`, as it is now: the addresses of before as long as they are fit, else the
- * best others of the link. `undefined` if it has none, has only a link-local one left in place of
- * a global one, or has lost one that was named (`--iface` with an address), which nothing else
- * stands in for.
+ * best others of the link. `undefined` if it has none, has only a link-local one or a single
+ * address without a subnet left in place of a better one, or has lost one that was named
+ * (`--iface` with an address), which nothing else stands in for. Where a permanent address is all
+ * that is left after a leased one, the result is marked as a stand-in: it may be a virtual IP that
+ * was there beside it, or what the host has been given instead.
+ *
+ * @param before The lists by which `found` was chosen or last confirmed.
  */
 export function refreshExternalInterface(
   found: ExternalInterface,
   criteria: InterfaceCriteria,
   facts: InterfaceFacts,
+  before: InterfaceFacts,
 ): ExternalInterface | undefined {
   const link = facts.links.find(({ name }) => name === found.link);
   if (!link) return undefined;
-  const preferred = [found.address, found.addressV6].filter((address) => address !== undefined);
-  const required = preferred.filter((address) =>
+  const former = [found.address, found.addressV6].filter((address) => address !== undefined);
+  const preferred = found.standIn ? [] : former;
+  const required = former.filter((address) =>
     criteria.interfaces.some((text) => Address.tryParse(text)?.equals(address))
   );
-  const result = qualify({ link, required, preferred, reason: found.reason }, criteria, facts);
+  const { standIn: _, ...reasoned } = found;
+  const result = qualify({ link, required, preferred, reason: reasoned.reason }, criteria, facts);
   if (typeof result === "string") return undefined;
-  // A link that is configured anew has its link-local address first. Once taken, it would stay.
-  const isDemoted = (["address", "addressV6"] as const).some((name) =>
-    result[name]?.isLinkLocal() && found[name]?.isLinkLocal() === false
+  let standIn = false;
+  for (const name of ["address", "addressV6"] as const) {
+    const [old, now] = [found[name], result[name]];
+    if (!old || !now) continue;
+    if (old.equals(now)) {
+      standIn ||= found.standIn === true;
+      continue;
+    }
+    // A link that is configured anew has its link-local address first, and a virtual IP never
+    // leaves it. Once taken, either would stay.
+    if (now.isLinkLocal() && !old.isLinkLocal()) return undefined;
+    const [was, is] = [ownAddress(old, found, before), ownAddress(now, result, facts)];
+    if (was && is && isHostLength(is) && !isHostLength(was)) return undefined;
+    if (was && is && is.permanent && !was.permanent) standIn = true;
+  }
+  return { ...result, ...(standIn ? { standIn } : {}) };
+}
+
+function ownAddress(
+  address: Address,
+  { linkIndex }: ExternalInterface,
+  { addresses }: InterfaceFacts,
+): LinkAddress | undefined {
+  return addresses.find((each) =>
+    each.linkIndex === linkIndex && each.address.address.equals(address)
   );
-  return isDemoted ? undefined : result;
 }
 
 /** A link worth looking at, and which of its addresses it was found by. */
@@ -181,18 +210,25 @@ function* byPattern(
   explain: string[],
 ): Generator<Candidate> {
   const links = facts.links.toSorted((a, b) => a.index - b.index);
-  let matches = 0;
+  const byAddress: { readonly candidate: Candidate; readonly isBare: boolean }[] = [];
   for (const link of links) {
-    const matching = criteria.families.map((family) =>
+    const found = criteria.families.map((family) =>
       usableAddresses(link, family, facts).find(({ address }) =>
         pattern.test(address.address.toString())
-      )?.address.address
+      )
     );
+    const matching = found.map((each) => each?.address.address);
     const required = matching.filter((address) => address !== undefined);
     if (required.length === 0 || required.length < matching.length) continue;
-    matches++;
-    yield { link, required, reason: `${required.join(" and ")} matches --iface-regex ${pattern}` };
+    const reason = `${required.map(String).join(" and ")} matches --iface-regex ${pattern}`;
+    const isBare = found.some((each) => each && isHostLength(each));
+    byAddress.push({ candidate: { link, required, reason }, isBare });
   }
+  // Virtual and service IPs are also kept on links of their own, such as lo or kube-ipvs0.
+  for (const isBare of [false, true]) {
+    yield* byAddress.filter((each) => each.isBare === isBare).map(({ candidate }) => candidate);
+  }
+  let matches = byAddress.length;
   for (const link of links) {
     if (!pattern.test(link.name)) continue;
     matches++;
@@ -205,9 +241,10 @@ function* byPattern(
 
 function* byReach(
   canReach: Address,
-  { links, routeToCanReach: route }: InterfaceFacts,
+  facts: InterfaceFacts,
   explain: string[],
 ): Generator<Candidate> {
+  const { links, routeToCanReach: route } = facts;
   const subject = `${canReach} (--iface-can-reach)`;
   if (!route) {
     explain.push(`${subject}: there is no route to it`);
@@ -215,42 +252,13 @@ function* byReach(
     explain.push(`${subject}: the route to it is of type ${route.type}`);
   } else {
     const link = links.find(({ index }) => index === route.linkIndex);
-    const required = route.source ? [route.source] : [];
-    if (link) yield { link, required, reason: `the route to ${canReach} leaves by it` };
+    const { source } = route;
+    const reason = `the route to ${canReach} leaves by it`;
+    if (link && source && !isVirtual(source, link, facts)) {
+      yield { link, required: [source], reason };
+    } else if (link) yield { link, reason };
     else explain.push(`${subject}: the route to it leaves by no link that is known`);
   }
-}
-
-/** A path of a default route. */
-interface DefaultPath {
-  readonly linkIndex: number;
-  readonly metric: number;
-  readonly weight: number;
-  readonly source?: Address;
-}
-
-/** The paths of the default routes of `family`, best first: lowest metric, then highest weight. */
-function defaultPaths(family: Family, routes: readonly Route[]): readonly DefaultPath[] {
-  const paths = routes
-    .filter(({ destination, type }) =>
-      destination.family === family && destination.length === 0 && type === "unicast"
-    )
-    .flatMap((route): DefaultPath[] => {
-      const { metric, source } = route;
-      const hops = route.nextHops.length > 0
-        ? route.nextHops
-        : route.linkIndex === undefined
-        ? []
-        : [{ linkIndex: route.linkIndex, dead: route.dead, weight: 1 }];
-      return hops.filter(({ dead }) => !dead).map(({ linkIndex, weight }) => ({
-        linkIndex,
-        metric,
-        weight,
-        ...(source ? { source } : {}),
-      }));
-    });
-  // Sorting is stable: equals stay in the kernel's order.
-  return paths.toSorted((a, b) => a.metric - b.metric || b.weight - a.weight);
 }
 
 function* byDefaultRoute(
@@ -279,46 +287,13 @@ function* byDefaultRoute(
       );
       continue;
     }
-    const preferred = [path, ...others].flatMap((each) => each?.source ? [each.source] : []);
     yield {
       link,
-      preferred,
       reason: `it has the ${
         seen.size === 1 ? "best" : "next best"
       } default route, metric ${path.metric}`,
     };
   }
-}
-
-/** Duplicate address detection takes about a second (RFC 4862 section 5.4). */
-const TENTATIVE = "tentative";
-
-/** Why an address cannot be used; `undefined` if it can. */
-function unfitness({ address: { address }, ...state }: LinkAddress): string | undefined {
-  if (address.isLoopback() || address.isMulticast() || address.isUnspecified()) {
-    return "not a unicast address of the network";
-  }
-  if (state.dadFailed) return "a duplicate of another host's";
-  if (state.tentative) return TENTATIVE;
-  if (state.deprecated) return "deprecated";
-  if (state.temporary) return "temporary";
-  return undefined;
-}
-
-/** The addresses of `family` that may be used, best first. */
-function usableAddresses(
-  link: Link,
-  family: Family,
-  { addresses }: InterfaceFacts,
-): readonly LinkAddress[] {
-  const rank = ({ address, permanent }: LinkAddress) =>
-    (address.address.isLinkLocal() ? 2 : 0) + (permanent ? 0 : 1);
-  return addresses
-    .filter((each) =>
-      each.linkIndex === link.index && each.address.address.family === family &&
-      unfitness(each) === undefined
-    )
-    .toSorted((a, b) => rank(a) - rank(b));
 }
 
 /** The interface that `candidate` makes, or why it does not. */
@@ -433,7 +408,7 @@ export async function waitForExternalInterface(
   netlink: Netlink,
   criteria: InterfaceCriteria,
   { signal, timeoutMs, onWaiting }: WaitForInterfaceOptions,
-): Promise<Extract<InterfaceChoice, { found: ExternalInterface }>> {
+): Promise<Extract<InterfaceChoice, { found: ExternalInterface }> & { facts: InterfaceFacts }> {
   const choose = async () => {
     const facts = await readInterfaceFacts(netlink, criteria, { signal });
     return { ...selectExternalInterface(criteria, facts), facts };

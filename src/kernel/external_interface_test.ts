@@ -7,12 +7,12 @@ import { Address, InterfaceAddress } from "../net/mod.ts";
 import {
   type InterfaceChoice,
   type InterfaceCriteria,
-  type InterfaceFacts,
   refreshExternalInterface,
   selectExternalInterface,
   waitForExternalInterface,
 } from "./external_interface.ts";
 import type { LinkAddress } from "./netlink.ts";
+import type { InterfaceFacts } from "./own_address.ts";
 
 const IPV4: InterfaceCriteria = { families: [4], interfaces: [], patterns: [] };
 const DUAL: InterfaceCriteria = { ...IPV4, families: [4, 6] };
@@ -142,10 +142,10 @@ Deno.test("global addresses come before link-local ones, lasting before limited 
   assert.equal(outcome(select(kernel, criteria)), "eth0 169.254.1.1");
   kernel.addAddress("eth0", "192.0.2.2/24", { permanent: false });
   assert.equal(outcome(select(kernel, criteria)), "eth0 192.0.2.2");
-  kernel.addAddress("eth0", "192.0.2.3/24");
-  assert.equal(outcome(select(kernel, criteria)), "eth0 192.0.2.3");
-  kernel.addAddress("eth0", "192.0.2.4/24");
-  assert.equal(outcome(select(kernel, criteria)), "eth0 192.0.2.3", "the kernel's order");
+  kernel.addAddress("eth0", "198.51.100.3/24");
+  assert.equal(outcome(select(kernel, criteria)), "eth0 198.51.100.3");
+  kernel.addAddress("eth0", "203.0.113.4/24");
+  assert.equal(outcome(select(kernel, criteria)), "eth0 198.51.100.3", "the kernel's order");
 });
 
 Deno.test("a link-local address does not win by being fit sooner", () => {
@@ -283,6 +283,7 @@ Deno.test("whatever is chosen is up and fit, and a refusal is explained", () => 
     scope: fc.constant("universe" as const),
     permanent: fc.boolean(),
     temporary: fc.boolean(),
+    secondary: fc.boolean(),
     deprecated: fc.boolean(),
     tentative: fc.boolean(),
     dadFailed: fc.boolean(),
@@ -380,6 +381,11 @@ Deno.test("waitForExternalInterface() ends with the signal's reason", async () =
   );
 });
 
+/** As the daemon reads them once it runs: without routes. */
+function factsOf({ links, addresses }: FakeKernel): InterfaceFacts {
+  return { links: [...links], addresses: [...addresses], routes: [] };
+}
+
 /** What becomes of the interface chosen by `criteria` once `change` has happened to the host. */
 function refresh(
   criteria: InterfaceCriteria,
@@ -388,9 +394,9 @@ function refresh(
 ): string {
   const { found } = select(kernel, criteria);
   assert.ok(found);
+  const before = factsOf(kernel);
   change(kernel);
-  const { links, addresses, routes } = kernel;
-  const now = refreshExternalInterface(found, criteria, { links, addresses, routes });
+  const now = refreshExternalInterface(found, criteria, factsOf(kernel), before);
   if (now) assert.equal(now.reason, found.reason);
   return now ? `${outcome({ found: now, explain: [] })} mtu ${now.mtuBytes}` : "as before";
 }
@@ -468,4 +474,124 @@ Deno.test("a link-local address stands in for no global one of the external inte
     }),
     "eth0 192.0.2.10 fe80::20 mtu 1500",
   );
+});
+
+/** A host with an address from DHCP and a virtual IP, added in this order. */
+function createVirtualHost(
+  addresses: readonly string[],
+  { source }: { readonly source?: string } = {},
+): FakeKernel {
+  const kernel = new FakeKernel();
+  kernel.addLink("eth0");
+  for (const text of addresses) {
+    const [address, state] = text.split(" ");
+    kernel.addAddress("eth0", address!, {
+      ...(state === "dhcp" ? { permanent: false } : {}),
+      ...(state === "link" ? { scope: "link" } : {}),
+    });
+  }
+  kernel.addRoute("0.0.0.0/0", {
+    dev: "eth0",
+    ...gateway("192.0.2.1"),
+    ...(source ? { source: Address.parse(source) } : {}),
+  });
+  return kernel;
+}
+
+for (
+  const [title, addresses, own, source] of [
+    ["DHCP, VIP /32", ["192.0.2.9/24 dhcp", "192.0.2.100/32"], "192.0.2.9"],
+    ["VIP /32, DHCP", ["192.0.2.100/32", "192.0.2.9/24 dhcp"], "192.0.2.9"],
+    ["DHCP, VIP /24", ["192.0.2.9/24 dhcp", "192.0.2.100/24"], "192.0.2.9"],
+    ["VIP /24, DHCP", ["192.0.2.100/24", "192.0.2.9/24 dhcp"], "192.0.2.9"],
+    ["static, VIP /24", ["192.0.2.9/24", "192.0.2.100/24"], "192.0.2.9"],
+    ["static, VIP /32 of another range", ["203.0.113.9/32", "192.0.2.9/24"], "192.0.2.9"],
+    ["VIP of another subnet first", ["10.9.0.5/24", "192.0.2.9/24 dhcp"], "192.0.2.9"],
+    ["VIP of another subnet", ["192.0.2.9/24 dhcp", "10.9.0.5/16"], "192.0.2.9"],
+    ["VIP /24 first, source named", ["192.0.2.100/24", "192.0.2.9/24"], "192.0.2.9", "192.0.2.9"],
+    ["a secondary named as source", ["192.0.2.9/24", "192.0.2.10/24"], "192.0.2.10", "192.0.2.10"],
+    ["a cloud's /32, VIP /32", ["192.0.2.100/32", "192.0.2.9/32 dhcp"], "192.0.2.9"],
+    ["scope link", ["192.0.2.100/24 link", "192.0.2.9/24"], "192.0.2.9"],
+  ] as [string, string[], string, string?][]
+) {
+  Deno.test(`the host's own address is published, not a virtual IP: ${title}`, () => {
+    const kernel = createVirtualHost(addresses, source ? { source } : {});
+    const canReach = Address.parse("198.51.100.1");
+    const ways: InterfaceCriteria[] = [
+      IPV4,
+      { ...IPV4, interfaces: ["eth0"] },
+      { ...IPV4, patterns: [/^eth/] },
+      { ...IPV4, patterns: [/^(192|203|10)\./] },
+    ];
+    for (const criteria of ways) {
+      assert.equal(outcome(select(kernel, criteria)), `eth0 ${own}`, JSON.stringify(criteria));
+    }
+    // The kernel's choice may be the address that was there first.
+    const route = kernel.lookUp(canReach);
+    for (const sent of kernel.addresses.filter(({ linkIndex }) => linkIndex === route.linkIndex)) {
+      if (sent.secondary || sent.address.prefix.length === 32) continue;
+      const choice = select(kernel, { ...IPV4, canReach }, {
+        routeToCanReach: {
+          ...route,
+          source: source ? Address.parse(source) : sent.address.address,
+        },
+      });
+      if (!title.includes("another subnet")) assert.equal(outcome(choice), `eth0 ${own}`);
+    }
+    const literal = addresses[0]!.split("/")[0]!;
+    assert.equal(
+      outcome(select(kernel, { ...IPV4, interfaces: [literal] })),
+      `eth0 ${literal}`,
+      "one that was named is meant",
+    );
+  });
+}
+
+Deno.test("of addresses that match --iface-regex, those on links for virtual IPs come last", () => {
+  const kernel = createVirtualHost(["192.0.2.9/24 dhcp"]);
+  kernel.addAddress("lo", "192.0.2.100/32");
+  const criteria = { ...IPV4, patterns: [/^192\.0\.2\./] };
+  assert.equal(outcome(select(kernel, criteria)), "eth0 192.0.2.9");
+  assert.equal(outcome(select(kernel, { ...IPV4, patterns: [/\.100$/] })), "lo 192.0.2.100");
+});
+
+Deno.test("a virtual IP that comes, stays or goes does not change what is published", () => {
+  for (const length of [24, 32]) {
+    const add = (kernel: FakeKernel) => void kernel.addAddress("eth0", `192.0.2.100/${length}`);
+    const host = () => createVirtualHost(["192.0.2.9/24 dhcp"]);
+    assert.equal(refresh(IPV4, host(), add), "eth0 192.0.2.9 mtu 1500");
+    const both = host();
+    add(both);
+    const fail = (kernel: FakeKernel) => removeAddress(kernel, "192.0.2.100");
+    assert.equal(refresh(IPV4, both, fail), "eth0 192.0.2.9 mtu 1500");
+
+    // DHCP gives another address; the VIP is alone in between.
+    const changing = host();
+    add(changing);
+    const criteria = IPV4;
+    const { found } = select(changing, criteria);
+    const before = factsOf(changing);
+    removeAddress(changing, "192.0.2.9");
+    const alone = refreshExternalInterface(found!, criteria, factsOf(changing), before);
+    if (length === 32) assert.equal(alone, undefined, "never taken");
+    else assert.deepEqual([String(alone?.publicIp), alone?.standIn], ["192.0.2.100", true]);
+    const lonely = factsOf(changing);
+    changing.addAddress("eth0", "192.0.2.10/24", { permanent: false });
+    const next = refreshExternalInterface(found!, criteria, factsOf(changing), before);
+    assert.deepEqual([String(next?.publicIp), next?.standIn], ["192.0.2.10", undefined]);
+    if (!alone) continue;
+    // Nor does it stay once it was taken.
+    const back = refreshExternalInterface(alone, criteria, factsOf(changing), lonely);
+    assert.deepEqual([String(back?.publicIp), back?.standIn], ["192.0.2.10", undefined]);
+  }
+});
+
+Deno.test("a stand-in stays one until an address of the former kind is back", () => {
+  const kernel = createVirtualHost(["192.0.2.9/24 dhcp", "192.0.2.100/24"]);
+  const { found } = select(kernel, IPV4);
+  const before = factsOf(kernel);
+  removeAddress(kernel, "192.0.2.9");
+  const alone = refreshExternalInterface(found!, IPV4, factsOf(kernel), before)!;
+  const still = refreshExternalInterface(alone, IPV4, factsOf(kernel), factsOf(kernel));
+  assert.deepEqual([String(still?.publicIp), still?.standIn], ["192.0.2.100", true]);
 });

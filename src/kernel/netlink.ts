@@ -72,8 +72,10 @@ export interface LinkAddress {
   readonly scope: RouteScope;
   /** Without end of validity. */
   readonly permanent: boolean;
-  /** An IPv6 privacy address (RFC 8981). On IPv4 the flag means "secondary" and is not set here. */
+  /** An IPv6 privacy address (RFC 8981). */
   readonly temporary: boolean;
+  /** An IPv4 address in a subnet that the link had an address in before. */
+  readonly secondary: boolean;
   readonly deprecated: boolean;
   /** Duplicate address detection is not finished. */
   readonly tentative: boolean;

@@ -296,7 +296,9 @@ export function decodeAddress(
     address: new InterfaceAddress(address, view.getUint8(start + ifaddrmsg.ifa_prefixlen)),
     scope: SCOPE_NAMES.get(view.getUint8(start + ifaddrmsg.ifa_scope)) ?? "other",
     permanent: (flags & IFA_F_PERMANENT) !== 0,
+    // One flag, with another meaning and another name (IFA_F_SECONDARY) in each family.
     temporary: family === 6 && (flags & IFA_F_TEMPORARY) !== 0,
+    secondary: family === 4 && (flags & IFA_F_TEMPORARY) !== 0,
     deprecated: (flags & IFA_F_DEPRECATED) !== 0,
     tentative: (flags & IFA_F_TENTATIVE) !== 0,
     dadFailed: (flags & IFA_F_DADFAILED) !== 0,

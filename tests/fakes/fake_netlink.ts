@@ -115,6 +115,7 @@ export class FakeKernel {
       scope: address.address.isLinkLocal() ? "link" : "universe",
       permanent: true,
       temporary: false,
+      secondary: this.#isSecondary(linkIndex, address),
       deprecated: false,
       tentative: false,
       dadFailed: false,
@@ -305,6 +306,13 @@ export class FakeKernel {
     this.publish({ kind: "link", removed: true, linkIndex: index }, origin);
   }
 
+  #isSecondary(linkIndex: number, { address, prefix }: InterfaceAddress): boolean {
+    return address.family === 4 &&
+      this.addresses.some((each) =>
+        each.linkIndex === linkIndex && !each.secondary && each.address.prefix.equals(prefix)
+      );
+  }
+
   #putAddress(added: LinkAddress): void {
     this.addresses.push(added);
     const { address: { address, prefix }, linkIndex, scope } = added;
@@ -343,6 +351,7 @@ export class FakeKernel {
         scope: "universe",
         permanent: true,
         temporary: false,
+        secondary: this.#isSecondary(linkIndex, address),
         deprecated: false,
         tentative: false,
         dadFailed: false,

@@ -351,6 +351,7 @@ Deno.test("decodeAddress() reads what libnl-route writes", () => {
           scope: "universe",
           permanent: false,
           temporary: false,
+          secondary: false,
           deprecated: true,
           tentative: false,
           dadFailed: false,

@@ -221,3 +221,45 @@ atOnce("a link that fails and comes back changes nothing", async ({ signal }) =>
   );
   assert.equal(linesOf(daemon, / ERROR /).length, 0, daemon.process.tail());
 });
+
+atOnce("a virtual IP beside the host's own address is never published", async ({ signal }) => {
+  await using lab = await openAllocLab({ signal });
+  const host = lab.hosts[0]!;
+  const { namespace, identity: { port } } = host;
+  const own = `${port.address}/${port.prefixLength}`;
+  const [vip, second] = [98, 99].map((last) => port.address.replace(/\d+$/, `${last}`));
+  const published = async () => [...(await lab.leases({ signal })).values()].join(" ");
+  const isOwn = async () =>
+    (await published()) === `{"PublicIP":"${port.address}","PublicIPv6":null}`;
+  await lab.router.namespace.ip([`route add ${vip}/32 dev ${port.name}`], { signal });
+  // As keepalived leaves it that is up before DHCP: the kernel calls the host's own secondary.
+  await namespace.ip([
+    `address del ${own} dev eth0`,
+    `address add ${vip}/${port.prefixLength} dev eth0`,
+    `address add ${own} dev eth0 valid_lft 3600 preferred_lft 3600`,
+    `address add ${second}/32 dev eth0`,
+    `route replace default via ${port.gateway} dev eth0`,
+  ], { signal });
+  assert.match(
+    await namespace.run("ip", ["-4", "address", "show", "dev", "eth0"], { signal }),
+    /secondary/,
+  );
+  for (
+    const flags of [
+      [],
+      ["--iface=eth0"],
+      ["--iface-regex=^10\\."],
+      [`--iface-can-reach=${port.gateway}`],
+    ]
+  ) {
+    const daemon = await startReady(host, { signal, flags });
+    assert.ok(await isOwn(), `${flags}: ${await published()}`);
+    // It fails over, and comes back.
+    await namespace.ip([`address del ${second}/32 dev eth0`], { signal });
+    await namespace.ip([`address add ${second}/32 dev eth0`], { signal });
+    await daemon.stop();
+    assert.deepEqual(linesOf(daemon, / (WARN|ERROR) |has changed/), []);
+  }
+  assert.ok(await isOwn(), await published());
+  assert.equal((await lab.leases({ signal })).size, 1);
+});
