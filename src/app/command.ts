@@ -1,4 +1,5 @@
 import denoConfig from "../../deno.json" with { type: "json" };
+import { cleanEnvironment } from "../cli/environment.ts";
 import { hideArguments } from "../cli/hide_arguments.ts";
 import { parseCommandLine, SECRET_FLAGS } from "../cli/parse.ts";
 import { usage } from "../cli/usage.ts";
@@ -19,7 +20,7 @@ const STOP_LIMIT_MS = 1_800;
  */
 export async function runCommand(args: readonly string[]): Promise<number> {
   const hideProblem = hideArguments(SECRET_FLAGS);
-  const environment = Deno.env.toObject();
+  const environment = cleanEnvironment(Deno.env.toObject());
   let command;
   try {
     command = parseCommandLine(args, environment);

@@ -119,7 +119,7 @@ export function readOptions(values: FlagValues, findings: OptionFindings): Optio
     iface: list(
       "iface",
       "it must be an interface name or an IP address",
-      (value) => /^[^\s/]+$/.test(value) ? value : undefined,
+      (value) => readInterface(value, findings),
     ),
     ifaceRegex: list("iface-regex", "it must be a regular expression (RE2)", tryParseRegex),
     ...optional("ifaceCanReach", address("iface-can-reach")),
@@ -221,6 +221,18 @@ function parseEndpoint(text: string): URL | string {
     return "it must hold no user and password (for etcd, there is FLANNELD_ETCD_PASSWORD)";
   }
   return url;
+}
+
+/** A link's name or an address. A name may be copied from `ip`, which prints `eth0.100@eth0:`. */
+function readInterface(text: string, findings: OptionFindings): string | undefined {
+  if (Address.tryParse(text) !== undefined) return text;
+  const name = text.replace(/(?:@[^@]*)?:?$/, "");
+  // The kernel takes neither for a name; ":" is in labels of addresses, such as eth0:1.
+  if (!/^[^\s/:]+$/.test(name)) return undefined;
+  if (name !== text) {
+    findings.warn(`--iface ${text} is taken for the link ${name}, as ip prints its name so`);
+  }
+  return name;
 }
 
 function tryParseRegex(text: string): RegExp | undefined {

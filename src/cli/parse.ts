@@ -1,5 +1,18 @@
 import { UsageError } from "../errors.ts";
-import { nearest } from "../util/nearest.ts";
+import {
+  cleanEnvironment,
+  type Environment,
+  explainVariables,
+  withoutLineEnds,
+} from "./environment.ts";
+import {
+  badValue,
+  describeDash,
+  describeLeftover,
+  describeUnknown,
+  quote,
+  unlikelyText,
+} from "./faults.ts";
 import { environmentName, type Flag, type FlagName, FLAGS, type FlagValues } from "./flags.ts";
 import { parseGoBoolean, parseGoInteger } from "./go_syntax.ts";
 import { type Options, readOptions } from "./options.ts";
@@ -38,29 +51,39 @@ interface Setting {
 const RELEASE = /^--?release(?:=([^]*))?$/;
 
 /**
- * Reads the arguments: flags alone, or `cleanup` and flags, one of which may be `--release`.
+ * Reads the arguments: flags alone, or `cleanup` and flags, one of which may be `--release`. Blanks
+ * and line ends around values do not count.
  *
  * @throws {UsageError} With one line for each fault; a line never holds a secret.
  */
 export function parseCommandLine(
   args: readonly string[],
-  environment: Readonly<Record<string, string | undefined>>,
+  environment: Environment,
 ): CommandLine {
-  if (args[0] !== "cleanup") return parseFlags(args, environment);
-  const [, ...rest] = args;
-  let release = false;
-  for (const argument of rest) {
-    const match = RELEASE.exec(argument);
-    if (!match) continue;
-    const value = parseGoBoolean(match[1] ?? "true");
-    if (value === undefined) {
-      throw new UsageError(
-        `Invalid value ${quote(match[1]!)} for --release: it must be true or false`,
-      );
-    }
-    release = value;
+  const variables = cleanEnvironment(environment);
+  const words = args.map(withoutLineEnds);
+  const faults: string[] = [];
+  if (words[0] !== "cleanup") {
+    return parseFlags(args, { words, environment: variables, faults, also: [] });
   }
-  const command = parseFlags(rest.filter((argument) => !RELEASE.test(argument)), environment);
+  let release = false;
+  const isRelease = (word: string) => RELEASE.test(word);
+  for (const word of words.filter(isRelease)) {
+    const text = RELEASE.exec(word)![1]?.trim() ?? "true";
+    const value = parseGoBoolean(text);
+    if (value === undefined) {
+      faults.push(`Invalid value ${quote(text)} for --release: it must be true or false`);
+    } else {
+      release = value;
+    }
+  }
+  const rest = words.slice(1).filter((word) => !isRelease(word));
+  const command = parseFlags(args, {
+    words: rest,
+    environment: variables,
+    faults,
+    also: ["release"],
+  });
   return command.action === "run" ? { ...command, action: "cleanup", release } : command;
 }
 
@@ -73,14 +96,25 @@ export function parseCommandLine(
  */
 function parseFlags(
   args: readonly string[],
-  environment: Readonly<Record<string, string | undefined>>,
+  { words, environment, faults, also }: {
+    /** The arguments that may be flags. */
+    readonly words: readonly string[];
+    readonly environment: Environment;
+    /** What is wrong already; more is added. */
+    readonly faults: string[];
+    /** Names of flags that are read elsewhere. */
+    readonly also: readonly string[];
+  },
 ): Exclude<CommandLine, { readonly action: "cleanup" }> {
-  const faults: string[] = [];
   const warnings: string[] = [];
-  const settings = readArguments(args, faults);
+  const settings = readArguments(words, faults, also);
   if (settings.get("help")?.value === true) return { action: "help" };
   if (faults.length === 0 && settings.get("version")?.value === true) return { action: "version" };
-  readEnvironment(environment, settings, faults, warnings);
+  readEnvironment(environment, settings, faults);
+  warnings.push(...explainVariables(environment, {
+    args,
+    isSet: (name) => settings.has(name as FlagName),
+  }));
   refuseUnavailable(settings, faults);
 
   const values = Object.fromEntries(
@@ -101,12 +135,22 @@ function parseFlags(
   return { action: "run", options, warnings };
 }
 
-function readArguments(args: readonly string[], faults: string[]): Map<FlagName, Setting> {
+function readArguments(
+  args: readonly string[],
+  faults: string[],
+  also: readonly string[],
+): Map<FlagName, Setting> {
   const settings = new Map<FlagName, Setting>();
   /** The flag before, if a leftover may belong to it. */
   let previous: Flag | undefined;
   for (let index = 0; index < args.length; index++) {
     const argument = args[index]!;
+    const dash = describeDash(argument);
+    if (dash !== undefined) {
+      faults.push(dash);
+      if (isValueOf(argument, args[index + 1])) index++;
+      continue;
+    }
     if (argument === "--" || !/^-./.test(argument)) {
       const leftover = argument === "--" ? args[index + 1] : argument;
       if (leftover !== undefined) faults.push(describeLeftover(leftover, previous));
@@ -120,9 +164,8 @@ function readArguments(args: readonly string[], faults: string[]): Map<FlagName,
     const name = match[1] === "h" ? "help" : match[1]!;
     const flag = BY_NAME.get(name);
     if (flag === undefined) {
-      faults.push(describeUnknown(name));
-      // Whatever it is, its value is no fault of its own.
-      if (match[2] === undefined && /^[^-]/.test(args[index + 1] ?? "-")) index++;
+      faults.push(describeUnknown(name, also));
+      if (isValueOf(argument, args[index + 1])) index++;
       continue;
     }
     previous = flag.secret || match[2] === undefined ? flag : undefined;
@@ -143,40 +186,40 @@ function readArguments(args: readonly string[], faults: string[]): Map<FlagName,
   return settings;
 }
 
+/** Whether `next` belongs to an unknown flag; whatever it is, it is no fault of its own then. */
+function isValueOf(argument: string, next: string | undefined): boolean {
+  return !argument.includes("=") && next !== undefined &&
+    /^[^-\u2010-\u2015\u2212\uff0d]/.test(next);
+}
+
 function readEnvironment(
-  environment: Readonly<Record<string, string | undefined>>,
+  environment: Environment,
   settings: Map<FlagName, Setting>,
   faults: string[],
-  warnings: string[],
 ): void {
-  const variables = new Map(
-    FLAGS.filter(({ name }) => name !== "help" && name !== "version")
-      .map((flag) => [environmentName(flag.name), flag]),
-  );
-  for (const [variable, flag] of variables) {
+  for (const flag of FLAGS) {
+    if (flag.name === "help" || flag.name === "version") continue;
+    const variable = environmentName(flag.name);
     const text = environment[variable];
     if (text === undefined || text === "" || settings.has(flag.name)) continue;
     const value = parseValue(flag, text, variable, faults);
     if (value !== undefined) settings.set(flag.name, { value, source: variable });
-  }
-  for (const [variable, text] of Object.entries(environment)) {
-    if (!variable.startsWith("FLANNELD_") || variables.has(variable) || !text) continue;
-    // Kubernetes and unit files may set variables of other meaning; only likely slips are told.
-    const names = [...variables.keys()].map((each) => each.slice("FLANNELD_".length));
-    const hint = nearest(variable.slice("FLANNELD_".length), names);
-    if (hint !== undefined) {
-      warnings.push(`${variable} is not known and has no effect; did you mean FLANNELD_${hint}?`);
-    }
   }
 }
 
 /** A value of the flag's type, or `undefined` and a fault. */
 function parseValue(
   flag: Flag,
-  text: string,
+  given: string,
   source: string,
   faults: string[],
 ): Value | undefined {
+  const text = flag.secret ? withoutLineEnds(given) : given.trim();
+  const unlikely = unlikelyText(flag, text);
+  if (unlikely !== undefined) {
+    faults.push(badValue(flag, source, text, unlikely));
+    return undefined;
+  }
   switch (flag.type) {
     case "string":
       return text;
@@ -209,36 +252,6 @@ function refuseUnavailable(settings: ReadonlyMap<FlagName, Setting>, faults: str
   }
 }
 
-function badValue(flag: Flag, source: string, text: string, mustBe: string): string {
-  const shown = flag.secret ? "" : ` ${quote(text)}`;
-  return `Invalid value${shown} for ${source}: ${mustBe}`;
-}
-
-function describeUnknown(name: string): string {
-  const secret = SECRET_FLAGS.find((each) => name.startsWith(each));
-  if (secret !== undefined) return `Unknown flag that starts with --${secret}`; // quote no secret
-  const hint = nearest(name, BY_NAME.keys());
-  const shown = /^[\w.-]{1,64}$/.test(name) ? `--${name}` : quote(`--${name}`);
-  return `Unknown flag ${shown}; ` +
-    (hint === undefined ? "see --help for all flags" : `did you mean --${hint}?`);
-}
-
-function describeLeftover(leftover: string, previous: Flag | undefined): string {
-  if (previous?.type === "bool") {
-    return `Unexpected argument ${quote(leftover)} after --${previous.name}: ` +
-      `a boolean takes its value with "=", as in --${previous.name}=false`;
-  }
-  // Behind a secret it may be the rest of one that was not quoted in the shell.
-  if (previous?.secret) return `Unexpected argument after the value of --${previous.name}`;
-  return `Unexpected argument ${quote(leftover)}: flanneld takes flags only`;
-}
-
 function placeholder(flag: Flag): string {
   return flag.value ?? "VALUE";
-}
-
-/** In quotes, on one line, short, and without what may be the credentials of a URL. */
-function quote(text: string): string {
-  const bare = text.replace(/^([a-z]+:\/\/)?[^]*@/i, "$1…@");
-  return JSON.stringify(bare.length > 100 ? `${bare.slice(0, 100)}…` : bare);
 }

@@ -192,7 +192,62 @@ Deno.test("parseCommandLine() says in one line what is wrong", () => {
     ],
     [["--ip-masq=true", "x"], 'Unexpected argument "x": flanneld takes flags only'],
     [["--", "--ip-masq"], 'Unexpected argument "--ip-masq": flanneld takes flags only'],
-    [["run"], 'Unexpected argument "run": flanneld takes flags only'],
+    [["run"], 'Unexpected argument "run": flanneld takes flags only; without a command it runs'],
+    [["help"], 'Unexpected argument "help": flanneld takes flags only; did you mean --help?'],
+    [
+      ["version"],
+      'Unexpected argument "version": flanneld takes flags only; did you mean --version?',
+    ],
+    [
+      ["Status"],
+      'Unexpected argument "Status": flanneld takes flags only; ' +
+      "/status tells it, with --healthz-port",
+    ],
+    [
+      ["clean-up", "--release"],
+      'Unexpected argument "clean-up": flanneld takes flags only; did you mean "flanneld cleanup"?',
+    ],
+    [
+      ["--iface=eth0", "cleanup"],
+      'Unexpected argument "cleanup": flanneld takes flags only; ' +
+      'it comes first, as in "flanneld cleanup --release"',
+    ],
+    [
+      ["iface=eth0"],
+      'Unexpected argument "iface=eth0": flanneld takes flags only; did you mean --iface?',
+    ],
+    [["cleanup", "--relase"], "Unknown flag --relase; did you mean --release?"],
+    [["--release"], 'Unknown flag --release; it belongs to "flanneld cleanup"'],
+    [
+      ["cleanup", "--release=perhaps", "--ifcae=eth0"],
+      'Invalid value "perhaps" for --release: it must be true or false|' +
+      "Unknown flag --ifcae; did you mean --iface?",
+    ],
+    [
+      ["\u2013\u2013iface=eth0", "\u2014ip-masq", "-v=x"],
+      'Cannot read the argument for iface: it begins with U+2013 –, a dash, where "-" is needed|' +
+      'Cannot read the argument for ip-masq: it begins with U+2014 —, a dash, where "-" is needed|' +
+      'Invalid value "x" for --v: it must be a whole number',
+    ],
+    [['--iface="eth0"'], 'Invalid value "\\"eth0\\"" for --iface: it must not be in quotes'],
+    [
+      ["--etcd-prefix=\u201c/x\u201d"],
+      'Invalid value "\u201c/x\u201d" for --etcd-prefix: it must not be in quotes; ' +
+      "it holds U+201C “, a curly quote",
+    ],
+    [
+      ["--iface=eth0 --ip-masq"],
+      'Invalid value "eth0 --ip-masq" for --iface: it must not hold another flag: ' +
+      "give --ip-masq as an argument of its own",
+    ],
+    [
+      ["--iface=eth0:1"],
+      'Invalid value "eth0:1" for --iface: it must be an interface name or an IP address',
+    ],
+    [
+      ["--iface=eth0", " "],
+      'Unexpected argument " ": flanneld takes flags only; does a script have Windows line ends?',
+    ],
     [["-"], 'Unexpected argument "-": flanneld takes flags only'],
     [["---v=1"], 'Cannot read argument "---v=1": flags look like --name=value'],
     [["--=1"], 'Cannot read argument "--=1": flags look like --name=value'],
@@ -292,7 +347,12 @@ Deno.test("parseCommandLine() says in one line what is wrong", () => {
     ],
   ];
   for (const [args, expected] of cases) {
-    assert.deepEqual(faultsOf(args), [expected], args.join(" "));
+    assert.deepEqual(
+      faultsOf(args),
+      expected.replace("NAME|IP", "NAME/IP").split("|")
+        .map((line) => line.replace("NAME/IP", "NAME|IP")),
+      args.join(" "),
+    );
   }
 });
 
@@ -340,6 +400,10 @@ Deno.test("parseCommandLine() keeps the password out of every text", () => {
     [["--etcd-password", "my", canary], {}],
     [[`--etcd-endpoints=http://root:${canary}@10.0.0.5:2379`], {}],
     [[`--etcd-endpoints=http://root:${canary}/@10.0.0.5:2379`], {}],
+    [[`\u2013etcd-password=${canary}`], {}],
+    [["\u2013etcd-password", canary], {}],
+    [[`\u2014etcd-password${canary}`], {}],
+    [["--iface=a b"], { FLANNEL_OPTIONS: `--etcd-password=${canary}` }],
     [[], { FLANNELD_ETCD_ENDPOINTS: `root:${canary}@10.0.0.5:2379` }],
     [[`--ali-vpc-endpoint=http://u:${canary}@127.0.0.1`], {}],
   ];
@@ -373,4 +437,101 @@ Deno.test("parseCommandLine() of any arguments throws nothing but UsageError", (
       assert.doesNotMatch(fault, /\n/);
     }
   }));
+});
+
+Deno.test("parseCommandLine() drops carriage returns and blanks at the ends of every value", () => {
+  const values: Record<string, string> = {
+    string: "text",
+    bool: "true",
+    int: "5",
+    list: "eth0",
+    "etcd-endpoints": "http://10.0.0.5:2379",
+    "etcd-prefix": "/x",
+    "etcd-api": "v3",
+    "etcd-username": "root",
+    "etcd-password": " pass word ",
+    "on-lease-loss": "reassign",
+    "iface-can-reach": "10.0.0.1",
+    "public-ip": "10.0.0.7",
+    "public-ipv6": "fd00::7",
+    "no-masq-cidr": "10.0.0.0/8",
+    "ali-vpc-endpoint": "http://127.0.0.1:1",
+    "ali-ecs-endpoint": "http://127.0.0.1:2",
+    "ali-metadata-endpoint": "http://127.0.0.1:3",
+    "ali-route-writer": "never",
+    "healthz-ip": "127.0.0.1",
+    "log-format": "json",
+  };
+  const flags = FLAGS.filter((flag: Flag) => flag.refused === undefined && flag.group !== "Other")
+    .map(({ name, type }) => ({ name, value: values[name] ?? values[type]! }));
+  const variables = (end: string) =>
+    Object.fromEntries(flags.map(({ name, value }) => [environmentName(name), value + end]));
+  const args = (end: string) => flags.map(({ name, value }) => `--${name}=${value}${end}`);
+  const expected = plain(optionsOf([], variables("")));
+  for (const end of ["\r", "\r\n", "\n"]) {
+    assert.deepEqual(plain(optionsOf([], variables(end))), expected);
+    assert.deepEqual(plain(optionsOf(args(end))), expected);
+    assert.equal(optionsOf(args(end)).etcdPassword!.reveal(), " pass word ");
+  }
+  assert.equal(expected.subnetFile, "text");
+  assert.equal(optionsOf(["--subnet-file", " /run/x.env\t"]).subnetFile, "/run/x.env");
+  assert.equal(optionsOf(["--ip-masq\r"]).ipMasq, true, "the last one of a script's line");
+  assert.deepEqual(
+    plain(optionsOf([], { FLANNELD_V: "\r", FLANNELD_IFACE: " " })),
+    plain(optionsOf([])),
+  );
+  assert.equal(parseCommandLine(["cleanup\r"], {}).action, "cleanup");
+});
+
+Deno.test("parseCommandLine() takes a link's name as ip prints it", () => {
+  for (const text of ["eth0.100@eth0", "eth0.100@eth0:", "eth0.100:", "eth0.100@if7"]) {
+    const { options, warnings } = run([`--iface=${text}`]);
+    assert.deepEqual(options.iface, ["eth0.100"]);
+    assert.deepEqual(warnings, [
+      `--iface ${text} is taken for the link eth0.100, as ip prints its name so`,
+    ]);
+  }
+  assert.deepEqual(run(["--iface=fd00::1"]).warnings, []);
+  assert.deepEqual(optionsOf(["--iface=fd00::1"]).iface, ["fd00::1"]);
+});
+
+Deno.test("parseCommandLine() warns once of each variable of the old packages, and of no other", () => {
+  const { warnings } = run([], {
+    FLANNEL_ETCD_ENDPOINTS: "http://127.0.0.1:2379",
+    FLANNEL_ETCD_PREFIX: "/atomic.io/network",
+    FLANNEL_ETCD: "http://127.0.0.1:4001",
+    FLANNEL_ETCD_KEY: "/atomic.io/network",
+    FLANNEL_OPTIONS: "--iface=eth0",
+    FLANNEL_IFACE: "eth0",
+    FLANNEL_NETWORK: "10.24.0.0/16",
+    FLANNEL_SUBNET: "10.24.1.1/24",
+    FLANNEL_MTU: "1450",
+    FLANNEL_IPMASQ: "true",
+    FLANNEL_IPV6_NETWORK: "fd00::/56",
+    FLANNEL_IPV6_SUBNET: "fd00::1/64",
+    FLANNEL_SERVICE_HOST: "10.96.0.1",
+    FLANNEL_PORT: "tcp://10.96.0.1:80",
+    FLANNEL_VERSION: "v0.28.9",
+    FLANNEL_ETCD_CAFILE: "",
+  });
+  const meant = (name: string, flag: string) =>
+    `${name} is not known and has no effect; did you mean ${flag}?`;
+  assert.deepEqual(warnings, [
+    meant("FLANNEL_ETCD_ENDPOINTS", "FLANNELD_ETCD_ENDPOINTS"),
+    meant("FLANNEL_ETCD_PREFIX", "FLANNELD_ETCD_PREFIX"),
+    meant("FLANNEL_ETCD", "FLANNELD_ETCD_ENDPOINTS"),
+    meant("FLANNEL_ETCD_KEY", "FLANNELD_ETCD_PREFIX"),
+    "FLANNEL_OPTIONS is not read by flanneld itself; give its flags as arguments, or each as a " +
+    "variable such as FLANNELD_IFACE",
+    meant("FLANNEL_IFACE", "FLANNELD_IFACE"),
+  ]);
+  // A start script turns them into flags.
+  assert.deepEqual(
+    run(["-etcd-endpoints=http://127.0.0.1:2379", "-etcd-prefix=/x", "--iface=eth0", "-v=1"], {
+      FLANNEL_ETCD_ENDPOINTS: "http://127.0.0.1:2379",
+      FLANNEL_ETCD_KEY: "/x",
+      FLANNEL_OPTIONS: "--iface=eth0  -v=1",
+    }).warnings,
+    [],
+  );
 });

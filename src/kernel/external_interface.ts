@@ -8,6 +8,7 @@
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import { OperatorError } from "../errors.ts";
 import { Address, type Family } from "../net/mod.ts";
+import { nearest } from "../util/nearest.ts";
 import { deadline } from "../util/time.ts";
 import { type Link, type LinkAddress, type Netlink, type Route, TABLE_MAIN } from "./netlink.ts";
 import {
@@ -180,8 +181,15 @@ function* byNameOrAddress(
     return;
   }
   const link = facts.links.find(({ name }) => name === text);
-  if (link) yield { link, reason: `it is --iface ${text}` };
-  else explain.push(`${text} (--iface): there is no such link`);
+  if (link) {
+    yield { link, reason: `it is --iface ${text}` };
+    return;
+  }
+  const hint = nearest(text, facts.links.map(({ name }) => name));
+  explain.push(
+    `${text} (--iface): there is no such link` +
+      (hint === undefined ? "" : `; did you mean ${hint}?`),
+  );
 }
 
 function* byAddress(

@@ -195,7 +195,7 @@ Deno.test("--iface takes names and addresses in order, before all other ways", (
   const missed = by("eth9", "203.0.113.1", "eth1", "eth0");
   assert.equal(outcome(missed), "eth1 198.51.100.10");
   assert.deepEqual(missed.explain, [
-    "eth9 (--iface): there is no such link",
+    "eth9 (--iface): there is no such link; did you mean eth0?",
     "203.0.113.1 (--iface): no link has this address",
     "eth1: chosen, it is --iface eth1",
   ]);
@@ -203,7 +203,7 @@ Deno.test("--iface takes names and addresses in order, before all other ways", (
   const only = { ...IPV4, interfaces: ["eth9"] };
   assert.equal(
     outcome(select(kernel, only)),
-    "none: eth9 (--iface): there is no such link",
+    "none: eth9 (--iface): there is no such link; did you mean eth0?",
     "never by the default route",
   );
 });

@@ -42,7 +42,7 @@ const REFUSED: readonly {
   {
     title: "an argument that is no flag",
     flags: ["run"],
-    says: [/Unexpected argument "run": flanneld takes flags only$/],
+    says: [/Unexpected argument "run": flanneld takes flags only; without a command it runs$/],
   },
   {
     title: "flags of a part that is not built, by name",
