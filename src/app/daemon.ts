@@ -35,6 +35,7 @@ import {
   type ConfiguredNetwork,
   enabledFamilies,
   followNetworkConfig,
+  registryOptions,
   waitForNetworkConfig,
 } from "./network.ts";
 import { patiently } from "./patience.ts";
@@ -328,19 +329,7 @@ class DaemonRun implements AsyncDisposable {
 
   async #openRegistry(): Promise<EtcdRegistry> {
     const { options, log } = this.#context;
-    return this.#resources.use(
-      await openRegistry({
-        endpoints: options.etcdEndpoints.map((url) => url.origin),
-        prefix: options.etcdPrefix,
-        api: options.etcdApi,
-        ...(options.etcdCafile ? { caFile: options.etcdCafile } : {}),
-        ...(options.etcdCertfile ? { certFile: options.etcdCertfile } : {}),
-        ...(options.etcdKeyfile ? { keyFile: options.etcdKeyfile } : {}),
-        ...(options.etcdUsername ? { username: options.etcdUsername } : {}),
-        ...(options.etcdPassword ? { password: options.etcdPassword } : {}),
-        log: log.child("etcd"),
-      }),
-    );
+    return this.#resources.use(await openRegistry(registryOptions(options, log)));
   }
 
   #openFirewall(configured: ConfiguredNetwork): Promise<Firewall> {

@@ -20,7 +20,7 @@ export interface ConfiguredNetwork {
 /** What the command line says about the store. */
 export function registryOptions(options: Options, log: Logger): OpenRegistryOptions {
   return {
-    endpoints: options.etcdEndpoints.map((url) => url.origin),
+    endpoints: options.etcdEndpoints.map(({ url }) => url),
     prefix: options.etcdPrefix,
     api: options.etcdApi,
     ...(options.etcdCafile ? { caFile: options.etcdCafile } : {}),

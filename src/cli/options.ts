@@ -1,14 +1,13 @@
-import { posix } from "node:path";
-import { Address, type Family, Prefix } from "../net/mod.ts";
+import { Address, type Endpoint, type Family, parseEndpoint, Prefix } from "../net/mod.ts";
 import { Secret } from "../secret.ts";
 import type { FlagName, FlagValues } from "./flags.ts";
 import { parseGoRegex } from "./go_syntax.ts";
 
 /** The checked options of a run, from flags, environment and defaults. */
 export interface Options {
-  /** `http://` or `https://`, without credentials and path; one at least. */
-  readonly etcdEndpoints: readonly URL[];
-  /** Without a slash at its end, so that `${etcdPrefix}/config` is the config's key. */
+  /** Without credentials and path; one at least. */
+  readonly etcdEndpoints: readonly Endpoint[];
+  /** As given, without blanks around it; the store cleans it as upstream does. */
   readonly etcdPrefix: string;
   readonly etcdApi: "auto" | "v3" | "v2";
   readonly etcdCafile?: string;
@@ -102,7 +101,7 @@ export function readOptions(values: FlagValues, findings: OptionFindings): Optio
   function url(name: StringFlag): URL | undefined {
     const value = values[name].trim();
     if (value === "") return undefined;
-    const found = parseEndpoint(value);
+    const found = parseUrl(value);
     if (typeof found !== "string") return found;
     findings.fault(name, found);
     return undefined;
@@ -110,7 +109,7 @@ export function readOptions(values: FlagValues, findings: OptionFindings): Optio
 
   return {
     etcdEndpoints: readEtcdEndpoints(values, findings),
-    etcdPrefix: posix.normalize(text("etcd-prefix").trim()).replace(/\/+$/, ""),
+    etcdPrefix: text("etcd-prefix").trim(),
     etcdApi: choice("etcd-api", ["auto", "v3", "v2"]),
     ...readEtcdIdentity(values, findings),
     subnetFile: text("subnet-file"),
@@ -154,21 +153,25 @@ type StringFlag = FlagOfType<string>;
 type IntegerFlag = FlagOfType<number>;
 type ListFlag = FlagOfType<readonly string[]>;
 
-function readEtcdEndpoints(values: FlagValues, findings: OptionFindings): URL[] {
+function readEtcdEndpoints(values: FlagValues, findings: OptionFindings): Endpoint[] {
   const name = "etcd-endpoints";
-  const endpoints = new Map<string, URL>();
-  for (const part of values[name].split(",").map((each) => each.trim())) {
+  const text = values[name];
+  // Upstream's client speaks TLS to an endpoint without a scheme if it has a certificate to show.
+  const secure = values["etcd-certfile"].trim() !== "" && values["etcd-keyfile"].trim() !== "";
+  const endpoints = new Map<string, Endpoint>();
+  // A password may hold commas: such a text is not taken apart, so that no piece of it is shown.
+  const parts = text.includes("@") ? [text] : text.split(",").map((each) => each.trim());
+  for (const part of parts) {
     if (part === "") continue;
-    const url = parseEndpoint(part);
-    if (typeof url === "string") {
-      findings.fault(name, url, part);
-    } else if (url.pathname !== "/" || url.search !== "" || url.hash !== "") {
-      findings.fault(name, "it must end after the port; see --etcd-prefix for the path", part);
-    } else {
-      endpoints.set(url.href, url);
+    const endpoint = parseEndpoint(part, { secure });
+    if (typeof endpoint === "string") {
+      findings.fault(name, endpoint, part);
+    } else if (!endpoints.has(endpoint.url)) {
+      endpoints.set(endpoint.url, endpoint);
+      endpoint.notes.forEach((note) => findings.warn(`--${name}: ${note}`));
     }
   }
-  if (values[name].split(",").every((each) => each.trim() === "")) {
+  if (parts.every((part) => part === "")) {
     findings.fault(name, "it must name one endpoint at least");
   }
   return [...endpoints.values()];
@@ -188,13 +191,6 @@ function readEtcdIdentity(values: FlagValues, findings: OptionFindings) {
       : ["--etcd-certfile", "--etcd-keyfile"];
     findings.conflict(`${given} is given without ${missing}; give both, or neither`);
   }
-  const hasFiles = [cafile, certfile, keyfile].some((each) => each !== undefined);
-  if (hasFiles && !/https:\/\//i.test(values["etcd-endpoints"])) {
-    findings.warn(
-      "--etcd-cafile, --etcd-certfile and --etcd-keyfile have no effect: " +
-        "no endpoint in --etcd-endpoints starts with https://",
-    );
-  }
   const [username, password] = [values["etcd-username"], values["etcd-password"]];
   if ((username === "") !== (password === "")) {
     const [given, missing] = username === ""
@@ -212,13 +208,13 @@ function readEtcdIdentity(values: FlagValues, findings: OptionFindings) {
 }
 
 /** The URL, or what it must be. */
-function parseEndpoint(text: string): URL | string {
+function parseUrl(text: string): URL | string {
   const url = URL.parse(text);
   if (url === null || !/^https?:\/\//i.test(text)) {
     return "it must be a URL that starts with http:// or https://";
   }
   if (url.username !== "" || url.password !== "") {
-    return "it must hold no user and password (for etcd, there is FLANNELD_ETCD_PASSWORD)";
+    return "it must hold no user and password";
   }
   return url;
 }

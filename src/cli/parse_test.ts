@@ -60,8 +60,12 @@ Deno.test("parseCommandLine() reads the clean-up with the same flags, and whethe
 });
 
 Deno.test("parseCommandLine() has upstream's defaults", () => {
-  assert.deepEqual(plain(optionsOf([])), {
-    etcdEndpoints: ["http://127.0.0.1:4001/", "http://127.0.0.1:2379/"],
+  const options = optionsOf([]);
+  assert.deepEqual({ ...plain(options), etcdEndpoints: options.etcdEndpoints }, {
+    etcdEndpoints: [
+      { url: "http://127.0.0.1:4001", secure: false, hostname: "127.0.0.1", port: 4001, notes: [] },
+      { url: "http://127.0.0.1:2379", secure: false, hostname: "127.0.0.1", port: 2379, notes: [] },
+    ],
     etcdPrefix: "/coreos.com/network",
     etcdApi: "auto",
     subnetFile: "/run/flannel/subnet.env",
@@ -124,11 +128,11 @@ Deno.test("parseCommandLine() reads Go's flag syntax", () => {
     "--ali-route-writer=never",
     "--",
   ]);
-  assert.deepEqual(options.etcdEndpoints.map(String), [
-    "http://10.0.0.5:2379/",
-    "https://etcd.example:2379/",
+  assert.deepEqual(options.etcdEndpoints.map(({ url }) => url), [
+    "http://10.0.0.5:2379",
+    "https://etcd.example:2379",
   ]);
-  assert.equal(options.etcdPrefix, "/net/work");
+  assert.equal(options.etcdPrefix, "//net//work/");
   assert.equal(options.ipMasq, true);
   assert.equal(options.iptablesForwardRules, false);
   assert.deepEqual(options.iface, ["eth0", "10.0.0.7"]);
@@ -158,7 +162,7 @@ Deno.test("parseCommandLine() takes a variable for each flag that is not given",
     HOME: "/root",
   };
   const { options, warnings } = run(["--healthz-port=8080"], environment);
-  assert.equal(String(options.etcdEndpoints), "http://10.0.0.5:2379/");
+  assert.deepEqual(options.etcdEndpoints.map(({ url }) => url), ["http://10.0.0.5:2379"]);
   assert.deepEqual(options.iface, ["eth0,eth1"], "one element, as upstream");
   assert.equal(options.ipMasq, true);
   assert.equal(options.verbosity, 2);
@@ -308,19 +312,19 @@ Deno.test("parseCommandLine() says in one line what is wrong", () => {
       "it must be a network such as 10.0.0.0/8",
     ],
     [
-      ["--etcd-endpoints=10.0.0.5:2379"],
-      'Invalid value "10.0.0.5:2379" for --etcd-endpoints: ' +
-      "it must be a URL that starts with http:// or https://",
+      ['--etcd-endpoints="10.0.0.5:2379"'],
+      'Invalid value "\\"10.0.0.5:2379\\"" for --etcd-endpoints: ' +
+      "it must be written without quotes",
+    ],
+    [
+      ["--etcd-endpoints=10.0.0.5:0"],
+      'Invalid value "10.0.0.5:0" for --etcd-endpoints: ' +
+      "it must have a port from 1 to 65535 after the colon",
     ],
     [
       ["--etcd-endpoints=,"],
       'Invalid value "," for --etcd-endpoints: ' +
       "it must name one endpoint at least",
-    ],
-    [
-      ["--etcd-endpoints=http://a:1/v2"],
-      'Invalid value "http://a:1/v2" for --etcd-endpoints: ' +
-      "it must end after the port; see --etcd-prefix for the path",
     ],
     [["--etcd-prefix="], 'Invalid value "" for --etcd-prefix: it must not be empty'],
     [["--etcd-api=v4"], 'Invalid value "v4" for --etcd-api: it must be one of: auto, v3, v2'],
@@ -405,6 +409,7 @@ Deno.test("parseCommandLine() keeps the password out of every text", () => {
     [[`\u2014etcd-password${canary}`], {}],
     [["--iface=a b"], { FLANNEL_OPTIONS: `--etcd-password=${canary}` }],
     [[], { FLANNELD_ETCD_ENDPOINTS: `root:${canary}@10.0.0.5:2379` }],
+    [[`--etcd-endpoints=http://root:x,${canary},${canary}@10.0.0.5:2379,http://a`], {}],
     [[`--ali-vpc-endpoint=http://u:${canary}@127.0.0.1`], {}],
   ];
   for (const [args, environment] of faulty) {
@@ -414,10 +419,23 @@ Deno.test("parseCommandLine() keeps the password out of every text", () => {
   }
 });
 
+Deno.test("parseCommandLine() takes endpoints as people write them", () => {
+  const urls = (text: string, ...more: string[]) =>
+    optionsOf([`--etcd-endpoints=${text}`, ...more]).etcdEndpoints.map(({ url }) => url);
+  assert.deepEqual(urls("etcd-1:2379,etcd-2:2379"), ["http://etcd-1:2379", "http://etcd-2:2379"]);
+  assert.deepEqual(urls("[fd00::5]:2379"), ["http://[fd00::5]:2379"]);
+  assert.deepEqual(urls("10.0.0.5"), ["http://10.0.0.5:2379"]);
+  assert.deepEqual(urls("http://lb:80,https://lb:443"), ["http://lb:80", "https://lb:443"]);
+  assert.deepEqual(urls(",http://a:1, ,a:1,http://A:1/,"), ["http://a:1"]);
+  // As upstream's client: it speaks TLS where it has a certificate to show.
+  const identity = ["--etcd-certfile=c", "--etcd-keyfile=k"];
+  assert.deepEqual(urls("a:1,http://b:1", ...identity), ["https://a:1", "http://b:1"]);
+});
+
 Deno.test("parseCommandLine() warns of flags without effect", () => {
-  assert.deepEqual(run(["--no-masq-cidr=10.0.0.0/8", "--etcd-cafile=/ca.pem"]).warnings, [
-    "--etcd-cafile, --etcd-certfile and --etcd-keyfile have no effect: " +
-    "no endpoint in --etcd-endpoints starts with https://",
+  assert.deepEqual(run(["--no-masq-cidr=10.0.0.0/8", "--etcd-endpoints=a,b:1/x"]).warnings, [
+    "--etcd-endpoints: http://a:2379: no port was given, so 2379 is tried",
+    "--etcd-endpoints: http://b:1: what follows the port was left out, it has no effect",
     "--no-masq-cidr has no effect without --ip-masq",
   ]);
 });

@@ -6,5 +6,6 @@
  * @module
  */
 export * from "./address.ts";
+export * from "./endpoint.ts";
 export * from "./prefix.ts";
 export * from "./mac_address.ts";

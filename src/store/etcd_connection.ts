@@ -18,7 +18,8 @@ import type {
 import { Buffer } from "node:buffer";
 import { OperatorError } from "../errors.ts";
 import { EtcdError, fromGrpcError } from "./etcd_error.ts";
-import { configKey, type Endpoint, type EtcdSettings } from "./etcd_options.ts";
+import type { Endpoint } from "../net/mod.ts";
+import { configKey, type EtcdSettings } from "./etcd_options.ts";
 import { keepFirstHttp2Bytes } from "./http2_workaround.ts";
 import { describeTlsError, readTlsFiles } from "./tls_files.ts";
 import { Http2RefusedError, openTlsTunnel, type TlsTunnel } from "./tls_tunnel.ts";

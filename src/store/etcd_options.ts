@@ -1,5 +1,6 @@
 import { ConfigError } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import { type Endpoint, parseEndpoint } from "../net/mod.ts";
 import type { Secret } from "../secret.ts";
 
 /** Upstream's default of `--etcd-prefix`. */
@@ -7,7 +8,10 @@ export const DEFAULT_PREFIX = "/coreos.com/network";
 
 /** How to reach etcd; the same for both APIs. */
 export interface EtcdOptions {
-  /** `http://host:port` or `https://host:port`; without a scheme, http; without a port, 2379. */
+  /**
+   * `http://host:port` or `https://host:port`. Without a port, 2379; without a scheme, http, or https
+   * if there is a client certificate, as upstream's client has it.
+   */
   readonly endpoints: readonly string[];
   /** @default {"/coreos.com/network"} */
   readonly prefix?: string;
@@ -18,16 +22,6 @@ export interface EtcdOptions {
   readonly username?: string;
   readonly password?: Secret;
   readonly log: Logger;
-}
-
-/** One member's address. */
-export interface Endpoint {
-  /** Canonical text, `https://10.0.0.5:2379`. */
-  readonly url: string;
-  readonly secure: boolean;
-  /** Name or address; an IPv6 address without brackets. */
-  readonly hostname: string;
-  readonly port: number;
 }
 
 /** PEM files for TLS, as given. */
@@ -65,18 +59,22 @@ export function parseEtcdOptions(options: EtcdOptions): EtcdSettings {
   const warnings: string[] = [];
   const endpoints: Endpoint[] = [];
   if (options.endpoints.length === 0) faults.push("no endpoint is given");
-  for (const [index, text] of options.endpoints.entries()) {
-    const endpoint = parseEndpoint(text.trim());
-    if (typeof endpoint === "string") faults.push(`endpoint ${index + 1} ${endpoint}`);
-    else if (!endpoints.some(({ url }) => url === endpoint.url)) endpoints.push(endpoint);
-  }
-
   // A flag that was not given is an empty text upstream.
   const caFile = options.caFile || undefined;
   const certFile = options.certFile || undefined;
   const keyFile = options.keyFile || undefined;
   const username = options.username || undefined;
   const { password } = options;
+  const secure = certFile !== undefined && keyFile !== undefined;
+  for (const [index, text] of options.endpoints.entries()) {
+    const endpoint = parseEndpoint(text, { secure });
+    if (typeof endpoint === "string") {
+      faults.push(`endpoint ${index + 1} cannot be used: ${endpoint}`);
+    } else if (!endpoints.some(({ url }) => url === endpoint.url)) {
+      endpoints.push(endpoint);
+      warnings.push(...endpoint.notes);
+    }
+  }
   if ((certFile === undefined) !== (keyFile === undefined)) {
     faults.push(
       certFile === undefined
@@ -90,6 +88,11 @@ export function parseEtcdOptions(options: EtcdOptions): EtcdSettings {
     warnings.push(
       `TLS files are given but not used for ${urls}: an http endpoint is not encrypted`,
     );
+  }
+  const overheard = plain.filter(({ hostname }) => !isLoopback(hostname));
+  if (password !== undefined && overheard.length > 0) {
+    const urls = overheard.map(({ url }) => url).join(", ");
+    warnings.push(`The etcd password is sent in clear text to ${urls}: use https there`);
   }
   if (password !== undefined && username === undefined) {
     faults.push("a password is given without a user name");
@@ -115,26 +118,9 @@ export function parseEtcdOptions(options: EtcdOptions): EtcdSettings {
   };
 }
 
-/** The endpoint in `text`, or what is wrong with it, to follow "endpoint 2 ". */
-function parseEndpoint(text: string): Endpoint | string {
-  if (text === "") return "is empty";
-  if (text.includes("@")) return "carries a user name: give it as an option of its own";
-  const match = /^(?:([a-z][a-z0-9+.-]*):\/\/)?(\[[^\]/]*\]|[^:/[\]]+)(?::(\d{1,5}))?\/?$/i.exec(
-    text,
-  );
-  if (!match) return `is not of the form http://host:port: "${text}"`;
-  const scheme = match[1]?.toLowerCase() ?? "http";
-  if (scheme !== "http" && scheme !== "https") return `has neither http nor https: "${text}"`;
-  const port = Number(match[3] ?? 2379);
-  if (port < 1 || port > 65535) return `has a port outside 1..65535: "${text}"`;
-  const host = match[2]!.toLowerCase();
-  if (!URL.canParse(`http://${host}/`)) return `has no usable host: "${text}"`;
-  return {
-    url: `${scheme}://${host}:${port}`,
-    secure: scheme === "https",
-    hostname: host.replace(/^\[(.*)\]$/, "$1"),
-    port,
-  };
+/** Whether what is sent to `hostname` stays on this host. */
+function isLoopback(hostname: string): boolean {
+  return hostname === "localhost" || hostname === "::1" || /^127\.[\d.]+$/.test(hostname);
 }
 
 /**

@@ -3,7 +3,8 @@ import { describeError } from "../errors.ts";
 import { deadline } from "../util/time.ts";
 import { FAILOVER_MS, LAST_REQUEST_MS } from "./etcd_client.ts";
 import { EtcdError, joinFailures } from "./etcd_error.ts";
-import type { Endpoint, EtcdSettings } from "./etcd_options.ts";
+import type { Endpoint } from "../net/mod.ts";
+import type { EtcdSettings } from "./etcd_options.ts";
 import type { CallOptions } from "./registry.ts";
 import { describeTlsError, readTlsFiles, sameTlsMaterial, type TlsMaterial } from "./tls_files.ts";
 

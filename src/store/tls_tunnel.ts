@@ -1,6 +1,6 @@
 import { OperatorError } from "../errors.ts";
 import { abortable } from "../util/abortable.ts";
-import type { Endpoint } from "./etcd_options.ts";
+import type { Endpoint } from "../net/mod.ts";
 import type { TlsMaterial } from "./tls_files.ts";
 
 /** The server speaks TLS, but not HTTP/2, and so not gRPC. */
