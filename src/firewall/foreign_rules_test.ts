@@ -22,7 +22,7 @@ function find(purpose: Purpose, rules: readonly string[]): string[] {
     JUMPS[purpose],
     "COMMIT",
   ].join("\n");
-  return findForeignRules(parseDump(text, []), purpose, NETWORKS);
+  return findForeignRules(parseDump(text), purpose, NETWORKS);
 }
 
 const cases: [Purpose, rules: string[], finding: RegExp | undefined][] = [
@@ -80,7 +80,7 @@ for (const [purpose, rules, finding] of cases) {
 Deno.test("findForeignRules() stops at our jump", () => {
   const text = `*nat\n:POSTROUTING ACCEPT [0:0]\n:FLANNEL-POSTRTG - [0:0]\n${JUMPS.masquerade}\n` +
     "-A POSTROUTING -j MASQUERADE\nCOMMIT\n";
-  assert.deepEqual(findForeignRules(parseDump(text, []), "masquerade", NETWORKS), []);
+  assert.deepEqual(findForeignRules(parseDump(text), "masquerade", NETWORKS), []);
 });
 
 Deno.test("findForeignRules() does not take rules of upstream v0.19 for somebody else's", () => {
@@ -98,7 +98,6 @@ Deno.test("findForeignRules() does not take rules of upstream v0.19 for somebody
   const findings = (rules: readonly string[]) => {
     const dump = parseDump(
       ["*nat", ":POSTROUTING ACCEPT [0:0]", ...rules, "COMMIT", ""].join("\n"),
-      ["nat"],
     );
     const survey = surveyTable(dump, "masquerade", { networks: NETWORKS, replacesForward: true });
     assert.deepEqual(
@@ -126,7 +125,7 @@ for (const variant of ["nft", "legacy"]) {
       `../../tests/fixtures/firewall/iptables-${variant}-save.txt`,
       import.meta.url,
     );
-    const dump = parseDump(await Deno.readTextFile(file), ["nat", "filter"]);
+    const dump = parseDump(await Deno.readTextFile(file));
     assert.deepEqual(findForeignRules(dump, "masquerade", NETWORKS), []);
     assert.deepEqual(findForeignRules(dump, "forward", NETWORKS), []);
   });

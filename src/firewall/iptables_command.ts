@@ -1,7 +1,14 @@
 import { OperatorError } from "../errors.ts";
 import type { Family } from "../net/mod.ts";
-import { ProgramNotFoundError } from "../util/process.ts";
-import { type Dump, parseDump } from "./iptables_dump.ts";
+import { ProgramNotFoundError, runProgram } from "../util/process.ts";
+import {
+  type Dump,
+  type DumpedChain,
+  findUnprintedTables,
+  parseChainListing,
+  parseDump,
+} from "./iptables_dump.ts";
+import { type Place, PLACES, renderJump } from "./iptables_rule.ts";
 import type { IptablesVariant } from "./plan.ts";
 import { isAtLeast, parseVersion, type RuleProgram, runRuleProgram } from "./run_rule_program.ts";
 
@@ -42,7 +49,39 @@ export class IptablesCommand {
   ): Promise<Dump> {
     const { signal } = options;
     const args = tables.length === 1 && options.mayCreate ? ["-t", tables[0]!] : [];
-    return parseDump(await runRuleProgram(this.#program("-save"), args, { signal }), tables);
+    const text = await runRuleProgram(this.#program("-save"), args, { signal });
+    const dump = new Map(parseDump(text));
+    for (const place of Object.values(PLACES)) {
+      if (!tables.includes(place.table) || !findUnprintedTables(text).includes(place.table)) {
+        continue;
+      }
+      dump.set(place.table, await this.#readPart(place, { signal }));
+    }
+    return dump;
+  }
+
+  /**
+   * Our chain and the one that leads to it, of a table that `iptables-save` cannot print: nft has
+   * put something into it (`Table … is incompatible, use 'nft' tool`). Such a table takes our rules
+   * nevertheless, and each chain of iptables' own in it can be listed.
+   */
+  async #readPart(
+    place: Place,
+    options: { readonly signal: AbortSignal },
+  ): Promise<Map<string, DumpedChain>> {
+    const { table, chain, hook, comment } = place;
+    const run = (...args: string[]) => runProgram(this.name, ["-t", table, ...args], options);
+    const chains = new Map<string, DumpedChain>();
+    for (const name of [chain, hook]) {
+      const { code, stdout } = await run("-S", name);
+      if (code === 0) chains.set(name, parseChainListing(stdout));
+    }
+    if (!chains.has(hook)) {
+      const jump = ["-m", "comment", "--comment", comment, "-j", chain];
+      const { code } = await run("-C", hook, ...jump);
+      if (code === 0) chains.set(hook, { policy: "-", rules: [renderJump(place)] });
+    }
+    return chains;
   }
 
   /** Runs a transaction; what it does not mention stays. */

@@ -13,23 +13,15 @@ export type Dump = ReadonlyMap<string, ReadonlyMap<string, DumpedChain>>;
  * Reads the output of `iptables-save`, of either variant. Rules are kept as text, since most
  * belong to others.
  *
- * @param needed Tables whose content matters.
- * @throws {Error} If the text is cut short, is no such output, or says that a needed table holds
- * what iptables cannot print (rules of `nft`), because then rules would seem missing.
+ * @throws {Error} If the text is cut short or is no such output, because then rules would seem
+ * missing. What {@linkcode findUnprintedTables} names is missing.
  */
-export function parseDump(text: string, needed: readonly string[]): Dump {
+export function parseDump(text: string): Dump {
   const tables = new Map<string, Map<string, DumpedChain>>();
   let table: Map<string, DumpedChain> | undefined;
   for (const line of text.split("\n")) {
-    if (line === "" || line.startsWith("#")) {
-      const strange = /^# Table `(.*)' is incompatible/.exec(line)?.[1];
-      if (strange !== undefined && needed.includes(strange)) {
-        throw new Error(
-          `Cannot read table ${strange} of iptables: it holds rules that only nft can show; ` +
-            `see "nft list ruleset", and move them to a table of their own`,
-        );
-      }
-    } else if (line.startsWith("*")) {
+    if (line === "" || line.startsWith("#")) continue;
+    if (line.startsWith("*")) {
       if (table) throw cutShort(line);
       table = new Map();
       tables.set(line.slice(1), table);
@@ -52,6 +44,23 @@ export function parseDump(text: string, needed: readonly string[]): Dump {
   }
   if (table) throw cutShort("end of output");
   return tables;
+}
+
+/**
+ * The tables that `iptables-nft-save` leaves out, since nft has put something into them that it
+ * cannot print. (Where that is whole base chains, only these are left out, which is harmless: they
+ * are no chains of iptables.)
+ */
+export function findUnprintedTables(text: string): string[] {
+  return [...text.matchAll(/^# Table `(.*)' is incompatible/gm)].map(([, table]) => table!);
+}
+
+/** Reads the output of `iptables -S <chain>`: its policy, if it is built in, and its rules. */
+export function parseChainListing(text: string): DumpedChain {
+  const lines = text.split("\n");
+  const policy = lines.map((line) => /^-P \S+ (\S+)/.exec(line)?.[1]).find(Boolean) ?? "-";
+  const rules = lines.flatMap((line) => /^-A \S+ ?(.*)$/.exec(line)?.[1] ?? []);
+  return { policy, rules };
 }
 
 function cutShort(where: string): Error {

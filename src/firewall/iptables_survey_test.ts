@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Address, type Family, Prefix } from "../net/mod.ts";
-import { parseDump } from "./iptables_dump.ts";
+import { findUnprintedTables, parseDump } from "./iptables_dump.ts";
 import { PLACES, readRule, renderRule, toRuleSpec } from "./iptables_rule.ts";
 import { isRight, renderTransaction, surveyTable } from "./iptables_survey.ts";
 import { planRuleSets, type PrefixMatch, type Purpose, type RuleSpec, ruleText } from "./plan.ts";
@@ -10,7 +10,6 @@ const FIXTURES = new URL("../../tests/fixtures/firewall/", import.meta.url);
 const NETWORK = Prefix.parse("10.244.0.0/16");
 const NETWORK6 = Prefix.parse("fd00:10:244::/48");
 const OPTIONS = { networks: [NETWORK], replacesForward: true };
-const BOTH = ["nat", "filter"];
 
 function planned(purpose: Purpose, family: Family = 4) {
   const sets = planRuleSets({
@@ -30,7 +29,6 @@ for (const variant of ["nft", "legacy"]) {
   Deno.test(`surveyTable() finds nothing wrong in what iptables-${variant} prints of our rules`, async () => {
     const dump = parseDump(
       await Deno.readTextFile(new URL(`iptables-${variant}-save.txt`, FIXTURES)),
-      BOTH,
     );
     for (const purpose of ["masquerade", "forward"] as const) {
       const survey = surveyTable(dump, purpose, OPTIONS);
@@ -40,7 +38,6 @@ for (const variant of ["nft", "legacy"]) {
     }
     const dump6 = parseDump(
       await Deno.readTextFile(new URL(`ip6tables-${variant}-save.txt`, FIXTURES)),
-      BOTH,
     );
     const options6 = { networks: [NETWORK6], replacesForward: true };
     assert.ok(isRight(surveyTable(dump6, "masquerade", options6), planned("masquerade", 6)));
@@ -111,14 +108,16 @@ Deno.test("readRule() never throws", () => {
 });
 
 Deno.test("parseDump() refuses what is cut short or something else", () => {
-  assert.throws(() => parseDump("*nat\n:POSTROUTING ACCEPT [0:0]\n", BOTH), /cut short/);
-  assert.throws(() => parseDump("*nat\n*filter\nCOMMIT\n", BOTH), /cut short/);
-  assert.throws(() => parseDump("usage: iptables-save\n", BOTH), /unexpected line/);
-  assert.throws(() => parseDump("*nat\n-A X -j Y\nCOMMIT\n", BOTH), /not announced/);
+  assert.throws(() => parseDump("*nat\n:POSTROUTING ACCEPT [0:0]\n"), /cut short/);
+  assert.throws(() => parseDump("*nat\n*filter\nCOMMIT\n"), /cut short/);
+  assert.throws(() => parseDump("usage: iptables-save\n"), /unexpected line/);
+  assert.throws(() => parseDump("*nat\n-A X -j Y\nCOMMIT\n"), /not announced/);
   const strange = "# Table `nat' is incompatible, use 'nft' tool.\n";
-  assert.throws(() => parseDump(strange, BOTH), /only nft can show/);
-  assert.equal(parseDump(strange, ["filter"]).size, 0);
-  assert.equal(parseDump("", BOTH).size, 0);
+  assert.equal(parseDump(strange).size, 0);
+  assert.deepEqual(findUnprintedTables(strange), ["nat"]);
+  const rest = "# Table `nat' contains incompatible base-chains, use 'nft' tool to list them.\n";
+  assert.deepEqual(findUnprintedTables(rest), []);
+  assert.equal(parseDump("").size, 0);
 });
 
 /** A nat table with these rules in POSTROUTING and in our chain. */
@@ -212,7 +211,7 @@ const repairs: [name: string, dump: string, faults: RegExp[], lines: string[]][]
 
 for (const [name, text, faults, lines] of repairs) {
   Deno.test(`renderTransaction() mends ${name}`, () => {
-    const survey = surveyTable(parseDump(text, BOTH), "masquerade", OPTIONS);
+    const survey = surveyTable(parseDump(text), "masquerade", OPTIONS);
     const found = survey?.faults ?? [];
     assert.equal(found.length, faults.length, found.join("\n"));
     for (const [i, fault] of faults.entries()) assert.match(found[i]!, fault);
@@ -225,7 +224,7 @@ for (const [name, text, faults, lines] of repairs) {
 }
 
 Deno.test("renderTransaction() removes our chain with all that leads to it, and nothing else", () => {
-  const dump = parseDump(nat([FOREIGN, JUMP, "-s 10.1.0.0/16 -j FLANNEL-POSTRTG"], OWN), BOTH);
+  const dump = parseDump(nat([FOREIGN, JUMP, "-s 10.1.0.0/16 -j FLANNEL-POSTRTG"], OWN));
   const survey = surveyTable(dump, "masquerade", OPTIONS);
   assert.deepEqual(renderTransaction("masquerade", survey, undefined).split("\n"), [
     "*nat",
@@ -241,7 +240,7 @@ Deno.test("renderTransaction() removes our chain with all that leads to it, and 
 Deno.test("surveyTable() takes nothing for v0.14's that is not its whole set", () => {
   const options = { networks: [NETWORK], replacesForward: false };
   const find = (texts: readonly string[]) =>
-    surveyTable(parseDump(nat(texts), BOTH), "masquerade", options);
+    surveyTable(parseDump(nat(texts)), "masquerade", options);
   assert.equal(find(V14)?.strays.length, 4);
   for (const i of V14.keys()) assert.equal(find(V14.toSpliced(i, 1)), undefined);
   assert.equal(find([...V14.slice(0, 2), FOREIGN, ...V14.slice(2)]), undefined);
@@ -254,7 +253,6 @@ Deno.test("surveyTable() leaves unmarked FORWARD rules alone unless ours replace
   const dump = parseDump(
     "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -s 10.244.0.0/16 -j ACCEPT\n" +
       "-A FORWARD -d 10.244.0.0/16 -j ACCEPT\nCOMMIT\n",
-    BOTH,
   );
   const options = { networks: [NETWORK] };
   assert.equal(surveyTable(dump, "forward", { ...options, replacesForward: false }), undefined);
@@ -263,7 +261,7 @@ Deno.test("surveyTable() leaves unmarked FORWARD rules alone unless ours replace
 });
 
 Deno.test("surveyTable() keeps other people's jumps to our chain while it exists", () => {
-  const dump = parseDump(nat([JUMP, "-s 10.1.0.0/16 -j FLANNEL-POSTRTG"], OWN), BOTH);
+  const dump = parseDump(nat([JUMP, "-s 10.1.0.0/16 -j FLANNEL-POSTRTG"], OWN));
   const survey = surveyTable(dump, "masquerade", OPTIONS);
   assert.deepEqual(survey?.faults, []);
   assert.ok(isRight(survey, planned("masquerade")));

@@ -56,6 +56,14 @@ function failure(program: RuleProgram, args: readonly string[], result: RunResul
         `CAP_NET_ADMIN (and CAP_NET_RAW with iptables)`,
     );
   }
+  if (/CHAIN_ADD failed|is incompatible|incompatible base-chains/i.test(said)) {
+    return new OperatorError(
+      `Cannot run "${command}": ${said}; nft has made a chain or table in the place that iptables ` +
+        `uses (see "nft list ruleset"): have it moved to a table of its own, or set ` +
+        `"EnableNFTables": true in the network config; if there is none, the kernel lacks one of ` +
+        `the modules ${program.modules}`,
+    );
+  }
   if (
     /can't initialize|unable to initialize|need to insmod|missing kernel module|not supported/i
       .test(said)

@@ -398,6 +398,91 @@ for (const [from, to] of switches) {
     }));
 }
 
+/** What nft may have put into the tables of iptables, and whether iptables can work beside it. */
+const NATIVE: [name: string, script: string, table: "filter" | "nat", works: boolean][] = [
+  [
+    "a map in the built-in chain",
+    "map m { type ipv4_addr : ipv4_addr; }\n" +
+    "chain POSTROUTING { type nat hook postrouting priority 100; snat to ip saddr map @m; }",
+    "nat",
+    true,
+  ],
+  [
+    "a chain that iptables cannot print",
+    "map m { type ipv4_addr : verdict; }\n" +
+    'chain x { meta mark set ct mark and 7; ip saddr vmap @m; log prefix "a" group 3; }',
+    "filter",
+    true,
+  ],
+  [
+    "a base chain of its own",
+    "chain mine { type nat hook postrouting priority 100; ip daddr 9.9.9.9 masquerade; }",
+    "nat",
+    true,
+  ],
+  [
+    "the built-in chain at another priority",
+    "chain FORWARD { type filter hook forward priority -5; }",
+    "filter",
+    false,
+  ],
+];
+
+for (const [name, script, table, works] of NATIVE) {
+  Deno.test(`iptables over nf_tables: nft has put into table ${table} ${name}`, () =>
+    withHost(OVER_NFT, async (host, options) => {
+      await host.namespace.nft(`table ip ${table} {\n${script}\n}\n`, options);
+      const theirs = await host.namespace.run("nft", ["list", "ruleset"], options);
+      const networks = [IPV4.network];
+      const firewall = await host.open(OVER_NFT, { ...WANTED, networks, ...options });
+      const desired = planned("iptables", [IPV4]);
+      const first = await host.round(firewall, desired, options);
+      if (!works) {
+        assert.equal(first.failures.length, 1);
+        assert.match(first.failures[0]!, /nft has made .*"EnableNFTables": true/);
+        const other = await host.round(firewall, desired, options);
+        assert.equal(other.changes.length, 1, "the other table is right");
+      } else {
+        assert.deepEqual(first.failures, []);
+        const rules = (text: string) => text.match(/jump FLANNEL-|10\.244\.1\.0\/24/g)?.length;
+        const held = await host.namespace.run("nft", ["list", "ruleset"], options);
+        assert.equal(rules(held), 5);
+        assert.deepEqual((await host.round(firewall, desired, options)).changes, []);
+        // Drift is seen, and mended without anything being doubled.
+        const { chain, hook } = table === "nat"
+          ? { chain: "FLANNEL-POSTRTG", hook: "POSTROUTING" }
+          : { chain: "FLANNEL-FWD", hook: "FORWARD" };
+        const comment = table === "nat" ? "flanneld masq" : "flanneld forward";
+        for (
+          const drift of [
+            ["-D", chain, "1"],
+            ["-F", chain],
+            ["-D", hook, "-m", "comment", "--comment", comment, "-j", chain],
+          ]
+        ) {
+          await host.namespace.run("iptables-nft", ["-t", table, ...drift], options);
+          assert.equal((await host.round(firewall, desired, options)).changes.length, 1);
+          assert.deepEqual((await host.round(firewall, desired, options)).changes, []);
+          assert.equal(rules(await host.namespace.run("nft", ["list", "ruleset"], options)), 5);
+        }
+      }
+      const none = await host.open(OVER_NFT, {
+        ...WANTED,
+        networks,
+        masquerade: false,
+        forward: false,
+        ...options,
+      });
+      assert.deepEqual((await host.round(none, [], options)).failures, []);
+      const after = await host.namespace.run("nft", ["list", "table", "ip", table], options);
+      assert.ok(!/flannel/i.test(after), after);
+      assert.ok(theirs.includes(`table ip ${table} {`));
+      // The other mode works in any case.
+      const nft = await host.open(NFTABLES, { ...WANTED, networks, ...options });
+      assert.deepEqual((await host.round(nft, planned("nftables", [IPV4]), options)).failures, []);
+    }));
+}
+
 Deno.test("the old rules stay while the new ones cannot be written", () =>
   withHost(NFTABLES, async (host, options) => {
     const before = await host.open(OVER_NFT, { ...WANTED, ...options });
