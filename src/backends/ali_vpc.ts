@@ -212,7 +212,8 @@ function* planOverflow(
     skippedPeers.push({ key: peer.key, reason });
   }
   const tunnelled: TunnelledPeer[] = [];
-  for (const peer of yield* usablePeers(side, "", ours, skippedPeers)) {
+  const { usable } = yield* usablePeers(side, "", ours, skippedPeers);
+  for (const peer of usable) {
     if (++count % STEP_PEERS === 0) yield;
     tunnelled.push({ ...peer, mac: vtepMac(peer.publicAddress) });
   }

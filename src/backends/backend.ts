@@ -1,6 +1,6 @@
 import type { FamilyConfig, NetworkConfig } from "../config/network_config.ts";
 import type { Json, Lease, LeaseAttributes } from "../lease/lease.ts";
-import type { Address } from "../net/mod.ts";
+import type { Address, Places } from "../net/mod.ts";
 import type { DesiredState } from "../state/mod.ts";
 
 /** The external interface and the addresses that peers use. */
@@ -13,6 +13,8 @@ export interface Host {
   /** Advertised addresses; they differ from the interface's behind NAT. */
   readonly publicIp?: Address;
   readonly publicIpv6?: Address;
+  /** What the host itself needs: no peer's subnet may take it. @default nothing */
+  readonly needs?: Places;
 }
 
 /**

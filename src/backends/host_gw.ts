@@ -50,8 +50,9 @@ export const hostGw: Backend<HostGwConfig, HostGwFacts> = {
     const routes: RouteSpec[] = [];
     const skippedPeers: SkippedPeer[] = [];
     for (const side of familySides(network, host, own)) {
+      const { usable } = yield* usablePeers(side, "host-gw", peers, skippedPeers);
       let count = 0;
-      for (const peer of yield* usablePeers(side, "host-gw", peers, skippedPeers)) {
+      for (const peer of usable) {
         if (++count % STEP_PEERS === 0) yield;
         const { key, publicAddress } = peer;
         const path = facts.paths.get(publicAddress.toString());

@@ -48,8 +48,9 @@ export const ipip: Backend<IpipConfig, IpipFacts> = {
     if (side?.family !== 4) return {};
     const routes: RouteSpec[] = [];
     const skippedPeers: SkippedPeer[] = [];
+    const { usable } = yield* usablePeers(side, "ipip", peers, skippedPeers);
     let count = 0;
-    for (const { subnet, publicAddress } of yield* usablePeers(side, "ipip", peers, skippedPeers)) {
+    for (const { subnet, publicAddress } of usable) {
       if (++count % STEP_PEERS === 0) yield;
       const path = config.directRouting ? facts.paths.get(publicAddress.toString()) : undefined;
       if (config.directRouting && !path) continue; // looked up before the next round

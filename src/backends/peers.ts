@@ -6,7 +6,7 @@
  */
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { Json, Lease } from "../lease/lease.ts";
-import type { Address, Family, Prefix } from "../net/mod.ts";
+import { type Address, addressBits, type Family, type Place, Places, Prefix } from "../net/mod.ts";
 import {
   type DesiredState,
   ROUTE_PROTOCOL,
@@ -33,6 +33,8 @@ export interface FamilySide {
   readonly local: Address;
   /** The address that peers use. */
   readonly publicAddress: Address | undefined;
+  /** What of the network the host itself needs. */
+  readonly needs: Places;
 }
 
 /** A peer's share of one family. */
@@ -59,6 +61,7 @@ export function familySides(
       subnet: own.subnet.ipv4,
       local: host.address,
       publicAddress: host.publicIp,
+      needs: host.needs?.within(network.ipv4.network) ?? Places.none,
     });
   }
   if (network.ipv6 && own.subnet.ipv6 && host.addressV6) {
@@ -68,6 +71,7 @@ export function familySides(
       subnet: own.subnet.ipv6,
       local: host.addressV6,
       publicAddress: host.publicIpv6,
+      needs: host.needs?.within(network.ipv6.network) ?? Places.none,
     });
   }
   return sides;
@@ -81,17 +85,27 @@ export function publicAddresses(host: Host): Pick<Host, "publicIp" | "publicIpv6
   };
 }
 
+/** What {@linkcode usablePeers} found. */
+export interface UsablePeers {
+  readonly usable: readonly PeerSide[];
+  /** What of the network is no pod's: other hosts' addresses, and what the host itself needs. */
+  readonly occupied: Places;
+}
+
 /**
  * The peers of `side`'s family that a backend of `backendType` can work with. The others are noted
- * in `skipped`, each with what is wrong about it: none of them keeps the rest from working.
+ * in `skipped`, each with what is wrong about it: none of them keeps the rest from working. Hosts
+ * may have addresses inside the network; a subnet that covers one of them leads nowhere, since what
+ * is to reach that host would go to the subnet's pods instead.
  */
 export function* usablePeers(
   side: FamilySide,
   backendType: string,
   peers: readonly Lease[],
   skipped: SkippedPeer[],
-): Generator<void, PeerSide[]> {
-  const { family, network, local, publicAddress: ownPublic } = side;
+): Generator<void, UsablePeers> {
+  const { family, local, publicAddress: ownPublic } = side;
+  const occupied = (yield* hostsInside(side, peers)).concat(side.needs);
   const usable: PeerSide[] = [];
   let count = 0;
   for (const { key, subnet: subnets, attributes } of peers) {
@@ -105,18 +119,46 @@ export function* usablePeers(
       ? `it has no IPv${family} subnet`
       : address === undefined
       ? `it publishes no IPv${family} address`
-      : network.contains(address)
-      ? `its public address ${address} lies inside the flannel network ${network}`
       : address.equals(local) || ownPublic?.equals(address)
       ? `its public address ${address} is this host's own`
-      : undefined;
+      : side.subnet.contains(address)
+      ? `its public address ${address} lies inside this host's own subnet ${side.subnet}`
+      : subnet.contains(address)
+      ? `its subnet ${subnet} covers its own public address ${address}`
+      : coverage(subnet, occupied);
     if (reason !== undefined) skipped.push({ key, reason });
     else {
       const data = family === 4 ? attributes.backendData : attributes.backendV6Data;
       usable.push({ key, subnet: subnet!, publicAddress: address!, data });
     }
   }
-  return usable;
+  return { usable, occupied };
+}
+
+function coverage(subnet: Prefix, occupied: Places): string | undefined {
+  const place = occupied.find(subnet);
+  return place && `its subnet ${subnet} overlaps ${place.what}`;
+}
+
+/** The public addresses of hosts that lie inside the network. */
+function* hostsInside(
+  { family, network, local, publicAddress }: FamilySide,
+  peers: readonly Lease[],
+): Generator<void, Places> {
+  const places: Place[] = [];
+  const note = (address: Address | undefined, whose: string) => {
+    if (!address || !network.contains(address)) return;
+    const prefix = new Prefix(address, addressBits(family));
+    places.push({ prefix, what: `${address}, the address of ${whose}` });
+  };
+  note(local, "this host");
+  note(publicAddress, "this host");
+  let count = 0;
+  for (const { key, attributes: { publicIp, publicIpv6 } } of peers) {
+    if (++count % STEP_PEERS === 0) yield;
+    note(family === 4 ? publicIp : publicIpv6, key);
+  }
+  return places.length === 0 ? Places.none : new Places(places);
 }
 
 /** The route to a peer's subnet. */

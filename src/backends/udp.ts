@@ -31,8 +31,9 @@ export const UDP_LINK_NAME = "flannel0";
 
 /**
  * `udp`: a TUN device whose packets this process carries, each the payload of one datagram. The
- * kernel routes the whole network there; which peer a packet goes to is the forwarding table's
- * matter. Wire and lease are upstream's; IPv6 is carried likewise, over IPv6.
+ * kernel routes the whole network there, or the peers' subnets alone where something else lies in
+ * the network; which peer a packet goes to is the forwarding table's matter. Wire and lease are
+ * upstream's; IPv6 is carried likewise, over IPv6.
  */
 export const udp: Backend<UdpConfig> = {
   type: "udp",
@@ -61,21 +62,25 @@ export const udp: Backend<UdpConfig> = {
       const { family, local, subnet } = side;
       const skippedPeers: SkippedPeer[] = [];
       const forwarding: ForwardingSpec[] = [];
+      const { usable, occupied } = yield* usablePeers(side, "", peers, skippedPeers);
+      const destinations = occupied.list.length === 0 ? [side.network] : [];
+      const apart = destinations.length === 0;
       let count = 0;
-      for (const { subnet, publicAddress } of yield* usablePeers(side, "", peers, skippedPeers)) {
+      for (const { subnet, publicAddress } of usable) {
         if (++count % STEP_PEERS === 0) yield;
         forwarding.push({ destination: subnet, address: publicAddress, port: config.port });
+        if (apart) destinations.push(subnet);
       }
       states.push({
         addresses: [baseAddress(subnet.address, family)],
         udpSockets: [{ address: local, port: config.port } satisfies UdpSocketSpec],
         forwarding,
-        routes: [{
-          destination: side.network,
+        routes: destinations.map((destination) => ({
+          destination,
           type: "unicast",
           link: UDP_LINK_NAME,
           protocol: ROUTE_PROTOCOL,
-        }],
+        })),
         skippedPeers,
       });
     }

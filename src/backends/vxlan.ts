@@ -124,7 +124,7 @@ export const vxlan: Backend<VxlanConfig, VxlanFacts> = {
     for (const side of familySides(network, host, own)) {
       const { family } = side;
       const skippedPeers: SkippedPeer[] = [];
-      const usable = yield* usablePeers(side, "vxlan", peers, skippedPeers);
+      const { usable } = yield* usablePeers(side, "vxlan", peers, skippedPeers);
       const mac = facts.macs[family];
       const device = {
         ...config,

@@ -261,7 +261,16 @@ const junk: [title: string, attributes: Partial<Lease["attributes"]>, reason: Re
   ["another backend", { backendType: "host-gw" }, /its backend is host-gw, not vxlan/],
   ["no backend", { backendType: "" }, /of a type that leases do not tell/],
   ["no public address", { publicIp: undefined! }, /publishes no IPv4 address/],
-  ["an address of the network", { publicIp: address("10.244.3.9") }, /inside the flannel network/],
+  [
+    "an address of its subnet",
+    { publicIp: address("10.244.3.9") },
+    /covers its own public address/,
+  ],
+  [
+    "an address of our subnet",
+    { publicIp: address("10.244.9.9") },
+    /inside this host's own subnet/,
+  ],
   ["our interface's address", { publicIp: host.address }, /this host's own/],
   ["our public address", { publicIp: host.publicIp }, /this host's own/],
   ["no data", { backendData: undefined! }, /publishes no MAC/],

@@ -7,7 +7,8 @@ const RTPROT_BOOT = 3;
 const RTPROT_STATIC = 4;
 
 /** The links of all of upstream's backends. */
-const FLANNEL_LINK = /^(?:flannel(?:-v6)?\.\d+|flannel\.ipip|flannel\d+|flannel-wg(?:-v6)?)$/;
+export const FLANNEL_LINK =
+  /^(?:flannel(?:-v6)?\.\d+|flannel\.ipip|flannel\d+|flannel-wg(?:-v6)?)$/;
 
 /** What {@linkcode isAdoptable} is told besides the route. */
 export interface AdoptionContext {

@@ -1,5 +1,5 @@
 import type { FamilyConfig, NetworkConfig } from "../config/network_config.ts";
-import { Address, Prefix } from "../net/mod.ts";
+import { Address, type Place, Places, Prefix } from "../net/mod.ts";
 import type { LeaseSubnet } from "./lease.ts";
 
 /** How many of the first free subnets the choice is drawn from, as upstream does. */
@@ -40,6 +40,13 @@ export function rangeUse(config: FamilyConfig, taken: readonly Prefix[]): RangeU
   return { total, used: total - free };
 }
 
+/** Options of {@linkcode chooseSubnet}. */
+export interface ChooseSubnetOptions {
+  readonly kept?: LeaseSubnet;
+  /** What no subnet may cover, besides leases. */
+  readonly occupied?: Places;
+}
+
 /**
  * A free subnet of each enabled family, drawn evenly from the first hundred, so that hosts that
  * boot together rarely choose the same one; `undefined` if a family has none left.
@@ -49,48 +56,80 @@ export function rangeUse(config: FamilyConfig, taken: readonly Prefix[]): RangeU
  * Drawn apart, one in a hundred of such hosts would share the subnet of one family alone: both keys
  * can be created, and the one that is given back takes the routes of the one that stays from every
  * upstream host, which goes by events.
+ *
+ * Families in `kept` have their subnets already; the other one is drawn to match.
  */
 export function chooseSubnet(
   config: Pick<NetworkConfig, "ipv4" | "ipv6">,
   leases: readonly LeaseSubnet[],
   random: () => number,
+  { kept = {}, occupied = Places.none }: ChooseSubnetOptions = {},
 ): LeaseSubnet | undefined {
   const draw = <T>(choices: readonly T[]) => choices[Math.floor(random() * choices.length)];
-  const takenOf = (name: "ipv4" | "ipv6") =>
-    leases.map((lease) => lease[name]).filter((prefix) => prefix !== undefined);
+  const takenOf = (name: "ipv4" | "ipv6") => takenPrefixes(config, name, leases, occupied);
   const { ipv4, ipv6 } = config;
   if (ipv4 && ipv6) {
-    const pair = draw(freePairs(ipv4, freeSubnets(ipv4, takenOf("ipv4")), ipv6, takenOf("ipv6")));
-    if (pair) return pair;
+    const pair = kept.ipv6 && !kept.ipv4
+      ? swap(draw(freePairs(ipv6, [kept.ipv6], ipv4, takenOf("ipv4"))))
+      : draw(freePairs(
+        ipv4,
+        kept.ipv4 ? [kept.ipv4] : freeSubnets(ipv4, takenOf("ipv4")),
+        ipv6,
+        kept.ipv6 ? [] : takenOf("ipv6"),
+      ));
+    if (pair && !(kept.ipv4 && kept.ipv6)) return { ipv4: pair[0], ipv6: pair[1] };
   }
   const chosen: { ipv4?: Prefix; ipv6?: Prefix } = {};
   for (const name of ["ipv4", "ipv6"] as const) {
     const family = config[name];
     if (!family) continue;
-    const choice = draw(freeSubnets(family, takenOf(name)));
+    const choice = kept[name] ?? draw(freeSubnets(family, takenOf(name)));
     if (!choice) return undefined;
     chosen[name] = choice;
   }
   return chosen;
 }
 
+/** What keeps subnets of family `name` from being drawn: leases, and what is occupied otherwise. */
+export function takenPrefixes(
+  config: Pick<NetworkConfig, "ipv4" | "ipv6">,
+  name: "ipv4" | "ipv6",
+  leases: readonly LeaseSubnet[],
+  occupied: Places = Places.none,
+): Prefix[] {
+  return leases.map((lease) => lease[name]).filter((prefix) => prefix !== undefined)
+    .concat(blockingPlaces(config[name], occupied).map(({ prefix }) => prefix));
+}
+
+/** Those of `occupied` that keep subnets of this family from being leased. */
+export function blockingPlaces(
+  family: FamilyConfig | undefined,
+  occupied: Places,
+): readonly Place[] {
+  return family ? occupied.within(family.network).blocking(family.subnetLength) : [];
+}
+
+function swap<T, U>(pair: readonly [T, U] | undefined): readonly [U, T] | undefined {
+  return pair && [pair[1], pair[0]];
+}
+
 /** Those of `free`, in ascending order, whose number in the other family's range is free there, too. */
 function freePairs(
-  ipv4: FamilyConfig,
+  one: FamilyConfig,
   free: readonly Prefix[],
-  ipv6: FamilyConfig,
+  other: FamilyConfig,
   taken: readonly Prefix[],
-): LeaseSubnet[] {
-  const pairs: LeaseSubnet[] = [];
-  const runs = gaps(ipv6, taken);
+): (readonly [Prefix, Prefix])[] {
+  const pairs: (readonly [Prefix, Prefix])[] = [];
+  const runs = gaps(other, taken);
   let run = runs.next();
   for (const subnet of free) {
-    const number = (subnet.address.value - ipv4.subnetMin.value) / subnetSize(ipv4);
-    const base = ipv6.subnetMin.value + number * subnetSize(ipv6);
+    const number = (subnet.address.value - one.subnetMin.value) / subnetSize(one);
+    const base = other.subnetMin.value + number * subnetSize(other);
     while (!run.done && run.value.last < base) run = runs.next();
     if (run.done) break;
-    if (run.value.first > base) continue;
-    pairs.push({ ipv4: subnet, ipv6: new Prefix(new Address(6, base), ipv6.subnetLength) });
+    if (base < run.value.first) continue;
+    pairs.push([subnet, new Prefix(new Address(other.network.family, base), other.subnetLength)]);
   }
   return pairs;
 }
@@ -104,10 +143,15 @@ export function fitsConfig(
     const family = config[name];
     const prefix = subnet[name];
     if (!family || !prefix) return family === undefined && prefix === undefined;
-    return prefix.family === family.network.family && prefix.length === family.subnetLength &&
-      prefix.address.value >= family.subnetMin.value &&
-      prefix.address.value <= family.subnetMax.value;
+    return fitsFamily(family, prefix);
   });
+}
+
+/** Whether `prefix` is one that this family's config could hand out: length and range fit. */
+export function fitsFamily(family: FamilyConfig, prefix: Prefix): boolean {
+  return prefix.family === family.network.family && prefix.length === family.subnetLength &&
+    prefix.address.value >= family.subnetMin.value &&
+    prefix.address.value <= family.subnetMax.value;
 }
 
 function subnetSize(config: FamilyConfig): bigint {

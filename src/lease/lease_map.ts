@@ -25,7 +25,8 @@ export interface LeaseMapOptions {
  * no lease of this network (junk key or value, outside the network, overlapping another's subnet)
  * is kept apart with the reason and disturbs no other; it is looked at again when it changes, or
  * when the lease it overlaps goes. Of two overlapping leases the one that was there first stays;
- * in a snapshot that is the one with the lower create revision, so that all hosts agree.
+ * in a snapshot that is the one with the lower create revision, so that all hosts agree. Of a lease
+ * with two families, the one that the network does not have is left out.
  */
 export class LeaseMap {
   readonly #network: LeaseMapOptions["network"];
@@ -123,10 +124,19 @@ export class LeaseMap {
     } catch (error) {
       return this.#skip(entry, (error as Error).message);
     }
-    const outside = subnets(lease).find((prefix) =>
-      !this.#network[prefix.family === 4 ? "ipv4" : "ipv6"]?.network.contains(prefix)
+    const inside = subnets(lease).filter((prefix) =>
+      this.#network[`ipv${prefix.family}`]?.network.contains(prefix)
     );
-    if (outside) return this.#skip(entry, `Subnet ${outside} is not inside the network`);
+    if (inside.length === 0) {
+      return this.#skip(entry, `Subnet ${subnets(lease)[0]} is not inside the network`);
+    }
+    if (inside.length < subnets(lease).length) {
+      // While a family is switched on or off, hosts differ in what they have.
+      lease = {
+        ...lease,
+        subnet: Object.fromEntries(inside.map((prefix) => [`ipv${prefix.family}`, prefix])),
+      };
+    }
     if (!before) {
       for (const prefix of subnets(lease)) {
         const other = this.#index[prefix.family].findOverlap(prefix);

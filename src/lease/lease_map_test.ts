@@ -41,7 +41,7 @@ Deno.test("LeaseMap keeps junk apart, counted and named, without disturbing othe
     entry("junk"),
     { key: "10.3.2.0-24", value: "not json", createRevision: "1" },
     entry("10.9.1.0-24"),
-    entry("10.3.3.0-24&fd00::-64"),
+    entry("0.0.0.0-0&fd00::-64"),
   ]);
   assert.deepEqual(keys(map), ["10.3.1.0-24"]);
   assert.equal(map.skippedCount, 4);
@@ -56,6 +56,18 @@ Deno.test("LeaseMap keeps junk apart, counted and named, without disturbing othe
   map.delete("junk");
   assert.deepEqual(keys(map), ["10.3.1.0-24"]);
   assert.equal(map.skippedCount, 3);
+});
+
+Deno.test("LeaseMap takes what the network has of a lease with a family more", () => {
+  const map = new LeaseMap({ network });
+  map.replace([entry("10.3.1.0-24&fd00::-64"), entry("10.9.1.0-24&fd00:0:0:1::-64")]);
+  assert.deepEqual([...map.leases()].map(({ subnet }) => subnet), [
+    { ipv4: Prefix.parse("10.3.1.0/24") },
+  ]);
+  assert.deepEqual([...map.skipped().keys()], ["10.9.1.0-24&fd00:0:0:1::-64"]);
+  map.delete("10.3.1.0-24&fd00::-64");
+  map.put(entry("10.3.1.0-24"));
+  assert.deepEqual(keys(map), ["10.3.1.0-24"], "nothing of it is left");
 });
 
 Deno.test("LeaseMap lets the older of two overlapping leases stand until it goes", () => {

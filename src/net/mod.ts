@@ -1,6 +1,6 @@
 /**
  * Network values without I/O: {@linkcode Address}, {@linkcode Prefix}, {@linkcode InterfaceAddress}
- * and {@linkcode MacAddress}. IPv4 and IPv6 share one code path: an address is a family and a
+ * {@linkcode MacAddress} and {@linkcode Places}. IPv4 and IPv6 share one code path: an address is a family and a
  * number. Values are immutable; `toString()` is canonical, so it serves as a map key.
  *
  * @module
@@ -9,3 +9,4 @@ export * from "./address.ts";
 export * from "./endpoint.ts";
 export * from "./prefix.ts";
 export * from "./mac_address.ts";
+export * from "./places.ts";

@@ -70,6 +70,23 @@ export class EtcdV2Space implements KeySpace {
     return this.#write(key, { value, ...ttlField(ttlSeconds), prevIndex: revision }, options);
   }
 
+  /** There are no transactions: the new key comes before the other one goes. */
+  async move(
+    from: Pick<Entry, "key" | "revision">,
+    key: string,
+    value: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    const created = await this.create(key, value, ttlSeconds, options);
+    if (created === undefined) return undefined;
+    if (!await this.remove(from.key, from.revision, options)) {
+      await this.remove(key, created.revision, options);
+      return undefined;
+    }
+    return await this.update(key, value, created.revision, ttlSeconds, options);
+  }
+
   /** The revision changes, as etcd v2 counts this as a modification; no watcher is told. */
   async renew(
     key: string,

@@ -57,8 +57,7 @@ export class EtcdV3Space implements KeySpace {
     ttlSeconds: number | undefined,
     options: CallOptions,
   ): Promise<Entry | undefined> {
-    const compare: ICompare = { target: "Version", result: "Equal", version: 0 };
-    return await this.#putIf(compare, key, value, ttlSeconds, options);
+    return await this.#putIf([ABSENT], key, value, ttlSeconds, options);
   }
 
   async update(
@@ -68,7 +67,22 @@ export class EtcdV3Space implements KeySpace {
     ttlSeconds: number | undefined,
     options: CallOptions,
   ): Promise<Entry | undefined> {
-    return await this.#putIf(unchangedSince(revision), key, value, ttlSeconds, options);
+    return await this.#putIf([unchangedSince(revision)], key, value, ttlSeconds, options);
+  }
+
+  /** In one transaction, of which watchers hear the deletion first. */
+  async move(
+    from: Pick<Entry, "key" | "revision">,
+    key: string,
+    value: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    const { start } = this.#key(from.key);
+    const compare = [ABSENT, { ...unchangedSince(from.revision), key: start }];
+    return await this.#putIf(compare, key, value, ttlSeconds, options, [
+      { request_delete_range: { key: start } },
+    ]);
   }
 
   async renew(
@@ -106,7 +120,7 @@ export class EtcdV3Space implements KeySpace {
   async remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
     const { start } = this.#key(key);
     const operation = { request_delete_range: { key: start } };
-    const response = await this.#transact(unchangedSince(revision), start, operation, options);
+    const response = await this.#transact([unchangedSince(revision)], start, [operation], options);
     return response.succeeded;
   }
 
@@ -127,20 +141,24 @@ export class EtcdV3Space implements KeySpace {
     return { start: Buffer.concat([start, Buffer.from(key)]), end: undefined, prefixBytes };
   }
 
-  /** Puts the key if `compare` holds, under an etcd lease of its own if it is to expire. */
+  /**
+   * Puts the key if `compare` holds, under an etcd lease of its own if it is to expire. What is to
+   * be done `before` belongs to the same transaction.
+   */
   async #putIf(
-    compare: ICompare,
+    compare: readonly ICompare[],
     key: string,
     value: string,
     ttlSeconds: number | undefined,
     options: CallOptions,
+    before: readonly IRequestOp[] = [],
   ): Promise<Entry | undefined> {
     const { start } = this.#key(key);
     const lease = ttlSeconds === undefined ? "0" : await this.#grant(ttlSeconds, options);
     const put = { request_put: { key: start, value: Buffer.from(value), lease, prev_kv: true } };
     let response: ITxnResponse;
     try {
-      response = await this.#transact(compare, start, put, options);
+      response = await this.#transact(compare, start, [...before, put], options);
     } catch (error) {
       // Where the outcome is unknown the key may hang on this etcd lease, and revoking it would
       // delete the key: then it is left to end by itself.
@@ -153,18 +171,19 @@ export class EtcdV3Space implements KeySpace {
       return undefined;
     }
     const { revision } = response.header;
-    const createRevision = response.responses[0]?.response_put?.prev_kv?.create_revision ??
+    const createRevision = response.responses.at(-1)?.response_put?.prev_kv?.create_revision ??
       revision;
     return { key, value, revision, createRevision, expires: lease !== "0" };
   }
 
+  /** Conditions without a key of their own are about `key`. */
   #transact(
-    compare: ICompare,
+    compare: readonly ICompare[],
     key: Buffer,
-    operation: IRequestOp,
+    success: readonly IRequestOp[],
     options: CallOptions,
   ): Promise<ITxnResponse> {
-    const request = { compare: [{ ...compare, key }], success: [operation] };
+    const request = { compare: compare.map((each) => ({ key, ...each })), success: [...success] };
     return this.#client.call("txn", request, { signal: options.signal, idempotent: false });
   }
 
@@ -245,6 +264,9 @@ async function readKv(
   });
   return kvs[0];
 }
+
+/** The key does not exist. */
+const ABSENT: ICompare = { target: "Version", result: "Equal", version: 0 };
 
 function unchangedSince(revision: string): ICompare {
   return { target: "Mod", result: "Equal", mod_revision: revision };

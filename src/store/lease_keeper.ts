@@ -13,6 +13,7 @@ import {
   type LeaseSubnet,
 } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
+import type { Places } from "../net/mod.ts";
 import { inSlices } from "../util/slices.ts";
 import { StateReporter } from "../util/state_reporter.ts";
 import type { Clocks } from "../util/stopwatch.ts";
@@ -46,6 +47,8 @@ export interface LeaseKeeperOptions extends Clocks {
   readonly inherit?: (former: LeaseAttributes) => LeaseAttributes;
   /** The subnet of the last run, from subnet.env. */
   readonly previous: LeaseSubnet | undefined;
+  /** What no new subnet may cover besides other leases and hosts; asked before each choice. */
+  readonly occupied?: () => Places;
   /** The lease is renewed this long before it ends. */
   readonly renewMarginSeconds: number;
   /** Whether to take another subnet when another host holds ours. */
@@ -414,14 +417,16 @@ async function acquire(
   if (!attributes.publicIp && !attributes.publicIpv6) {
     throw new OperatorError("Cannot lease a subnet: this host has no public address to own it by");
   }
+  let { previous } = options;
   for (let waiting = false;; await races.wait({ signal })) {
-    const listed = await registry.list({ signal });
+    let listed = await registry.list({ signal });
     await inSlices(parseLeasesInSteps(listed), { signal });
     const step = planAcquire({
       network,
       owner: attributes,
       entries: listed,
-      previous: options.previous,
+      previous,
+      ...(options.occupied ? { occupied: options.occupied() } : {}),
       random: options.random ?? Math.random,
     });
     if ("lease" in step) attributes = options.inherit?.(step.lease.attributes) ?? attributes;
@@ -455,6 +460,25 @@ async function acquire(
           );
         if (entry) log.info("Lease kept", { subnet: formatSubnet(subnet) });
         break;
+      case "move": {
+        subnet = step.subnet;
+        const key = encodeLeaseKey(subnet);
+        const ttl = step.entry.expires ? ttlSeconds : undefined;
+        entry = await registry.move(step.entry, key, value, ttl, { signal });
+        if (!entry) break;
+        log.info("Lease changed", {
+          subnet: formatSubnet(subnet),
+          before: formatSubnet(step.lease.subnet),
+          why: step.reason,
+        });
+        // What stays now has priority over whatever else happens.
+        previous = { ...previous, ...step.kept };
+        // Another host may have chosen the added subnet at the same time; and a watch is to go on
+        // from a list without the old key.
+        listed = await registry.list({ signal });
+        if (entry.expires && findEarlierRival(entry, listed) !== undefined) continue;
+        break;
+      }
       case "create":
         subnet = step.subnet;
         // Where the outcome stays unknown this throws, and the next attempt finds our own lease.

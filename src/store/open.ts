@@ -177,6 +177,16 @@ class SwitchingSpace implements KeySpace {
     return await (await this.#chosen(options)).update(key, value, revision, ttlSeconds, options);
   }
 
+  async move(
+    from: Pick<Entry, "key" | "revision">,
+    key: string,
+    value: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    return await (await this.#chosen(options)).move(from, key, value, ttlSeconds, options);
+  }
+
   async renew(
     key: string,
     revision: string,

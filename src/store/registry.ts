@@ -106,6 +106,19 @@ export interface KeySpace {
     options: CallOptions,
   ): Promise<Entry | undefined>;
   /**
+   * Puts `key`, which must be absent, in the place of `from`, if that is still at its revision, so
+   * that at no time neither is there. A store without transactions has both for a moment; then the
+   * new key is written last, since upstream's daemons drop what leads to a subnet with its last
+   * lease to go.
+   */
+  move(
+    from: Pick<Entry, "key" | "revision">,
+    key: string,
+    value: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined>;
+  /**
    * Prolongs the key to `ttlSeconds` from now if it is still at `revision`, without an event for
    * watchers and without a change of revision where the store can do that. Answers the entry as
    * it now stands, `undefined` if the key is gone or changed.

@@ -294,6 +294,22 @@ class MemorySpace implements KeySpace {
     });
   }
 
+  move(
+    from: Pick<Entry, "key" | "revision">,
+    key: string,
+    value: string,
+    ttlSeconds: number | undefined,
+    options: CallOptions,
+  ): Promise<Entry | undefined> {
+    return this.#connection.call("move", this.#label + key, options, () => {
+      const isFree = this.#area.get(key) === undefined &&
+        this.#area.get(from.key)?.revision === from.revision;
+      if (!isFree) return undefined;
+      this.#area.delete(from.key);
+      return this.#area.put(key, value, life(ttlSeconds));
+    });
+  }
+
   renew(
     key: string,
     revision: string,

@@ -219,6 +219,37 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
     assert.equal((await space.get(KEY, context))?.expires, false);
   },
 
+  "move() puts a key in another's place, and changes nothing where it cannot": async (context) => {
+    const { space, other } = context;
+    const first = await space.create(KEY, "1", 60, context);
+    const blocker = await other.create("blocker", "b", 60, context);
+    await using log = new WatchLog(other, context);
+    await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+    assert.equal(await space.move(first!, "blocker", "2", 60, context), undefined);
+    const changed = await other.update(KEY, "1+", first!.revision, 60, context);
+    assert.equal(await space.move(first!, DUAL_STACK_KEY, "2", 60, context), undefined);
+    assert.deepEqual(await space.get(KEY, context), changed);
+    assert.deepEqual(await space.get("blocker", context), blocker);
+
+    const moved = await space.move(changed!, DUAL_STACK_KEY, "2", 90, context);
+    assert.equal(moved?.value, "2");
+    assert.deepEqual(await other.get(DUAL_STACK_KEY, context), moved);
+    assert.equal(await space.get(KEY, context), undefined);
+    const ttl = await space.timeToLive(DUAL_STACK_KEY, context);
+    assert(ttl !== undefined && ttl > 60 && ttl <= 90, `${ttl} seconds`);
+    await log.until(
+      "the last write",
+      ({ map }) => map.get(DUAL_STACK_KEY)?.revision === moved.revision,
+    );
+    // Who goes by events, and drops what leads to a subnet with its key, has the new one last.
+    assert.equal(log.events.at(-1)?.type, "put");
+    assert.deepEqual([...log.map.keys()].sort(), [DUAL_STACK_KEY, "blocker"]);
+
+    const reservation = await space.move(moved, KEY, "3", undefined, context);
+    assert.equal(reservation?.expires, false);
+    assert.equal((await other.get(KEY, context))?.expires, false);
+  },
+
   "watch() goes on after a list and what was written since, missing nothing": async (context) => {
     const { space, other } = context;
     const gone = await other.create("gone", "1", 60, context);
