@@ -1,3 +1,4 @@
+import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./config_search.ts";
 import { EtcdV2Client, type Node, type Reply, type V2Request } from "./etcd_v2_client.ts";
 import { EtcdError } from "./etcd_error.ts";
 import {
@@ -176,6 +177,45 @@ export class EtcdV2Registry extends EtcdV2Space implements Registry {
     return valueChanges(followSubtree(this.#client, this.#config, this.#timing, options));
   }
 
+  /**
+   * Keys that hold something like a network config, elsewhere than where it is looked for. Reads
+   * some directories at most, and none with leases.
+   *
+   * @throws {StoreError} If the store cannot be asked; not for what the user may not read.
+   */
+  async findConfigs(options: CallOptions): Promise<readonly string[]> {
+    const keys = likelyConfigKeys(this.#prefix).filter((key) => /^\/.*[^/]$/.test(key));
+    const found = new Set<string>();
+    const directories = [...keys, "/"];
+    for (let asked = 0; asked < SEARCHED_NODES && directories.length > 0; asked++) {
+      const node = await this.#node(directories.shift()!, options);
+      for (const each of node?.nodes ?? (node ? [node] : [])) {
+        if (each.dir) {
+          if (!each.key.endsWith("/subnets")) directories.push(each.key);
+        } else if (
+          mayHoldConfig(each.key, this.#prefix) && looksLikeConfig(each.value ?? "")
+        ) {
+          found.add(each.key);
+        }
+      }
+    }
+    return [...found];
+  }
+
+  async #node(path: string, options: CallOptions): Promise<Node | undefined> {
+    try {
+      const request = read(path, false);
+      const { answer } = await this.#client.send(request, {
+        signal: options.signal,
+        idempotent: true,
+      });
+      return answer?.node;
+    } catch (error) {
+      if (error instanceof EtcdError && error.reason === "denied") return undefined;
+      throw error;
+    }
+  }
+
   space(name: string): KeySpace {
     const subtree = directory(spacePrefix(this.#prefix, name));
     return new EtcdV2Space(this.#client, subtree, this.#timing);
@@ -192,6 +232,9 @@ export class EtcdV2Registry extends EtcdV2Space implements Registry {
     return Promise.resolve();
   }
 }
+
+/** How many directories of a foreign store are looked into for a misplaced config. */
+const SEARCHED_NODES = 40;
 
 /** All below `prefix`, which ends in a slash. */
 function directory(prefix: string): Subtree {

@@ -23,13 +23,14 @@ export interface Node {
 }
 
 const NodeSchema: v.GenericSchema<unknown, Node> = v.object({
-  key: v.string(),
+  // The root of the tree comes without a name and indexes.
+  key: v.optional(v.string(), "/"),
   dir: v.optional(v.boolean()),
   value: v.optional(v.string()),
   expiration: v.optional(v.string()),
   ttl: v.optional(v.number()),
-  modifiedIndex: v.number(),
-  createdIndex: v.number(),
+  modifiedIndex: v.optional(v.number(), 0),
+  createdIndex: v.optional(v.number(), 0),
   nodes: v.optional(v.array(v.lazy(() => NodeSchema))),
 });
 
@@ -69,6 +70,7 @@ export interface V2Request {
 // https://etcd.io/docs/v2.3/errorcode/
 const KEY_NOT_FOUND = 100;
 const COMPARE_FAILED = 101;
+const NOT_A_DIRECTORY = 104;
 const NODE_EXISTS = 105;
 const UNAUTHORIZED = 110;
 const EVENT_INDEX_CLEARED = 401;
@@ -210,7 +212,7 @@ export class EtcdV2Client implements Disposable {
       throw ended(cause, body.signal);
     }
     if (long && text === "") return { answer: undefined, index, clusterId };
-    const answer = parseAnswer(response.status, text, endpoint);
+    const answer = parseAnswer(request.method, response.status, text, endpoint);
     return { answer, index, clusterId };
   }
 
@@ -259,7 +261,12 @@ function connectionError(cause: unknown, endpoint: Endpoint): EtcdError {
   return new EtcdError(unsent ? "unreachable" : "lost", endpoint.url, detail, { cause });
 }
 
-function parseAnswer(status: number, text: string, endpoint: Endpoint): Answer | undefined {
+function parseAnswer(
+  method: V2Request["method"],
+  status: number,
+  text: string,
+  endpoint: Endpoint,
+): Answer | undefined {
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -279,6 +286,9 @@ function parseAnswer(status: number, text: string, endpoint: Endpoint): Answer |
     case COMPARE_FAILED:
     case NODE_EXISTS:
       return undefined;
+    case NOT_A_DIRECTORY: // a key in place of the directory: nothing is below it
+      if (method === "GET") return undefined;
+      break;
     case EVENT_INDEX_CLEARED:
       throw new EtcdError("compacted", endpoint.url, what);
     case UNAUTHORIZED:

@@ -1,5 +1,6 @@
 import type { ICompare, IKeyValue, IRequestOp, ITxnResponse } from "etcd3";
 import { Buffer } from "node:buffer";
+import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./config_search.ts";
 import { EtcdClient } from "./etcd_client.ts";
 import { EtcdError } from "./etcd_error.ts";
 import { configKey, type EtcdSettings, spacePrefix, subnetsPrefix } from "./etcd_options.ts";
@@ -236,6 +237,48 @@ export class EtcdV3Registry extends EtcdV3Space implements Registry {
     return valueChanges(followRange(this.#client, this.#config, this.#timing, options));
   }
 
+  /**
+   * Keys that hold something like a network config, elsewhere than where it is looked for. Reads
+   * the names of some thousand keys at most.
+   *
+   * @throws {StoreError} If the store cannot be asked; not for what the user may not read.
+   */
+  async findConfigs(options: CallOptions): Promise<readonly string[]> {
+    const { prefix } = this.#client.settings;
+    const keys = new Set(likelyConfigKeys(prefix));
+    for await (const key of this.#names(options)) if (mayHoldConfig(key, prefix)) keys.add(key);
+    const found: string[] = [];
+    for (const key of keys) {
+      const kv = await unlessDenied(() => readKv(this.#client, singleKey(key), options));
+      if (kv !== undefined && looksLikeConfig(kv.value.toString())) found.push(key);
+    }
+    return found;
+  }
+
+  /** The names of the store's keys, without those of leases, as far as one may list them. */
+  async *#names(options: CallOptions): AsyncGenerator<string> {
+    let start: Buffer = Buffer.of(0);
+    for (let page = 0; page < SEARCHED_PAGES; page++) {
+      const request = {
+        key: start,
+        range_end: Buffer.of(0),
+        keys_only: true,
+        limit: SEARCHED_KEYS,
+      };
+      const answer = await unlessDenied(() =>
+        this.#client.call("range", request, { signal: options.signal, idempotent: true })
+      );
+      const last = answer?.kvs.at(-1)?.key;
+      if (answer === undefined || last === undefined) return;
+      for (const { key } of answer.kvs) yield key.toString();
+      if (!answer.more) return;
+      const leases = /^[^]*?\/subnets\//.exec(last.toString());
+      start = leases === null
+        ? Buffer.concat([last, Buffer.of(0)])
+        : prefixRange(leases[0]).end ?? last;
+    }
+  }
+
   space(name: string): KeySpace {
     const range = prefixRange(spacePrefix(this.#client.settings.prefix, name));
     return new EtcdV3Space(this.#client, range, this.#timing);
@@ -248,6 +291,20 @@ export class EtcdV3Registry extends EtcdV3Space implements Registry {
   [Symbol.asyncDispose](): Promise<void> {
     this.#client[Symbol.dispose]();
     return Promise.resolve();
+  }
+}
+
+/** How much of a foreign store is looked through for a misplaced config. */
+const SEARCHED_KEYS = 200;
+const SEARCHED_PAGES = 20;
+
+/** The outcome of `ask`, or `undefined` if the user lacks the right. */
+async function unlessDenied<T>(ask: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (error instanceof StoreError && error.reason === "denied") return undefined;
+    throw error;
   }
 }
 

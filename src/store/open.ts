@@ -1,6 +1,7 @@
 import { ConfigError, describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { Backoff } from "../util/time.ts";
+import { Backoff, deadline } from "../util/time.ts";
+import { nearestConfigs, prefixOfConfig } from "./config_search.ts";
 import { loadEtcd3 } from "./etcd_connection.ts";
 import { EtcdError } from "./etcd_error.ts";
 import {
@@ -72,6 +73,9 @@ async function checkTlsFiles(settings: EtcdSettings): Promise<void> {
   }
 }
 
+/** How long a hint on a missing config may take to find where it is instead. */
+const SEARCH_MS = 5_000;
+
 /** Both stores of one cluster, and the choice between them. */
 class StoreChoice implements AsyncDisposable {
   readonly #log: Logger;
@@ -91,7 +95,7 @@ class StoreChoice implements AsyncDisposable {
     return this.#api;
   }
 
-  of(api: EtcdApi): Registry {
+  of(api: EtcdApi): EtcdV3Registry | EtcdV2Registry {
     return api === "v3" ? this.#v3 : this.#v2;
   }
 
@@ -118,6 +122,18 @@ class StoreChoice implements AsyncDisposable {
       return await this.of(api).readConfig(options) !== undefined;
     } catch (error) {
       if (error instanceof StoreError) return false;
+      throw error;
+    }
+  }
+
+  /** Where configs are that are not where they belong, as far as a store can be asked quickly. */
+  async findConfigs(api: EtcdApi, options: CallOptions): Promise<readonly string[]> {
+    using limit = deadline(SEARCH_MS, options);
+    try {
+      return await this.of(api).findConfigs(limit);
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (limit.signal.aborted || error instanceof StoreError) return [];
       throw error;
     }
   }
@@ -274,13 +290,32 @@ class SwitchingRegistry extends SwitchingSpace implements EtcdRegistry {
     const api = this.api ?? "v3";
     const key = configKey(this.#settings.prefix);
     const where = this.#choice.of(api).description;
-    const missing = `Cannot find the network config: ${where} has no key ${key}`;
-    const advice = `write it with: ${writeCommand(this.#settings, api, exampleConfig)}`;
+    const command = writeCommand(this.#settings, api, exampleConfig);
     const other: EtcdApi = api === "v3" ? "v2" : "v3";
+    const near = await this.#choice.findConfigs(api, options);
     const elsewhere = await this.#choice.holdsConfig(other, options)
-      ? `; etcd's ${other} API does hold this key: use --etcd-api=${other} if that is the one`
-      : "";
-    return `${missing}; ${advice}${elsewhere}`;
+      ? [`etcd's ${other} API does hold this key: use --etcd-api=${other} if that is the one`]
+      : this.#nameNear(await this.#choice.findConfigs(other, options), other);
+    return [
+      `Cannot find the network config: ${where} has no key ${key}`,
+      ...this.#nameNear(near, api),
+      `${near.length === 0 ? "" : "or "}write it with: ${command}`,
+      ...elsewhere,
+    ].join("; ");
+  }
+
+  /** What to do about configs that are not where they are looked for. */
+  #nameNear(keys: readonly string[], api: EtcdApi): string[] {
+    const { prefix } = this.#settings;
+    const holder = api === (this.api ?? "v3") ? "it" : `etcd's ${api} API`;
+    const flag = this.api === undefined || api === this.api ? "" : `--etcd-api=${api} `;
+    return nearestConfigs(keys, prefix).map((key) => {
+      const other = prefixOfConfig(key);
+      return `${holder} holds a network config at ${key}` +
+        (other === undefined
+          ? `: the place for it is ${configKey(prefix)}`
+          : `: use ${flag}--etcd-prefix=${quote(other)} if that is the one`);
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

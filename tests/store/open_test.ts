@@ -78,6 +78,76 @@ etcdTest("openRegistry() takes v3, and v2 only while v3 has no config and v2 has
   }
 });
 
+etcdTest("openRegistry() names a config that is nearly where it is looked for", async () => {
+  await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
+  const server = etcd.any;
+  /** What is said of a config at `key`, and that nothing else was written to the store. */
+  const explain = async (api: 2 | 3, key: string, more: Partial<OpenRegistryOptions>) => {
+    const { signal } = new AbortController();
+    await server.ctl([api === 3 ? "put" : "set", "--", key, CONFIG], { signal, api });
+    await using registry = await open(etcd.endpoints, more);
+    assert.equal(await registry.readConfig({ signal }), undefined, key);
+    const text = await registry.explainMissingConfig(CONFIG, { signal });
+    await server.ctl([api === 3 ? "del" : "rm", "--", key], { signal, api });
+    const left = await server.ctl(["get", "--prefix", "--keys-only", ""], { signal });
+    assert.equal(left.trim(), "", "a mistaken prefix makes no second cluster");
+    return text;
+  };
+  const cases: readonly (readonly [2 | 3, string, Partial<OpenRegistryOptions>, RegExp])[] = [
+    [
+      3,
+      "coreos.com/network/config",
+      {},
+      /; it holds .* at c\S+: use --etcd-prefix=coreos.com\/net/,
+    ],
+    [3, "/coreos.com/network", {}, /; it holds .* at \/coreos.com\/network: the place for it is /],
+    [3, "/Coreos.com/Network/Config", {}, /at \/Coreos.com\/Network\/Config: the place for it is /],
+    [
+      3,
+      CONFIG_KEY,
+      { prefix: "/coreos/network" },
+      /at \/c\S+: use --etcd-prefix=\/coreos.com\/net/,
+    ],
+    [3, CONFIG_KEY, { prefix: "coreos.com/network" }, /use --etcd-prefix=\/coreos.com\/network if/],
+    [3, "/config", { prefix: "/x" }, /at \/config: use --etcd-prefix=\/ if that is the one/],
+    [3, "/odd one/config", {}, /has no key \S+; write it with/],
+    [
+      3,
+      "/our/net/config",
+      { api: "v2" },
+      /etcd's v3 API .*: use --etcd-api=v3 --etcd-prefix=\/our\/net/,
+    ],
+    [
+      2,
+      "/coreos.com/Network/config",
+      {},
+      /etcd's v2 API holds .*: use --etcd-prefix=\/coreos.com\/Ne/,
+    ],
+    [2, "/coreos.com/network", { api: "v2" }, /; it holds .* at \/coreos.com\/network: the place/],
+    [2, "/a/b/config", { api: "v2", prefix: "/" }, /; it holds .*: use --etcd-prefix=\/a\/b if/],
+  ];
+  for (const [api, key, more, pattern] of cases) {
+    const text = await explain(api, key, more);
+    assert.match(text, pattern, `${key}: ${text}`);
+  }
+});
+
+etcdTest("openRegistry() finds a misplaced config behind thousands of leases", async () => {
+  await using etcd = await EtcdServers.start({ signal });
+  await using leases = await open(etcd.endpoints, { api: "v3", prefix: "/a" });
+  for (let from = 0; from < 5_000; from += 100) {
+    await Promise.all(
+      Array.from({ length: 100 }, (_, i) => {
+        return leases.create(`10.${from + i}`, "{}", undefined, { signal });
+      }),
+    );
+  }
+  await etcd.any.ctl(["put", "/b/config", CONFIG], { signal });
+  await using registry = await open(etcd.endpoints, { prefix: "/c" });
+  const text = await registry.explainMissingConfig(CONFIG, { signal });
+  assert.match(text, /at \/b\/config: use --etcd-prefix=\/b if that is the one; or write it with/);
+});
+
 etcdTest("openRegistry() waits for the config to turn up in either store", async () => {
   await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
   await using registry = await open(etcd.endpoints);
