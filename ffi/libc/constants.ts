@@ -1,8 +1,15 @@
 /** Macros and enum constants, by their C names; a test compares them with the headers. */
 
+/** <sys/socket.h> */
+export const AF_UNIX = 1;
+export const SOCK_STREAM = 1;
+export const SOCK_NONBLOCK = 0o4000;
+export const SOCK_CLOEXEC = 0o2000000;
+
 /** <sys/socket.h>, <linux/netlink.h>: levels and options of setsockopt(2). */
 export const SOL_SOCKET = 1;
 export const SO_RCVBUF = 8;
+export const SO_PEERCRED = 17;
 export const SO_RCVTIMEO = 20;
 export const SO_ATTACH_FILTER = 26;
 export const SO_RCVBUFFORCE = 33;

@@ -10,13 +10,16 @@ import {
   O_WRONLY,
   POLLIN,
   SO_ATTACH_FILTER,
+  SO_PEERCRED,
   SO_RCVBUF,
   SO_RCVBUFFORCE,
   SO_RCVTIMEO,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
   SOL_SOCKET,
 } from "./constants.ts";
 import { SystemCallError } from "./errors.ts";
-import { pollfd, sock_filter, sock_fprog, timeval } from "./structs.ts";
+import { pollfd, sock_filter, sock_fprog, timeval, ucred } from "./structs.ts";
 import { libcSymbols } from "./symbols.ts";
 
 /** A file descriptor of the kernel; not one of Deno's resource ids. */
@@ -127,6 +130,36 @@ export class Libc implements Disposable {
   /** bind(2) to a `struct sockaddr` of any family. */
   bind(fd: FileDescriptor, address: Uint8Array<ArrayBuffer>): void {
     this.#check("bind", this.#symbols.bind(fd, address, address.length));
+  }
+
+  /** listen(2) */
+  listen(fd: FileDescriptor, backlog: number): void {
+    this.#check("listen", this.#symbols.listen(fd, backlog));
+  }
+
+  /** connect(2) to a `struct sockaddr` of any family. */
+  connect(fd: FileDescriptor, address: Uint8Array<ArrayBuffer>): void {
+    this.#check("connect", this.#symbols.connect(fd, address, address.length));
+  }
+
+  /** accept4(2) of a non-blocking socket: the next connection, if there is one. The caller closes it. */
+  accept(fd: FileDescriptor): FileDescriptor | undefined {
+    const accepted = this.#symbols.accept4(fd, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    return accepted < 0 ? undefined : accepted as FileDescriptor;
+  }
+
+  /** The process at the other end of a unix socket, as it was when that end was set up. */
+  peerCredentials(fd: FileDescriptor): { readonly pid: number; readonly uid: number } {
+    const bytes = new Uint8Array(ucred.size);
+    const length = new Uint32Array([bytes.length]);
+    const size = new Uint8Array(length.buffer);
+    const result = this.#symbols.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, bytes, size);
+    this.#check("getsockopt", result);
+    const view = new DataView(bytes.buffer);
+    return {
+      pid: view.getInt32(ucred.pid, LITTLE_ENDIAN),
+      uid: view.getUint32(ucred.uid, LITTLE_ENDIAN),
+    };
   }
 
   /** sendmsg(2) of a `struct msghdr`; what it points to must be held by the caller. */

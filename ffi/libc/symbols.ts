@@ -39,6 +39,14 @@ export const libcSymbols = {
   socket: { parameters: [int, int, int], result: int },
   // int bind(int, const struct sockaddr *, socklen_t); <sys/socket.h>
   bind: { parameters: [int, buffer, socklen_t], result: int },
+  // int listen(int, int); <sys/socket.h>
+  listen: { parameters: [int, int], result: int },
+  // int accept4(int, struct sockaddr *, socklen_t *, int); <sys/socket.h>
+  accept4: { parameters: [int, pointer, pointer, int], result: int },
+  // int connect(int, const struct sockaddr *, socklen_t); <sys/socket.h>
+  connect: { parameters: [int, buffer, socklen_t], result: int },
+  // int getsockopt(int, int, int, void *, socklen_t *); <sys/socket.h>
+  getsockopt: { parameters: [int, int, int, buffer, buffer], result: int },
   // ssize_t sendmsg(int, const struct msghdr *, int); <sys/socket.h>
   sendmsg: { parameters: [int, buffer, int], result: ssize_t },
   // int setns(int, int); <sched.h>

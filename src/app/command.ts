@@ -10,6 +10,7 @@ import { openNotifier } from "../util/notify.ts";
 import { RecentTexts } from "../util/recent_texts.ts";
 import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
+import { takeInstanceLock } from "./instance_lock.ts";
 
 /** How long an orderly end may take before the process ends anyway. */
 const STOP_LIMIT_MS = 1_800;
@@ -60,9 +61,14 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   Deno.addSignalListener("SIGINT", () => onSignal("SIGINT"));
   Deno.addSignalListener("SIGTERM", () => onSignal("SIGTERM"));
   try {
+    using lock = await takeInstanceLock({
+      ...{ options, action: command.action, args, log },
+      signal: stop.signal,
+    });
     if (command.action === "cleanup") {
       const { release } = command;
       await cleanUp({ options, environment, release, log, signal: stop.signal });
+      await lock.removeFile();
       return 0;
     }
     await runDaemon({

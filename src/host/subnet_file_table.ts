@@ -127,7 +127,8 @@ export async function writeFileAtomically(
   }
 }
 
-async function followLinks(path: string): Promise<string> {
+/** The path that `path` leads to over symbolic links; it need not be there. */
+export async function followLinks(path: string): Promise<string> {
   let current = resolve(path);
   for (let links = 0; links <= MAX_SYMLINKS; links++) {
     try {

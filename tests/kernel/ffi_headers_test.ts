@@ -51,6 +51,7 @@ const INCLUDES = [
   "stddef.h",
   "stdio.h",
   "sys/socket.h",
+  "sys/un.h",
   "sys/time.h",
   "sys/eventfd.h",
   "poll.h",

@@ -78,7 +78,11 @@ labTest("a health port that is taken ends the start with one clear line", async 
   await host.daemon.ready({ signal });
   const result = await host.namespace.try(
     "env",
-    ["-i", ...await commandLine(host.daemon.process.pid)],
+    [
+      "-i",
+      ...await commandLine(host.daemon.process.pid),
+      ...["--etcd-prefix=/other", `--subnet-file=${host.directory}/other.env`],
+    ],
     { signal },
   );
   assert.equal(result.code, 1);
