@@ -2,6 +2,7 @@ import { Buffer } from "node:buffer";
 import http from "node:http";
 import https from "node:https";
 import { deadline } from "../util/time.ts";
+import { limitAnswer } from "./answer_limit.ts";
 import { onBrokenBody } from "./broken_body.ts";
 
 /** Options of {@linkcode httpRequest}. */
@@ -43,6 +44,7 @@ export async function httpRequest(url: string, options: HttpRequestOptions): Pro
   const target = new URL(url);
   const module = target.protocol === "https:" ? https : http;
   let stop = () => {};
+  let answer: http.IncomingMessage | undefined;
   try {
     return await new Promise<HttpAnswer>((resolve, reject) => {
       const request = module.request(target, {
@@ -58,20 +60,23 @@ export async function httpRequest(url: string, options: HttpRequestOptions): Pro
       stop = () => {
         reject(limit.signal.reason);
         request.destroy();
+        // Deno 2.7 would read it to its end.
+        answer?.destroy();
       };
       cutShort = () => reject(new Error("the answer was cut short"));
+      limitAnswer(request, {
+        maxBytes,
+        refuse: (reason) => {
+          reject(new Error(reason));
+          request.destroy();
+        },
+      });
       limit.signal.addEventListener("abort", stop, { once: true });
       request.on("error", reject);
       request.on("response", (response) => {
+        answer = response;
         const chunks: Uint8Array[] = [];
-        let size = 0;
-        response.on("data", (chunk: Uint8Array) => {
-          size += chunk.length;
-          if (size > maxBytes) {
-            reject(new Error(`the answer is longer than ${maxBytes} bytes`));
-            request.destroy();
-          } else chunks.push(chunk);
-        });
+        response.on("data", (chunk: Uint8Array) => chunks.push(chunk));
         response.on("error", reject);
         response.on("aborted", cutShort);
         response.on("end", () => {

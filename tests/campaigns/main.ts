@@ -12,8 +12,9 @@ import { ensurePrerequisites, TEST_NEEDS } from "../prerequisites.ts";
 import type { Campaign } from "./campaign.ts";
 
 /** Each campaign by its name; loaded when it is run. */
-export const CAMPAIGNS: Readonly<Record<string, () => Promise<{ readonly campaign: Campaign }>>> =
-  {};
+export const CAMPAIGNS: Readonly<Record<string, () => Promise<{ readonly campaign: Campaign }>>> = {
+  "hostile-api": () => import("./hostile_api.ts"),
+};
 
 if (import.meta.main) Deno.exit(await main(Deno.args));
 

@@ -130,7 +130,11 @@ const ID_PATTERN = /^[A-Za-z][A-Za-z0-9-]{0,127}$/;
 
 /** An id goes into further calls: an empty or malformed one must not. */
 const Id = v.pipe(v.string(), v.regex(ID_PATTERN, "is not an id"));
-const OptionalText = v.nullish(v.string(), "");
+/** The service's own limits are 128 characters and less; descriptions are not read. */
+const Text = v.pipe(v.string(), v.maxLength(1_024, "is too long"));
+const OptionalText = v.nullish(Text, "");
+/** Longer than any that was seen. */
+const Token = v.nullish(v.pipe(v.string(), v.maxLength(8_192, "is too long")), "");
 const Cidr = v.pipe(
   v.string(),
   v.rawTransform(({ dataset, addIssue, NEVER }) => {
@@ -141,10 +145,17 @@ const Cidr = v.pipe(
   }),
 );
 
+/** No list brings more than a hundred or two at once. */
+const MAX_ROWS = 1_000;
+
+function Rows<Item extends v.GenericSchema>(item: Item) {
+  return v.pipe(v.array(v.unknown()), v.maxLength(MAX_ROWS, "is too long"), v.array(item));
+}
+
 /** The `{ "Name": [...] }` that every list is wrapped in; it must be there, even if empty. */
 function list<Name extends string, Item extends v.GenericSchema>(name: Name, item: Item) {
   return v.pipe(
-    v.object({ [name]: v.array(item) } as Record<Name, v.ArraySchema<Item, undefined>>),
+    v.object({ [name]: Rows(item) } as Record<Name, ReturnType<typeof Rows<Item>>>),
     v.transform((wrapper) => (wrapper as Record<Name, v.InferOutput<Item>[]>)[name]),
   );
 }
@@ -152,7 +163,7 @@ function list<Name extends string, Item extends v.GenericSchema>(name: Name, ite
 /** Like {@linkcode list}, empty where the service leaves it out. */
 function optionalList<Name extends string, Item extends v.GenericSchema>(name: Name, item: Item) {
   type Items = v.InferOutput<Item>[];
-  const wrapper = v.object({ [name]: v.nullish(v.array(item), []) });
+  const wrapper = v.object({ [name]: v.nullish(Rows(item), []) });
   const items = v.transform((value: { readonly [name: string]: Items }): Items =>
     value[name] ?? []
   );
@@ -199,16 +210,16 @@ const RouteTableListReply = v.object({
 });
 
 const RouteEntryListReply = v.object({
-  NextToken: OptionalText,
+  NextToken: Token,
   TotalCount: v.nullish(Count),
   RouteEntrys: list(
     "RouteEntry",
     v.object({
       RouteEntryId: OptionalText,
       // A CIDR block, a bare address or the id of a prefix list.
-      DestinationCidrBlock: v.string(),
-      Status: v.string(),
-      Type: v.string(),
+      DestinationCidrBlock: Text,
+      Status: Text,
+      Type: Text,
       RouteEntryName: OptionalText,
       ServiceType: OptionalText,
       NextHops: optionalList(
@@ -225,19 +236,19 @@ const AnyReply = v.object({});
 const BatchReply = v.object({
   FailedCount: v.nullish(Count),
   FailedRouteEntries: v.nullish(
-    v.array(v.object({
+    Rows(v.object({
       RouteEntryId: OptionalText,
       DstCidrBlock: OptionalText,
       NextHop: OptionalText,
-      FailedCode: v.string(),
-      FailedMessage: OptionalText,
+      FailedCode: Text,
+      FailedMessage: v.nullish(v.string(), ""),
     })),
     [],
   ),
 });
 
 const NetworkInterfacesReply = v.object({
-  NextToken: OptionalText,
+  NextToken: Token,
   NetworkInterfaceSets: list(
     "NetworkInterfaceSet",
     v.object({
@@ -255,6 +266,46 @@ const LIST_TRIES = 6;
 
 /** A limit no real list reaches; it ends a service's endless paging. */
 const MAX_PAGES = 200;
+/** Filters may leave pages empty, and pages may shift; so many in a row bring something new. */
+const MAX_PAGES_WITHOUT_NEWS = 10;
+
+/** Sees that the pages of a list come to an end. */
+class PageWatch {
+  readonly #action: string;
+  readonly #tokens = new Set<string>();
+  #pages = 0;
+  #rows = 0;
+  #withoutNews = 0;
+
+  constructor(action: string) {
+    this.#action = action;
+  }
+
+  /**
+   * To be called when there is to be another page, with the number of different rows so far.
+   *
+   * @throws {AliApiError} If the service seems to page for ever.
+   */
+  next(rows: number, token?: string): void {
+    this.#pages++;
+    this.#withoutNews = rows > this.#rows ? 0 : this.#withoutNews + 1;
+    this.#rows = rows;
+    if (token !== undefined && this.#tokens.has(token)) this.#fail("a NextToken came twice");
+    if (token !== undefined) this.#tokens.add(token);
+    if (this.#withoutNews >= MAX_PAGES_WITHOUT_NEWS) {
+      this.#fail(`the last ${this.#withoutNews} pages brought nothing new`);
+    }
+    if (this.#pages >= MAX_PAGES) this.#fail(`there are more than ${MAX_PAGES} pages`);
+  }
+
+  #fail(reason: string): never {
+    throw new AliApiError({
+      action: this.#action,
+      message: `the list has no end: ${reason}; a proxy or another service may have given it`,
+      reaction: { do: "retry", cause: "busy", budgetSeconds: 600 },
+    }, { status: 0, code: "EndlessList" });
+  }
+}
 
 /** One reading of a list. */
 interface Listing {
@@ -307,7 +358,7 @@ export class VpcClient {
 
   /** Every vSwitch of the VPC. */
   async describeVSwitches(vpcId: string, options: CallOptions): Promise<readonly VSwitchInfo[]> {
-    return await this.#numberedPages(async (page) => {
+    return await this.#numberedPages("DescribeVSwitches", async (page) => {
       const reply = await this.#call(
         "DescribeVSwitches",
         { VpcId: vpcId, ...page },
@@ -323,7 +374,7 @@ export class VpcClient {
     filter: { readonly vpcId?: string; readonly routeTableId?: string },
     options: CallOptions,
   ): Promise<readonly RouteTableInfo[]> {
-    return await this.#numberedPages(async (page) => {
+    return await this.#numberedPages("DescribeRouteTableList", async (page) => {
       const reply = await this.#call(
         "DescribeRouteTableList",
         { VpcId: filter.vpcId, RouteTableId: filter.routeTableId, ...page },
@@ -510,19 +561,21 @@ export class VpcClient {
 
   /** Pages by number and `TotalCount`. */
   async #numberedPages<Item>(
+    action: string,
     read: (page: { PageNumber: number; PageSize: number }) => Promise<
       { total: number; items: readonly Item[] }
     >,
     key: (item: Item) => string,
   ): Promise<readonly Item[]> {
     const found = new Map<string, Item>();
-    for (let PageNumber = 1, seen = 0; PageNumber <= MAX_PAGES; PageNumber++) {
+    const watch = new PageWatch(`vpc:${action}`);
+    for (let PageNumber = 1, seen = 0;; PageNumber++) {
       const { total, items } = await read({ PageNumber, PageSize: 50 });
       for (const item of items) found.set(key(item), item);
       seen += items.length;
-      if (items.length === 0 || seen >= total) break;
+      if (items.length === 0 || seen >= total) return [...found.values()];
+      watch.next(found.size);
     }
-    return [...found.values()];
   }
 
   /** Pages by token; `undefined` if the token expired on the way. */
@@ -532,8 +585,9 @@ export class VpcClient {
     options: CallOptions,
   ): Promise<Listing | undefined> {
     const rows = new Map<string, RouteEntry | undefined>();
+    const watch = new PageWatch("vpc:DescribeRouteEntryList");
     let token = "";
-    for (let page = 1; page <= MAX_PAGES; page++) {
+    for (let page = 1;; page++) {
       let reply;
       try {
         reply = await this.#call(
@@ -578,15 +632,16 @@ export class VpcClient {
         );
       }
       token = reply.NextToken;
-      if (token !== "") continue;
-      return {
-        entries: [...rows.values()].filter((entry) => entry !== undefined),
-        keys: [...rows.keys()].sort().join(),
-        pages: page,
-        count: Math.max(reply.TotalCount ?? 0, rows.size),
-      };
+      if (token === "") {
+        return {
+          entries: [...rows.values()].filter((entry) => entry !== undefined),
+          keys: [...rows.keys()].sort().join(),
+          pages: page,
+          count: Math.max(reply.TotalCount ?? 0, rows.size),
+        };
+      }
+      watch.next(rows.size, token);
     }
-    return undefined;
   }
 
   #unstable(action: string, what: string): AliApiError {
@@ -625,8 +680,9 @@ export class EcsClient {
       throw new RangeError(`Cannot describe network interfaces: got ${ids.length} ids`);
     }
     const found = new Map<string, NetworkInterfaceInfo>();
+    const watch = new PageWatch("ecs:DescribeNetworkInterfaces");
     let token = "";
-    for (let page = 1;; page++) {
+    for (;;) {
       const reply = await this.#rpc.call(
         "DescribeNetworkInterfaces",
         {
@@ -651,10 +707,9 @@ export class EcsClient {
         });
       }
       token = reply.NextToken;
-      // The last page may carry a token, too, and a service page for ever.
-      if (token === "" || found.size === ids.length || page >= ids.length) {
-        return [...found.values()];
-      }
+      // The last page may carry a token, too.
+      if (token === "" || found.size === ids.length) return [...found.values()];
+      watch.next(found.size, token);
     }
   }
 

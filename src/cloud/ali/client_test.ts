@@ -454,10 +454,16 @@ Deno.test("describeNetworkInterfaces() follows pages, and never asks for all of 
   const found = await ecs.describeNetworkInterfaces(ids, { signal });
   assert.deepEqual(found.map((each) => each.id), ids);
   assert.deepEqual(tokens, [undefined, "page-1", "page-2", "page-3"]);
-  // A service that pages for ever.
-  const endless = new FakeRpc(() => page(0));
-  await new EcsClient(endless, "x").describeNetworkInterfaces(ids, { signal });
-  assert.equal(endless.calls.length, ids.length);
+  // Of a service that pages for ever, what it has not shown cannot be said not to exist.
+  for (const pages of [1, 3]) {
+    let call = 0;
+    const endless = new FakeRpc(() => page(call++ % pages));
+    await assert.rejects(
+      new EcsClient(endless, "x").describeNetworkInterfaces([...ids, "eni-5"], { signal }),
+      { name: "AliApiError", code: "EndlessList" },
+    );
+    assert(endless.calls.length <= 5);
+  }
   await assert.rejects(() => ecs.describeNetworkInterfaces([], { signal }), {
     name: "RangeError",
     message: "Cannot describe network interfaces: got 0 ids",

@@ -37,6 +37,8 @@ export interface CredentialsChainOptions {
   readonly metadata: Metadata;
   /** URL of the security token service, for the OIDC source. */
   readonly stsEndpoint: () => Promise<string>;
+  /** Of one exchange with it. @default {10_000} */
+  readonly stsTimeoutMs?: number;
   /** @default {Deno.readTextFile} */
   readonly readTextFile?: (path: string) => Promise<string>;
   /** Milliseconds since the epoch. @default {Date.now} */
@@ -304,7 +306,8 @@ function oidcSource(
   now: () => number,
   random: () => number,
 ): Source {
-  const { env, stsEndpoint, readTextFile = (path: string) => Deno.readTextFile(path) } = options;
+  const { env, stsEndpoint, stsTimeoutMs = 10_000 } = options;
+  const { readTextFile = (path: string) => Deno.readTextFile(path) } = options;
   return {
     name: "RRSA (OIDC)",
     renewable: true,
@@ -332,7 +335,7 @@ function oidcSource(
       const answer = await httpRequest(`${await stsEndpoint()}/`, {
         signal,
         method: "POST",
-        timeoutMs: 10_000,
+        timeoutMs: stsTimeoutMs,
         headers: { "content-type": "application/x-www-form-urlencoded" },
         body: new URLSearchParams({
           Action: "AssumeRoleWithOIDC",

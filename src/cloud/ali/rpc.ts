@@ -1,6 +1,8 @@
+import type http from "node:http";
 import type RPCClient from "@alicloud/pop-core/lib/rpc.js";
 import * as v from "valibot";
 import { abortable } from "../../util/abortable.ts";
+import { limitAnswer } from "../answer_limit.ts";
 import { onBrokenBody } from "../broken_body.ts";
 import type { RateLimiter } from "../rate_limiter.ts";
 import type { Credentials, CredentialsProvider } from "./credentials.ts";
@@ -77,7 +79,7 @@ type PopClientConstructor = new (
   },
   verbose: true,
 ) => {
-  keepAliveAgent: { destroy(): void };
+  keepAliveAgent: http.Agent;
   request(
     action: string,
     parameters: object,
@@ -86,6 +88,8 @@ type PopClientConstructor = new (
 };
 
 const NONCE_TRIES = 3;
+/** The largest real answers, lists of a hundred interfaces, have a few hundred kilobytes. */
+const MAX_ANSWER_BYTES = 4 * 2 ** 20;
 
 /** Makes pop-core's `RPCClient` safe to use. It is loaded here, so that only its users pay. */
 export async function openRpc(options: RpcOptions): Promise<Rpc> {
@@ -139,7 +143,7 @@ class PopRpc implements Rpc {
   readonly #options: Required<Omit<RpcOptions, "silence">>;
   readonly #silence: Silence;
   readonly #Client: PopClientConstructor;
-  readonly #agent: { destroy(): void };
+  readonly #agent: http.Agent;
   readonly #lifetime = new AbortController();
   /** A call that was given up may break afterwards. */
   readonly #broken = onBrokenBody(() => {});
@@ -242,7 +246,15 @@ class PopRpc implements Rpc {
             connectTimeout: connectTimeoutMs,
             readTimeout: timeoutMs,
             agent: this.#agent,
-            beforeRequest: (request: object) => ({ ...request, signal: call.signal }),
+            beforeRequest: (request: object) => ({
+              ...request,
+              agent: watchedAgent(this.#agent, (sent) =>
+                limitAnswer(sent, {
+                  maxBytes: MAX_ANSWER_BYTES,
+                  refuse: (reason) => call.abort(new RefusedAnswerError(reason)),
+                })),
+              signal: call.signal,
+            }),
           }),
           call,
         ),
@@ -288,6 +300,9 @@ class PopRpc implements Rpc {
         ...(typeof data.RequestId === "string" ? { requestId: data.RequestId } : {}),
       });
     }
+    if (thrown instanceof RefusedAnswerError) {
+      return this.#error(action, { code: "UnreadableAnswer", message: thrown.message });
+    }
     if (seen.name === "SyntaxError" || thrown instanceof TypeError) {
       return this.#error(action, {
         code: "UnreadableAnswer",
@@ -324,6 +339,29 @@ class PopRpc implements Rpc {
       { status, code, outcomeUnknown: unknown, ...(requestId ? { requestId } : {}) },
     );
   }
+}
+
+/** The answer is not read to its end. */
+class RefusedAnswerError extends Error {
+  override name = "RefusedAnswerError";
+}
+
+/** `agent`, for one request that is shown to `onRequest` first: pop-core does not hand it out. */
+function watchedAgent(
+  agent: http.Agent,
+  onRequest: (request: http.ClientRequest) => void,
+): http.Agent {
+  const base = agent as http.Agent & {
+    addRequest(request: http.ClientRequest, ...rest: unknown[]): void;
+  };
+  return Object.create(base, {
+    addRequest: {
+      value(request: http.ClientRequest, ...rest: unknown[]) {
+        onRequest(request);
+        base.addRequest(request, ...rest);
+      },
+    },
+  });
 }
 
 const ThrownSchema = v.object({
