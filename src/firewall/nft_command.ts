@@ -17,9 +17,32 @@ export async function listNftTable(
   family: Family,
   options: { readonly signal: AbortSignal },
 ): Promise<string | undefined> {
-  const args = ["-j", "list", "table", nftFamily(family), nftTableName(family)];
+  const place = { family: nftFamily(family), table: nftTableName(family) };
+  return await listNftTableOf(place, options);
+}
+
+/** Options of what runs nft. */
+export interface RuleProgramOptions {
+  readonly signal: AbortSignal;
+}
+
+/** The listing of all chains, without rules, as JSON text; `undefined` without nft. */
+export async function listNftBaseChains(options: RuleProgramOptions): Promise<string | undefined> {
   try {
-    return await runRuleProgram(NFT, args, options);
+    return await runRuleProgram(NFT, ["-j", "list", "chains"], options);
+  } catch (error) {
+    if (error instanceof ProgramNotFoundError) return undefined;
+    throw error;
+  }
+}
+
+/** The listing of a table as JSON text, or `undefined` if it is gone. */
+export async function listNftTableOf(
+  { family, table }: { readonly family: string; readonly table: string },
+  options: RuleProgramOptions,
+): Promise<string | undefined> {
+  try {
+    return await runRuleProgram(NFT, ["-j", "list", "table", family, table], options);
   } catch (error) {
     if (error instanceof Error && error.message.includes("No such file or directory")) {
       return undefined;
