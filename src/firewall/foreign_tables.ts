@@ -6,17 +6,21 @@
  *
  * @module
  */
+import * as v from "valibot";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import type { RuleProgramOptions } from "./nft_command.ts";
+import { saveForeignIptables } from "./iptables_command.ts";
+import { readIptablesTables } from "./iptables_content.ts";
 import { listNftBaseChains, listNftTableOf } from "./nft_command.ts";
 import {
   type BaseChain,
   findRefusal,
   type Flow,
-  type NftTableContent,
+  readAddressText,
   readBaseChains,
   readNftTable,
   type Refusal,
+  type TableContent,
 } from "./nft_verdicts.ts";
 import { nftTableName } from "./nft_ruleset.ts";
 
@@ -56,40 +60,82 @@ interface Passage {
 const DECIDING_TYPES: ReadonlySet<string> = new Set(["filter", "route"]);
 
 /** kube-proxy's table may be very large, and refuses only services without endpoints. */
-const HARMLESS_TABLES: ReadonlySet<string> = new Set(["kube-proxy"]);
+const HARMLESS_TABLES: ReadonlySet<string> = new Set([
+  nftTableName(4),
+  nftTableName(6),
+  "kube-proxy",
+]);
+
+/** Options of {@linkcode surveyForeignTables}. */
+export interface ForeignTablesOptions extends RuleProgramOptions {
+  /** Whether the kernel's own ip_tables holds tables; listing them would make it set them up. */
+  readonly hasLegacyTables: (family: Family) => boolean;
+}
 
 /** Reads the rules of others and names the chains that refuse packets of `paths`. */
 export async function surveyForeignTables(
   paths: readonly PodPaths[],
-  options: RuleProgramOptions,
+  options: ForeignTablesOptions,
 ): Promise<string[]> {
-  const listing = await listNftBaseChains(options);
-  if (listing === undefined) return [];
-  const wanted = readBaseChains(listing).filter(({ family, table, type }) =>
-    ["inet", "ip", "ip6"].includes(family) && DECIDING_TYPES.has(type) &&
-    table !== nftTableName(4) && table !== nftTableName(6) && !HARMLESS_TABLES.has(table)
+  const tables: TableContent[] = [];
+  for (const family of new Set(paths.map(({ family }) => family))) {
+    for (
+      const text of await saveForeignIptables(family, {
+        ...options,
+        hasLegacy: options.hasLegacyTables(family),
+      })
+    ) {
+      tables.push(...readIptablesTables(text, family));
+    }
+  }
+  const seen = new Set(
+    tables.flatMap(({ chains, program }) =>
+      [...chains.values()].flatMap(({ base }) => base && program ? [placeOf(base)] : [])
+    ),
   );
-  const sentences: string[] = [];
+  const listing = await listNftBaseChains(options);
+  const wanted = listing === undefined
+    ? []
+    : readBaseChains(listing).filter((chain) =>
+      ["inet", "ip", "ip6"].includes(chain.family) && DECIDING_TYPES.has(chain.type) &&
+      !HARMLESS_TABLES.has(chain.table) && !seen.has(placeOf(chain))
+    );
   for (const chains of Map.groupBy(wanted, ({ family, table }) => `${family} ${table}`).values()) {
     const text = await listNftTableOf(chains[0]!, options);
-    if (text !== undefined) sentences.push(...findRefusals(readNftTable(text), paths));
+    if (text === undefined) continue;
+    const { chains: all, sets } = readNftTable(text);
+    const bases = new Set(chains.map(({ name }) => name));
+    tables.push({
+      sets,
+      // Those that iptables has printed are looked at as it words them.
+      chains: new Map([...all].map(([name, chain]) => {
+        const { base: _, ...rest } = chain;
+        return [name, bases.has(name) ? chain : rest];
+      })),
+    });
   }
-  return sentences;
+  return [...new Set(tables.flatMap((table) => findRefusals(table, paths)))];
+}
+
+function placeOf({ family, table, name }: BaseChain): string {
+  return `${family} ${table} ${name}`;
 }
 
 /** One sentence for each base chain of `table` that refuses packets of `paths`. */
-export function findRefusals(table: NftTableContent, paths: readonly PodPaths[]): string[] {
+export function findRefusals(table: TableContent, paths: readonly PodPaths[]): string[] {
   const found: string[] = [];
   for (const { base } of table.chains.values()) {
     if (!base || !DECIDING_TYPES.has(base.type)) continue;
     for (const path of paths) {
       if (!["inet", path.family === 4 ? "ip" : "ip6"].includes(base.family)) continue;
       for (const kind of ["pods", "tunnel"] as const) {
-        const refusals = passages(path, base.hook as Hook)
-          .filter((passage) => passage.kind === kind && passage.hooks.includes(base.hook as Hook))
-          .map(({ flow }) => findRefusal(table, base.name, flow));
-        const refusal = refusals.find(Boolean);
-        if (refusal) found.push(describeRefusal(base, refusal, kind, path, table));
+        for (const { flow, ...passage } of passages(path, base.hook as Hook, table)) {
+          if (passage.kind !== kind || !passage.hooks.includes(base.hook as Hook)) continue;
+          const refusal = findRefusal(table, base.name, flow);
+          if (!refusal) continue;
+          found.push(describeRefusal(base, refusal, { ...passage, flow }, path, table));
+          break; // one packet of this kind says it
+        }
       }
     }
   }
@@ -97,7 +143,7 @@ export function findRefusals(table: NftTableContent, paths: readonly PodPaths[])
 }
 
 /** What passes, as it is seen at `hook`: no outgoing link is known before the route is. */
-function passages(path: PodPaths, hook: Hook): Passage[] {
+function passages(path: PodPaths, hook: Hook, table: TableContent): Passage[] {
   const { family, network, subnet, inside, outside, tunnel } = path;
   const links = (inputLink: string, outputLink: string) => ({
     ...(hook === "postrouting" || hook === "output" ? {} : { inputLink }),
@@ -115,6 +161,11 @@ function passages(path: PodPaths, hook: Hook): Passage[] {
       hooks: podHooks,
       flow: { family, source: network, destination: subnet, ...links(link, inside) },
     },
+    ...namedTargets(table, path).map((target): Passage => ({
+      kind: "pods",
+      hooks: podHooks,
+      flow: { family, source: network, ...target, ...links(link, inside) },
+    })),
   ]);
   if (!tunnel || tunnel.local.family !== family) return pods;
   const { protocol, port, link, local, peer } = tunnel;
@@ -142,29 +193,97 @@ function passages(path: PodPaths, hook: Hook): Passage[] {
   ];
 }
 
+/** So many of the pods that rules name are looked at. */
+const MAX_TARGETS = 4;
+
+/** Pods of this host that rules of `table` name one by one, as Docker does, and their ports. */
+function namedTargets(
+  { chains }: TableContent,
+  { family, subnet }: PodPaths,
+): Pick<Flow, "destination" | "protocol" | "port">[] {
+  const targets = new Map<string, Pick<Flow, "destination" | "protocol" | "port">>();
+  for (const { rules } of chains.values()) {
+    for (const { expr } of rules) {
+      const match = (field: string) =>
+        expr.flatMap((statement) => {
+          const found = v.is(EqualMatch, statement) ? statement.match : undefined;
+          const left = found && JSON.stringify(found.left);
+          return left?.includes(`"${field}"`) ? [found!.right] : [];
+        })[0];
+      const destination = readAddressText(match("daddr"));
+      if (destination?.family !== family || !subnet.contains(destination)) continue;
+      if (destination.length <= subnet.length) continue;
+      const port = match("dport");
+      const protocol = match("l4proto") === "udp" ? "udp" : "tcp";
+      const target = {
+        destination,
+        protocol,
+        ...(typeof port === "number" ? { port } : {}),
+      } as const;
+      targets.set(`${destination} ${protocol} ${port}`, target);
+      if (targets.size >= MAX_TARGETS) return [...targets.values()];
+    }
+  }
+  return [...targets.values()];
+}
+
+const EqualMatch = v.object({
+  match: v.object({ op: v.literal("=="), left: v.unknown(), right: v.unknown() }),
+});
+
 function describeRefusal(
   base: BaseChain,
   refusal: Refusal,
-  kind: Passage["kind"],
+  { kind, flow }: Passage,
   path: PodPaths,
-  table: NftTableContent,
+  table: TableContent,
 ): string {
   const place = `${base.family} ${base.table}`;
   const what = kind === "pods"
-    ? `packets of ${path.network} between pods of this host and of others`
+    ? flow.destination.length > path.subnet.length
+      ? `packets of other hosts' pods for ${flow.destination.address}` +
+        (flow.port === undefined ? "" : ` port ${flow.port}`)
+      : `packets of ${path.network} between pods of this host and of others`
     : `packets of the tunnel between hosts (${tunnelName(path.tunnel!)})`;
-  const how = refusal.handle === undefined
+  const { chain, rule } = refusal;
+  const how = rule === undefined
     ? `its policy is drop`
-    : `the rule with handle ${refusal.handle} of chain ${refusal.chain} does; see ` +
-      `"nft -a list chain ${place} ${refusal.chain}"`;
-  return `Chain ${base.name} (hook ${base.hook}) of nft table "${place}" ` +
+    : rule.text === undefined
+    ? `the rule with handle ${rule.handle} of chain ${chain} does; see ` +
+      `"nft -a list chain ${place} ${chain}"`
+    : `the rule "-A ${chain} ${rule.text}" does`;
+  const owner = table.program === undefined
+    ? `nft table "${place}"`
+    : `table ${base.table} of ${table.program}`;
+  return `Chain ${base.name} (hook ${base.hook}) of ${owner} ` +
     `${refusal.verdict === "drop" ? "drops" : "rejects"} ${what}: ${how}. ` +
     `Rules in other tables cannot override that. To let them through: ` +
-    adviseOn(base, kind, path, table);
+    (adviseOnDocker(base, refusal, path) ?? adviseOn(base, kind, path, table));
 }
 
 function tunnelName({ protocol, port }: TunnelPath): string {
   return port === undefined ? protocol : `${protocol} port ${port}`;
+}
+
+/** What Docker 28 and later have for those who route packets to containers. */
+function adviseOnDocker(
+  { table, hook }: BaseChain,
+  { chain, rule }: Refusal,
+  { network, family, outside }: PodPaths,
+): string | undefined {
+  const isDockers = table === "docker-bridges" || /^DOCKER/.test(chain) ||
+    /! -i (docker|br-)/.test(rule?.text ?? "") || /"(docker0|br-[0-9a-f]{12})"/.test(
+      JSON.stringify(rule?.expr ?? []),
+    );
+  if (!isDockers) return undefined;
+  const program = family === 4 ? "iptables" : "ip6tables";
+  const own = `for a Docker network of its own, the option com.docker.network.bridge.`;
+  return hook === "prerouting"
+    ? `set "allow-direct-routing": true in /etc/docker/daemon.json and restart Docker (28.2 and ` +
+      `later; before, DOCKER_INSECURE_NO_IPTABLES_RAW=1 in its environment); or, ${own}` +
+      `trusted_host_interfaces=${outside.join(":")}`
+    : `${program} -I DOCKER-USER -s ${network} -d ${network} -j ACCEPT; or, ${own}` +
+      `gateway_mode_ipv${family}=nat-unprotected (or routed)`;
 }
 
 /** Commands that let packets through, in the words of whoever keeps the table. */
@@ -172,7 +291,7 @@ function adviseOn(
   { family, table, name }: BaseChain,
   kind: Passage["kind"],
   path: PodPaths,
-  { chains }: NftTableContent,
+  { chains }: TableContent,
 ): string {
   const { network, tunnel } = path;
   const [protocol, port] = [tunnel?.protocol ?? "udp", tunnel?.port];

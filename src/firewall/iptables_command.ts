@@ -95,6 +95,30 @@ export class IptablesCommand {
   }
 }
 
+/**
+ * What `iptables-save` prints of the tables over nf_tables and of those of the kernel's ip_tables,
+ * as far as there are any: to look at them must not make the kernel set them up.
+ */
+export async function saveForeignIptables(
+  family: Family,
+  options: { readonly signal: AbortSignal; readonly hasLegacy: boolean },
+): Promise<string[]> {
+  const name = iptablesName(family);
+  const programs = [
+    `${name}-nft-save`,
+    ...(options.hasLegacy ? [`${name}-legacy-save`] : []),
+  ];
+  const texts: string[] = [];
+  for (const program of programs) {
+    try {
+      texts.push(await runRuleProgram({ name: program, modules: MODULES }, [], options));
+    } catch (error) {
+      if (!(error instanceof ProgramNotFoundError)) throw error;
+    }
+  }
+  return texts;
+}
+
 /** `iptables` or `ip6tables` */
 export function iptablesName(family: Family): string {
   return family === 4 ? "iptables" : "ip6tables";

@@ -153,7 +153,7 @@ function parsePrefix(text: string): Prefix | undefined {
 }
 
 /** Splits at blanks outside of double quotes; a backslash within them takes the next character. */
-function splitWords(text: string): string[] {
+export function splitWords(text: string): string[] {
   return [...text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, plain]) =>
     quoted === undefined ? plain! : quoted.replaceAll(/\\(.)/g, "$1")
   );

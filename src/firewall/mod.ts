@@ -5,5 +5,6 @@
  *
  * @module
  */
+export type { PodPaths, TunnelPath } from "./foreign_tables.ts";
 export * from "./open_firewall.ts";
 export * from "./plan.ts";

@@ -17,7 +17,7 @@ export interface Flow {
   readonly inputLink?: string;
   readonly outputLink?: string;
   /** @default tcp */
-  readonly protocol?: "udp" | "ipip";
+  readonly protocol?: "tcp" | "udp" | "ipip";
   /** Destination port. @default one that no rule names */
   readonly port?: number;
   /** The destination is an address of this host. */
@@ -30,7 +30,7 @@ export interface Refusal {
   /** The chain whose rule or policy it was. */
   readonly chain: string;
   /** Absent for a policy. */
-  readonly handle?: number;
+  readonly rule?: RuleContent;
 }
 
 const ChainObject = v.object({
@@ -61,16 +61,26 @@ export interface BaseChain {
 }
 
 /** A chain and its rules. */
-interface Chain {
+export interface ChainContent {
   readonly base?: BaseChain;
   readonly policy: string;
-  readonly rules: v.InferOutput<typeof RuleObject>[];
+  readonly rules: RuleContent[];
+}
+
+/** A rule: conditions, then what becomes of a packet for which they hold. */
+export interface RuleContent {
+  readonly handle?: number | undefined;
+  /** As iptables words it. */
+  readonly text?: string;
+  readonly expr: readonly Readonly<Record<string, unknown>>[];
 }
 
 /** The chains and sets of one table. */
-export interface NftTableContent {
-  readonly chains: ReadonlyMap<string, Chain>;
+export interface TableContent {
+  readonly chains: ReadonlyMap<string, ChainContent>;
   readonly sets: ReadonlyMap<string, readonly unknown[]>;
+  /** Whose tables these are, if not all of nftables': `iptables` or `ip6tables`. */
+  readonly program?: string;
 }
 
 /** The base chains that a listing of `nft -j` names. @throws {Error} If it is no such listing. */
@@ -83,8 +93,8 @@ export function readBaseChains(text: string): BaseChain[] {
 }
 
 /** Reads `nft -j list table`. @throws {Error} If it is no such listing. */
-export function readNftTable(text: string): NftTableContent {
-  const chains = new Map<string, Chain>();
+export function readNftTable(text: string): TableContent {
+  const chains = new Map<string, ChainContent>();
   const sets = new Map<string, readonly unknown[]>();
   for (const [kind, value] of readObjects(text)) {
     // A sleeping table does nothing.
@@ -121,7 +131,7 @@ const MAX_DEPTH = 16;
  * Where base chain `name` drops or rejects every packet of `flow`; `undefined` if it does not, or
  * if that hangs on something that is not understood.
  */
-export function findRefusal(table: NftTableContent, name: string, flow: Flow): Refusal | undefined {
+export function findRefusal(table: TableContent, name: string, flow: Flow): Refusal | undefined {
   const base = table.chains.get(name);
   if (!base) return undefined;
   const walk = new Walk(table, flow);
@@ -150,20 +160,20 @@ function all(answers: readonly Answer[]): Answer {
 }
 
 class Walk {
-  readonly #table: NftTableContent;
+  readonly #table: TableContent;
   readonly #flow: Flow;
   /** A rule that is not understood may have let packets through. */
   mayAccept = false;
 
-  constructor(table: NftTableContent, flow: Flow) {
+  constructor(table: TableContent, flow: Flow) {
     this.#table = table;
     this.#flow = flow;
   }
 
   through(name: string, depth: number): End {
-    for (const { handle, expr } of this.#table.chains.get(name)?.rules ?? []) {
+    for (const rule of this.#table.chains.get(name)?.rules ?? []) {
       let holds: Answer = true;
-      for (const statement of expr) {
+      for (const statement of rule.expr) {
         const verdict = this.#verdictOf(statement);
         if (verdict === undefined) {
           holds = all([holds, this.#holds(statement)]);
@@ -172,15 +182,17 @@ class Walk {
         }
         const { action, target } = verdict;
         if (action === "continue") break;
+        const isChain = this.#table.chains.has(target);
         if (action === "return") {
           if (holds) return undefined;
           break;
         }
         const end = action === "jump" || action === "goto"
-          ? depth < MAX_DEPTH ? this.through(target, depth + 1) : "accept"
+          // What is no chain is a target of iptables that is not known.
+          ? depth < MAX_DEPTH && isChain ? this.through(target, depth + 1) : "accept"
           : action === "accept"
           ? "accept"
-          : { verdict: action, chain: name, ...(handle === undefined ? {} : { handle }) };
+          : { verdict: action, chain: name, rule };
         if (holds === undefined) {
           if (end === "accept") this.mayAccept = true;
           break;
@@ -323,7 +335,7 @@ class Walk {
   #isProtocol(right: unknown): boolean {
     const { protocol = "tcp" } = this.#flow;
     const numbers = { tcp: 6, udp: 17, ipip: 4 };
-    return right === protocol || right === numbers[protocol] ||
+    return right === protocol || Number(right) === numbers[protocol] ||
       (protocol === "ipip" && (right === "ipencap" || right === "ipv4"));
   }
 }
@@ -377,15 +389,15 @@ function matchesAddress(prefix: Prefix, right: unknown): Answer {
     if (!first || !last || first.family !== prefix.family) return undefined;
     return first.value <= prefix.address.value && prefix.last.value <= last.value;
   }
-  const text = v.is(PrefixText, right)
-    ? `${right.prefix.addr}/${right.prefix.len}`
-    : typeof right === "string"
-    ? right
-    : undefined;
-  if (text === undefined) return undefined;
-  const address = Address.tryParse(text);
-  const other = address ? new Prefix(address, addressBits(address.family)) : Prefix.tryParse(text);
-  return other?.contains(prefix);
+  return readAddressText(right)?.contains(prefix);
+}
+
+/** An address or prefix as nft prints it, as a prefix. */
+export function readAddressText(value: unknown): Prefix | undefined {
+  if (v.is(PrefixText, value)) return Prefix.tryParse(`${value.prefix.addr}/${value.prefix.len}`);
+  if (typeof value !== "string") return undefined;
+  const address = Address.tryParse(value);
+  return address ? new Prefix(address, addressBits(address.family)) : Prefix.tryParse(value);
 }
 
 /** Ranges of so many ports are taken to mean a port that no rule names, too. */

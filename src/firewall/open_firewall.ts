@@ -9,6 +9,7 @@ import {
   probeIptables,
 } from "./iptables_command.ts";
 import { FirewallTable } from "./firewall_table.ts";
+import { type ForeignTablesOptions, type PodPaths, surveyForeignTables } from "./foreign_tables.ts";
 import { IptablesTable } from "./iptables_table.ts";
 import { probeNft, probeNftRandomFully } from "./nft_command.ts";
 import { NftTable } from "./nft_table.ts";
@@ -38,6 +39,14 @@ export interface Firewall {
   readonly table: Table<RuleSetSpec>;
   /** Whether masquerading can, and is allowed to, choose source ports at random. */
   readonly randomFully: boolean;
+  /**
+   * Looks for chains of others that refuse packets of `paths`, and tells of them. To be called once
+   * the own rules are in place.
+   */
+  survey(
+    paths: readonly PodPaths[],
+    options: ForeignTablesOptions,
+  ): Promise<readonly string[]>;
   /** For logs and status. */
   describe(): FirewallDescription;
 }
@@ -119,6 +128,11 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
   return {
     table: new FirewallTable(places.own, places.leftovers, log),
     randomFully: canRandomize && !options.randomFullyDisabled,
+    async survey(paths, options) {
+      const found = await surveyForeignTables(paths, options);
+      notices.set("foreign tables", found);
+      return found;
+    },
     describe: () => ({ program, warnings: notices.all }),
   };
 }

@@ -3,6 +3,7 @@ import type {
   Firewall,
   FirewallMode,
   IptablesVariant,
+  PodPaths,
   RuleSetSpec,
 } from "../../src/firewall/mod.ts";
 import type { Logger } from "../../src/log.ts";
@@ -112,6 +113,15 @@ exec ip netns exec ${this.namespace.name} ${real} "$@"
         runs: (await Deno.readTextFile(this.#log)).split("\n").filter((line) => line !== "").sort(),
       };
     });
+  }
+
+  /** What the firewall finds of others that refuses packets of `paths`. */
+  survey(
+    firewall: Firewall,
+    paths: readonly PodPaths[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<readonly string[]> {
+    return this.#onOwnPath(() => firewall.survey(paths, { signal, hasLegacyTables: () => true }));
   }
 
   async #onOwnPath<Result>(action: () => Promise<Result>): Promise<Result> {

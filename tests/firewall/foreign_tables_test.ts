@@ -1,0 +1,296 @@
+/**
+ * Chains of others and real packets: whatever drops packets between pods of two hosts is named,
+ * nothing else is, and the command that the sentence gives lets them through.
+ *
+ *     pod 10.244.1.2 ── docker0 [host] eth0 192.0.2.10 ── 192.0.2.11 [peer] 10.244.2.2
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { planRuleSets, type PodPaths } from "../../src/firewall/mod.ts";
+import { Prefix } from "../../src/net/mod.ts";
+import { eventually } from "../support/eventually.ts";
+import { startLogged } from "../support/logged_process.ts";
+import { type NetworkNamespace, openNamespaces } from "../support/namespace.ts";
+import { type Engine, ENGINES, RuleHost } from "./rule_host.ts";
+
+const CONNECTIONS = new URL("./connections.ts", import.meta.url).pathname;
+const PORT = 7000;
+const NETWORK = Prefix.parse("10.244.0.0/16");
+const SUBNET = Prefix.parse("10.244.1.0/24");
+const POD = "10.244.1.2";
+const REMOTE_POD = "10.244.2.2";
+const PATHS: PodPaths = {
+  family: 4,
+  network: NETWORK,
+  subnet: SUBNET,
+  inside: "docker0",
+  outside: ["eth0"],
+};
+const [OVER_NFT, LEGACY, NFTABLES] = ENGINES as [Engine, Engine, Engine];
+
+interface Case {
+  readonly name: string;
+  readonly engines: readonly Engine[];
+  /** Commands, `IPT` standing for the engine's iptables; those of `before` come before our rules. */
+  readonly before?: readonly string[];
+  readonly after?: readonly string[];
+  /** What the sentence says; `undefined`: packets pass, and there is none. */
+  readonly named?: RegExp;
+  /** Run in place of the command that the sentence gives, which needs another program. */
+  readonly remedy?: readonly string[];
+}
+
+const DOCKER_28 = [
+  "IPT -P FORWARD DROP",
+  "IPT -N DOCKER-USER",
+  "IPT -N DOCKER-FORWARD",
+  "IPT -N DOCKER-BRIDGE",
+  "IPT -N DOCKER-CT",
+  "IPT -N DOCKER",
+  "IPT -A FORWARD -j DOCKER-USER",
+  "IPT -A FORWARD -j DOCKER-FORWARD",
+  "IPT -A DOCKER-FORWARD -j DOCKER-CT",
+  "IPT -A DOCKER-FORWARD -j DOCKER-BRIDGE",
+  "IPT -A DOCKER-FORWARD -i docker0 -j ACCEPT",
+  "IPT -A DOCKER-CT -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+  "IPT -A DOCKER-BRIDGE -o docker0 -j DOCKER",
+  "IPT -A DOCKER ! -i docker0 -o docker0 -j DROP",
+];
+
+const cases: readonly Case[] = [
+  { name: "nothing", engines: ENGINES },
+  {
+    name: "an nft table whose forward chain has policy drop",
+    engines: [OVER_NFT, NFTABLES],
+    after: [
+      "nft add table inet site",
+      "nft add chain inet site fw { type filter hook forward priority 5 ; policy drop ; }",
+      "nft add rule inet site fw ct state established,related accept",
+      "nft add rule inet site fw tcp dport 22 accept",
+    ],
+    named: /Chain fw \(hook forward\) of nft table "inet site" drops .*: its policy is drop/,
+  },
+  {
+    name: "an nft table whose last rule rejects, after jumps and a set",
+    engines: [NFTABLES],
+    after: [
+      "nft add table ip site",
+      "nft add set ip site ours { type ipv4_addr ; flags interval ; elements = { 10.9.0.0/16 } ; }",
+      "nft add chain ip site zone",
+      "nft add rule ip site zone ip saddr @ours accept",
+      "nft add chain ip site fw { type filter hook forward priority -5 ; }",
+      "nft add rule ip site fw ct state established accept",
+      "nft add rule ip site fw jump zone",
+      "nft add rule ip site fw counter reject with icmp type admin-prohibited",
+    ],
+    named: /Chain fw .* rejects .* the rule with handle \d+ of chain fw does/,
+  },
+  {
+    name: "an nft table that drops what comes in at prerouting",
+    engines: [NFTABLES],
+    after: [
+      "nft add table netdev unrelated",
+      "nft add table inet site",
+      "nft add chain inet site pre { type filter hook prerouting priority -300 ; }",
+      "nft add rule inet site pre iifname eth0 ip daddr 10.0.0.0/8 ip daddr != 10.244.1.1 drop",
+    ],
+    named: /Chain pre \(hook prerouting\)/,
+  },
+  {
+    name: "an nft table that lets the network through before it drops",
+    engines: [OVER_NFT, NFTABLES],
+    after: [
+      "nft add table inet site",
+      "nft add chain inet site fw { type filter hook forward priority 5 ; policy drop ; }",
+      "nft add rule inet site fw ct state vmap { established : accept, invalid : drop }",
+      "nft add rule inet site fw ip saddr { 10.9.0.0/16, 10.244.0.0/16 } accept",
+    ],
+  },
+  {
+    name: "an nft table that drops other things",
+    engines: [NFTABLES],
+    after: [
+      "nft add table inet site",
+      "nft add chain inet site fw { type filter hook forward priority 5 ; }",
+      "nft add rule inet site fw ct state invalid drop",
+      "nft add rule inet site fw iifname eth9 drop",
+      "nft add rule inet site fw ip saddr 172.16.0.0/12 drop",
+      "nft add rule inet site fw tcp dport { 25, 445 } drop",
+      "nft add rule inet site fw meta mark 0x1 drop",
+      "nft add rule inet site fw ip6 saddr ::/0 drop",
+    ],
+  },
+  {
+    name: "Docker's policy DROP, with rules of ours elsewhere",
+    engines: [{ ...NFTABLES, variant: "nft" }, { ...NFTABLES, variant: "legacy" }],
+    after: ["IPT -P FORWARD DROP"],
+    named: /Chain FORWARD \(hook forward\) of table filter of iptables drops .*policy is drop/,
+  },
+  {
+    name: "Docker's policy DROP, which our rules override",
+    engines: [OVER_NFT, LEGACY],
+    after: ["IPT -P FORWARD DROP"],
+  },
+  {
+    name: "Docker 28 that was started first",
+    engines: [OVER_NFT, LEGACY],
+    before: DOCKER_28,
+    named: /the rule "-A DOCKER ! -i docker0 -o docker0 -j DROP" does.*iptables -I DOCKER-USER/,
+  },
+  { name: "Docker 28 that was started after us", engines: [OVER_NFT, LEGACY], after: DOCKER_28 },
+  {
+    name: "Docker 28's rule for each container",
+    engines: [OVER_NFT, LEGACY, NFTABLES],
+    after: [`IPT -t raw -A PREROUTING -d ${POD}/32 ! -i docker0 -j DROP`],
+    named: /hook prerouting.* pods for 10\.244\.1\.2: .*"allow-direct-routing": true/,
+    remedy: [`IPT -t raw -F PREROUTING`],
+  },
+  {
+    name: "Docker 28's rule for each published port",
+    engines: [OVER_NFT, LEGACY],
+    after: [
+      `IPT -t raw -A PREROUTING -d ${POD}/32 ! -i docker0 -p tcp -m tcp --dport ${PORT} -j DROP`,
+    ],
+    named: /pods for 10\.244\.1\.2 port 7000: .*trusted_host_interfaces=eth0/,
+    remedy: [`IPT -t raw -F PREROUTING`],
+  },
+  {
+    name: "ufw, with rules of ours elsewhere",
+    engines: [NFTABLES],
+    after: [
+      "IPT -P FORWARD DROP",
+      "IPT -N ufw-before-forward",
+      "IPT -N ufw-user-forward",
+      "IPT -A FORWARD -j ufw-before-forward",
+      "IPT -A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+      "IPT -A ufw-before-forward -p icmp -m icmp --icmp-type 8 -j ACCEPT",
+      "IPT -A ufw-before-forward -j ufw-user-forward",
+    ],
+    named: /ufw route allow from 10\.244\.0\.0\/16; ufw route allow to 10\.244\.0\.0\/16/,
+    remedy: [
+      "IPT -A ufw-user-forward -s 10.244.0.0/16 -j ACCEPT",
+      "IPT -A ufw-user-forward -d 10.244.0.0/16 -j ACCEPT",
+    ],
+  },
+];
+
+for (const { name, engines, before = [], after = [], named, remedy } of cases) {
+  for (const engine of engines) {
+    Deno.test(`${engine.title} (${engine.variant}) and ${name}`, async () => {
+      const { signal } = new AbortController();
+      await using set = await openNamespaces({ signal });
+      const [host, pod, peer] = await set.add(["host", "pod", "peer"], { signal }) as [
+        NetworkNamespace,
+        NetworkNamespace,
+        NetworkNamespace,
+      ];
+      await connect(host, pod, peer, signal);
+      const run = async (commands: readonly string[]) => {
+        for (const command of commands) {
+          const [program, ...args] = command.replace(/^IPT/, `iptables-${engine.variant}`).split(
+            " ",
+          );
+          await host.run(program!, args, { signal });
+        }
+      };
+      const rules = new RuleHost(host, set.directory);
+      await rules.install(engine);
+      await run(before);
+      const wanted = { masquerade: true, forward: true };
+      const networks = [NETWORK];
+      const firewall = await rules.open(engine, {
+        ...wanted,
+        networks,
+        randomFullyDisabled: false,
+        signal,
+      });
+      const desired = planRuleSets({
+        ...wanted,
+        mode: engine.mode,
+        families: [{ network: NETWORK, subnet: SUBNET }],
+        noMasqueradeCidrs: [],
+        randomFully: firewall.randomFully,
+      });
+      assert.deepEqual((await rules.round(firewall, desired, { signal })).failures, []);
+      await run(after);
+
+      await using stack = new AsyncDisposableStack();
+      for (const namespace of [pod, peer]) {
+        const server = stack.use(startLogged(
+          namespace.command(Deno.execPath(), ["run", "-A", CONNECTIONS, "serve", `${PORT}`]),
+          {
+            title: "server",
+            logFile: `${set.directory}/${namespace.name}.log`,
+            env: Deno.env.toObject(),
+          },
+        ));
+        await eventually(() => server.lines.includes("ready"), { title: "the server", signal });
+      }
+      const passes = async () =>
+        await reaches(peer, REMOTE_POD, POD, signal) && await reaches(pod, POD, REMOTE_POD, signal);
+
+      const found = await rules.survey(firewall, [PATHS], { signal });
+      if (!named) {
+        assert.deepEqual(found, []);
+        assert.ok(await passes());
+        return;
+      }
+      assert.equal(found.length, 1, found.join("\n"));
+      assert.match(found[0]!, named);
+      assert.ok(!await passes(), "packets pass, although there is said to be a chain in the way");
+      assert.deepEqual(firewall.describe().warnings.filter((text) => found.includes(text)), found);
+
+      const advice = /To let them through: (.*?)(; or, .*)?$/.exec(found[0]!)![1]!;
+      await run(remedy ?? advice.split("; ").map((line) => line.replace(/^iptables/, "IPT")));
+      assert.ok(await passes(), advice);
+      assert.deepEqual(await rules.survey(firewall, [PATHS], { signal }), []);
+    });
+  }
+}
+
+/** Whether a connection from `source` to the server at `address` comes about. */
+async function reaches(
+  from: NetworkNamespace,
+  source: string,
+  address: string,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const script = 'exec 3<>"/dev/tcp/$1/$2" && cat <&3';
+  const { stdout } = await from.try(
+    "timeout",
+    ["1", "bash", "-c", script, "ask", address, `${PORT}`],
+    { signal },
+  );
+  return stdout.includes(source);
+}
+
+/** Links, addresses and routes of the picture above. */
+async function connect(
+  host: NetworkNamespace,
+  pod: NetworkNamespace,
+  peer: NetworkNamespace,
+  signal: AbortSignal,
+): Promise<void> {
+  await host.ip([
+    `link add docker0 type veth peer name eth0 netns ${pod.name}`,
+    `link add eth0 type veth peer name eth0 netns ${peer.name}`,
+    "addr add 10.244.1.1/24 dev docker0",
+    "addr add 192.0.2.10/24 dev eth0",
+    "link set docker0 up",
+    "link set eth0 up",
+    "route add 10.244.2.0/24 via 192.0.2.11",
+  ], { signal });
+  await pod.ip([
+    `addr add ${POD}/24 dev eth0`,
+    "link set eth0 up",
+    "route add default via 10.244.1.1",
+  ], { signal });
+  await peer.ip([
+    "addr add 192.0.2.11/24 dev eth0",
+    `addr add ${REMOTE_POD}/32 dev lo`,
+    "link set eth0 up",
+    `route add 10.244.1.0/24 via 192.0.2.10 src ${REMOTE_POD}`,
+  ], { signal });
+  await host.sysctl({ "net/ipv4/ip_forward": "1" }, { signal });
+}
