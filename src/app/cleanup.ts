@@ -16,6 +16,7 @@ import { openRegistry } from "../store/open.ts";
 import type { Entry } from "../store/registry.ts";
 import { deadline } from "../util/time.ts";
 import { pathRecordFile } from "./former_path.ts";
+import { requireCleanUpRights } from "./host_rights.ts";
 import { openHostKernel } from "./host_network.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
 import { configureNetwork, registryOptions } from "./network.ts";
@@ -44,6 +45,7 @@ const CLOUD_LIMIT_MS = 60_000;
  */
 export async function cleanUp(context: CleanUpOptions): Promise<void> {
   const { options, release, log, signal } = context;
+  requireCleanUpRights();
   const problems: string[] = [];
   const networks = await findNetworks(options, { log, signal });
   await using netlink = openHostKernel(log);

@@ -29,6 +29,7 @@ import { followLeases } from "./follow_leases.ts";
 import { FormerPath } from "./former_path.ts";
 import { type FormerRun, readFormerRun } from "./former_run.ts";
 import { type HostNetwork, openHostNetwork } from "./host_network.ts";
+import { requireRights, requireRightsOfHost } from "./host_rights.ts";
 import { firewallMode, planSubnetFile, planTrafficRules } from "./local_plans.ts";
 import { releaseStartupMemory } from "./memory.ts";
 import {
@@ -128,6 +129,7 @@ class DaemonRun implements AsyncDisposable {
     const registry = await this.#openRegistry();
     this.#onStatus("Reading the network config");
     const configured = await waitForNetworkConfig({ ...shared, registry });
+    requireRights(options, configured);
 
     // Its programs are looked at while the rest is waited for.
     const openingFirewall = this.#openFirewall(configured);
@@ -157,7 +159,12 @@ class DaemonRun implements AsyncDisposable {
       ),
     );
 
-    const firewall = await openingFirewall; // before a lease is written that could not be served
+    // Before a lease is written that could not be served.
+    const firewall = await openingFirewall;
+    await requireRightsOfHost(options, configured, {
+      firewall,
+      mayChange: () => hostNetwork.mayChange({ signal: this.#signal }),
+    });
 
     this.#onStatus("Leasing a subnet");
     const keeper = await this.#lease({ registry, configured, hostNetwork, runtime, former });

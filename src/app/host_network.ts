@@ -21,6 +21,7 @@ import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
 import type { PlaneRuntime } from "./backend_runtime.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
+import { mayChangeNetwork } from "./host_rights.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
 
 /** How long a leased address may be gone before a permanent one beside it is published instead. */
@@ -157,6 +158,11 @@ export class HostNetwork implements AsyncDisposable {
   /** What tells this daemon's links from others'. */
   get linkAlias(): string {
     return this.#alias;
+  }
+
+  /** Whether this process may change the host's network. */
+  mayChange(options: { readonly signal: AbortSignal }): Promise<boolean> {
+    return mayChangeNetwork(this.#netlink, options);
   }
 
   listLinks(options: { signal: AbortSignal }): Promise<readonly Link[]> {

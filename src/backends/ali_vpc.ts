@@ -144,6 +144,8 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
     };
   },
 
+  changesKernel: ({ overflow }) => overflow === "vxlan",
+
   checkNetwork: ({ overflow, vni }, network) => overflow === "vxlan" ? vniFaults(vni, network) : [],
 
   // Through the VXLAN device less fits: there the host answers what is larger with the MTU that

@@ -18,6 +18,8 @@ export const alloc: Backend<AllocConfig> = {
     return { config: {}, warnings: fields.finish() };
   },
 
+  changesKernel: () => false,
+
   overheadBytes: () => 0,
 
   // With both families upstream publishes the IPv4 address alone; a host is known by one of them.

@@ -37,6 +37,8 @@ export interface Backend<Config = unknown, Facts = undefined> {
   };
   /** Faults of `config` in a network of these families, one sentence each. @default none */
   checkNetwork?(config: Config, network: NetworkFamilies): readonly string[];
+  /** Whether it has links, routes or settings of the kernel made. @default always */
+  changesKernel?(config: Config): boolean;
   /** Bytes that encapsulation takes from the external MTU. */
   overheadBytes(config: Config): number;
   /** What pods get as MTU. @default {the external MTU less the overhead} */
