@@ -4,6 +4,7 @@
  * @module
  */
 import { describeError } from "./errors.ts";
+import { LogWriter } from "./log_writer.ts";
 import { redact } from "./secret.ts";
 
 /** `trace` is `-v=2` and up, `debug` is `-v=1`; `info` and above are always written. */
@@ -29,7 +30,7 @@ export interface CreateLoggerOptions {
   readonly format: "human" | "json";
   /** 0 writes `info` and up, 1 also `debug`, 2 and more also `trace`. */
   readonly verbosity: number;
-  /** Takes each finished line, without its line feed. @default {stderr, written synchronously} */
+  /** Takes each finished line, without its line feed. @default {to stderr, by a `LogWriter`} */
   readonly write?: (line: string) => void;
   /** @default {() => new Date()} */
   readonly clock?: () => Date;
@@ -49,7 +50,7 @@ const MAX_DEPTH = 5;
  * cannot be written must not end the daemon.
  */
 export function createLogger(options: CreateLoggerOptions): Logger {
-  const { format, verbosity, write = writeToStderr(), clock = () => new Date() } = options;
+  const { format, verbosity, write = new LogWriter().write, clock = () => new Date() } = options;
   const lowest = Math.max(0, 2 - Math.max(0, verbosity));
   const compose = format === "json" ? composeJson : composeHuman;
 
@@ -181,44 +182,4 @@ function escapeControls(line: string): string {
     if (char === "\n") return "\\n";
     return `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
   });
-}
-
-/** How long a full pipe may hold up the daemon for one line, in ms, before the line is dropped. */
-const MAX_STALL_MS = 20;
-
-/**
- * A `write` for stderr. Lines that cannot be written (reader gone, pipe full) are dropped, and the
- * next line that can be written is preceded by their number.
- */
-function writeToStderr(): (line: string) => void {
-  const encoder = new TextEncoder();
-  let lost = 0;
-  let midLine = false;
-
-  function writeAll(text: string): void {
-    const bytes = encoder.encode(text);
-    let done = 0;
-    for (let stalledMs = 0; done < bytes.length;) {
-      try {
-        done += Deno.stderr.writeSync(bytes.subarray(done));
-        midLine = done < bytes.length;
-      } catch (error) {
-        if (!(error instanceof Deno.errors.WouldBlock) || stalledMs >= MAX_STALL_MS) throw error;
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
-        stalledMs++;
-      }
-    }
-  }
-
-  return (line) => {
-    try {
-      const prefix = midLine ? "\n" : "";
-      writeAll(
-        prefix + (lost > 0 ? `(${lost} log lines could not be written)\n` : "") + line + "\n",
-      );
-      lost = 0;
-    } catch {
-      lost++;
-    }
-  };
 }

@@ -4,16 +4,19 @@ import { hideArguments } from "../cli/hide_arguments.ts";
 import { parseCommandLine, SECRET_FLAGS } from "../cli/parse.ts";
 import { usage } from "../cli/usage.ts";
 import { describeError, OperatorError, UsageError } from "../errors.ts";
-import { createLogger, type Logger } from "../log.ts";
+import { createLogger } from "../log.ts";
+import { LogWriter } from "../log_writer.ts";
 import { redact } from "../secret.ts";
 import { openNotifier } from "../util/notify.ts";
-import { RecentTexts } from "../util/recent_texts.ts";
 import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
 import { takeInstanceLock } from "./instance_lock.ts";
+import { hearLibraries } from "./libraries.ts";
 
 /** How long an orderly end may take before the process ends anyway. */
 const STOP_LIMIT_MS = 1_800;
+/** How long the last log lines may take to be written. */
+const LAST_LINES_MS = 250;
 
 /**
  * Runs the command line `args` and answers the exit code: 0 after a signal, help and version; 1
@@ -40,13 +43,16 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   }
 
   const { options, warnings } = command;
-  const log = createLogger({ format: options.logFormat, verbosity: options.verbosity });
+  const writer = new LogWriter();
+  const { logFormat: format, verbosity } = options;
+  const log = createLogger({ format, verbosity, write: writer.write });
+  writer.onLoss = (lost) => log.warn("Log lines were lost: stderr did not take them", { lost });
   for (const warning of warnings) log.warn(warning);
   if (hideProblem !== undefined) log.warn(hideProblem);
   using notifier = openNotifier(environment["NOTIFY_SOCKET"]);
   if (notifier.problem !== undefined) log.warn(notifier.problem);
 
-  using _ = surviveStrayErrors(log);
+  using _ = hearLibraries(log);
 
   const stop = new AbortController();
   let stopTimer: ReturnType<typeof setTimeout> | undefined;
@@ -89,32 +95,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     }
     return 1;
   } finally {
+    await writer.flush({ timeoutMs: LAST_LINES_MS });
     clearTimeout(stopTimer);
   }
-}
-
-/**
- * Keeps errors that a library threw outside of any call of ours (from a timer or a socket's event)
- * from ending the daemon. What matters to us fails in our own loops as well, which end the process.
- */
-function surviveStrayErrors(log: Logger): Disposable {
-  const recent = new RecentTexts();
-  const onError = (event: ErrorEvent | PromiseRejectionEvent) => {
-    event.preventDefault();
-    const error = event instanceof ErrorEvent ? event.error : event.reason;
-    const reason = describeError(error);
-    const level = recent.isNews(reason) ? "warn" : "debug";
-    log[level](`An error outside of any operation was passed over: ${reason}`);
-    if (error instanceof Error) log.debug("It came from here", { stack: error.stack });
-  };
-  globalThis.addEventListener("error", onError);
-  globalThis.addEventListener("unhandledrejection", onError);
-  return {
-    [Symbol.dispose]() {
-      globalThis.removeEventListener("error", onError);
-      globalThis.removeEventListener("unhandledrejection", onError);
-    },
-  };
 }
 
 /** Why everything ends: somebody asked for it. */
