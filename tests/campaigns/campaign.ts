@@ -42,6 +42,19 @@ export class CampaignFailure extends Error {
   }
 }
 
+/** Runs the short form of `campaign` in a test. */
+export async function runShort(
+  campaign: Campaign,
+  options: { readonly signal: AbortSignal; readonly seed?: number },
+): Promise<void> {
+  await campaign.run({
+    long: false,
+    seed: options.seed ?? 1,
+    say: () => {},
+    signal: options.signal,
+  });
+}
+
 /** Numbers in [0, 1) that follow from `seed` alone (mulberry32). */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;

@@ -14,6 +14,7 @@ import type { Campaign } from "./campaign.ts";
 /** Each campaign by its name; loaded when it is run. */
 export const CAMPAIGNS: Readonly<Record<string, () => Promise<{ readonly campaign: Campaign }>>> = {
   "hostile-api": () => import("./hostile_api.ts"),
+  "stalled-stderr": () => import("./stalled_stderr.ts"),
 };
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -166,6 +166,27 @@ export class EtcdCluster implements AsyncDisposable {
     await this.ctl([options.api === 2 ? "set" : "put", key, value], options);
   }
 
+  /**
+   * Applies up to 128 commands such as `put <key> <value>` and `del <key>` at one revision; keys
+   * may not repeat.
+   */
+  async transact(
+    commands: readonly string[],
+    options: { signal: AbortSignal },
+  ): Promise<void> {
+    const member = this.members.find((each) => each.running);
+    if (!member) throw new Error("Cannot run etcdctl: no member of the cluster is running");
+    const lines = commands.map((command) =>
+      command.replace(/^(put \S+ )(.*)$/, (_, put, value) => `${put}${JSON.stringify(value)}`)
+    );
+    // Nothing is compared; nothing happens otherwise.
+    await member.namespace.run("etcdctl", ["--endpoints", member.endpoint, "txn"], {
+      ...options,
+      env: { ETCDCTL_API: "3" },
+      stdin: `\n${lines.join("\n")}\n\n\n`,
+    });
+  }
+
   /** The v3 keys that begin with `prefix`, with their values. */
   async list(prefix: string, options: { signal: AbortSignal }): Promise<Map<string, string>> {
     const text = await this.ctl(["get", "--prefix", "-w", "json", prefix], options);
