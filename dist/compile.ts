@@ -37,7 +37,7 @@ export const PERMISSIONS = [
 ];
 
 /** Smaller young generation: an idle daemon makes little garbage, and 1,000 nodes run it. */
-const V8_FLAGS = "--max-semi-space-size=1";
+export const V8_FLAGS = "--max-semi-space-size=1";
 
 /**
  * Entry points and where each is bundled to. One file in place of a hundred spares about 8 MB and

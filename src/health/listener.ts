@@ -86,6 +86,8 @@ class BoundedListener {
   /** In the order in which they came. */
   readonly #open = new Set<Deno.TcpConn>();
   readonly #serving = new Set<Promise<void>>();
+  /** To read into, for the next connections: made for each, they would be much for the collector. */
+  readonly #buffers: Uint8Array[] = [];
 
   constructor(listener: Deno.TcpListener, options: ListenOptions) {
     this.port = listener.addr.port;
@@ -136,16 +138,18 @@ class BoundedListener {
   async #serve(connection: Deno.TcpConn): Promise<void> {
     // Closing a connection is what ends its pending reads and writes.
     const timer = setTimeout(() => closeQuietly(connection), this.#connectionMs);
+    const buffer = this.#buffers.pop() ?? new Uint8Array(MAX_HEAD_BYTES);
     try {
-      await writeAll(connection, this.#response(await readHead(connection), connection));
+      await writeAll(connection, this.#response(await readHead(connection, buffer), connection));
       await connection.closeWrite();
-      await linger(connection);
+      await linger(connection, buffer);
     } catch {
-      /* the client has gone, or its time is over */
+      // The client has gone, or its time is over.
     } finally {
       clearTimeout(timer);
       this.#open.delete(connection);
       closeQuietly(connection);
+      if (this.#buffers.length < this.#maxConnections) this.#buffers.push(buffer);
     }
   }
 
@@ -168,9 +172,11 @@ function plain(status: number, body: string): HealthResponse {
   return { status, type: "text/plain; charset=utf-8", body };
 }
 
-/** The head of a request, its empty line included; `undefined` if it is too long. */
-async function readHead(connection: Deno.TcpConn): Promise<Uint8Array | undefined> {
-  const buffer = new Uint8Array(MAX_HEAD_BYTES);
+/** The head of a request, its empty line included, in `buffer`; `undefined` if it is too long. */
+async function readHead(
+  connection: Deno.TcpConn,
+  buffer: Uint8Array,
+): Promise<Uint8Array | undefined> {
   for (let length = 0; length < buffer.length;) {
     const count = await connection.read(buffer.subarray(length));
     if (count === null) throw new Error("The client has gone");
@@ -186,10 +192,9 @@ async function writeAll(connection: Deno.TcpConn, bytes: Uint8Array): Promise<vo
 }
 
 /** Reads what the client still sends: closing before would take the response back from it. */
-async function linger(connection: Deno.TcpConn): Promise<void> {
+async function linger(connection: Deno.TcpConn, buffer: Uint8Array): Promise<void> {
   const timer = setTimeout(() => closeQuietly(connection), LINGER_MS);
   try {
-    const buffer = new Uint8Array(4_096);
     for (let length = 0; length < LINGER_BYTES;) {
       const count = await connection.read(buffer);
       if (count === null) return;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { V8_FLAGS } from "../../dist/compile.ts";
 import { daemonCommand, type DaemonProgram, daemonProgram, type Host } from "../lab/mod.ts";
 
 /**
@@ -15,6 +16,8 @@ export async function wrapProgram(
 ): Promise<DaemonProgram> {
   const path = `${host.directory}/flanneld-${crypto.randomUUID().slice(0, 8)}`;
   const { program, args } = daemonCommand(daemonProgram(), []);
+  // As compiled, so that memory may be compared.
+  if (args[0] === "run") args.splice(1, 0, `--v8-flags=${V8_FLAGS}`);
   const words = [program, ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" ");
   const script = `#!/bin/bash\n${commands}\nexec ${words} "$@" ${redirection}\n`;
   await Deno.writeTextFile(path, script, { mode: 0o700 });
