@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { describeDownloadFailure } from "../dist/download_failure.ts";
 import { OperatorError } from "../src/errors.ts";
 import { runProgram } from "../src/util/process.ts";
 import { run } from "./support/run.ts";
@@ -20,6 +21,12 @@ export interface Need {
 /** Where Debian has system programs, which the PATH of `su` leaves out. */
 const SYSTEM_DIRECTORIES = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
+/** What the daemon itself needs, and `deno task compile` puts into the executable. */
+export const LIBNL_NEEDS: readonly Need[] = [
+  library("libnl-3.so.200", "libnl-3-200"),
+  library("libnl-route-3.so.200", "libnl-route-3-200"),
+];
+
 /** What the lab runs. */
 export const LAB_NEEDS: readonly Need[] = [
   program("ip", "iproute2"),
@@ -29,8 +36,7 @@ export const LAB_NEEDS: readonly Need[] = [
   program("iperf3", "iperf3"),
   program("etcd", "etcd-server"),
   program("etcdctl", "etcd-client"),
-  library("libnl-3.so.200", "libnl-3-200"),
-  library("libnl-route-3.so.200", "libnl-route-3-200"),
+  ...LIBNL_NEEDS,
 ];
 
 /** What some tests need beside the lab. */
@@ -102,7 +108,10 @@ export async function cacheModules(
     timeoutMs: 300_000,
   });
   if (result.code !== 0) {
-    throw new Error(`Cannot download the dependencies: ${result.stderr.trim()}`);
+    throw new OperatorError(
+      describeDownloadFailure(result.stderr) ??
+        `Cannot download the dependencies: ${result.stderr.trim()}`,
+    );
   }
 }
 

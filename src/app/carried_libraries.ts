@@ -6,17 +6,29 @@ const LIBRARY_DIRECTORY = new URL("./lib/", import.meta.url);
 /** The libraries that the executable carries, in the order in which they must be loaded. */
 export const LIBNL_SONAMES = ["libnl-3.so.200", "libnl-route-3.so.200"] as const;
 
+/** Options of {@linkcode loadCarriedLibraries}. */
+export interface LoadCarriedLibrariesOptions {
+  /**
+   * Where the system has libraries of its own: "system" leaves those in use, "carried" does not.
+   *
+   * @default {"system"}
+   */
+  readonly prefer?: "system" | "carried";
+}
+
 /**
  * Loads the libraries that the executable carries, where the system has none of its own; whoever
  * opens one by its soname afterwards gets it. They are written to a directory that only this user
  * can enter and that is gone when this returns: a loaded library stays mapped. Does nothing where
  * nothing is carried, as when run from sources.
  *
- * Answers the names of the libraries taken from the executable.
+ * Returns the names of the libraries taken from the executable.
  */
-export function loadCarriedLibraries(): readonly string[] {
-  const missing = LIBNL_SONAMES.filter((name) => !load(name));
-  const carried = missing.flatMap((name) => {
+export function loadCarriedLibraries(
+  { prefer = "system" }: LoadCarriedLibrariesOptions = {},
+): readonly string[] {
+  const wanted = LIBNL_SONAMES.filter((name) => prefer === "carried" || !load(name));
+  const carried = wanted.flatMap((name) => {
     try {
       return [{ name, bytes: Deno.readFileSync(new URL(name, LIBRARY_DIRECTORY)) }];
     } catch {

@@ -19,7 +19,7 @@ const STOP_LIMIT_MS = 1_800;
 const LAST_LINES_MS = 250;
 
 /**
- * Runs the command line `args` and answers the exit code: 0 after a signal, help and version; 1
+ * Runs the command line `args` and returns the exit code: 0 after a signal, help and version; 1
  * when a person must mend something; 2 for a wrong command line or environment.
  */
 export async function runCommand(args: readonly string[]): Promise<number> {
@@ -40,6 +40,10 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   if (command.action === "version") {
     write(Deno.stdout, `flanneld ${denoConfig.version} (Deno ${Deno.version.deno})\n`);
     return 0;
+  }
+  if (command.action === "self-test") {
+    const { selfTest } = await import("./self_test.ts");
+    return await selfTest({ say: (line) => write(Deno.stdout, `${line}\n`) }) ? 0 : 1;
   }
 
   const { options, warnings } = command;

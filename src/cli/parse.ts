@@ -21,6 +21,7 @@ import { type Options, readOptions } from "./options.ts";
 export type CommandLine =
   | { readonly action: "help" }
   | { readonly action: "version" }
+  | { readonly action: "self-test" }
   | { readonly action: "run"; readonly options: Options; readonly warnings: readonly string[] }
   | {
     readonly action: "cleanup";
@@ -51,8 +52,8 @@ interface Setting {
 const RELEASE = /^--?release(?:=([^]*))?$/;
 
 /**
- * Reads the arguments: flags alone, or `cleanup` and flags, one of which may be `--release`. Blanks
- * and line ends around values do not count.
+ * Reads the arguments: flags alone; `cleanup` and flags, one of which may be `--release`; or
+ * `self-test` alone. Blanks and line ends around values do not count.
  *
  * @throws {UsageError} With one line for each fault; a line never holds a secret.
  */
@@ -63,6 +64,7 @@ export function parseCommandLine(
   const variables = cleanEnvironment(environment);
   const words = args.map(withoutLineEnds);
   const faults: string[] = [];
+  if (words.length === 1 && words[0] === "self-test") return { action: "self-test" };
   if (words[0] !== "cleanup") {
     return parseFlags(args, { words, environment: variables, faults, also: [] });
   }
@@ -105,7 +107,7 @@ function parseFlags(
     /** Names of flags that are read elsewhere. */
     readonly also: readonly string[];
   },
-): Exclude<CommandLine, { readonly action: "cleanup" }> {
+): Exclude<CommandLine, { readonly action: "cleanup" | "self-test" }> {
   const warnings: string[] = [];
   const settings = readArguments(words, faults, also);
   if (settings.get("help")?.value === true) return { action: "help" };

@@ -37,6 +37,12 @@ function plain(options: Options): Record<string, unknown> {
   );
 }
 
+Deno.test("parseCommandLine() reads the self-test, which takes nothing else", () => {
+  assert.deepEqual(parseCommandLine(["self-test"], {}), { action: "self-test" });
+  assert.match(faultsOf(["self-test", "--ip-masq"])[0]!, /Unexpected argument "self-test"/);
+  assert.match(faultsOf(["--ip-masq", "self-test"])[0]!, /Unexpected argument "self-test"/);
+});
+
 Deno.test("parseCommandLine() reads the clean-up with the same flags, and whether to release", () => {
   for (
     const [args, release] of [

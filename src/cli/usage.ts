@@ -22,9 +22,11 @@ export function usage(): string {
 
 Usage: flanneld [flags]
        flanneld cleanup [--release] [flags]
+       flanneld self-test
 
 With cleanup, removes the links, routes, traffic rules and the subnet file that runs with the same
 flags left on this host, and with --release the lease. No flanneld may be running meanwhile.
+With self-test, tries each part of the program that is loaded late, and names those that are lost.
 
 ${groups.join("\n")}
 Flags may be written with one or two dashes, as --name=value or --name value; booleans take a

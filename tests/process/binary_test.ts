@@ -79,6 +79,16 @@ binaryTest(
   },
 );
 
+binaryTest("the binary has every part that it loads late", async ({ path, signal }) => {
+  const output = await run(path, ["self-test"], { signal, timeoutMs: 60_000 });
+  assert.deepEqual(output.trim().split("\n"), [
+    "ok: etcd client",
+    "ok: Alibaba Cloud client",
+    "ok: packet worker",
+    "ok: libnl (carried)",
+  ]);
+});
+
 binaryTest(
   "where the host has no libnl, the binary uses the one it carries",
   async ({ path, signal }) => {

@@ -236,13 +236,21 @@ export function parseUris(text: string): DebianPackage[] {
   return packages;
 }
 
-/** The packages of the image, in the versions that Debian has. */
+/**
+ * The packages of the image, in the versions that Debian has, whatever this machine has installed
+ * or downloaded.
+ */
 async function resolvePackages(options: VmDiskOptions): Promise<DebianPackage[]> {
-  const status = await Deno.makeTempFile({ prefix: "flanneld-vm-status-" });
+  const directory = await Deno.makeTempDir({ prefix: "flanneld-vm-apt-" });
   try {
-    // With an empty list of what is installed, apt resolves the whole closure.
+    const status = `${directory}/status`;
+    await Deno.writeTextFile(status, "");
+    await Deno.mkdir(`${directory}/archives/partial`, { recursive: true });
     const args = [
+      // With an empty list of what is installed, apt resolves the whole closure; of a package that
+      // it finds in its archives it does not print the address.
       ...["-q", "-y", "-o", `Dir::State::status=${status}`, "-o", "Debug::NoLocking=1"],
+      ...["-o", `Dir::Cache::archives=${directory}/archives`],
       ...["-o", "APT::Install-Recommends=0", "--print-uris", "install", ...PACKAGES],
     ];
     const resolve = () => runProgram("apt-get", args, { ...options, timeoutMs: 120_000 });
@@ -251,13 +259,17 @@ async function resolvePackages(options: VmDiskOptions): Promise<DebianPackage[]>
       await updateLists(options);
       result = await resolve();
     }
-    const packages = parseUris(result.stdout).filter(({ name }) => !LEFT_OUT.test(name));
-    if (result.code !== 0 || packages.length < PACKAGES.length) {
+    if (result.code !== 0) {
       throw new VmUnavailableError(`Debian's archive lacks something: ${faultLine(result.stderr)}`);
+    }
+    const packages = parseUris(result.stdout).filter(({ name }) => !LEFT_OUT.test(name));
+    const lacking = PACKAGES.filter((wanted) => !packages.some(({ name }) => name === wanted));
+    if (lacking.length > 0) {
+      throw new Error(`Cannot make the disk: apt does not say where ${lacking.join(", ")} is`);
     }
     return packages;
   } finally {
-    await Deno.remove(status);
+    await Deno.remove(directory, { recursive: true });
   }
 }
 
