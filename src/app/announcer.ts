@@ -22,7 +22,7 @@ export class Announcer {
   }
 
   /** To be called whenever `readiness` has changed. */
-  tell({ ready, reasons }: Readiness): void {
+  tell({ ready, reasons, remarks }: Readiness): void {
     const { log, notifier, onFirstReady } = this.#options;
     if (ready && !this.#wasReady) log.info("Ready: the subnet is usable");
     if (!ready && this.#wasReady) log.warn(`Not ready: ${reasons.join("; ")}`);
@@ -32,7 +32,7 @@ export class Announcer {
       notifier.ready();
       onFirstReady();
     }
-    const status = ready ? "Ready" : reasons[0]!;
+    const status = ready ? ["Ready", ...remarks].join("; ") : reasons[0]!;
     if (status !== this.#status) notifier.status(status);
     this.#status = status;
   }

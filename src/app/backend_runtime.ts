@@ -13,6 +13,7 @@ import type { Options } from "../cli/options.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
+import type { Places } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
 import type { Registry } from "../store/registry.ts";
@@ -27,6 +28,8 @@ export interface BackendRuntime extends AsyncDisposable {
   /** Takes over what the own lease has published so far, before it is written again. */
   inherit?(former: LeaseAttributes): void;
   plan(host: Host, own: Lease, peers: readonly Lease[]): Planning;
+  /** What of the network's addresses the backend finds in use; no new subnet may take them. */
+  avoid?(): Places;
   readonly cloud?: CloudRuntime;
   readonly plane?: PlaneRuntime;
   readonly underlay?: UnderlayRuntime;

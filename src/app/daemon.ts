@@ -30,6 +30,7 @@ import { FormerPath } from "./former_path.ts";
 import { type FormerRun, readFormerRun } from "./former_run.ts";
 import { type HostNetwork, openHostNetwork } from "./host_network.ts";
 import { requireRights, requireRightsOfHost } from "./host_rights.ts";
+import { judgeLeftOut } from "./left_out.ts";
 import { firewallMode, planSubnetFile, planTrafficRules } from "./local_plans.ts";
 import { releaseStartupMemory } from "./memory.ts";
 import {
@@ -139,8 +140,14 @@ class DaemonRun implements AsyncDisposable {
     const { network } = configured;
     const former = await readFormerRun(options.subnetFile, log);
     const hostNetwork = this.#resources.use(
-      await openHostNetwork({ ...shared, network, formerNetworks: former.networks }),
+      await openHostNetwork({
+        ...shared,
+        network,
+        formerNetworks: former.networks,
+        formerSubnet: former.subnet,
+      }),
     );
+    await hostNetwork.reserved.look({ signal: this.#signal });
 
     this.#onStatus(`Preparing backend ${configured.backend.type}`);
     const runtime = this.#resources.use(
@@ -187,13 +194,21 @@ class DaemonRun implements AsyncDisposable {
       more: "more peers are left out",
       none: "No peer is left out any more",
     });
-    const planner = new Planner({
+    const planner: Planner = new Planner({
       runtime,
       leases,
       host: () => hostNetwork.host,
       own: () => keeper.lease,
       blackhole: options.ipBlackholeRoute,
-      onPlan: (plan) => skippedPeers.update(plan.skippedPeers ?? []),
+      onPlan: ({ skippedPeers: skipped = [] }) => {
+        skippedPeers.update(skipped);
+        const { fault, remark } = judgeLeftOut(skipped, {
+          peers: planner.peers.length,
+          families: enabledFamilies(configured).length,
+        });
+        this.#readiness.set("peers", fault);
+        this.#readiness.remark("peers", remark);
+      },
     });
 
     const publish = () => {
@@ -260,6 +275,7 @@ class DaemonRun implements AsyncDisposable {
     this.#onReadinessChange = () => file.request();
 
     let subnetKey = keeper.lease.key;
+    hostNetwork.reserved.serve(keeper.lease.subnet);
     const replan = () => {
       planner.invalidate();
       kernel.desiredChanged();
@@ -272,6 +288,7 @@ class DaemonRun implements AsyncDisposable {
       if (lease.key === subnetKey) return;
       // Another subnet: nothing that held for the old one counts.
       subnetKey = lease.key;
+      hostNetwork.reserved.serve(lease.subnet);
       for (const { name } of this.#reconcilers) this.#readiness.set(name, "not set up yet");
       subnetFileDue = false;
       rules.desiredChanged();
@@ -291,6 +308,7 @@ class DaemonRun implements AsyncDisposable {
       network: () => enabledFamilies(configured).map(({ network }) => network.toString()),
       backend: () => configured.backend.type,
       interface: () => hostNetwork.describe(),
+      overlaps: () => hostNetwork.reserved.describe(),
       lease: () => ({ ...keeper.lease, state: keeper.state }),
       ...(leases.complete ? { peers: () => planner.peers.length } : {}),
       skippedLeases: () => skippedLeases.list().reasons,
@@ -371,6 +389,7 @@ class DaemonRun implements AsyncDisposable {
             return runtime.announce(hostNetwork.host);
           },
           previous: former.subnet,
+          occupied: () => hostNetwork.reserved.occupied.concat(runtime.avoid?.()),
           renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
           onLeaseLoss: options.onLeaseLoss,
           log: log.child("lease"),
@@ -422,6 +441,7 @@ class DaemonRun implements AsyncDisposable {
       report: () => ({
         ready: this.#readiness.ready,
         reasons: this.#readiness.reasons,
+        ...(this.#readiness.remarks.length > 0 ? { remarks: this.#readiness.remarks } : {}),
         status: {
           version: () => version,
           reconcilers: () =>

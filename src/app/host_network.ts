@@ -15,6 +15,7 @@ import type { InterfaceFacts } from "../kernel/own_address.ts";
 import { isForwarding } from "../kernel/sysctl.ts";
 import { UnderlayPaths } from "../kernel/underlay_paths.ts";
 import { watchKernel } from "../kernel/watch_kernel.ts";
+import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import type { Address, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
@@ -23,6 +24,7 @@ import type { PlaneRuntime } from "./backend_runtime.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
 import { mayChangeNetwork } from "./host_rights.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
+import { ReservedSpace } from "./reserved_space.ts";
 
 /** How long a leased address may be gone before a permanent one beside it is published instead. */
 const STAND_IN_MS = 60_000;
@@ -33,6 +35,8 @@ export interface HostNetworkOptions {
   readonly network: NetworkConfig;
   /** Networks that an earlier run served; its leftovers there are ours too. */
   readonly formerNetworks: readonly Prefix[];
+  /** Its subnet, which pods may have addresses of. */
+  readonly formerSubnet: LeaseSubnet | undefined;
   readonly log: Logger;
   readonly signal: AbortSignal;
   readonly onStatus: (text: string) => void;
@@ -105,13 +109,15 @@ export class HostNetwork implements AsyncDisposable {
   readonly #underlay: UnderlayPaths;
   readonly #alias: string;
   readonly #tables: KernelTables;
+  /** What of the address space is not for pods. */
+  readonly reserved: ReservedSpace;
   #found: ExternalInterface;
   /** The lists by which `#found` was last confirmed. */
   #facts: InterfaceFacts;
   /** Since when an address of another kind is all that there is in place of the one published. */
   #standInSince: number | undefined;
   #standInTimer: ReturnType<typeof setTimeout> | undefined;
-  /** Called when addresses or MTU of the external interface have changed. */
+  /** Called when {@linkcode HostNetwork.host} is another one. */
   onChange: (before: Host) => void = () => {};
 
   constructor(
@@ -139,10 +145,21 @@ export class HostNetwork implements AsyncDisposable {
       externalLink: found.link,
       log,
     });
+    this.reserved = new ReservedSpace({
+      netlink,
+      network,
+      options: options.options,
+      facts,
+      externalLink: found.link,
+      alias: this.#alias,
+      own: options.formerSubnet,
+      log,
+    });
+    this.reserved.onChange = () => this.onChange(this.host);
   }
 
   get host(): Host {
-    return this.#found;
+    return { ...this.#found, needs: this.reserved.needs };
   }
 
   /** For the status page. */
@@ -200,9 +217,11 @@ export class HostNetwork implements AsyncDisposable {
       const isOwn = (destination: Prefix) => this.#tables.isOwnDestination(destination);
       if (this.#underlay.observe(event, isOwn)) kinds.add("route");
       if (this.#tables.concernsExternalLink(event)) look = true;
+      this.reserved.observe(event);
       return drift === "all" || kinds.size > 0 || look;
     };
-    return await watchKernel(this.#netlink, {
+    const looking = this.reserved.run({ signal });
+    const watching = watchKernel(this.#netlink, {
       signal,
       kinds: ["link", "address", "route", "neighbor", "fdb", "rule"],
       isRelevant: note,
@@ -216,6 +235,8 @@ export class HostNetwork implements AsyncDisposable {
       },
       onError: (error) => log.warn(`Kernel events are not followed: ${describeError(error)}`),
     });
+    const [never] = await Promise.all([looking, watching]);
+    return never;
   }
 
   #lookAgainSafely(signal: AbortSignal): void {

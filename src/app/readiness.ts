@@ -4,6 +4,7 @@
  */
 export class Readiness {
   readonly #blocked = new Map<string, string>();
+  readonly #remarks = new Map<string, string>();
   readonly #onChange: (readiness: Readiness) => void;
 
   /** Every condition in `names` starts unmet; `onChange` is called after each change. */
@@ -19,6 +20,19 @@ export class Readiness {
   /** The unmet conditions, one sentence each. */
   get reasons(): readonly string[] {
     return [...this.#blocked].map(([name, reason]) => `${name}: ${reason}`);
+  }
+
+  /** What is not as it should be although it does not count as unmet, one sentence each. */
+  get remarks(): readonly string[] {
+    return [...this.#remarks.values()];
+  }
+
+  /** Sets or, with `undefined`, clears the remark `name`. */
+  remark(name: string, text: string | undefined): void {
+    if (this.#remarks.get(name) === text) return;
+    if (text === undefined) this.#remarks.delete(name);
+    else this.#remarks.set(name, text);
+    this.#onChange(this);
   }
 
   /** Whether `name` holds. */

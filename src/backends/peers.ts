@@ -116,7 +116,7 @@ export function* usablePeers(
       ? `its backend is ${attributes.backendType || "of a type that leases do not tell"}, ` +
         `not ${backendType}`
       : subnet === undefined
-      ? `it has no IPv${family} subnet`
+      ? `it has no IPv${family} subnet of ${side.network}`
       : address === undefined
       ? `it publishes no IPv${family} address`
       : address.equals(local) || ownPublic?.equals(address)

@@ -14,8 +14,10 @@ import type { HealthRequest } from "./request.ts";
 export interface HealthReport {
   /** Whether the subnet is usable; it may go false again. */
   readonly ready: boolean;
-  /** Why not ready (or what is degraded), one sentence each. */
+  /** Why not ready, one sentence each. */
   readonly reasons: readonly string[];
+  /** What is degraded without that. */
+  readonly remarks?: readonly string[];
   /**
    * Facts for people and scripts, each by a function that returns a JSON value. One that throws
    * spoils itself alone.
@@ -48,7 +50,7 @@ export interface HealthServer {
 /**
  * Serves, for any method:
  * - `/healthz`: 200 as long as the process can answer;
- * - `/readyz`: 200, or 503 with one reason per line;
+ * - `/readyz`: 200, or 503 with one reason per line; remarks follow either's first line;
  * - `/status`: the whole report as JSON, to this host alone unless `hostname` is one address that
  *   the operator chose, and never under another site's name (DNS rebinding).
  *
@@ -84,9 +86,9 @@ export function respond(
     case "/healthz":
       return text(200, "flanneld is running");
     case "/readyz": {
-      const { ready, reasons } = options.report();
-      if (ready) return text(200, "flanneld is ready");
-      return text(503, ["flanneld is not ready yet", ...reasons].join("\n"));
+      const { ready, reasons, remarks = [] } = options.report();
+      if (ready) return text(200, ["flanneld is ready", ...remarks].join("\n"));
+      return text(503, ["flanneld is not ready yet", ...reasons, ...remarks].join("\n"));
     }
     case "/status": {
       if (isUnspecified(options.hostname) && !isThisHost(peer)) {
@@ -138,7 +140,7 @@ function isOwnName(host: string | undefined, hostName: string | undefined): bool
 }
 
 /** The report as JSON, without secrets. */
-function toJson({ ready, reasons, status }: HealthReport): string {
+function toJson({ ready, reasons, remarks, status }: HealthReport): string {
   const told = Object.fromEntries(
     Object.entries(status).map(([name, fact]): [string, unknown] => {
       try {
@@ -148,7 +150,7 @@ function toJson({ ready, reasons, status }: HealthReport): string {
       }
     }),
   );
-  return redact(JSON.stringify({ ready, reasons, status: told }, toPlain, 2));
+  return redact(JSON.stringify({ ready, reasons, remarks, status: told }, toPlain, 2));
 }
 
 function toPlain(_name: string, value: unknown): unknown {

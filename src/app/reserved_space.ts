@@ -1,0 +1,260 @@
+import { lookup } from "node:dns/promises";
+import type { Options } from "../cli/options.ts";
+import type { FamilyConfig, NetworkConfig } from "../config/network_config.ts";
+import { describeError } from "../errors.ts";
+import type { InterfaceFacts } from "../kernel/own_address.ts";
+import { type Netlink, type NetlinkEvent, type Route, TABLE_MAIN } from "../kernel/netlink.ts";
+import type { LeaseSubnet } from "../lease/lease.ts";
+import type { Logger } from "../log.ts";
+import { Address, type Place, Places, Prefix } from "../net/mod.ts";
+import { ROUTE_PROTOCOL } from "../state/mod.ts";
+import { abortable } from "../util/abortable.ts";
+import { deadline, delay } from "../util/time.ts";
+import { Wakeup } from "../util/wakeup.ts";
+import { type HostFacts, type HostNeeds, nameServers, planHostNeeds } from "./host_needs.ts";
+
+/** Looks besides those that events ask for: no event tells of another name server. */
+const LOOK_MS = 60_000;
+/** Least time between two looks. */
+const PAUSE_MS = 500;
+/** How long names of etcd's members are waited for. */
+const LOOKUP_MS = 2_000;
+/** Places that a message names. */
+const NAMED = 4;
+
+/** The second one holds the real servers where the first names a local stub. */
+const RESOLVER_FILES = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
+/** Options of {@linkcode ReservedSpace}. */
+export interface ReservedSpaceOptions {
+  readonly netlink: Pick<Netlink, "listLinks" | "listAddresses" | "listRoutes">;
+  readonly network: NetworkConfig;
+  readonly options: Pick<Options, "etcdEndpoints" | "aliMetadataEndpoint">;
+  /** The lists by which the external interface was chosen. */
+  readonly facts: InterfaceFacts;
+  readonly externalLink: string;
+  /** The alias of this daemon's links. */
+  readonly alias: string;
+  /** The subnet of the last run. */
+  readonly own: LeaseSubnet | undefined;
+  readonly log: Logger;
+}
+
+/**
+ * Follows what of the address space the host needs for itself, and says where the network or the
+ * own subnet overlaps it: once for each thing that appears.
+ */
+export class ReservedSpace {
+  readonly #options: ReservedSpaceOptions;
+  readonly #wakeup = new Wakeup();
+  #facts: HostFacts;
+  #own: LeaseSubnet | undefined;
+  #latest: HostNeeds;
+  #routesDue = false;
+  #namesDue = true;
+  #endpoints: HostFacts["services"] = [];
+  #told: ReadonlySet<string> = new Set();
+  #ownTold = "";
+  /** Called after each change of {@linkcode ReservedSpace.needs}. */
+  onChange: () => void = () => {};
+
+  constructor(options: ReservedSpaceOptions) {
+    this.#options = options;
+    this.#own = options.own;
+    const { links, addresses, routes } = options.facts;
+    this.#facts = { links, addresses, routes: foreign(routes), services: [] };
+    this.#latest = planHostNeeds(this.#facts, this.#context());
+  }
+
+  /** What no peer's subnet may take. */
+  get needs(): Places {
+    return this.#latest.needs;
+  }
+
+  /** What no subnet that this host leases may take. */
+  get occupied(): Places {
+    return this.#latest.occupied;
+  }
+
+  /** What of the network is needed otherwise; for the status page. */
+  describe(): string[] {
+    const { network } = this.#options;
+    return [network.ipv4, network.ipv6].flatMap((family) =>
+      family ? outermost(this.needs.within(family.network).list).map(({ what }) => what) : []
+    );
+  }
+
+  /** To be told which subnet this host serves. */
+  serve(own: LeaseSubnet): void {
+    this.#own = own;
+    this.#plan();
+  }
+
+  /** Takes note of an event that may change what is needed. */
+  observe(event: NetlinkEvent): void {
+    if (event.kind === "lost") this.#routesDue = true;
+    else if (event.kind === "route" && this.#concerns(event)) this.#routesDue = true;
+    else if (event.kind !== "address") return;
+    this.#wakeup.wake();
+  }
+
+  /** Looks again when something has changed, and now and then. Ends on abort. */
+  async run({ signal }: { readonly signal: AbortSignal }): Promise<never> {
+    let failed = false;
+    for (;; await delay(PAUSE_MS, { signal })) {
+      try {
+        await this.look({ signal });
+        failed = false;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!failed) {
+          this.#options.log.warn(
+            `Cannot look at what this host needs for itself: ${describeError(error)}; trying again`,
+          );
+        }
+        failed = true;
+        this.#routesDue = true;
+      }
+      await this.#wakeup.sleep(LOOK_MS, { signal });
+    }
+  }
+
+  /** Looks at host and files now. */
+  async look({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+    const { netlink } = this.#options;
+    const routesDue = this.#routesDue;
+    this.#routesDue = false;
+    const links = await netlink.listLinks({ signal });
+    const addresses = await netlink.listAddresses({ signal });
+    const routes = routesDue
+      ? foreign(await netlink.listRoutes({ signal, table: TABLE_MAIN }))
+      : this.#facts.routes;
+    const services = [...await readNameServers(), ...await this.#services({ signal })];
+    this.#facts = { links, addresses, routes, services };
+    this.#plan();
+  }
+
+  /** A pod's own route says nothing, and there may be many of them. */
+  #concerns({ protocol, destination }: { protocol?: number; destination?: Prefix }): boolean {
+    if (protocol === ROUTE_PROTOCOL) return false;
+    if (!destination) return true;
+    const { network } = this.#options;
+    const family = network[`ipv${destination.family}`];
+    const own = this.#own?.[`ipv${destination.family}`];
+    return family !== undefined && family.network.overlaps(destination) &&
+      !own?.contains(destination);
+  }
+
+  async #services({ signal }: { readonly signal: AbortSignal }): Promise<HostFacts["services"]> {
+    const { network, options } = this.#options;
+    if (!this.#namesDue) return this.#endpoints;
+    this.#namesDue = false;
+    const endpoints = options.etcdEndpoints.map(async ({ url, hostname }) => {
+      const what = `the etcd endpoint ${url}`;
+      return (await resolve(hostname, { signal })).map((address) => ({ address, what }));
+    });
+    const metadata = network.backend.type === "ali-vpc"
+      ? Address.tryParse(options.aliMetadataEndpoint.hostname)
+      : undefined;
+    return this.#endpoints = [
+      ...(await Promise.all(endpoints)).flat(),
+      ...(metadata ? [{ address: metadata, what: `the metadata service ${metadata}` }] : []),
+    ];
+  }
+
+  #context() {
+    const { network, externalLink, alias } = this.#options;
+    return { network, own: this.#own, externalLink, alias };
+  }
+
+  #plan(): void {
+    const before = this.#latest;
+    const latest = planHostNeeds(this.#facts, this.#context());
+    this.#tell(latest.needs);
+    if (JSON.stringify(latest) === JSON.stringify(before)) return;
+    this.#latest = latest;
+    this.onChange();
+  }
+
+  #tell(needs: Places): void {
+    const { network, log } = this.#options;
+    const seen = new Set<string>();
+    for (const family of [network.ipv4, network.ipv6]) {
+      if (!family) continue;
+      const found = outermost(needs.within(family.network).list);
+      const fresh = found.filter(({ what }) => !this.#told.has(what));
+      found.forEach(({ what }) => seen.add(what));
+      if (fresh.length === 0) continue;
+      const names = fresh.slice(0, NAMED).map(({ what }) => what).join(", ") +
+        (fresh.length > NAMED ? ` and ${fresh.length - NAMED} more` : "");
+      log.warn(
+        `The network ${family.network} overlaps what this host needs for itself: ${names}; ` +
+          (fresh.some((place) => isInRange(place, family))
+            ? "a subnet that takes any of it is neither leased nor routed here. Keep SubnetMin " +
+              "and SubnetMax, or the network, apart from it"
+            : "pods reach it with their own addresses, since nothing within the network is " +
+              "masqueraded"),
+      );
+    }
+    this.#told = seen;
+    this.#tellOwn(needs);
+  }
+
+  #tellOwn(needs: Places): void {
+    const covered = [this.#own?.ipv4, this.#own?.ipv6].flatMap((subnet) => {
+      const place = subnet && needs.find(subnet);
+      return place ? [`${subnet} overlaps ${place.what}`] : [];
+    }).join(", ");
+    if (covered === this.#ownTold) return;
+    this.#ownTold = covered;
+    if (covered === "") return;
+    this.#options.log.error(
+      `This host's own subnet ${covered}; it is kept as long as pods may have addresses of it. To ` +
+        "get another one, remove the pods, stop flanneld, and delete subnet.env and this host's lease",
+    );
+  }
+}
+
+/** Routes of others than flanneld; of its own there may be thousands. */
+function foreign(routes: readonly Route[]): readonly Route[] {
+  return routes.filter(({ protocol }) => protocol !== ROUTE_PROTOCOL);
+}
+
+/** Those that are not part of another one. */
+function outermost(places: readonly Place[]): Place[] {
+  return places.filter((place, index) =>
+    !places.some((other, at) =>
+      other.prefix.contains(place.prefix) &&
+      (other.prefix.length < place.prefix.length || at < index)
+    )
+  );
+}
+
+/** Whether a subnet that may be leased would take some of `place`. */
+function isInRange({ prefix }: Place, { subnetMin, subnetMax, subnetLength }: FamilyConfig) {
+  return prefix.last.value >= subnetMin.value &&
+    prefix.address.value <= new Prefix(subnetMax, subnetLength).last.value;
+}
+
+async function readNameServers(): Promise<HostFacts["services"]> {
+  const found = new Map<string, Address>();
+  for (const path of RESOLVER_FILES) {
+    const text = await Deno.readTextFile(path).catch(() => "");
+    for (const address of nameServers(text, Address.tryParse)) found.set(`${address}`, address);
+  }
+  return [...found.values()].map((address) => ({ address, what: `the name server ${address}` }));
+}
+
+/** The addresses of a name, or of an address itself; none where that cannot be told in time. */
+async function resolve(
+  hostname: string,
+  { signal }: { readonly signal: AbortSignal },
+): Promise<Address[]> {
+  const literal = Address.tryParse(hostname);
+  if (literal) return [literal];
+  using limit = deadline(LOOKUP_MS, { signal });
+  const answer = lookup(hostname, { all: true }).then((found) => found, () => []);
+  const found = await abortable(answer, limit).catch(() => []);
+  signal.throwIfAborted();
+  return found.flatMap(({ address }) => Address.tryParse(address) ?? []);
+}
