@@ -28,25 +28,43 @@ export class UsageError extends Error {
 }
 
 /**
- * An error and its causes as one line: `Cannot reach etcd: connection refused`. A cause whose text
- * the message already contains is not repeated. Never includes a stack.
+ * An error and its causes as one line: `Cannot reach etcd: connection refused`. What was said
+ * before is not said again: neither a cause whose text stands there already, nor the beginning of
+ * one that repeats what could not be done. Never includes a stack.
+ *
+ * @param context What could not be done, to stand before it all: `Cannot add route …`.
  */
-export function describeError(error: unknown): string {
-  const parts: string[] = [];
+export function describeError(error: unknown, context?: string): string {
+  const parts: string[] = context === undefined ? [] : [context];
   for (let current: unknown = error, depth = 0; current !== undefined && depth < 6; depth++) {
     const text = current instanceof Error
       ? (current.message || current.name)
       : typeof current === "object" && current !== null && "message" in current
       ? String(current.message)
       : String(current);
-    const line = text.replaceAll(/\s+/g, " ").trim();
+    const line = withoutRepetition(text.replaceAll(/\s+/g, " ").trim(), parts);
     if (line !== "" && !parts.some((part) => part.includes(line))) parts.push(line);
     if (current instanceof AggregateError && current.errors.length > 0) {
-      const inner = current.errors.slice(0, 3).map((each) => describeError(each));
-      const more = current.errors.length > 3 ? ` (and ${current.errors.length - 3} more)` : "";
-      parts.push(inner.join("; ") + more);
+      const reasons = [...new Set(current.errors.map((each) => describeError(each)))];
+      const more = reasons.length > 3 ? ` (and ${reasons.length - 3} more)` : "";
+      parts.push(reasons.slice(0, 3).join("; ") + more);
     }
     current = current instanceof Error ? current.cause : undefined;
   }
   return parts.join(": ");
+}
+
+/** `line` without what it says again of `parts`: the operation that it begins with, and the path. */
+function withoutRepetition(line: string, parts: readonly string[]): string {
+  let rest = line;
+  for (let end; (end = rest.indexOf(": ")) !== -1;) {
+    const head = rest.slice(0, end);
+    if (!parts.some((part) => part.startsWith(head) || part.includes(`: ${head}`))) break;
+    rest = rest.slice(end + 2);
+  }
+  // Deno names the call and its path: `No such file or directory (os error 2): open '/etc/x'`.
+  const call = /: \w+ '([^']+)'$/.exec(rest);
+  return call !== null && parts.some((part) => part.includes(call[1]!))
+    ? rest.slice(0, call.index)
+    : rest;
 }

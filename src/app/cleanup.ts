@@ -81,7 +81,7 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
       if (kept === 0) await releaseRoutes(context);
     } catch (error) {
       signal.throwIfAborted();
-      problems.push(`Cannot release the lease: ${describeError(error)}`);
+      problems.push(describeError(error, "Cannot release the lease"));
     }
   }
   // Last, since it tells the networks: what failed can be tried again.

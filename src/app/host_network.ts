@@ -242,7 +242,7 @@ export class HostNetwork implements AsyncDisposable {
   #lookAgainSafely(signal: AbortSignal): void {
     this.#lookAgain(signal).catch((error) => {
       if (signal.aborted) return;
-      this.#options.log.warn(`Cannot look at the external interface: ${describeError(error)}`);
+      this.#options.log.warn(describeError(error, "Cannot look at the external interface"));
     });
   }
 

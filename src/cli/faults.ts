@@ -48,7 +48,7 @@ export function badValue(flag: Flag, source: string, text: string, mustBe: strin
 /** What no value of `flag` may be, though its type takes every text; if `text` is that. */
 export function unlikelyText(flag: Flag, text: string): string | undefined {
   if (flag.secret) return undefined;
-  if (QUOTED.test(text)) return "it must not be in quotes";
+  if (QUOTED.test(text)) return "it must be written without quotes";
   // A line of several flags that reached us as one argument, or as one variable.
   const other = / --?([a-z][\w-]*)/.exec(text)?.[1];
   if (other === undefined || !NAMES.includes(other)) return undefined;

@@ -239,10 +239,13 @@ Deno.test("parseCommandLine() says in one line what is wrong", () => {
       'Cannot read the argument for ip-masq: it begins with U+2014 —, a dash, where "-" is needed|' +
       'Invalid value "x" for --v: it must be a whole number',
     ],
-    [['--iface="eth0"'], 'Invalid value "\\"eth0\\"" for --iface: it must not be in quotes'],
+    [
+      ['--iface="eth0"'],
+      'Invalid value "\\"eth0\\"" for --iface: it must be written without quotes',
+    ],
     [
       ["--etcd-prefix=\u201c/x\u201d"],
-      'Invalid value "\u201c/x\u201d" for --etcd-prefix: it must not be in quotes; ' +
+      'Invalid value "\u201c/x\u201d" for --etcd-prefix: it must be written without quotes; ' +
       "it holds U+201C “, a curly quote",
     ],
     [

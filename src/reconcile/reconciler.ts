@@ -167,7 +167,7 @@ export class Reconciler {
       const failed = await stage.table.apply(changes, { signal });
       const failures = new Set(failed.map(({ change }) => change));
       for (const { change, error } of failed) {
-        problems.push(`Cannot ${formatChange(kind, change)}: ${describeError(error)}`);
+        problems.push(describeError(error, `Cannot ${formatChange(kind, change)}`));
       }
       this.#logChanges(kind, changes.filter((change) => !failures.has(change)));
       changed += changes.length - failed.length;

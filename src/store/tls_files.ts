@@ -36,7 +36,7 @@ async function readPem(
   try {
     text = await Deno.readTextFile(path);
   } catch (cause) {
-    throw new Error(`Cannot read the ${what} ${path}: ${describeError(cause)}`, { cause });
+    throw new Error(describeError(cause, `Cannot read the ${what} ${path}`), { cause });
   }
   if (!new RegExp(`-----BEGIN (?:[A-Z0-9]+ )*${label}-----`).test(text)) {
     throw new Error(`Cannot use the ${what} ${path}: it holds no PEM block "${label}"`);
