@@ -16,6 +16,7 @@ export const CAMPAIGNS: Readonly<Record<string, () => Promise<{ readonly campaig
   "hostile-api": () => import("./hostile_api.ts"),
   health: () => import("./health.ts"),
   "stalled-stderr": () => import("./stalled_stderr.ts"),
+  "wrong-store": () => import("./wrong_store.ts"),
 };
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

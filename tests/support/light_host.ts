@@ -21,6 +21,7 @@ import type { AliVpcConfig, Host } from "../../src/backends/mod.ts";
 import type { Options } from "../../src/cli/options.ts";
 import { parseCommandLine } from "../../src/cli/parse.ts";
 import { describeError } from "../../src/errors.ts";
+import type { LeaseSubnet } from "../../src/lease/lease.ts";
 import { LeaseMap } from "../../src/lease/lease_map.ts";
 import { createLogger, type Logger } from "../../src/log.ts";
 import { Address } from "../../src/net/mod.ts";
@@ -37,9 +38,18 @@ export type OpenRuntime = (context: AliVpcContext, config: AliVpcConfig) => Prom
 /** Options of {@linkcode startLightHosts}. */
 export interface LightHostsOptions {
   readonly simulator: Simulator;
-  readonly etcdEndpoint: string;
+  readonly etcdEndpoint?: string;
+  /** Opens the store, where it is not the etcd at `etcdEndpoint` with the default prefix. */
+  readonly openStore?: () => Promise<EtcdRegistry>;
   /** Each becomes a host. */
-  readonly instances: readonly { readonly id: string; readonly privateIp: string }[];
+  readonly instances: readonly {
+    readonly id: string;
+    readonly privateIp: string;
+    /** The subnet of the last run. */
+    readonly previous?: LeaseSubnet;
+  }[];
+  /** The environment of each, for credentials. @default {{}} */
+  readonly environment?: Readonly<Record<string, string>>;
   /**
    * How many hosts share one connection to etcd and one view of the leases, as daemons do not. More
    * than 1 where a process could not hold that many. @default {1}
@@ -197,7 +207,7 @@ export class LightHost implements AsyncDisposable {
   }
 
   async #run(
-    { simulator, openRuntime = openAliVpcRuntime }: LightHostsOptions,
+    { simulator, openRuntime = openAliVpcRuntime, environment = {} }: LightHostsOptions,
     instance: LightHostsOptions["instances"][number],
     store: SharedStore,
     { log, signal, delayMs }: LightHostContext,
@@ -220,7 +230,7 @@ export class LightHost implements AsyncDisposable {
         "prepare backend",
         () =>
           openRuntime(
-            { ...shared, configured, options, environment: {}, registry },
+            { ...shared, configured, options, environment, registry },
             configured.backendConfig as AliVpcConfig,
           ),
         shared,
@@ -232,7 +242,7 @@ export class LightHost implements AsyncDisposable {
         registry,
         network: configured.network,
         attributes: runtime.announce(host),
-        previous: undefined,
+        previous: instance.previous,
         renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
         onLeaseLoss: options.onLeaseLoss,
         log,
@@ -296,12 +306,13 @@ class SharedStore implements AsyncDisposable {
   #following: Promise<void> = Promise.resolve();
 
   constructor(
-    { etcdEndpoint }: LightHostsOptions,
+    { etcdEndpoint, openStore }: LightHostsOptions,
     context: { readonly log: Logger; readonly signal: AbortSignal },
   ) {
-    this.flags = [`--etcd-endpoints=${etcdEndpoint}`];
+    this.flags = etcdEndpoint === undefined ? [] : [`--etcd-endpoints=${etcdEndpoint}`];
     this.#context = context;
-    this.registry = openRegistry(registryOptions(parseFlags(this.flags), context.log));
+    this.registry = openStore?.() ??
+      openRegistry(registryOptions(parseFlags(this.flags), context.log));
   }
 
   /** The leases, followed from the first call on. */

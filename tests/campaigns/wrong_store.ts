@@ -1,0 +1,258 @@
+/**
+ * A store that forgets: emptied, an old backup, half of it, another prefix, or copied key by key,
+ * with the daemons of some hosts stopped at the time. No entry of a running instance is removed or
+ * re-pointed; the entry of an instance that is gone for good still goes.
+ *
+ * @module
+ */
+import { MemoryStore } from "../fakes/memory_registry.ts";
+import { VirtualTime } from "../support/virtual_time.ts";
+import { type Campaign, CampaignFailure, seededRandom } from "./campaign.ts";
+import { type Cluster, openWorld, type World } from "./cloud_world.ts";
+
+/** What befalls the store. */
+export const MISHAPS = ["emptied", "old backup", "half", "prefix typo", "copied"] as const;
+export type Mishap = typeof MISHAPS[number];
+
+/** How many daemons are stopped while it happens. */
+export const STOPPED = ["none", "one", "half", "all"] as const;
+export type Stopped = typeof STOPPED[number];
+
+export interface Case {
+  readonly mishap: Mishap;
+  readonly stopped: Stopped;
+  readonly graceSeconds: number;
+  readonly seed: number;
+}
+
+const HOSTS = 6;
+const START_SECONDS = 180;
+
+/** A key of a store, as a backup keeps it. */
+interface Kept {
+  readonly path: string;
+  readonly value: string;
+  readonly ttlSeconds: number | undefined;
+}
+
+export const campaign: Campaign = {
+  summary: "a store that is emptied, restored, halved, mistyped or copied beside running hosts",
+  async run({ long, seed, say, signal }) {
+    const cases: Case[] = [];
+    for (const graceSeconds of long ? [60, 600] : [60]) {
+      for (const [m, mishap] of MISHAPS.entries()) {
+        for (const [s, stopped] of STOPPED.entries()) {
+          // In the short form each mishap meets one number of daemons.
+          if (!long && (m + seed) % STOPPED.length !== s) continue;
+          cases.push({ mishap, stopped, graceSeconds, seed: seed + cases.length });
+        }
+      }
+    }
+    const violations: string[] = [];
+    let removals = 0;
+    let virtualSeconds = 0;
+    for (const each of cases) {
+      const title = `${each.mishap}, ${each.stopped} stopped, grace ${each.graceSeconds} s`;
+      const outcome = await runCase(each, signal);
+      say(`${title}: ${outcome.violations.length} violations, ${outcome.removals} removals`);
+      violations.push(...outcome.violations.map((violation) => `${title}: ${violation}`));
+      removals += outcome.removals;
+      virtualSeconds += outcome.virtualSeconds;
+    }
+    if (violations.length > 0) throw new CampaignFailure("wrong-store", violations);
+    return {
+      cases: cases.length,
+      "entries removed or re-pointed": removals,
+      "simulated hours": (virtualSeconds / 3_600).toFixed(1),
+    };
+  },
+};
+
+/** What came of one case. */
+export interface Outcome {
+  readonly violations: readonly string[];
+  readonly removals: number;
+  readonly virtualSeconds: number;
+}
+
+/** Runs one case on a clock of its own. */
+export async function runCase(each: Case, signal: AbortSignal): Promise<Outcome> {
+  const random = seededRandom(each.seed);
+  using time = new VirtualTime({ random });
+  time.grainMs = 50;
+  const play = async (): Promise<Outcome> => {
+    await using world = await openWorld({
+      time,
+      random,
+      signal,
+      clusters: [{
+        name: "a",
+        network: "10.24.0.0/20",
+        instances: HOSTS + 5,
+        vSwitches: [0, 0, 1],
+        graceSeconds: each.graceSeconds,
+      }],
+    });
+    time.onJump = () => world.clusters.forEach((cluster) => cluster.tick());
+    await story(world, each, random);
+    return {
+      violations: world.oracle.violations,
+      removals: world.oracle.removals,
+      virtualSeconds: time.elapsedMs / 1_000,
+    };
+  };
+  return await time.run(play());
+}
+
+async function story(world: World, each: Case, random: () => number): Promise<void> {
+  const [cluster] = world.clusters as [Cluster];
+  const { graceSeconds } = each;
+  const fault = (text: string) => world.oracle.violations.push(text);
+  const mustBeReady = async (when: string, withinSeconds = START_SECONDS) => {
+    if (await cluster.ready(withinSeconds)) return;
+    const waiting = cluster.running.filter((host) => !host.isReady);
+    for (const { instanceId, reasons } of waiting) {
+      fault(`${when}: ${instanceId} is not ready: ${reasons.join("; ")}`);
+    }
+  };
+  for (const host of cluster.hosts.slice(0, HOSTS)) host.start();
+  await mustBeReady("at first");
+  const backup = keep(cluster.store);
+
+  // What the backup does not know: one more host, one that has moved, one that is gone for good.
+  cluster.fresh[0]!.start();
+  const [moved, gone] = shuffled(cluster.running.slice(0, HOSTS), random);
+  await moved!.kill();
+  moved!.dropLease();
+  await gone!.release();
+  gone!.dropLease();
+  const former = moved!.subnet;
+  cluster.store.put(former!.replace("/", "-"), reservationOf("192.168.1.250"));
+  moved!.start();
+  await mustBeReady("after hosts came, moved and left");
+  cluster.store.delete(former!.replace("/", "-"));
+  await world.sleep(graceSeconds + 120);
+
+  const stopping = shuffled(cluster.running, random).slice(
+    0,
+    {
+      none: 0,
+      one: 1,
+      half: Math.ceil(cluster.running.length / 2),
+      all: cluster.running.length,
+    }[each.stopped],
+  );
+  for (const host of stopping) await (random() < 0.5 ? host.kill() : host.stop());
+  await world.sleep(random() * 20);
+  await MISHAP[each.mishap](cluster, backup, random);
+
+  // Daemons come back one by one, some after the grace of others; a new host joins.
+  const back = [...stopping, cluster.fresh[0]!];
+  for (const host of shuffled(back, random)) {
+    host.start();
+    await world.sleep(random() * 2 * graceSeconds);
+  }
+  // The writer is killed, and another takes over what it knew.
+  const { writer } = cluster;
+  await writer?.kill();
+  await world.sleep(graceSeconds * (1 + random()));
+  writer?.start();
+  cluster.fresh[0]!.start();
+  await world.sleep(graceSeconds + 180);
+  await mustBeReady("in the end", 300);
+
+  // What is gone for good does go.
+  const [last] = shuffled(cluster.running, random);
+  const { subnet, instanceId } = last!;
+  await last!.release();
+  last!.dropLease();
+  const isGone = () =>
+    world.entries().every(({ destination, nextHops }) =>
+      destination !== subnet || nextHops[0]!.id !== instanceId
+    );
+  if (!await world.until(isGone, 3 * graceSeconds + 1_800)) {
+    fault(`the entry of ${instanceId}, which is gone for good, stays`);
+  }
+}
+
+const MISHAP: Readonly<
+  Record<
+    Mishap,
+    (cluster: Cluster, backup: readonly Kept[], random: () => number) => Promise<void>
+  >
+> = {
+  async emptied(cluster) {
+    await inAnOutage(cluster, () => clear(cluster.store));
+  },
+  async "old backup"(cluster, backup) {
+    await inAnOutage(cluster, () => {
+      clear(cluster.store);
+      for (const { path, value, ttlSeconds } of backup) {
+        cluster.store.area("").put(path, value, ttlSeconds === undefined ? {} : { ttlSeconds });
+      }
+    });
+  },
+  async half(cluster, _, random) {
+    await inAnOutage(cluster, () => {
+      for (const { key } of cluster.store.area("").entries()) {
+        if (random() < 0.5) cluster.store.area("").delete(key);
+      }
+    });
+  },
+  async "prefix typo"(cluster, _, random) {
+    // Those that start from now on look elsewhere; an operator has written the config there, too.
+    const right = cluster.store;
+    cluster.store = new MemoryStore();
+    cluster.configure(cluster.store);
+    for (const host of shuffled(cluster.running, random).slice(0, 2)) {
+      await host.stop();
+      host.start();
+    }
+    await cluster.world.sleep(cluster.plan.graceSeconds * 1.5);
+    // It is noticed; those that went astray come back later.
+    cluster.store = right;
+  },
+  async copied(cluster, _, random) {
+    // A new etcd takes the old one's place and gets the keys one by one, without their leases.
+    const kept = keep(cluster.store);
+    await inAnOutage(cluster, () => clear(cluster.store));
+    for (const { path, value } of kept) {
+      if (path !== "config") cluster.store.area("").put(path, value);
+      await cluster.world.sleep(random() * 10);
+    }
+  },
+};
+
+/** Changes the store while no daemon can reach it; the operator sees to the config. */
+async function inAnOutage(cluster: Cluster, change: () => void): Promise<void> {
+  cluster.cut(true);
+  await cluster.world.sleep(5);
+  change();
+  cluster.store.compact();
+  await cluster.world.sleep(5);
+  cluster.configure(cluster.store);
+  cluster.cut(false);
+}
+
+function keep(store: MemoryStore): readonly Kept[] {
+  const all = store.area("");
+  return all.entries().map(({ key, value }) => ({
+    path: key,
+    value,
+    ttlSeconds: all.timeToLive(key),
+  }));
+}
+
+function clear(store: MemoryStore): void {
+  for (const { key } of store.area("").entries()) store.area("").delete(key);
+}
+
+/** A lease of a host that says nothing of an instance, as upstream's or one made by hand. */
+function reservationOf(publicIp: string): string {
+  return JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: "alloc" });
+}
+
+function shuffled<Item>(items: readonly Item[], random: () => number): Item[] {
+  return items.map((item) => ({ item, at: random() })).sort((a, b) => a.at - b.at)
+    .map(({ item }) => item);
+}
