@@ -418,3 +418,9 @@ function asEtcd(registry: MemoryRegistry): EtcdRegistry {
     explainMissingConfig: () => Promise.resolve("Cannot find the network config: it is absent"),
   });
 }
+
+/** The items in a random order. */
+export function shuffled<Item>(items: readonly Item[], random: () => number): Item[] {
+  return items.map((item) => ({ item, at: random() })).sort((a, b) => a.at - b.at)
+    .map(({ item }) => item);
+}

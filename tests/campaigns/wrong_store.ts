@@ -8,7 +8,7 @@
 import { MemoryStore } from "../fakes/memory_registry.ts";
 import { VirtualTime } from "../support/virtual_time.ts";
 import { type Campaign, CampaignFailure, seededRandom } from "./campaign.ts";
-import { type Cluster, openWorld, type World } from "./cloud_world.ts";
+import { type Cluster, openWorld, shuffled, type World } from "./cloud_world.ts";
 
 /** What befalls the store. */
 export const MISHAPS = ["emptied", "old backup", "half", "prefix typo", "copied"] as const;
@@ -250,9 +250,4 @@ function clear(store: MemoryStore): void {
 /** A lease of a host that says nothing of an instance, as upstream's or one made by hand. */
 function reservationOf(publicIp: string): string {
   return JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: "alloc" });
-}
-
-function shuffled<Item>(items: readonly Item[], random: () => number): Item[] {
-  return items.map((item) => ({ item, at: random() })).sort((a, b) => a.at - b.at)
-    .map(({ item }) => item);
 }
