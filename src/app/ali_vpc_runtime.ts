@@ -9,6 +9,7 @@ import type { Logger } from "../log.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
 import { Election } from "../store/election.ts";
+import { StoreError } from "../store/registry.ts";
 import { childSignal } from "../util/child_signal.ts";
 import { deadline } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
@@ -18,10 +19,13 @@ import type {
   CloudRunContext,
   CloudRuntime,
 } from "./backend_runtime.ts";
+import { approvalCommand } from "./clearance.ts";
+import { ensureClusterId } from "./cluster_identity.ts";
 import { CLUSTER_FOLDER, ClusterFollower } from "./cluster_publication.ts";
 import { ClusterWriter } from "./cluster_writer.ts";
 import { aliVpcEndpoints } from "./own_routes.ts";
 import { decideChecksumOffload } from "./underlay_runtime.ts";
+import { SubnetStatements } from "./subnet_statement.ts";
 import { SwitchedRoutes } from "./switched_routes.ts";
 import { APART_MS, writerPatienceMs } from "./writer_patience.ts";
 
@@ -152,6 +156,8 @@ class AliVpcRuntime implements BackendRuntime {
   /** The own scope of the tables; opened once this host has to write itself. */
   #ownRoutes: HostRoutes | undefined;
   #self = false;
+  /** As it was read last. */
+  #clusterId: string | undefined;
   #uncoveredSince: number | undefined = performance.now();
   #uncheckedSince: number | undefined;
   #hosts = 1;
@@ -290,15 +296,32 @@ class AliVpcRuntime implements BackendRuntime {
     const before = this.#facts;
     this.#hosts = peers.length + 1;
     if (this.#self) {
-      const { identity } = this.#options;
-      this.#ownRoutes ??= new HostRoutes(
-        await identity.connect({ signal }),
-        identity.instance.instanceId,
-      );
+      this.#ownRoutes ??= await this.#openOwnRoutes({ signal });
       this.#setRouteTables(await this.#ownRoutes.follow(own, peers, { signal }));
     }
     this.#setOverflow();
     return this.#facts !== before;
+  }
+
+  async #openOwnRoutes({ signal }: { signal: AbortSignal }): Promise<HostRoutes> {
+    const { context: { configured: { network } }, identity } = this.#options;
+    const access = await identity.connect({ signal });
+    const clusterId = await this.#findClusterId({ signal });
+    const mark = { clusterId, network: network.ipv4!.network };
+    return new HostRoutes(access, identity.instance.instanceId, mark);
+  }
+
+  /** The store's, or as it was read last: a host whose store is away sees to its route all the same. */
+  async #findClusterId({ signal }: { signal: AbortSignal }): Promise<string> {
+    const { context: { registry } } = this.#options;
+    try {
+      return this.#clusterId = await ensureClusterId(registry, { signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      const known = this.#clusterId ?? this.#follower?.summary?.cluster;
+      if (known === undefined || !(error instanceof StoreError)) throw error;
+      return known;
+    }
   }
 
   /** Keeps the object while nothing in it changes. */
@@ -322,18 +345,42 @@ class AliVpcRuntime implements BackendRuntime {
     { leases, own, onChange }: CloudRunContext,
     { signal }: { signal: AbortSignal },
   ): Promise<void> {
-    const { context: { registry }, identity, election, config, log, wakeup } = this.#options;
+    const { context, identity, election, config, log, wakeup } = this.#options;
+    const { registry } = context;
+    let onSummary = () => {};
     const follower = new ClusterFollower({
       registry,
       leaseKey: () => own().key,
-      onChange: () => wakeup.wake(),
+      onChange: () => {
+        onSummary();
+        wakeup.wake();
+      },
       log,
     });
     this.#follower = follower;
-    this.#writer = new ClusterWriter({ identity, election, registry, config, leases, log });
+    const { network } = context.configured;
+    this.#writer = new ClusterWriter({
+      identity,
+      election,
+      registry,
+      config,
+      network: network.ipv4!.network,
+      storePrefix: context.options.etcdPrefix,
+      leases,
+      log,
+    });
+    const statements = new SubnetStatements({
+      registry,
+      instanceId: identity.instance.instanceId,
+      subnet: () => own().subnet.ipv4,
+      summary: () => follower.summary,
+      log,
+    });
+    onSummary = () => statements.summaryChanged();
     this.#options.onServing();
     await Promise.all([
       follower.run({ signal }),
+      statements.run({ signal }),
       ...(this.#mayWrite ? [this.#writer.run({ signal })] : []),
       this.#watch(leases, onChange, { signal }),
     ]);
@@ -395,7 +442,7 @@ class AliVpcRuntime implements BackendRuntime {
   }
 
   #status(): Record<string, unknown> {
-    const { identity, election } = this.#options;
+    const { identity, election, context } = this.#options;
     const { instanceId, vpcId } = identity.instance;
     const { summary } = this.#follower ?? {};
     const writing = this.#writer?.status();
@@ -407,17 +454,26 @@ class AliVpcRuntime implements BackendRuntime {
       route: this.#self ? { routeTables: this.#facts.routeTableIds } : this.#covered,
       // What the route writer says; of all hosts alike.
       cluster: summary && {
+        id: summary.cluster,
         routeWriter: summary.writer,
         term: summary.term,
         ...(election.vacantMs ? { vacantSeconds: Math.round(election.vacantMs / 1_000) } : {}),
         ...(summary.trouble ? { trouble: summary.trouble } : {}),
         tables: summary.tables,
         overflow: summary.overflow,
-        orphans: summary.orphans.map(({ routeTableId, destination, sinceMs }) => ({
+        orphans: summary.orphans.map(({ routeTableId, destination, instanceId, state, ageMs }) => ({
           routeTableId,
           destination: String(destination),
-          since: new Date(sinceMs).toISOString(),
+          instance: instanceId,
+          state,
+          seconds: Math.round(ageMs / 1_000),
         })),
+        ...(summary.brake === undefined ? {} : {
+          waitsForApproval: {
+            routes: summary.brake.routes,
+            approve: approvalCommand(context.options.etcdPrefix, summary.brake),
+          },
+        }),
       },
       ...(writing ? { writing } : {}),
     };

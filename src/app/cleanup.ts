@@ -3,11 +3,11 @@ import type { Options } from "../cli/options.ts";
 import { parseNetworkConfig } from "../config/network_config.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import { openFirewall } from "../firewall/mod.ts";
-import { previousNetworks } from "../host/subnet_env.ts";
+import { previousNetworks, previousSubnet } from "../host/subnet_env.ts";
 import { readSubnetFile, removeSubnetFile } from "../host/subnet_file_table.ts";
 import type { Netlink } from "../kernel/netlink.ts";
 import { parseLeaseKey, parseLeaseValue } from "../lease/codec.ts";
-import { formatSubnet } from "../lease/lease.ts";
+import { formatSubnet, type LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
 import { type AnyStage, Reconciler } from "../reconcile/reconciler.ts";
@@ -17,6 +17,7 @@ import type { Entry } from "../store/registry.ts";
 import { deadline } from "../util/time.ts";
 import { pathRecordFile } from "./former_path.ts";
 import { requireCleanUpRights } from "./host_rights.ts";
+import { readClusterId } from "./cluster_identity.ts";
 import { openHostKernel } from "./host_network.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
 import { configureNetwork, registryOptions } from "./network.ts";
@@ -76,9 +77,9 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
   }
   if (release) {
     try {
-      const kept = await releaseLeases(options, netlink, { log, signal });
+      const { kept, released } = await releaseLeases(options, netlink, { log, signal });
       // Not before: the route writer keeps what a lease claims.
-      if (kept === 0) await releaseRoutes(context);
+      if (kept === 0) await releaseRoutes(context, await withLastSubnet(released, options));
     } catch (error) {
       signal.throwIfAborted();
       problems.push(describeError(error, "Cannot release the lease"));
@@ -127,12 +128,12 @@ async function findNetworks(
   return [];
 }
 
-/** Deletes the leases that addresses of this host own; answers how many stay. */
+/** Deletes the leases that addresses of this host own; answers which, and how many stay. */
 async function releaseLeases(
   options: Options,
   netlink: Netlink,
   { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
-): Promise<number> {
+): Promise<{ readonly kept: number; readonly released: readonly LeaseSubnet[] }> {
   const { publicIp, publicIpv6 } = options;
   using limit = deadline(STORE_LIMIT_MS, { signal });
   await using registry = await openRegistry(registryOptions(options, log));
@@ -156,18 +157,31 @@ async function releaseLeases(
   };
   const entries = await registry.list({ signal: limit.signal });
   let kept = 0;
+  const released: LeaseSubnet[] = [];
   for (const entry of entries.filter(isOwn)) {
-    const subnet = formatSubnet(parseLeaseKey(entry.key));
+    const leased = parseLeaseKey(entry.key);
+    const subnet = formatSubnet(leased);
     if (!entry.expires) {
       log.info(`Reservation of ${subnet} is kept, with its routes: the operator made it`);
       kept++;
     } else if (await registry.remove(entry.key, entry.revision, { signal: limit.signal })) {
       log.info(`Lease of ${subnet} is released`);
+      released.push(leased);
     } else {
       throw new Error(`${subnet} was written in this moment; is a flanneld running?`);
     }
   }
-  return kept;
+  return { kept, released };
+}
+
+/** The released subnets, with that of the last run: another try may find its lease gone already. */
+async function withLastSubnet(
+  released: readonly LeaseSubnet[],
+  { subnetFile }: Options,
+): Promise<readonly Prefix[]> {
+  const last = previousSubnet(await readSubnetFile(subnetFile) ?? "");
+  return [...released, ...(last === undefined ? [] : [last])]
+    .flatMap(({ ipv4 }) => ipv4 === undefined ? [] : [ipv4]);
 }
 
 /**
@@ -177,9 +191,10 @@ async function releaseLeases(
  */
 async function releaseRoutes(
   { options, environment, log, signal }: CleanUpOptions,
+  released: readonly Prefix[],
 ): Promise<void> {
   try {
-    const text = await readConfig(options, { log, signal });
+    const { text, clusterId } = await readCluster(options, { log, signal });
     if (text === undefined) return;
     const { backend, backendConfig, network } = configureNetwork(text, log);
     if (backend !== aliVpc) return;
@@ -190,6 +205,8 @@ async function releaseRoutes(
       options,
       config: backendConfig as AliVpcConfig,
       network: network.ipv4!.network,
+      clusterId,
+      released,
       env: (name) => environment[name],
       log: log.child("cloud"),
       signal: limit.signal,
@@ -201,6 +218,19 @@ async function releaseRoutes(
         `removes them (RouteGraceSeconds): ${describeError(error)}`,
     );
   }
+}
+
+/** The text of the network config, and the id that is in the names of the cluster's entries. */
+async function readCluster(
+  options: Options,
+  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+): Promise<{ readonly text: string | undefined; readonly clusterId: string | undefined }> {
+  using limit = deadline(STORE_LIMIT_MS, { signal });
+  await using registry = await openRegistry(registryOptions(options, log));
+  return {
+    text: await registry.readConfig({ signal: limit.signal }),
+    clusterId: await readClusterId(registry, { signal: limit.signal }),
+  };
 }
 
 /** The text of the network config. */

@@ -5,7 +5,7 @@ import { MAX_BATCH } from "../cloud/ali/client.ts";
 import { type ClusterClaim, type ClusterPlan, planCluster } from "../cloud/ali/cluster_plan.ts";
 import type { ClusterState } from "../cloud/ali/cluster_state.ts";
 import type { AliVpcIdentity } from "../cloud/ali/identify.ts";
-import { type CloudRoute, keyOf } from "../cloud/ali/route_entry.ts";
+import { type CloudRoute, keyOf, markOf } from "../cloud/ali/route_entry.ts";
 import type { RouteTable, TableView } from "../cloud/ali/route_table.ts";
 import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
 import type { ChosenTables } from "../cloud/ali/table_choice.ts";
@@ -13,6 +13,7 @@ import { describeError, OperatorError } from "../errors.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
+import type { Prefix } from "../net/mod.ts";
 import { type AnyStage, Reconciler, type RoundReport } from "../reconcile/reconciler.ts";
 import type { Table } from "../reconcile/table.ts";
 import type { CloudRouteSpec } from "../state/mod.ts";
@@ -23,7 +24,12 @@ import { childSignal } from "../util/child_signal.ts";
 import { StateReporter } from "../util/state_reporter.ts";
 import { Backoff, delay } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
+import { ClaimStore } from "./claim_store.ts";
+import { Clearance } from "./clearance.ts";
+import { ensureClusterId, OtherClusterError, readClusterId } from "./cluster_identity.ts";
 import { ClusterPublication, OvertakenError } from "./cluster_publication.ts";
+import { LeaseEnds } from "./lease_ends.ts";
+import { findHolder } from "./lease_holders.ts";
 import { TableFill } from "./table_fill.ts";
 
 /** Options of {@linkcode ClusterWriter}. */
@@ -32,6 +38,9 @@ export interface ClusterWriterOptions {
   readonly election: Election;
   readonly registry: Pick<Registry, "space">;
   readonly config: AliVpcConfig;
+  readonly network: Prefix;
+  /** In front of every key of the store, for messages. */
+  readonly storePrefix: string;
   readonly leases: LeaseMap;
   readonly log: Logger;
 }
@@ -132,10 +141,11 @@ export class ClusterWriter {
   /** Serves a term; answers for how long to stand back, if it was not the term that ended. */
   async #serve(term: Term, signal: AbortSignal): Promise<number | undefined> {
     using scope = childSignal(AbortSignal.any([signal, term.signal]));
-    const { identity, log } = this.#options;
+    const { identity, registry, log } = this.#options;
     try {
       const access = await identity.connect({ signal: scope.signal });
-      const service = new Service(this.#options, access, term);
+      const clusterId = await ensureClusterId(registry, { signal: scope.signal });
+      const service = new Service(this.#options, { access, term, clusterId });
       this.#service = service;
       log.info("This host writes the routes of the cluster", { term: term.id });
       return await service.run(scope.signal, () => this.#trouble.working());
@@ -149,6 +159,10 @@ export class ClusterWriter {
       }
       if (error instanceof OvertakenError) {
         log.info("Another host writes the routes of the cluster now");
+        return PUBLISH_EVERY_MS;
+      }
+      if (error instanceof OtherClusterError) {
+        log.warn(`Begins anew as the route writer: ${error.message}`);
         return PUBLISH_EVERY_MS;
       }
       this.#trouble.failing(error);
@@ -181,6 +195,10 @@ class Service {
   readonly #fill: TableFill;
   readonly #checks: SourceDestCheckTable;
   readonly #leasesKnown = Promise.withResolvers<void>();
+  readonly #clusterId: string;
+  readonly #book: ClaimStore;
+  readonly #ends: LeaseEnds;
+  readonly #clearance: Clearance;
   #claims: readonly ClusterClaim[] = [];
   #claimsChangedAt = -Infinity;
   #chosen: ChosenTables;
@@ -199,20 +217,43 @@ class Service {
   #fail: (error: Error) => void = () => {};
   #onWorking = () => {};
 
-  constructor(options: ClusterWriterOptions, access: AliVpcAccess, term: Term) {
-    const { identity, config, registry, log } = options;
+  constructor(
+    options: ClusterWriterOptions,
+    { access, term, clusterId }: {
+      readonly access: AliVpcAccess;
+      readonly term: Term;
+      readonly clusterId: string;
+    },
+  ) {
+    const { identity, config, network, registry, leases, log } = options;
     this.#options = options;
+    this.#clusterId = clusterId;
+    this.#book = new ClaimStore(registry, { log });
+    this.#ends = new LeaseEnds(leases);
     this.#access = access;
     this.#term = term;
     this.#chosen = { routeTableIds: access.routeTableIds, otherTableIds: [] };
     this.#publication = new ClusterPublication(registry, { log });
     this.#fill = new TableFill(log, { overflow: config.overflow });
     this.#routes = access.makeRouteTable({
+      mark: { clusterId, network },
+      mayTake: (route) => this.#clearance.mayTake(route),
       graceMs: config.routeGraceSeconds * 1_000,
       fence: (each) => term.confirm(each),
       onView: () => this.#due.wake(),
     });
-    const { vpcId } = identity.instance;
+    const { vpcId, instanceId } = identity.instance;
+    this.#clearance = new Clearance({
+      registry,
+      storePrefix: options.storePrefix,
+      clusterId,
+      book: this.#book,
+      orphans: this.#routes.orphans,
+      instanceExists: (id, each) => identity.instanceExists(id, each),
+      ownInstanceId: instanceId,
+      holderOf: (destination) => findHolder(leases, destination),
+      log: log.child("routes"),
+    });
     this.#checks = identity.makeSourceDestCheck(
       () => this.#claims.map((claim) => ({ ...claim, vpcId })),
       { onLook: () => this.#due.wake() },
@@ -238,6 +279,7 @@ class Service {
   leasesChanged(): void {
     if (this.#options.leases.complete) this.#leasesKnown.resolve();
     const claims = this.#readClaims();
+    this.#ends.changed(claims);
     const same = claims.length === this.#claims.length &&
       claims.every((claim, at) => claim === this.#claims[at]);
     if (!same) this.#claims = claims;
@@ -267,6 +309,7 @@ class Service {
     const failed = new Promise<never>((_, reject) => this.#fail = reject);
     this.#former = await this.#publication.read({ signal: scope.signal });
     this.#routes.orphans.seed(this.#former?.summary.orphans ?? []);
+    this.#clearance.seed(this.#former?.summary.brake);
     if (this.#former?.summary.vtep) this.#overflowAt = performance.now();
     this.leasesChanged();
     const running = [
@@ -359,6 +402,57 @@ class Service {
     this.#chosen = await this.#access.choice.forPeers(leases, { signal });
     this.#setScope();
     this.#listed = await this.#routes.list({ signal });
+    await this.#keepBook(signal);
+    const { strays, ours } = this.#strays();
+    try {
+      await this.#clearance.look(strays, ours, { signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof OtherClusterError || error instanceof StoreError)) throw error;
+      // The rest of the round depends on no store; nothing is taken away meanwhile.
+      if (error instanceof OtherClusterError) this.#fail(error);
+      this.#options.log.debug("Cannot judge entries without a lease", {
+        error: describeError(error),
+      });
+    }
+  }
+
+  /** Entries of ours that lead to instances without a lease for their subnet; how many are ours. */
+  #strays(): { readonly strays: readonly CloudRoute[]; readonly ours: number } {
+    const mark = { clusterId: this.#clusterId, network: this.#options.network };
+    const ours = this.#listed.filter(({ name }) => markOf(name, mark) === "ours");
+    return {
+      strays: ours.filter((entry) => this.#routes.isStray(entry)),
+      ours: new Set(ours.map(({ destination }) => String(destination))).size,
+    };
+  }
+
+  /** Writes down who holds which subnet, for as long as entries may lead there. */
+  async #keepBook(signal: AbortSignal): Promise<void> {
+    const { view } = this.#routes;
+    const tables = this.#chosen.routeTableIds.map((id) => view.tables.get(id));
+    const isSeen = tables.every((table) => table !== undefined && table.error === undefined);
+    const leads = new Set<string>();
+    for (const { destination, instanceId } of view.entries.values()) {
+      leads.add(`${destination} ${instanceId}`);
+    }
+    const claims = this.#claims.map(({ destination, instanceId, publicIp }) =>
+      [
+        String(destination),
+        { instanceId, ...(publicIp === undefined ? {} : { publicIp }) },
+      ] as const
+    );
+    try {
+      await this.#book.update({
+        claims: new Map(claims),
+        ended: this.#ends.proved,
+        mayLead: (destination, instanceId) => !isSeen || leads.has(`${destination} ${instanceId}`),
+      }, { signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      // Whoever is not in it keeps his entries.
+      this.#options.log.debug("Cannot keep the book of claims", { error: describeError(error) });
+    }
   }
 
   /** The claims of the leases whose instances are in the VPC, in order. */
@@ -374,11 +468,12 @@ class Service {
   }
 
   #setScope(): void {
-    const unclaimed = [...this.#options.leases.leases()]
-      .filter((lease) => typeof readAliVpcClaim(lease) !== "object")
-      .map(({ subnet }) => subnet.ipv4)
-      .filter((subnet) => subnet !== undefined);
-    this.#routes.setScope({ ...this.#chosen, claims: this.#claims, unclaimed });
+    const { leases } = this.#options;
+    this.#routes.setScope({
+      ...this.#chosen,
+      claims: this.#claims,
+      isLeased: (destination) => findHolder(leases, destination).is !== "nobody",
+    });
   }
 
   #plan(): ClusterPlan {
@@ -389,7 +484,8 @@ class Service {
       routeTableIds: this.#chosen.routeTableIds,
       view: { ...this.#routes.view, tables: this.#tables() },
       owns: (entry) => this.#routes.kind.owns(entry),
-      orphans: this.#routes.orphans.list(),
+      cluster: this.#clusterId,
+      strays: this.#clearance.report,
       isCheckOff: (id) => this.#checks.isOff(id),
       former: this.#former,
       overflow: config.overflow,
@@ -428,7 +524,10 @@ class Service {
     const { config } = this.#options;
     let readAt = performance.now();
     for (;;) {
-      await this.#due.sleep(config.resyncSeconds * 1_000, { signal });
+      const { proved: { size }, dueMs } = this.#ends;
+      await this.#due.sleep(Math.min(config.resyncSeconds * 1_000, dueMs), { signal });
+      // What stands in the way of a new host need not wait for the next resync.
+      if (this.#ends.proved.size > size) this.#reconciler.desiredChanged();
       // Now and then, what somebody did to the documents is undone.
       if (performance.now() - readAt >= config.resyncSeconds * 1_000) {
         await this.#reread(signal);
@@ -467,6 +566,10 @@ class Service {
 
   async #reread(signal: AbortSignal): Promise<void> {
     try {
+      const id = await readClusterId(this.#options.registry, { signal });
+      if (id !== this.#clusterId) {
+        this.#fail(new OtherClusterError("the cluster id in the store is another one now"));
+      }
       const found = await this.#publication.read({ signal });
       const foreign = found !== undefined && found.summary.term !== this.#term.id &&
         found.summary.term !== this.#former?.summary.term;
@@ -511,7 +614,14 @@ function claimOf(lease: Lease, vpcId: string): ClusterClaim | undefined {
     return undefined;
   }
   const { instanceId, networkInterfaceId } = claim;
-  return { key: lease.key, destination, instanceId, networkInterfaceId };
+  const { publicIp } = lease.attributes;
+  return {
+    key: lease.key,
+    destination,
+    instanceId,
+    networkInterfaceId,
+    ...(publicIp === undefined ? {} : { publicIp: String(publicIp) }),
+  };
 }
 
 function describeRoutes(routes: readonly CloudRouteSpec[]): string {

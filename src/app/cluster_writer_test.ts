@@ -74,6 +74,8 @@ Deno.test("ClusterWriter.run() outlives a store that does not take the office ba
     election: election as unknown as Election,
     registry: new MemoryRegistry(),
     config,
+    network: NETWORK,
+    storePrefix: "/coreos.com/network",
     leases: new LeaseMap({ network: { ipv4: { network: NETWORK } } as never }),
     log: quiet,
   });
@@ -98,10 +100,12 @@ Deno.test("ClusterWriter tells a write that waits of leases that come meanwhile"
   const tables = new Map();
   const routes = {
     kind: routeEntryKind(() => ({
-      network: NETWORK,
+      mark: { clusterId: "c0ffee0123456789", network: NETWORK },
       claims: new Claims([]),
+      routeTableIds: new Set(),
       acceptUnnamed: true,
       instanceId: "i-1",
+      released: [],
     })),
     orphans: { seed: () => {}, list: () => [] },
     view: { entries: new Map(), failures: new Map(), tables },
@@ -136,6 +140,8 @@ Deno.test("ClusterWriter tells a write that waits of leases that come meanwhile"
     election: { term: makeTerm(term.signal) } as unknown as Election,
     registry: new MemoryRegistry(),
     config,
+    network: NETWORK,
+    storePrefix: "/coreos.com/network",
     leases,
     log: quiet,
   });

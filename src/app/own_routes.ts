@@ -1,6 +1,7 @@
 import type { AliVpcConfig } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import { type AliVpcOptions, identifyAliVpc } from "../cloud/ali/identify.ts";
+import type { Prefix } from "../net/mod.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
 import { Backoff } from "../util/time.ts";
 
@@ -9,6 +10,10 @@ export interface RemoveOwnRoutesOptions
   extends Pick<AliVpcOptions, "network" | "log" | "signal" | "env"> {
   readonly options: Options;
   readonly config: AliVpcConfig;
+  /** Absent where the store has none. */
+  readonly clusterId: string | undefined;
+  /** The subnets that the host has given back. */
+  readonly released: readonly Prefix[];
 }
 
 /** Rounds of looking and removing. */
@@ -24,17 +29,19 @@ export function aliVpcEndpoints(options: Options) {
 }
 
 /**
- * Removes the route entries of this instance from all tables of its VPC. To be used once its lease
+ * Removes the route entries of this instance from all tables of its VPC: those of its cluster, and
+ * at the subnets that it has given back also those with an older or another cluster's mark, which
+ * lead here just as well. To be used once its lease
  * is released, since the route writer would make them again.
  *
  * @throws {Error} With what could not be removed.
  */
 export async function removeOwnRoutes(
-  { options, ...context }: RemoveOwnRoutesOptions,
+  { options, clusterId, released, ...context }: RemoveOwnRoutesOptions,
 ): Promise<void> {
   const { log, signal } = context;
   await using identity = await identifyAliVpc({ ...context, endpoints: aliVpcEndpoints(options) });
-  const table = await identity.openLeftovers({ signal });
+  const table = await identity.openLeftovers({ clusterId, released, signal });
   const reconciler = new Reconciler({
     name: "cloud",
     stages: [{ table, desired: () => [] }],

@@ -35,6 +35,7 @@ export class LeaseMap {
   readonly #skipped = new Map<string, { reason: string; entry: LeaseEntry; overlaps: boolean }>();
   readonly #index = { 4: new PrefixIndex(), 6: new PrefixIndex() };
   #snapshot = false;
+  #replacements = 0;
 
   constructor(options: LeaseMapOptions) {
     this.#network = options.network;
@@ -43,6 +44,14 @@ export class LeaseMap {
   /** Whether a complete snapshot has been folded in. */
   get complete(): boolean {
     return this.#snapshot;
+  }
+
+  /**
+   * Counts the beginnings and ends of replacements: what changes while it stays the same has come
+   * event by event.
+   */
+  get replacements(): number {
+    return this.#replacements;
   }
 
   get size(): number {
@@ -63,6 +72,11 @@ export class LeaseMap {
     return new Map([...this.#skipped].map(([key, { reason }]) => [key, reason]));
   }
 
+  /** The key of a lease that shares an address with `prefix`. */
+  findOverlap(prefix: Prefix): string | undefined {
+    return this.#index[prefix.family].findOverlap(prefix);
+  }
+
   get skippedCount(): number {
     return this.#skipped.size;
   }
@@ -77,6 +91,7 @@ export class LeaseMap {
    * waiting. What is seen meanwhile lacks some of the new leases, and has none that is gone.
    */
   *replaceInSteps(entries: readonly LeaseEntry[]): Generator<void, boolean> {
+    this.#replacements++;
     const present = new Set(entries.map((entry) => entry.key));
     let changed = false;
     for (const key of [...this.#values.keys()]) {
@@ -90,6 +105,7 @@ export class LeaseMap {
       changed = this.#set(entry) || changed;
     }
     this.#snapshot = true;
+    this.#replacements++;
     return this.#admitSkipped() || changed;
   }
 

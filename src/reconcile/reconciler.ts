@@ -166,8 +166,8 @@ export class Reconciler {
       const { kind } = stage.table;
       const failed = await stage.table.apply(changes, { signal });
       const failures = new Set(failed.map(({ change }) => change));
-      for (const { change, error } of failed) {
-        problems.push(describeError(error, `Cannot ${formatChange(kind, change)}`));
+      for (const { change, error, serves } of failed) {
+        if (!serves) problems.push(describeError(error, `Cannot ${formatChange(kind, change)}`));
       }
       this.#logChanges(kind, changes.filter((change) => !failures.has(change)));
       changed += changes.length - failed.length;

@@ -34,6 +34,8 @@ export interface Conflict<Spec> {
 export interface FailedChange<Spec> {
   readonly change: Change<Spec>;
   readonly error: Error;
+  /** The object serves as it is, and the Table has said what was to be said: no problem. */
+  readonly serves?: true;
 }
 
 /**

@@ -15,7 +15,7 @@ import {
   subnetOf,
 } from "./cluster_rig.ts";
 import { wanted } from "./cluster_rig.ts";
-import { fastClock, NETWORK, writes } from "./support.ts";
+import { CLUSTER_ID, fastClock, NETWORK, writes } from "./support.ts";
 
 const TABLES = [EXAMPLE.systemTableId, EXAMPLE.customTableId];
 const HOSTS = 70;
@@ -120,7 +120,9 @@ class Oracle {
     const remove = (id: string | undefined) => {
       const entry = this.#entries.get(id ?? "");
       if (entry === undefined) return fault(`of unknown ${id}`);
-      if (!entry.name.startsWith(`flanneld/${NETWORK}/`)) fault(`of foreign ${entry.destination}`);
+      if (!entry.name.startsWith(`flanneld/${CLUSTER_ID}/${NETWORK}/`)) {
+        fault(`of foreign ${entry.destination}`);
+      }
       if (this.#leases.needed(entry.destination, startedAtMs)) {
         fault(`of needed ${entry.destination}`);
       }

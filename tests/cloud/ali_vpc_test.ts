@@ -12,6 +12,7 @@ import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { cannedServer } from "../support/canned_server.ts";
 import { type CloudConfig, type Simulator, startSimulator } from "../simulator/mod.ts";
 import {
+  CLUSTER_ID,
   fastClock,
   keyEnv,
   lease,
@@ -24,7 +25,7 @@ import {
 
 const SUBNET = "10.24.7.0/24";
 const OWN = lease(SUBNET, "192.168.1.11");
-const NAME = `flanneld/10.24.0.0/16/${EXAMPLE.instanceIds[0]}`;
+const NAME = `flanneld/${CLUSTER_ID}/10.24.0.0/16/${EXAMPLE.instanceIds[0]}`;
 const PLACE = { routeTableId: EXAMPLE.systemTableId, destination: SUBNET };
 
 function start(change: Partial<CloudConfig> = {}): Promise<Simulator> {
@@ -126,28 +127,64 @@ Deno.test("a route deleted or re-pointed in the console is back after one round"
   );
 });
 
-Deno.test("a re-used subnet is taken over from the host that held it, in place", async () => {
+Deno.test("a host takes no subnet from the instance that its entry leads to", async () => {
   await using simulator = await start();
   {
     await using former = await openOn(simulator, { instanceId: "i-node-2" });
     await round(former, OWN);
   }
-  simulator.cloud.releaseInstance("i-node-2");
   await using cloud = await openOn(simulator);
-  assert((await round(cloud, OWN)).inSync);
-  assert.deepEqual(entries(simulator), [`${SUBNET} i-node-1 "${NAME}"`]);
-  assert.equal(count(simulator, "CreateRouteEntry"), 1);
-  assert.equal(count(simulator, "DeleteRouteEntry"), 0);
+  const since = simulator.requests.length;
+  const { problems: [problem] } = await round(cloud, OWN);
+  assert.match(problem!, /via i-node-2 .* stands in its place/);
+  assert.deepEqual(writes(simulator.requests.slice(since)), []);
 });
 
-Deno.test("without the right to modify, it is taken over by delete and create", async () => {
+Deno.test("the entry of a release without cluster ids is named anew, where it leads here", async () => {
   await using simulator = await start();
-  {
-    await using former = await openOn(simulator, { instanceId: "i-node-2" });
-    await round(former, OWN);
-  }
-  simulator.cloud.denyAction("vpc:ModifyRouteEntry");
+  const add = (destination: string, id: string, name: string) =>
+    simulator.cloud.addRoute(EXAMPLE.systemTableId, {
+      destination,
+      nextHops: [{ type: "Instance", id }],
+      name,
+    });
+  add(SUBNET, "i-node-1", "flanneld/10.24.0.0/16/i-node-1");
+  // Another cluster may have made it as well.
+  add("10.24.8.0/24", "i-node-1", "flanneld/10.24.0.0/16/i-node-1");
+  add("10.24.9.0/24", "i-node-2", "flanneld/10.24.0.0/16/i-node-2");
   await using cloud = await openOn(simulator);
+  assert((await round(cloud, OWN)).inSync);
+  assert.deepEqual(entries(simulator), [
+    `${SUBNET} i-node-1 "${NAME}"`,
+    '10.24.8.0/24 i-node-1 "flanneld/10.24.0.0/16/i-node-1"',
+    '10.24.9.0/24 i-node-2 "flanneld/10.24.0.0/16/i-node-2"',
+  ]);
+  assert.deepEqual(writes(simulator.requests).map(({ action }) => action), ["ModifyRouteEntry"]);
+});
+
+Deno.test("another cluster's entry that leads here serves, and keeps its name", async () => {
+  await using simulator = await start();
+  const theirs = "flanneld/0123456789abcdef/10.24.0.0/16/i-node-1";
+  simulator.cloud.addRoute(EXAMPLE.systemTableId, {
+    destination: SUBNET,
+    nextHops: [{ type: "Instance", id: "i-node-1" }],
+    name: theirs,
+  });
+  await using cloud = await openOn(simulator);
+  assert((await round(cloud, OWN)).inSync);
+  assert((await round(cloud, lease("10.24.8.0/24", "192.168.1.11"))).inSync);
+  assert.deepEqual(entries(simulator), [
+    `${SUBNET} i-node-1 "${theirs}"`,
+    `10.24.8.0/24 i-node-1 "${NAME}"`,
+  ]);
+});
+
+Deno.test("without the right to modify, an entry is led back by delete and create", async () => {
+  await using simulator = await start();
+  await using cloud = await openOn(simulator);
+  await round(cloud, OWN);
+  simulator.cloud.repointRoute(PLACE, "i-node-2");
+  simulator.cloud.denyAction("vpc:ModifyRouteEntry");
   assert((await round(cloud, OWN)).inSync);
   assert.deepEqual(entries(simulator), [`${SUBNET} i-node-1 "${NAME}"`]);
   assert.equal(count(simulator, "DeleteRouteEntry"), 1);
@@ -171,8 +208,11 @@ Deno.test("the entry that upstream left for our lease is adopted, once", async (
     await using simulator = await start();
     simulator.cloud.addRoute(EXAMPLE.systemTableId, upstream);
     simulator.cloud.denyAction("vpc:ModifyRouteEntry");
-    await using cloud = await openOn(simulator);
-    assert((await round(cloud, OWN)).inSync);
+    const log = new LineLog();
+    await using cloud = await openOn(simulator, { log });
+    assert.deepEqual((await round(cloud, OWN, { log })).problems, []);
+    assert.match(log.text, /warn: Cannot name a route entry as flanneld's own/);
+    assert.doesNotMatch(log.text, /replace route entry/, "what was not done is not told");
     const since = simulator.requests.length;
     assert((await round(cloud, OWN)).inSync);
     assert.deepEqual(writes(simulator.requests.slice(since)), []);
@@ -296,11 +336,13 @@ Deno.test("one table that cannot be written does not hold up the others", async 
 
 Deno.test("stale entries of tables that are no longer used are found, by and by", async () => {
   await using simulator = await start();
-  simulator.cloud.addRoute("vtb-spare-3", {
-    destination: SUBNET,
-    nextHops: [{ type: "Instance", id: "i-node-1" }],
-    name: NAME,
-  });
+  for (const destination of [SUBNET, "10.24.8.0/24"]) {
+    simulator.cloud.addRoute("vtb-spare-3", {
+      destination,
+      nextHops: [{ type: "Instance", id: "i-node-1" }],
+      name: NAME,
+    });
+  }
   let hurryMs = 0;
   const now = () => Date.now() + hurryMs;
   const delay = () => Promise.resolve();
@@ -308,11 +350,12 @@ Deno.test("stale entries of tables that are no longer used are found, by and by"
   await round(cloud, OWN);
   hurryMs += 10 * 60_000;
   for (let n = 0; n < 20; n++) await round(cloud, OWN);
-  assert.deepEqual(entries(simulator, "vtb-spare-3"), []);
+  // Peers of which this host does not know may look it up there.
+  assert.deepEqual(entries(simulator, "vtb-spare-3"), [`${SUBNET} i-node-1 "${NAME}"`]);
   assert.equal(entries(simulator).length, 1);
 });
 
-Deno.test("a table that no vSwitch uses any more is left, and cleaned", async () => {
+Deno.test("a table that no vSwitch uses any more gets no new entry, and keeps the subnet's", async () => {
   await using simulator = await start();
   let hurryMs = 0;
   const now = () => Date.now() + hurryMs;
@@ -327,8 +370,14 @@ Deno.test("a table that no vSwitch uses any more is left, and cleaned", async ()
   assert.deepEqual(cloud.facts.routeTableIds, [EXAMPLE.systemTableId]);
   hurryMs += 2 * 3_600_000;
   for (let n = 0; n < 20; n++) await round(cloud, OWN, { peers });
-  assert.deepEqual(entries(simulator, EXAMPLE.customTableId), []);
+  assert.equal(entries(simulator, EXAMPLE.customTableId).length, 1);
   assert.equal(entries(simulator).length, 1);
+  // It goes with the subnet.
+  const moved = lease("10.24.8.0/24", "192.168.1.11");
+  await round(cloud, moved, { peers });
+  hurryMs += 2 * 3_600_000;
+  for (let n = 0; n < 20; n++) await round(cloud, moved, { peers });
+  assert.deepEqual(entries(simulator, EXAMPLE.customTableId), []);
 });
 
 Deno.test("our vSwitch bound to another table takes our route with it", async () => {
@@ -345,7 +394,7 @@ Deno.test("our vSwitch bound to another table takes our route with it", async ()
   assert.equal(entries(simulator, "vtb-spare-3").length, 1);
   hurryMs += 2 * 3_600_000;
   for (let n = 0; n < 20; n++) await round(cloud, OWN);
-  assert.deepEqual(entries(simulator), [], "nobody looks there for us any more");
+  assert.equal(entries(simulator).length, 1, "peers in other vSwitches may look there for us");
 });
 
 Deno.test("a table that cannot be read is not written blindly", async () => {

@@ -16,7 +16,7 @@ import { Prefix } from "../../src/net/mod.ts";
 import { Reconciler, type RoundReport } from "../../src/reconcile/reconciler.ts";
 import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { type BehaviourConfig, type Simulator, startSimulator } from "../simulator/mod.ts";
-import { fastClock, keyEnv, LineLog, NETWORK, parse } from "./support.ts";
+import { CLUSTER_ID, fastClock, keyEnv, LineLog, NETWORK, parse } from "./support.ts";
 
 /** The VPC of the example with `hosts` instances: `i-0`, `i-1`, … */
 export function startWithHosts(
@@ -69,7 +69,7 @@ export interface RoundOptions {
 }
 
 export type RigOptions =
-  & Partial<Pick<RouteTableOptions, "fence" | "graceMs" | "onView" | "now" | "wallNow" | "delay">>
+  & Partial<Pick<RouteTableOptions, "fence" | "graceMs" | "onView" | "now" | "delay" | "mayTake">>
   & {
     readonly network?: Prefix;
     /** Comes between the writer and the service. */
@@ -107,7 +107,23 @@ export async function openCluster(
     limiter: new RateLimiter({ burst: 1_000, perSecond: 1_000, ...clock }),
   });
   const vpc = new VpcClient(tamper ? new TamperedRpc(rpc, tamper) : rpc, EXAMPLE.regionId);
-  const routes = new RouteTable({ vpc, network, log, ...clock });
+  let scope: readonly RouteClaim[] = [];
+  const routes: RouteTable = new RouteTable({
+    vpc,
+    mark: { clusterId: CLUSTER_ID, network },
+    log,
+    // As if there were proof that instances do not use what no claim says that they do.
+    mayTake: (route) =>
+      scope.some(({ destination, instanceId }) =>
+        instanceId === route.instanceId || destination.equals(route.destination)
+      ) || routes.orphans.isDue(route),
+    ...clock,
+  });
+  const setScope = routes.setScope.bind(routes);
+  routes.setScope = (next) => {
+    scope = next.claims;
+    setScope(next);
+  };
   return {
     routes,
     log,
@@ -176,7 +192,7 @@ export function entriesOf(
     .map(({ destination, nextHops, name, status }) => {
       const hop = nextHops.map(({ id }) => id).join();
       const marks = [
-        name === routeEntryName(network, hop) ? "" : ` "${name}"`,
+        name === routeEntryName({ clusterId: CLUSTER_ID, network }, hop) ? "" : ` "${name}"`,
         status === "Available" ? "" : ` ${status}`,
       ];
       return `${destination} ${hop}${marks.join("")}`;

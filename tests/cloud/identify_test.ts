@@ -109,8 +109,9 @@ Deno.test("makeRouteTable() looks after this host's entry, or after those of all
     { destination: lease("10.24.2.0/24", "192.168.1.12").subnet.ipv4!, instanceId: "i-node-2" },
   ];
   const scope = { routeTableIds: access.routeTableIds, otherTableIds: [] };
-  const host = access.makeRouteTable({ instanceId: identity.instance.instanceId });
-  const cluster = access.makeRouteTable({});
+  const mark = { clusterId: "c0ffee0123456789", network: NETWORK };
+  const host = access.makeRouteTable({ mark, instanceId: identity.instance.instanceId });
+  const cluster = access.makeRouteTable({ mark });
   cluster.setScope({ ...scope, claims });
   const changes = claims.map((claim) => ({
     op: "add" as const,

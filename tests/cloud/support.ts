@@ -15,9 +15,10 @@ import { atOnce } from "../../src/util/slices.ts";
 import { delay } from "../../src/util/time.ts";
 import { EXAMPLE } from "../simulator/example.ts";
 import type { RequestRecord, Simulator } from "../simulator/mod.ts";
-import { openOwnWriter, type OwnWriter } from "../support/own_writer.ts";
+import { CLUSTER_ID, openOwnWriter, type OwnWriter } from "../support/own_writer.ts";
 
 export const NETWORK = Prefix.parse("10.24.0.0/16");
+export { CLUSTER_ID };
 
 /** A logger that keeps its lines. */
 export class LineLog implements Logger {

@@ -5,6 +5,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { type ClusterSummary, parseSummary } from "../../src/cloud/ali/cluster_state.ts";
 import { describeError } from "../../src/errors.ts";
 import type { CloudSnapshot, RouteEntry } from "../simulator/model.ts";
 import {
@@ -56,6 +57,7 @@ export async function openClusters(options: ClustersOptions): Promise<Clusters> 
         Network: cluster.network,
       });
       await lab.etcd.put(`${cluster.prefix}/config`, JSON.stringify(config), { signal });
+      await lab.etcd.put(`${cluster.prefix}/ali-vpc/cluster`, cluster.id, { signal });
       return cluster;
     }),
   );
@@ -118,6 +120,8 @@ export class Cluster {
   readonly title: string;
   readonly prefix: string;
   readonly network: string;
+  /** What is in the names of its entries. */
+  readonly id: string;
   readonly hosts: readonly Host[];
   readonly lab: Lab;
   readonly #number: number;
@@ -130,6 +134,7 @@ export class Cluster {
     this.#number = number;
     this.prefix = `/cluster${number}`;
     this.network = `10.${100 + number}.0.0/16`;
+    this.id = `c0ffee000000000${number}`;
   }
 
   /** A subnet that no host of few takes by itself. */
@@ -200,7 +205,9 @@ export class Cluster {
   /** Those entries that are marked as this cluster's. */
   async entries(): Promise<RouteEntry[]> {
     const { routeEntries } = await this.lab.cloud.control.snapshot();
-    return routeEntries.filter(({ name }) => name.startsWith(`flanneld/${this.network}/`));
+    return routeEntries.filter(({ name }) =>
+      name.startsWith(`flanneld/${this.id}/${this.network}/`)
+    );
   }
 
   /**
@@ -222,7 +229,7 @@ export class Cluster {
       const ours = [...leases].filter(([, instanceId]) => instanceId !== undefined);
       const expected = tables.flatMap((table) =>
         ours.map(([subnet, id]) =>
-          `${table} ${subnet} ${id} Available flanneld/${this.network}/${id}`
+          `${table} ${subnet} ${id} Available flanneld/${this.id}/${this.network}/${id}`
         )
       );
       const entries = (await this.entries()).filter(({ destination, routeTableId }) =>
@@ -248,18 +255,17 @@ export class Cluster {
   }
 
   /** What the writer says: who it is, and each subnet's state. */
-  async published(
-    options: CallOptions,
-  ): Promise<{ readonly writer: string | undefined; readonly hosts: ReadonlyMap<string, string> }> {
+  async published(options: CallOptions): Promise<Published> {
     const entries = await this.lab.etcd.list(`${this.prefix}/ali-vpc/`, options);
-    const summary = entries.get(`${this.prefix}/ali-vpc/state/summary`);
+    const text = entries.get(`${this.prefix}/ali-vpc/state/summary`);
+    const summary = text === undefined ? undefined : parseSummary(text);
     const hosts = [...entries].filter(([key]) => /\/hosts-\d+\/doc$/.test(key)).flatMap(
       ([, text]) =>
         Object.entries<{ state: string }>(JSON.parse(text).hosts).map(([key, { state }]) =>
           [key.replace("-", "/"), state] as const
         ),
     );
-    return { writer: summary && JSON.parse(summary).writer, hosts: new Map(hosts) };
+    return { writer: summary?.writer, summary, hosts: new Map(hosts) };
   }
 
   /** Asserts that each of the daemons runs and is ready. */
@@ -269,6 +275,13 @@ export class Cluster {
       assert(daemon.isReady(), `${label} is ready`);
     }
   }
+}
+
+/** What a cluster's writer says. */
+export interface Published {
+  readonly writer: string | undefined;
+  readonly summary: ClusterSummary | undefined;
+  readonly hosts: ReadonlyMap<string, string>;
 }
 
 /** An instance whose leases the test writes. */
@@ -314,6 +327,24 @@ export class Guest {
     await this.#cluster.lab.etcd.ctl(["del", this.#key(subnet)], options);
   }
 
+  /** Says, once asked, which subnet it uses, as a daemon does. */
+  async state(subnet: string, options: CallOptions): Promise<void> {
+    const ask = await eventually(async () => {
+      const { summary } = await this.#cluster.published(options);
+      const isAsked = summary?.orphans.some(({ instanceId }) => instanceId === this.instanceId);
+      return isAsked && summary?.ask;
+    }, {
+      ...options,
+      title: `${this.instanceId} to be asked for its subnet`,
+      timeoutMs: SETTLE_MS,
+    });
+    await this.#cluster.lab.etcd.put(
+      `${this.#cluster.prefix}/ali-vpc/statements/${this.instanceId}`,
+      JSON.stringify({ ask, subnet }),
+      options,
+    );
+  }
+
   async #put(subnet: string, data: object, options: CallOptions): Promise<void> {
     const { etcd } = this.#cluster.lab;
     const granted = await etcd.ctl(["lease", "grant", "86400"], options);
@@ -340,7 +371,8 @@ class CloudWatch implements AsyncDisposable {
 
   constructor(lab: Lab, clusters: readonly Cluster[], ownPlaces: boolean) {
     this.#lab = lab;
-    const judged = clusters.map(({ prefix, network, hosts }): JudgedCluster => ({
+    const judged = clusters.map(({ id, prefix, network, hosts }): JudgedCluster => ({
+      id,
       prefix,
       network,
       graceMs: GRACE_SECONDS * 1_000,

@@ -11,7 +11,8 @@ import { writesAmong } from "./cloud_support.ts";
 export interface JudgedCluster {
   /** Where its keys are. */
   readonly prefix: string;
-  /** Its pod network, by which its entries are marked. */
+  /** Its id and pod network, by which its entries are marked. */
+  readonly id: string;
   readonly network: string;
   /** Its `RouteGraceSeconds`. */
   readonly graceMs: number;
@@ -88,8 +89,8 @@ type Write =
  *
  * - a create leads a leased subnet to its lease's instance, where no right entry stands;
  * - a modify brings an entry of ours there, or names one that leads there, and changes something;
- * - a delete is of an entry of ours whose subnet has not been leased for the grace, or whose
- *   instance has the lease of another subnet; what is needed is never deleted to be made again;
+ * - a delete is of an entry of ours whose subnet has not been leased for the grace, or an upstream
+ *   host has, or whose instance has the lease of another subnet; what is needed is never deleted to be made again;
  * - each is by the instance that holds the office, or, where that is allowed, for its own place.
  */
 export class CloudOracle {
@@ -234,6 +235,8 @@ export class CloudOracle {
       return [`of the foreign entry ${destination}`];
     }
     const lease = book.leases.get(destination);
+    // Its own entry must not be in its way.
+    if (lease?.around(atMs).every((holder) => holder === "upstream")) return [];
     if (lease?.around(atMs).every((holder) => holder !== undefined)) {
       return [`of ${destination}, which is leased`];
     }
@@ -269,8 +272,8 @@ function holdersOf(book: Book, subnet: string, atMs: number): (string | undefine
   return book.leases.get(subnet)?.around(atMs) ?? [];
 }
 
-function isMarked({ name }: EntryState, { network }: JudgedCluster): boolean {
-  return name.startsWith(`flanneld/${network}/`);
+function isMarked({ name }: EntryState, { id, network }: JudgedCluster): boolean {
+  return name.startsWith(`flanneld/${id}/${network}/`);
 }
 
 /** What a request asks for, entry by entry. */

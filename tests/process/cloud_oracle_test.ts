@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import type { RequestRecord, RouteEntry } from "../simulator/model.ts";
 import { CloudOracle } from "./cloud_oracle.ts";
 
+const CLUSTER_ID = "c0ffee0000000001";
 const NETWORK = "10.24.0.0/16";
 const SUBNET = "10.24.7.0/24";
 const TABLE = "vtb-1";
@@ -14,6 +15,7 @@ const MOMENT_MS = 10_000;
 function open(options: { ownPlaces?: boolean } = {}): CloudOracle {
   const oracle = new CloudOracle([{
     prefix: "/net",
+    id: CLUSTER_ID,
     network: NETWORK,
     graceMs: GRACE_MS,
     instances: new Map([["10.0.0.1", "i-a"], ["10.0.0.2", "i-b"]]),
@@ -35,7 +37,7 @@ function entry(change: Partial<RouteEntry> = {}): RouteEntry {
     destination: SUBNET,
     type: "Custom",
     status: "Available",
-    name: `flanneld/${NETWORK}/i-a`,
+    name: `flanneld/${CLUSTER_ID}/${NETWORK}/i-a`,
     description: "",
     nextHops: [{ type: "Instance", id: "i-a" }],
     modifiedAtMs: 0,
@@ -78,7 +80,7 @@ function modify(hop: string, change: Partial<RequestRecord> = {}): RequestRecord
   return request("ModifyRouteEntry", {
     RouteEntryId: "rte-1",
     NewNextHopId: hop,
-    RouteEntryName: `flanneld/${NETWORK}/${hop}`,
+    RouteEntryName: `flanneld/${CLUSTER_ID}/${NETWORK}/${hop}`,
   }, change);
 }
 
@@ -140,7 +142,7 @@ Deno.test("CloudOracle lets an entry go after the grace, or when its host has mo
 
   const foreign = open();
   lease(foreign, 1);
-  foreign.noteEntries(0, [entry({ name: "flanneld/10.25.0.0/16/i-a" })]);
+  foreign.noteEntries(0, [entry({ name: "flanneld/10.24.0.0/16/i-a" })]);
   assert.match(foreign.judge([DELETE]).join(), /of the foreign entry/);
 
   const young = open();

@@ -5,6 +5,7 @@ import { SYSTEM_TABLE_ID } from "../lab/mod.ts";
 import { eventually } from "../support/eventually.ts";
 import {
   callsSince,
+  CLUSTER_ID,
   countCalls,
   healed,
   mark,
@@ -98,7 +99,7 @@ atOnce(
     const theirs = await control.addRoute(SYSTEM_TABLE_ID, {
       destination,
       nextHops: [{ type: "Instance", id: STRANGER_ID }],
-      name: `flanneld/10.24.0.0/16/${STRANGER_ID}`,
+      name: `flanneld/${CLUSTER_ID}/10.24.0.0/16/${STRANGER_ID}`,
     });
     // More than two resyncs, in which it would be taken back.
     await delay(25_000, { signal });

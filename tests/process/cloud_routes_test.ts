@@ -1,5 +1,6 @@
 /** Whose route entries are whose, and in which tables ours belong. */
 import assert from "node:assert/strict";
+import { encodeBookPage, pageOf } from "../../src/cloud/ali/claim_book.ts";
 import { describeLosses, type Host, labTest, SYSTEM_TABLE_ID } from "../lab/mod.ts";
 import { pingMatrix } from "../lab/ping.ts";
 import { settleAll } from "../support/settle_all.ts";
@@ -10,6 +11,7 @@ import {
   brisk,
   callsSince,
   CLEAR_OF_FOREIGN,
+  CLUSTER_ID,
   countCalls,
   foreignOf,
   healed,
@@ -62,8 +64,14 @@ async function keepForeignEntries({ signal }: { readonly signal: AbortSignal }):
   const orphan = await control.addRoute(SYSTEM_TABLE_ID, {
     destination: "10.24.14.0/24",
     nextHops: instance("i-bp1dead"),
-    name: "flanneld/10.24.0.0/16/i-bp1dead",
+    name: `flanneld/${CLUSTER_ID}/10.24.0.0/16/i-bp1dead`,
   });
+  // The store knows that it held the subnet.
+  await lab.etcd.put(
+    `/coreos.com/network/ali-vpc/claims-${pageOf("10.24.14.0/24")}/doc`,
+    encodeBookPage(new Map([["10.24.14.0/24", { instanceId: "i-bp1dead" }]])),
+    { signal },
+  );
   await control.releaseInstance("i-bp1dead");
   // What an earlier run of the same host has left.
   await control.addRoute(SYSTEM_TABLE_ID, {

@@ -9,6 +9,7 @@ import type { RequestRecord, RouteEntry } from "../simulator/model.ts";
 import {
   type Daemon,
   describeLosses,
+  ETCD_PREFIX,
   GUIDE_CONFIG,
   type Host,
   type HostDaemonOptions,
@@ -18,6 +19,9 @@ import {
   SYSTEM_TABLE_ID,
 } from "../lab/mod.ts";
 import { eventually } from "../support/eventually.ts";
+import { CLUSTER_ID } from "../support/own_writer.ts";
+
+export { CLUSTER_ID };
 
 /** The guide's network, whose route is looked after as often as the backend allows. */
 export const BRISK_CONFIG = brisk();
@@ -41,6 +45,7 @@ export async function openCloudLab(
   const lab = await openLab({ hosts: 1, ...options });
   try {
     await lab.writeConfig(options.config ?? BRISK_CONFIG, options);
+    await lab.etcd.put(`${ETCD_PREFIX}/ali-vpc/cluster`, CLUSTER_ID, options);
     return lab;
   } catch (error) {
     await lab[Symbol.asyncDispose]();
@@ -82,7 +87,17 @@ export function foreignEntries(instanceId: string): RouteEntryConfig[] {
     {
       destination: "10.24.203.0/24",
       nextHops: instance(STRANGER_ID),
-      name: `flanneld/10.24.0.0/16/${STRANGER_ID}`,
+      name: `flanneld/${CLUSTER_ID}/10.24.0.0/16/${STRANGER_ID}`,
+    },
+    {
+      destination: "10.24.204.0/24",
+      nextHops: instance(STRANGER_ID),
+      name: `flanneld/0123456789abcdef/10.24.0.0/16/${STRANGER_ID}`,
+    },
+    {
+      destination: "10.24.205.0/24",
+      nextHops: instance(instanceId),
+      name: `flanneld/10.24.0.0/16/${instanceId}`,
     },
     {
       destination: "10.25.7.0/24",
@@ -147,6 +162,7 @@ export async function ownCluster(
   for (const member of members) ownNetworks.set(member, network);
   const config = brisk(options.backend, { Network: network });
   await lab.etcd.put(`/${host!.label}/config`, JSON.stringify(config), options);
+  await lab.etcd.put(`/${host!.label}/ali-vpc/cluster`, CLUSTER_ID, options);
   return [`--etcd-prefix=/${host!.label}`];
 }
 
@@ -161,7 +177,8 @@ export function ownLeases(
 
 /** The name that the entries of `host` are given. */
 export function routeName(host: Host): string {
-  return `flanneld/${ownNetworks.get(host) ?? "10.24.0.0/16"}/${host.identity.instanceId}`;
+  const network = ownNetworks.get(host) ?? "10.24.0.0/16";
+  return `flanneld/${CLUSTER_ID}/${network}/${host.identity.instanceId}`;
 }
 
 /** `10.24.7.0/24 i-bp1lab001 Available` of each entry that `host` marked, table by table. */

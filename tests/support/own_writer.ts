@@ -9,6 +9,9 @@ import type { RouteTable } from "../../src/cloud/ali/route_table.ts";
 import type { SourceDestCheckTable } from "../../src/cloud/ali/source_dest_check.ts";
 import type { Lease } from "../../src/lease/lease.ts";
 
+/** The id of the cluster, whose store is left out here. */
+export const CLUSTER_ID = "c0ffee0123456789";
+
 /** A host without a route writer: it looks after its own entry and its own check alone. */
 export interface OwnWriter extends AsyncDisposable {
   readonly facts: AliVpcInstance & { readonly routeTableIds: readonly string[] };
@@ -35,7 +38,10 @@ export async function openOwnWriter(options: AliVpcOptions): Promise<OwnWriter> 
   if (config.sourceDestCheck === "disable") {
     await new Patience({ log, signal, clock }).call(() => sourceDestCheck.list({ signal }));
   }
-  const routes = new HostRoutes(access, instanceId);
+  const routes = new HostRoutes(access, instanceId, {
+    clusterId: CLUSTER_ID,
+    network: options.network,
+  });
   let facts = { ...identity.instance, routeTableIds: access.routeTableIds };
   const resources = stack.move();
   return {

@@ -26,7 +26,7 @@ export interface AliVpcAccess {
 /** What is left to say of a {@linkcode RouteTable} that the access makes. */
 export type RouteTableScopeOptions = Omit<
   RouteTableOptions,
-  "vpc" | "network" | "log" | "now" | "wallNow" | "delay"
+  "vpc" | "log" | "now" | "delay"
 >;
 
 /** The tables that vSwitches use are looked up in every so many resyncs, but not more often. */
@@ -76,14 +76,13 @@ export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> 
     log,
     signal,
   });
-  const times = clock && { ...clock, wallNow: clock.now };
   return {
     vpc,
     vpcCidrs: vpcInfo.cidrs,
     routeTableIds,
     ...(full === undefined ? {} : { full }),
     choice,
-    makeRouteTable: (scope) => new RouteTable({ ...scope, vpc, network, log, ...times }),
+    makeRouteTable: (scope) => new RouteTable({ ...scope, vpc, log, ...clock }),
   };
 }
 

@@ -656,6 +656,9 @@ export class VpcClient {
 /** As many ids as DescribeNetworkInterfaces takes, and no more than it answers on a page. */
 export const MAX_INTERFACES_PER_CALL = 100;
 
+/** An instance has some interfaces; a service that pages for ever has told nothing. */
+const MAX_PAGES_OF_INSTANCE = 5;
+
 /** The ECS service of one region, as far as interfaces go. */
 export class EcsClient {
   readonly #rpc: Rpc;
@@ -710,6 +713,35 @@ export class EcsClient {
       // The last page may carry a token, too.
       if (token === "" || found.size === ids.length) return [...found.values()];
       watch.next(found.size, token);
+    }
+  }
+
+  /**
+   * Whether the account has the instance in this region, running or not: one that was released has
+   * no interface any more.
+   */
+  async instanceExists(instanceId: string, { signal }: CallOptions): Promise<boolean> {
+    if (!ID_PATTERN.test(instanceId)) {
+      throw new RangeError("Cannot look for an instance: that is no id");
+    }
+    let token = "";
+    for (let page = 1;; page++) {
+      const reply = await this.#rpc.call(
+        "DescribeNetworkInterfaces",
+        {
+          RegionId: this.#regionId,
+          InstanceId: instanceId,
+          MaxResults: MAX_INTERFACES_PER_CALL,
+          NextToken: token === "" ? undefined : token,
+        },
+        NetworkInterfacesReply,
+        { signal },
+      );
+      // Whatever is on the page was found by this filter.
+      if (reply.NetworkInterfaceSets.length > 0) return true;
+      token = reply.NextToken;
+      if (token === "") return false;
+      if (page >= MAX_PAGES_OF_INSTANCE) return true;
     }
   }
 

@@ -6,8 +6,14 @@
  */
 import type { Prefix } from "../../net/mod.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
-import type { ClusterState, HostState, HostStatus, TableStatus } from "./cluster_state.ts";
-import type { Orphan } from "./orphans.ts";
+import type {
+  Brake,
+  ClusterState,
+  HostState,
+  HostStatus,
+  Stray,
+  TableStatus,
+} from "./cluster_state.ts";
 import { type CloudRoute, describeConflict, keyOf, leadsTo } from "./route_entry.ts";
 import type { RouteView, TableView } from "./route_view.ts";
 
@@ -18,6 +24,8 @@ export interface ClusterClaim {
   readonly destination: Prefix;
   readonly instanceId: string;
   readonly networkInterfaceId: string;
+  /** The address that the lease publishes. */
+  readonly publicIp?: string;
 }
 
 /** What {@linkcode planCluster} is told. */
@@ -27,7 +35,13 @@ export interface ClusterInputs {
   readonly view: RouteView;
   /** Whether an entry at a claimed destination is this network's, wherever it leads. */
   readonly owns: (entry: CloudRoute) => boolean;
-  readonly orphans: readonly Orphan[];
+  /** The id in the names of the cluster's entries. */
+  readonly cluster?: string;
+  readonly strays: {
+    readonly orphans: readonly Stray[];
+    readonly ask?: string;
+    readonly brake?: Brake;
+  };
   /** Whether the source/destination check of an interface was seen off; `undefined`: not seen. */
   readonly isCheckOff: (networkInterfaceId: string) => boolean | undefined;
   readonly former: ClusterState | undefined;
@@ -114,7 +128,8 @@ export function planCluster(inputs: ClusterInputs): ClusterPlan {
     tables: tables.map((table) => table.status()),
     overflow: inOverflowOrder(overflow, former),
     vtep: overflow.length > 0 || inputs.vtepLingers,
-    orphans: inputs.orphans,
+    ...(inputs.cluster === undefined ? {} : { cluster: inputs.cluster }),
+    ...inputs.strays,
     ...(inputs.trouble === undefined ? {} : { trouble: inputs.trouble }),
   };
   return { routes, state: { summary, hosts } };
@@ -192,6 +207,7 @@ class Room {
       // Being renamed, say; it goes on leading there.
       const before = formerStatus(this.#inputs.former, claim)?.state;
       if (entry.status === "Modifying" && before === "routed") return "right";
+      return "ours";
     }
     return this.#inputs.owns(entry) ? "ours" : "foreign";
   }

@@ -30,7 +30,7 @@ function entry(n: number, options: Partial<CloudRoute> = {}): CloudRoute {
     destination: Prefix.parse(`10.24.${n}.0/24`),
     instanceId: `i-${n}`,
     entryId: `rte-${n}`,
-    name: `flanneld/10.24.0.0/16/i-${n}`,
+    name: `flanneld/c0ffee0123456789/10.24.0.0/16/i-${n}`,
     status: "Available",
     type: "Custom",
     serviceType: "",
@@ -55,8 +55,8 @@ function plan(world: World, options: Partial<ClusterInputs> = {}) {
       failures: new Map(Object.entries(world.failures ?? {})),
       tables: new Map(Object.entries(tables)),
     },
-    owns: (each) => each.name?.startsWith("flanneld/10.24.0.0/16/") ?? false,
-    orphans: [],
+    owns: (each) => each.name?.startsWith("flanneld/c0ffee0123456789/10.24.0.0/16/") ?? false,
+    strays: { orphans: [] },
     isCheckOff: () => true,
     former: undefined,
     overflow: "vxlan",
@@ -249,19 +249,46 @@ Deno.test("planCluster() never gives away more than there is, nor takes a place 
 Deno.test("what is published can be read back, and garbage cannot", () => {
   const { state } = plan({ claims: [1, 2, 3], tables: { "vtb-1": { used: 2 } } }, {
     routeQuota: 3,
-    orphans: [{ routeTableId: "vtb-1", destination: Prefix.parse("10.24.8.0/24"), sinceMs: 5 }],
+    cluster: "c0ffee0123456789",
+    strays: {
+      orphans: [{
+        routeTableId: "vtb-1",
+        destination: Prefix.parse("10.24.8.0/24"),
+        instanceId: "i-8",
+        state: "exists",
+        ageMs: 450_000,
+      }],
+      ask: "abc",
+      brake: { token: "123", routes: ["10.24.8.0/24 via i-8"] },
+    },
     trouble: "the service is silent",
   });
   const summary = parseSummary(encodeSummary(state.summary));
   assert.equal(encodeSummary(summary), encodeSummary(state.summary));
   assert.deepEqual(summary.overflow, state.summary.overflow);
   assert(summary.orphans[0]!.destination.equals(Prefix.parse("10.24.8.0/24")));
+  assert.equal(summary.orphans[0]!.ageMs, 450_000);
   const { term, hosts } = parseHosts(encodeHosts("7", state.hosts));
   assert.equal(term, "7");
   assert.deepEqual(hosts, state.hosts);
   for (const text of ["", "{}", "[]", '{"term":"1","hosts":{"a":{"state":"routed"}}}', "null"]) {
     assert.throws(() => parseHosts(text), /Cannot read a document of hosts/);
     assert.throws(() => parseSummary(text), /Cannot read the summary/);
+  }
+});
+
+Deno.test("what a former release has published is read, and its orphans are waited for anew", () => {
+  const rest = '"term":"1","writer":"i-1","tables":[],"overflow":[],"vtep":false';
+  for (const sinceMs of ["1e300", "-1e999", "0", "1700000000000"]) {
+    const orphan = `{"routeTableId":"vtb-1","destination":"10.24.8.0/24","sinceMs":${sinceMs}}`;
+    const { orphans: [read] } = parseSummary(`{${rest},"orphans":[${orphan}]}`);
+    assert.equal(read!.ageMs, 0);
+    assert.equal(read!.instanceId, undefined);
+  }
+  for (const ageSeconds of ["1e300", "-1", "1e999", "0.5", '"1"', "86401"]) {
+    const orphan =
+      `{"routeTableId":"vtb-1","destination":"10.24.8.0/24","ageSeconds":${ageSeconds}}`;
+    assert.throws(() => parseSummary(`{${rest},"orphans":[${orphan}]}`), /Cannot read the summary/);
   }
 });
 

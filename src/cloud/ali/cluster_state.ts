@@ -2,7 +2,7 @@
  * What the route writer publishes for all hosts, beside the leases:
  *
  * ```text
- *   <prefix>/ali-vpc/state/summary     the tables, who is reached by the tunnel, orphaned entries
+ *   <prefix>/ali-vpc/state/summary     the tables, who is reached by the tunnel, entries to go
  *   <prefix>/ali-vpc/hosts-<n>/doc     what is true of each host whose lease falls into shard n
  * ```
  *
@@ -13,9 +13,7 @@
  * @module
  */
 import * as v from "valibot";
-import type { Prefix as PrefixType } from "../../net/mod.ts";
 import { Prefix } from "../../net/mod.ts";
-import type { Orphan } from "./orphans.ts";
 
 /** A route table of the cluster, as the writer sees it. */
 export interface TableStatus {
@@ -45,6 +43,38 @@ export interface HostStatus {
   readonly checkOff: boolean;
 }
 
+/**
+ * Why an entry of ours still stands that leads to an instance without a lease for its subnet:
+ * - `grace`: the host may come back;
+ * - `exists`: the cloud still has the instance, which may be in use without a daemon;
+ * - `unknown`: the cloud could not be asked;
+ * - `foreign`: nothing shows that the store ever knew the instance to hold the subnet;
+ * - `held`: more is to go at once than goes without a person's word;
+ * - `going`: nothing stands in the way.
+ */
+export type StrayState = (typeof STRAY_STATES)[number];
+
+const STRAY_STATES = ["grace", "exists", "unknown", "foreign", "held", "going"] as const;
+
+/** An entry of ours that leads to an instance without a lease for its subnet. */
+export interface Stray {
+  readonly routeTableId: string;
+  readonly destination: Prefix;
+  /** Absent in what former releases have published. */
+  readonly instanceId?: string;
+  readonly state?: StrayState;
+  /** For how long writers have watched it stand for nobody, up to the whole grace. */
+  readonly ageMs: number;
+}
+
+/** Removals that wait for a person's word. */
+export interface Brake {
+  /** What that person writes to the store, which stands for exactly these. */
+  readonly token: string;
+  /** `10.24.7.0/24 via i-a` of each. */
+  readonly routes: readonly string[];
+}
+
 /** What every host reads. */
 export interface ClusterSummary {
   /** The writer's term. */
@@ -56,8 +86,13 @@ export interface ClusterSummary {
   readonly overflow: readonly string[];
   /** Whether hosts are to have the tunnel's device. */
   readonly vtep: boolean;
-  /** Entries of ours that no lease claims any more, and since when. */
-  readonly orphans: readonly Orphan[];
+  /** The id in the names of the cluster's entries. */
+  readonly cluster?: string;
+  /** Entries of ours that no lease speaks for, and those in the way of another's lease. */
+  readonly orphans: readonly Stray[];
+  /** Instances that these lead to are to state their subnets, with this word. */
+  readonly ask?: string;
+  readonly brake?: Brake;
   /** Why nothing is written at present. */
   readonly trouble?: string;
 }
@@ -85,10 +120,13 @@ export function shardOf(leaseKey: string): number {
 const MAX_TEXT_CHARS = 2_000;
 const Text = v.pipe(v.string(), v.maxLength(MAX_TEXT_CHARS));
 const Id = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_.:/-]{0,128}$/));
+const RouteText = v.pipe(v.string(), v.maxLength(200));
+/** No grace is longer. */
+const MAX_AGE_SECONDS = 86_400;
 const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const Cidr = v.pipe(
   v.string(),
-  v.rawTransform<string, PrefixType>(({ dataset, addIssue, NEVER }) => {
+  v.rawTransform<string, Prefix>(({ dataset, addIssue, NEVER }) => {
     const prefix = Prefix.tryParse(dataset.value);
     if (prefix !== undefined) return prefix;
     addIssue({ message: "is not in CIDR notation" });
@@ -110,7 +148,26 @@ const SummaryText = v.pipe(
     })),
     overflow: v.array(Id),
     vtep: v.boolean(),
-    orphans: v.array(v.object({ routeTableId: Id, destination: Cidr, sinceMs: v.number() })),
+    cluster: v.optional(Id),
+    orphans: v.array(v.pipe(
+      v.object({
+        routeTableId: Id,
+        destination: Cidr,
+        instance: v.optional(Id),
+        state: v.optional(v.picklist(STRAY_STATES)),
+        // Former releases said since when, on a clock that may be any: to be waited for anew.
+        ageSeconds: v.optional(v.pipe(Count, v.maxValue(MAX_AGE_SECONDS)), 0),
+      }),
+      v.transform(({ routeTableId, destination, instance, state, ageSeconds }): Stray => ({
+        routeTableId,
+        destination,
+        ...(instance === undefined ? {} : { instanceId: instance }),
+        ...(state === undefined ? {} : { state }),
+        ageMs: ageSeconds * 1_000,
+      })),
+    )),
+    ask: v.optional(Id),
+    brake: v.optional(v.object({ token: Id, routes: v.array(RouteText) })),
     trouble: v.optional(Text),
   }),
 );
@@ -141,7 +198,15 @@ export function encodeSummary(summary: ClusterSummary): string {
     ...summary,
     tables: summary.tables.map((table) => ({ ...table, trouble: cut(table.trouble) })),
     ...(trouble === undefined ? {} : { trouble: cut(trouble) }),
-    orphans: summary.orphans.map((each) => ({ ...each, destination: String(each.destination) })),
+    orphans: summary.orphans.map(({ routeTableId, destination, instanceId, state, ageMs }) => ({
+      routeTableId,
+      destination: String(destination),
+      instance: instanceId,
+      state,
+      ageSeconds: Math.round(ageMs / 1_000),
+      // Former releases refuse the document without it, and read it for nothing of this mark.
+      sinceMs: 0,
+    })),
   });
 }
 

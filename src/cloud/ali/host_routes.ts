@@ -1,5 +1,6 @@
 import type { Lease } from "../../lease/lease.ts";
 import type { AliVpcAccess } from "./access.ts";
+import type { ClusterMark } from "./route_entry.ts";
 import type { RouteTable } from "./route_table.ts";
 
 /** The route entry of one host, in every table that peers look routes up in. */
@@ -9,8 +10,8 @@ export class HostRoutes {
   readonly #access: AliVpcAccess;
   readonly #instanceId: string;
 
-  constructor(access: AliVpcAccess, instanceId: string) {
-    this.table = access.makeRouteTable({ instanceId });
+  constructor(access: AliVpcAccess, instanceId: string, mark: ClusterMark) {
+    this.table = access.makeRouteTable({ instanceId, mark });
     this.#access = access;
     this.#instanceId = instanceId;
   }

@@ -66,6 +66,12 @@ export interface AliVpcIdentity extends AsyncDisposable {
     options?: Pick<SourceDestCheckTableOptions, "onLook">,
   ): SourceDestCheckTable;
   /**
+   * Whether the account has the instance in this region, running or not.
+   *
+   * @throws {Error} If that cannot be told.
+   */
+  instanceExists(instanceId: string, options: { signal: AbortSignal }): Promise<boolean>;
+  /**
    * Makes sure that this host can write routes: the credentials work and may do what is needed, the
    * right route tables are found, and the network is clear of the VPC's ranges. Once it has
    * succeeded, and found room for this host's entry, it answers the same without a call;
@@ -77,12 +83,21 @@ export interface AliVpcIdentity extends AsyncDisposable {
   connect(options: { signal: AbortSignal }): Promise<AliVpcAccess>;
   /**
    * The entries of this instance, in whichever table of the VPC they are, as a Table that needs none
-   * of them: for a host that leaves the cluster. Nothing else is checked.
+   * of them: for a host that leaves the cluster and has given back the subnets `released`. Nothing
+   * else is checked.
    *
    * @throws {OperatorError} What only a person can mend.
    * @throws {Error} What time may mend: call again.
    */
-  openLeftovers(options: { signal: AbortSignal }): Promise<RouteTable>;
+  openLeftovers(options: LeftoversOptions): Promise<RouteTable>;
+}
+
+/** Options of {@linkcode AliVpcIdentity.openLeftovers}. */
+export interface LeftoversOptions {
+  /** Absent where the store has none, so that no entry can be the cluster's. */
+  readonly clusterId: string | undefined;
+  readonly released: readonly Prefix[];
+  readonly signal: AbortSignal;
 }
 
 /** Carrier-grade range that holds metadata, DNS and cloud services in every VPC. */
@@ -194,23 +209,33 @@ class Identity implements AliVpcIdentity {
     return await abortable(this.#access, options);
   }
 
-  async openLeftovers({ signal }: { signal: AbortSignal }): Promise<RouteTable> {
+  async instanceExists(
+    instanceId: string,
+    options: { signal: AbortSignal },
+  ): Promise<boolean> {
+    return await this.#ecs.instanceExists(instanceId, options);
+  }
+
+  async openLeftovers(
+    { clusterId, released, signal }: LeftoversOptions,
+  ): Promise<RouteTable> {
     const { network, log, clock } = this.#options;
     const { vpcId, instanceId } = this.instance;
     try {
       const tables = await this.#vpc.describeRouteTableList({ vpcId }, { signal });
       const routes = new RouteTable({
         vpc: this.#vpc,
-        network,
+        mark: { clusterId, network },
         instanceId,
         log,
-        ...(clock && { ...clock, wallNow: clock.now }),
+        ...clock,
       });
       routes.setScope({
         routeTableIds: tables.filter(({ associateType }) => associateType === "VSwitch")
           .map(({ id }) => id),
         otherTableIds: [],
         claims: [],
+        released,
       });
       return routes;
     } catch (error) {

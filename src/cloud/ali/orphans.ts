@@ -1,12 +1,14 @@
 import type { Prefix } from "../../net/mod.ts";
 import { keyOf, type Place } from "./route_entry.ts";
 
-/** A route entry that nobody needs any more, as it is published for the next writer. */
+/** A route entry that no lease speaks for, as it is published for the next writer. */
 export interface Orphan {
   readonly routeTableId: string;
   readonly destination: Prefix;
-  /** Milliseconds since the epoch. */
-  readonly sinceMs: number;
+  /** Where it leads; absent in what former releases have published. */
+  readonly instanceId?: string;
+  /** For how long it has been seen to be one, up to the whole grace. */
+  readonly ageMs: number;
 }
 
 /** Options of {@linkcode Orphans}. */
@@ -15,68 +17,62 @@ export interface OrphansOptions {
   readonly graceMs: number;
   /** Milliseconds on a clock that only goes forward. @default {performance.now} */
   readonly now?: () => number;
-  /** Milliseconds since the epoch. @default {Date.now} */
-  readonly wallNow?: () => number;
 }
 
 interface Known {
   readonly routeTableId: string;
   readonly destination: Prefix;
-  /** On the clock that only goes forward, so that no step of the other one ends a grace. */
+  readonly instanceId: string;
   readonly since: number;
-  /** The same on the other clock, as it was handed on last. */
-  sinceMs?: number;
 }
 
-/** The two clocks differ by a millisecond more or less each time, which is no news to hand on. */
-const CLOCKS_AGREE_MS = 1_000;
+/** An age that is handed on changes this often within a grace, as each change is a write. */
+const AGE_STEPS = 4;
 
 /**
- * Since when entries have been orphans: a host that is away for a moment finds its entry where it
- * was. An entry that is needed again, or gone, leaves the book; its next time begins anew.
+ * For how long entries have been orphans: a host that is away for a moment finds its entry where
+ * it was. Only time in which a writer watched counts, on a clock that only goes forward, so that no
+ * difference between the clocks of two writers ends a grace. An entry that is needed again, or
+ * gone, leaves the book; its next time begins anew.
  */
 export class Orphans {
   readonly #options: Required<OrphansOptions>;
   readonly #known = new Map<string, Known>();
+  /** Ages by the places of entries, until these are seen. */
+  readonly #seeds = new Map<string, Orphan>();
 
   constructor(options: OrphansOptions) {
-    this.#options = { now: () => performance.now(), wallNow: Date.now, ...options };
+    this.#options = { now: () => performance.now(), ...options };
   }
 
-  /** Takes over what a former writer knew; of two times for one entry, the earlier one. */
+  /** Takes over what a former writer knew, for the entries that are still to be seen. */
   seed(orphans: Iterable<Orphan>): void {
-    const { now, wallNow } = this.#options;
-    for (const { routeTableId, destination, sinceMs } of orphans) {
-      // Another host's clock may be ahead of ours.
-      const ageMs = Math.max(0, wallNow() - sinceMs);
-      const known = { routeTableId, destination, since: now() - ageMs, sinceMs };
-      const key = keyOf(known);
-      if ((this.#known.get(key)?.since ?? Infinity) > known.since) this.#known.set(key, known);
-    }
+    for (const orphan of orphans) this.#seeds.set(keyOf(orphan), orphan);
   }
 
   /** What is known, to be handed on. */
   list(): readonly Orphan[] {
-    const { now, wallNow } = this.#options;
-    const offset = wallNow() - now();
-    return [...this.#known.values()].map((known) => {
-      const sinceMs = Math.round(known.since + offset);
-      if (Math.abs(sinceMs - (known.sinceMs ?? -Infinity)) >= CLOCKS_AGREE_MS) {
-        known.sinceMs = sinceMs;
-      }
-      const { routeTableId, destination } = known;
-      return { routeTableId, destination, sinceMs: known.sinceMs ?? sinceMs };
-    });
+    const { now, graceMs } = this.#options;
+    const stepMs = graceMs / AGE_STEPS;
+    return [...this.#known.values()].map(({ since, ...orphan }) => ({
+      ...orphan,
+      ageMs: Math.floor(Math.min(now() - since, graceMs) / stepMs) * stepMs,
+    }));
   }
 
   /** Says which entries of a table are orphans now: all of them. */
-  note(routeTableId: string, destinations: Iterable<Prefix>): void {
-    const now = this.#options.now();
+  note(routeTableId: string, entries: Iterable<Place & { readonly instanceId: string }>): void {
     const present = new Set<string>();
-    for (const destination of destinations) {
+    for (const { destination, instanceId } of entries) {
       const key = keyOf({ routeTableId, destination });
       present.add(key);
-      if (!this.#known.has(key)) this.#known.set(key, { routeTableId, destination, since: now });
+      if (this.#known.get(key)?.instanceId === instanceId) continue;
+      this.#known.set(key, {
+        routeTableId,
+        destination,
+        instanceId,
+        since: this.#options.now() - this.#seededMs(key, instanceId),
+      });
     }
     this.drop((orphan) => orphan.routeTableId === routeTableId && !present.has(keyOf(orphan)));
   }
@@ -84,12 +80,20 @@ export class Orphans {
   /** Forgets those that `isNone` picks. */
   drop(isNone: (orphan: Place) => boolean): void {
     for (const [key, known] of this.#known) if (isNone(known)) this.#known.delete(key);
+    for (const [key, seed] of this.#seeds) if (isNone(seed)) this.#seeds.delete(key);
   }
 
   /** Whether an entry has been an orphan for long enough to go. */
-  isDue(orphan: Place): boolean {
+  isDue(orphan: Place & { readonly instanceId: string }): boolean {
     const { now, graceMs } = this.#options;
-    const since = this.#known.get(keyOf(orphan))?.since;
-    return since !== undefined && now() - since >= graceMs;
+    const known = this.#known.get(keyOf(orphan));
+    return known?.instanceId === orphan.instanceId && now() - known.since >= graceMs;
+  }
+
+  #seededMs(key: string, instanceId: string): number {
+    const seed = this.#seeds.get(key);
+    this.#seeds.delete(key);
+    if (seed?.instanceId !== instanceId || !(seed.ageMs > 0)) return 0;
+    return Math.min(seed.ageMs, this.#options.graceMs);
   }
 }

@@ -1,10 +1,10 @@
 import type { Logger } from "../../log.ts";
-import type { Prefix } from "../../net/mod.ts";
 import type { Change, FailedChange } from "../../reconcile/table.ts";
 import { type CallOptions, MAX_BATCH, type RefusedRouteEntry, type VpcClient } from "./client.ts";
 import { AliApiError } from "./errors.ts";
 import {
   type CloudRoute,
+  type ClusterMark,
   keyOf,
   type Owner,
   routeEntryName,
@@ -28,7 +28,7 @@ import type { Waits } from "./waits.ts";
 /** Options of {@linkcode RouteBatches}. */
 export interface RouteBatchesOptions {
   readonly vpc: VpcClient;
-  readonly network: Prefix;
+  readonly mark: ClusterMark;
   readonly reader: RouteReader;
   readonly writer: RouteWriter;
   readonly view: RouteViewKeeper;
@@ -85,7 +85,7 @@ export class RouteBatches {
     adds: readonly Add[],
     options: { signal: AbortSignal },
   ): Promise<BatchOutcome<Add>> {
-    const { vpc, network, writer, owner } = this.#options;
+    const { vpc, mark, writer, owner } = this.#options;
     return this.#run(routeTableId, adds, {
       action: "CreateRouteEntries",
       write: "create",
@@ -97,7 +97,7 @@ export class RouteBatches {
             routeTableId,
             destination,
             instanceId,
-            name: routeEntryName(network, instanceId),
+            name: routeEntryName(mark, instanceId),
           })),
           callOptions,
         ),

@@ -30,15 +30,10 @@ export interface RouteClaim {
 /** Claims by what is looked up. */
 export class Claims {
   readonly #instances = new Map<string, string>();
-  readonly #claimants = new Set<string>();
-  readonly #unclaimed: ReadonlySet<string>;
 
-  /** `unclaimed`: subnets of live leases that do not say their instance. */
-  constructor(claims: readonly RouteClaim[], unclaimed: readonly Prefix[] = []) {
-    this.#unclaimed = new Set(unclaimed.map(String));
+  constructor(claims: readonly RouteClaim[]) {
     for (const { destination, instanceId } of claims) {
       this.#instances.set(destination.toString(), instanceId);
-      this.#claimants.add(instanceId);
     }
   }
 
@@ -46,28 +41,17 @@ export class Claims {
   at(destination: Prefix): string | undefined {
     return this.#instances.get(destination.toString());
   }
-
-  /**
-   * Whether a host that sees to its entries itself, such as upstream's, may need this one: its
-   * subnet is leased, and the instance has no claim to another.
-   */
-  mayBeNeeded({ destination, instanceId }: RouteClaim): boolean {
-    return this.#unclaimed.has(destination.toString()) && !this.isClaimant(instanceId);
-  }
-
-  /** Whether the instance has a claim, to whatever destination. */
-  isClaimant(instanceId: string): boolean {
-    return this.#claimants.has(instanceId);
-  }
 }
 
 /** Who asks. It decides which entries are ours. */
 export type Owner = HostOwner | ClusterOwner;
 
 interface AnyOwner {
-  readonly network: Prefix;
+  readonly mark: ClusterMark;
   /** Those of the scope: the host's own, or those of all hosts. */
   readonly claims: Claims;
+  /** The tables that claims are about; elsewhere nothing is needed. */
+  readonly routeTableIds: ReadonlySet<string>;
   /** Entries of ours without a name are right too: they cannot be renamed. */
   readonly acceptUnnamed: boolean;
 }
@@ -75,31 +59,56 @@ interface AnyOwner {
 /** A host that looks after its own entries alone. */
 export interface HostOwner extends AnyOwner {
   readonly instanceId: string;
+  /** Subnets that this host has given back: what leads here from them goes, too. */
+  readonly released: readonly Prefix[];
 }
 
 /** The one that looks after all hosts' entries. */
 export interface ClusterOwner extends AnyOwner {
   readonly instanceId?: undefined;
-  /** The tables that claims are about; elsewhere nothing is needed. */
-  readonly routeTableIds: ReadonlySet<string>;
-  /** Whether an entry that nobody needs has been one for long enough to go. */
-  readonly isDue: (actual: CloudRoute) => boolean;
+  /**
+   * Whether there is proof that the instance which an entry of ours leads to does not use it any
+   * more, so that it may be removed or led elsewhere.
+   */
+  readonly mayTake: (actual: CloudRoute) => boolean;
+  /** Whether any key of the store, junk or not, may stand for a lease of some of these addresses. */
+  readonly isLeased: (destination: Prefix) => boolean;
   /** Whether it is this nameless entry's turn to be named; each takes a write of its own. */
   readonly isNameDue: (actual: CloudRoute) => boolean;
 }
 
 /**
- * The mark in `RouteEntryName` of every entry that a flanneld of `network` made. The name goes on
- * with the instance, so that a host finds all of its own entries with one filtered call, however
- * many there are in the table.
+ * Whose an entry is. The id is made once for a store, so that clusters with the same network are
+ * told apart, and a store that has lost everything calls nothing its own.
  */
-export function routeEntryMarker(network: Prefix): string {
-  return `flanneld/${network}`;
+export interface ClusterMark {
+  /** Absent where the store has none: then no entry is the cluster's. */
+  readonly clusterId: string | undefined;
+  readonly network: Prefix;
 }
 
-/** The whole name of an entry: `flanneld/10.24.0.0/16/i-bp1abc`. */
-export function routeEntryName(network: Prefix, instanceId: string): string {
-  return `${routeEntryMarker(network)}/${instanceId}`;
+/**
+ * The whole name of an entry: `flanneld/5c1fa89e03b7d264/10.24.0.0/16/i-bp1abc`. The instance is
+ * in it, so that a host finds all of its own entries with one filtered call, however many there
+ * are in the table.
+ */
+export function routeEntryName({ clusterId, network }: ClusterMark, instanceId: string): string {
+  return `flanneld/${clusterId ?? "none"}/${network}/${instanceId}`;
+}
+
+/**
+ * Whose mark a name is: this cluster's, that of releases which knew no cluster ids, or that of
+ * another cluster with the same network.
+ */
+export function markOf(
+  name: string | undefined,
+  { clusterId, network }: ClusterMark,
+): "ours" | "old" | "other" | undefined {
+  const [, id, rest] = /^flanneld\/([a-z0-9]+)\/(.*)$/s.exec(name ?? "") ?? [];
+  if (id !== undefined && rest?.startsWith(`${network}/`)) {
+    return id === clusterId ? "ours" : "other";
+  }
+  return name?.startsWith(`flanneld/${network}/`) ? "old" : undefined;
 }
 
 /** An entry of the API as one of the Table. */
@@ -126,41 +135,62 @@ function isPlain(actual: CloudRoute): boolean {
     (actual.entryId ?? "") !== "";
 }
 
-function isMarked(actual: CloudRoute, owner: Owner): boolean {
-  return (actual.name ?? "").startsWith(`${routeEntryMarker(owner.network)}/`);
-}
-
 /**
- * Ours are, for a host: marked entries that lead here, wherever to (stale ones of an earlier
- * lease); marked entries of our own subnet, wherever they lead (the subnet's former holder is
- * gone: the lease says so); and the nameless entry of our own subnet that leads here, as upstream
- * flannel left it. For the cluster: the like at every claimed subnet, and stale entries once they
- * may go.
+ * Whether the entry may be changed. At a claimed subnet: a nameless one (as upstream flannel left
+ * it) or one of ours with an older mark, if it leads where it is to lead, since only its name is
+ * changed; and one that leads elsewhere, if its name says that it was made for the claimant, or if
+ * there is proof that nobody uses it. Everywhere else: a host's own entries that it knows to be
+ * stale, and for the cluster those of which there is such proof.
  */
 export function isOwned(actual: CloudRoute, owner: Owner): boolean {
   if (!isPlain(actual)) return false;
-  const claimant = owner.claims.at(actual.destination);
-  if (owner.instanceId === undefined) {
-    if (!isNeeded(actual, owner)) return isStale(actual, owner) && mayGo(actual, owner);
-    return isMarked(actual, owner) || (actual.name === "" && actual.instanceId === claimant);
+  if (isNeeded(actual, owner)) {
+    const claimant = owner.claims.at(actual.destination)!;
+    if (actual.instanceId === claimant) return isNameable(actual, owner);
+    return isOursFor(claimant, actual, owner) ||
+      (owner.instanceId === undefined && isStray(actual, owner) && owner.mayTake(actual));
   }
-  const here = actual.instanceId === owner.instanceId;
-  if (isMarked(actual, owner)) return here || claimant !== undefined;
-  return here && actual.name === "" && claimant !== undefined;
+  if (owner.instanceId === undefined) return isStray(actual, owner) && owner.mayTake(actual);
+  if (actual.instanceId !== owner.instanceId) return false;
+  if (owner.released.some((each) => each.equals(actual.destination))) {
+    return markOf(actual.name, owner.mark) !== undefined;
+  }
+  return isOursFor(owner.instanceId, actual, owner) &&
+    owner.claims.at(actual.destination) === undefined;
 }
 
 /** Whether an entry of this destination is to be in this table. */
-export function isNeeded({ routeTableId, destination }: Place, owner: ClusterOwner): boolean {
+export function isNeeded({ routeTableId, destination }: Place, owner: Owner): boolean {
   return owner.routeTableIds.has(routeTableId) && owner.claims.at(destination) !== undefined;
 }
 
+/** Whether the name says that this cluster made the entry for the instance. */
+function isOursFor(instanceId: string, actual: CloudRoute, { mark }: Owner): boolean {
+  return mark.clusterId !== undefined && actual.name === routeEntryName(mark, instanceId);
+}
+
+/** Whether nobody minds a new name: another cluster's entry keeps its own, like an operator's. */
+function isNameable(actual: CloudRoute, { mark }: Owner): boolean {
+  if (actual.name === "") return true;
+  const whose = markOf(actual.name, mark);
+  return whose === "ours" || whose === "old";
+}
+
 /**
- * Whether a flanneld of the network made the entry and nobody needs it now. One that somebody
- * pointed elsewhere is theirs.
+ * Whether this cluster made the entry and no lease speaks for it. One that somebody pointed
+ * elsewhere is theirs.
  */
 export function isStale(actual: CloudRoute, owner: ClusterOwner): boolean {
-  return isPlain(actual) && !isNeeded(actual, owner) && !owner.claims.mayBeNeeded(actual) &&
-    actual.name === routeEntryName(owner.network, actual.instanceId);
+  return isStray(actual, owner) && !owner.isLeased(actual.destination);
+}
+
+/**
+ * Whether this cluster made the entry, and it leads to an instance that no lease names for this
+ * subnet. Who holds the subnet now, if anybody does, is left open.
+ */
+export function isStray(actual: CloudRoute, owner: ClusterOwner): boolean {
+  return isPlain(actual) && isOursFor(actual.instanceId, actual, owner) &&
+    owner.claims.at(actual.destination) !== actual.instanceId;
 }
 
 /**
@@ -168,21 +198,14 @@ export function isStale(actual: CloudRoute, owner: ClusterOwner): boolean {
  */
 export function isOurs(actual: CloudRoute, owner: Owner): boolean {
   if (!isPlain(actual)) return false;
-  return isMarked(actual, owner) ||
-    (actual.name === "" && actual.instanceId === owner.claims.at(actual.destination));
-}
-
-/** A stale entry goes at once if its host has another subnet now, or when its grace is over. */
-function mayGo(actual: CloudRoute, owner: ClusterOwner): boolean {
-  const moved = owner.routeTableIds.has(actual.routeTableId) &&
-    owner.claims.isClaimant(actual.instanceId);
-  return moved || owner.isDue(actual);
+  return markOf(actual.name, owner.mark) === "ours" ||
+    (actual.instanceId === owner.claims.at(actual.destination) && isNameable(actual, owner));
 }
 
 /** Whether an entry that leads where it is to lead does not carry our name. */
 export function lacksName(actual: CloudRoute, owner: Owner): boolean {
   return !owner.acceptUnnamed && isOwned(actual, owner) &&
-    actual.name !== routeEntryName(owner.network, actual.instanceId);
+    actual.name !== routeEntryName(owner.mark, actual.instanceId);
 }
 
 function wantsName(actual: CloudRoute, owner: Owner): boolean {
@@ -235,10 +258,15 @@ export function formatCloudRoute(route: CloudRoute): string {
     (details.length > 0 ? ` (${details.join(", ")})` : "");
 }
 
-/** What to say of a foreign entry that stands where ours should be. */
+/** What to say of an entry that stands where ours should be, and that is left alone. */
 export function describeConflict(actual: CloudRoute): string {
-  return `${formatCloudRoute(actual)} stands in its place and is not flanneld's; remove it, or ` +
-    "give this host another subnet";
+  const entry = formatCloudRoute(actual);
+  return actual.name?.startsWith("flanneld/")
+    ? `${entry} stands in its place and may still be used by ${actual.instanceId || "its host"}; ` +
+      'run "flanneld cleanup --release" there, remove the entry if that instance is gone, or give ' +
+      "this host another subnet"
+    : `${entry} stands in its place and is not flanneld's; remove it, or give this host another ` +
+      "subnet";
 }
 
 /** What to do about one entry now. */

@@ -7,7 +7,10 @@ import {
   Claims,
   type ClusterOwner,
   formatCloudRoute,
+  type HostOwner,
   isOurs,
+  isStale,
+  markOf,
   type Owner,
   routeEntryKind,
   routeEntryName,
@@ -17,13 +20,16 @@ import {
 } from "./route_entry.ts";
 
 const network = Prefix.parse("10.24.0.0/16");
-const owner: Owner = {
-  network,
+const mark = { clusterId: "c0ffee0123456789", network };
+const owner: HostOwner = {
+  mark,
+  released: [],
+  routeTableIds: new Set(["vtb-1"]),
   instanceId: "i-me",
   claims: new Claims([{ destination: Prefix.parse("10.24.7.0/24"), instanceId: "i-me" }]),
   acceptUnnamed: false,
 };
-const NAME = routeEntryName(network, "i-me");
+const NAME = routeEntryName(mark, "i-me");
 const desired: CloudRouteSpec = {
   routeTableId: "vtb-1",
   destination: Prefix.parse("10.24.7.0/24"),
@@ -59,8 +65,11 @@ const ADD = "add route entry 10.24.7.0/24 via i-me in vtb-1";
 const REPLACE = ADD.replace("add", "replace");
 
 Deno.test("routeEntryName() is short enough and says whose the entry is", () => {
-  assert.equal(NAME, "flanneld/10.24.0.0/16/i-me");
-  const longest = routeEntryName(Prefix.parse("ffff:ffff:ffff:ffff::/64"), `i-${"x".repeat(40)}`);
+  assert.equal(NAME, "flanneld/c0ffee0123456789/10.24.0.0/16/i-me");
+  const longest = routeEntryName(
+    { clusterId: "x".repeat(32), network: Prefix.parse("255.255.255.0/24") },
+    `i-${"x".repeat(64)}`,
+  );
   assert(longest.length <= 128);
 });
 
@@ -76,20 +85,49 @@ Deno.test("a missing, pending or nameless entry is written", () => {
   assert.deepEqual(planned([entry({ name: "" })], { ...owner, acceptUnnamed: true }), []);
 });
 
-Deno.test("our subnet's marked entry is re-pointed, whoever held the subnet before", () => {
-  const former = {
-    name: routeEntryName(network, "i-old"),
-    nextHops: [{ type: "instance", id: "i-old" }],
+Deno.test("markOf() tells this cluster's mark, the old one and others'", () => {
+  const names: Record<string, string | undefined> = {
+    [NAME]: "ours",
+    "flanneld/c0ffee0123456789/10.24.0.0/16/": "ours",
+    "flanneld/10.24.0.0/16/i-me": "old",
+    "flanneld/0123456789abcdef/10.24.0.0/16/i-me": "other",
+    "flanneld/c0ffee0123456789/10.24.0.0/17/i-me": undefined,
+    "flanneld/10.25.0.0/16/i-me": undefined,
+    "flanneld/": undefined,
+    "": undefined,
+    "x flanneld/10.24.0.0/16/i-me": undefined,
   };
-  assert.deepEqual(planned([entry(former)]), [REPLACE]);
+  for (const [name, whose] of Object.entries(names)) assert.equal(markOf(name, mark), whose, name);
+  // A store without an id calls nothing its own, whatever id an entry has.
+  const none = { clusterId: undefined, network };
+  assert.equal(markOf(routeEntryName(none, "i-me"), none), "other");
+});
+
+Deno.test("our own entry is led back, and nobody else's is led here", () => {
   assert.deepEqual(planned([entry({ nextHops: [{ type: "instance", id: "i-console" }] })]), [
     REPLACE,
   ]);
+  const former = {
+    name: routeEntryName(mark, "i-old"),
+    nextHops: [{ type: "instance", id: "i-old" }],
+  };
+  assert.match(planned([entry(former)]).join(), /^conflict /, "whose pods may run");
+});
+
+Deno.test("an entry that leads here is named, except where others may look for its name", () => {
+  assert.deepEqual(planned([entry({ name: "flanneld/10.24.0.0/16/i-me" })]), [REPLACE]);
+  assert.deepEqual(planned([entry({ name: "flanneld/10.24.0.0/16/i-old" })]), [REPLACE]);
+  assert.deepEqual(planned([entry({ name: routeEntryName(mark, "i-old") })]), [REPLACE]);
+  assert.deepEqual(
+    planned([entry({ name: "flanneld/0123456789abcdef/10.24.0.0/16/i-me" })]),
+    [],
+  );
 });
 
 Deno.test("what is not ours is a conflict where it stands in the way", () => {
   const foreign: Parameters<typeof entry>[0][] = [
     { name: "", nextHops: [{ type: "instance", id: "i-other" }] },
+    { name: "flanneld/10.24.0.0/16/i-other", nextHops: [{ type: "instance", id: "i-other" }] },
     { name: "flanneld/10.99.0.0/16/i-other", nextHops: [{ type: "instance", id: "i-other" }] },
     { name: "x", nextHops: [{ type: "vpngateway", id: "vpn-1" }] },
     {
@@ -120,13 +158,16 @@ Deno.test("only marked entries that lead here are removed", () => {
     { destination: "10.24.9.0/24", nextHops: [{ type: "instance", id: "i-console" }] },
     {
       destination: "10.24.9.0/24",
-      name: routeEntryName(network, "i-old"),
+      name: routeEntryName(mark, "i-old"),
       nextHops: [{ type: "instance", id: "i-old" }],
     },
     { destination: "10.24.9.0/24", serviceType: "TR" },
     { destination: "10.24.9.0/24", type: "System" },
     { destination: "10.24.9.0/24", name: "flanneld/10.24.0.0/16x/i-me" },
     { destination: "10.24.9.0/24", name: "flanneld/10.25.0.0/16/i-me" },
+    { destination: "10.24.9.0/24", name: "flanneld/10.24.0.0/16/i-me" },
+    { destination: "10.24.9.0/24", name: "flanneld/0123456789abcdef/10.24.0.0/16/i-me" },
+    { routeTableId: "vtb-2" },
   ];
   for (const change of kept) {
     assert.deepEqual(
@@ -159,8 +200,9 @@ Deno.test("stepTowards() waits for what is between two states, and touches nothi
 
 Deno.test("stepAway() deletes only what is still ours and leads here", () => {
   assert.equal(stepAway(undefined, owner).do, "done");
-  assert.equal(stepAway(entry(), owner).do, "delete");
-  assert.equal(stepAway(entry({ status: "Modifying" }), owner).do, "wait");
+  const stale = { destination: "10.24.9.0/24" };
+  assert.equal(stepAway(entry(stale), owner).do, "delete");
+  assert.equal(stepAway(entry({ ...stale, status: "Modifying" }), owner).do, "wait");
   assert.equal(stepAway(entry({ nextHops: [{ type: "instance", id: "i-x" }] }), owner).do, "done");
   assert.equal(
     stepAway(entry({ name: "taken over", destination: "10.24.9.0/24" }), owner).do,
@@ -168,43 +210,77 @@ Deno.test("stepAway() deletes only what is still ours and leads here", () => {
   );
 });
 
-const NAME_B = routeEntryName(network, "i-b");
+Deno.test("a host that leaves takes what leads to it from the subnets that it gives back", () => {
+  const leaving: HostOwner = {
+    ...owner,
+    claims: new Claims([]),
+    released: [Prefix.parse("10.24.7.0/24")],
+  };
+  const step = (change: Parameters<typeof entry>[0]) => stepAway(entry(change), leaving).do;
+  const other = [{ type: "instance", id: "i-other" }];
+  assert.equal(step({}), "delete");
+  assert.equal(step({ destination: "10.24.9.0/24" }), "delete");
+  assert.equal(step({ name: "flanneld/10.24.0.0/16/i-me" }), "delete");
+  assert.equal(step({ name: "flanneld/0123456789abcdef/10.24.0.0/16/i-me" }), "delete");
+  assert.equal(step({ name: "flanneld/10.24.0.0/16/i-me", nextHops: other }), "done");
+  assert.equal(step({ name: "flanneld/10.24.0.0/16/i-me", destination: "10.24.9.0/24" }), "done");
+  assert.equal(step({ name: "" }), "done");
+  assert.equal(step({ name: "by hand" }), "done");
+  const idless = { ...leaving, mark: { clusterId: undefined, network } };
+  assert.equal(stepAway(entry({ destination: "10.24.9.0/24" }), idless).do, "done");
+});
+
+const NAME_B = routeEntryName(mark, "i-b");
+/** What there is proof of that nobody uses it. */
+const proved = new Set(["i-gone 10.24.7.0/24", "i-gone 10.24.99.0/24"]);
 const cluster: ClusterOwner = {
-  network,
+  mark,
   claims: new Claims([
     { destination: Prefix.parse("10.24.7.0/24"), instanceId: "i-me" },
     { destination: Prefix.parse("10.24.8.0/24"), instanceId: "i-b" },
   ]),
   acceptUnnamed: false,
   routeTableIds: new Set(["vtb-1"]),
-  isDue: ({ destination }) => destination.toString() === "10.24.99.0/24",
+  mayTake: ({ instanceId, destination }) => proved.has(`${instanceId} ${destination}`),
+  isLeased: (destination) => String(destination) === "10.24.97.0/24",
   isNameDue: () => true,
 };
 const hopB = { name: NAME_B, nextHops: [{ type: "instance", id: "i-b" }] };
 const gone = {
-  name: routeEntryName(network, "i-gone"),
+  name: routeEntryName(mark, "i-gone"),
   nextHops: [{ type: "instance", id: "i-gone" }],
 };
 
-Deno.test("for all hosts, every claimed subnet's marked entry is ours, wherever it leads", () => {
+Deno.test("for all hosts, a claimed subnet is led to its claimant if nobody is cut off by that", () => {
   assert.deepEqual(planned([entry()], cluster), []);
   assert.deepEqual(planned([entry(gone)], cluster), [REPLACE]);
-  assert.deepEqual(planned([entry(hopB)], cluster), [REPLACE]);
   assert.deepEqual(planned([entry({ name: "" })], cluster), [REPLACE], "to be named");
   const notYet = { ...cluster, isNameDue: () => false };
   assert.deepEqual(planned([entry({ name: "" })], notYet), []);
-  const foreign = planned([entry({ ...hopB, name: "" })], cluster);
-  assert.match(foreign.join(), /^conflict /);
+  for (
+    const foreign of [
+      { ...hopB, name: "" },
+      hopB,
+      { ...hopB, name: "flanneld/10.24.0.0/16/i-b" },
+      { ...hopB, name: "flanneld/0123456789abcdef/10.24.0.0/16/i-b" },
+    ]
+  ) assert.match(planned([entry(foreign)], cluster).join(), /^conflict /);
 });
 
-Deno.test("for all hosts, a stale entry goes when its host has moved or its time is over", () => {
+Deno.test("for all hosts, what no claim names goes where there is proof, and is ours", () => {
   const kept: Parameters<typeof entry>[0][] = [
     { ...gone, destination: "10.24.98.0/24" },
-    { ...hopB, destination: "10.24.98.0/24", routeTableId: "vtb-2" },
+    { ...hopB, destination: "10.24.98.0/24" },
+    { ...hopB, destination: "10.24.8.0/24", routeTableId: "vtb-2" },
     { ...gone, destination: "10.24.99.0/24", name: "" },
     { ...gone, destination: "10.24.99.0/24", name: "by hand" },
-    { ...gone, destination: "10.24.99.0/24", name: routeEntryName(network, "i-c") },
-    { ...gone, destination: "10.24.99.0/24", name: "flanneld/10.25.0.0/16/i-gone" },
+    { ...gone, destination: "10.24.99.0/24", name: routeEntryName(mark, "i-c") },
+    { ...gone, destination: "10.24.99.0/24", name: "flanneld/10.24.0.0/16/i-gone" },
+    {
+      ...gone,
+      destination: "10.24.99.0/24",
+      name: "flanneld/0123456789abcdef/10.24.0.0/16/i-gone",
+    },
     { ...gone, destination: "10.24.99.0/24", serviceType: "TR" },
     { ...gone, destination: "10.24.99.0/24", type: "CEN" },
     { ...gone, destination: "0.0.0.0/0" },
@@ -216,7 +292,6 @@ Deno.test("for all hosts, a stale entry goes when its host has moved or its time
   }
   const goes: Parameters<typeof entry>[0][] = [
     { ...gone, destination: "10.24.99.0/24" },
-    { ...hopB, destination: "10.24.98.0/24" },
     { ...gone, destination: "10.24.99.0/24", routeTableId: "vtb-2" },
   ];
   for (const change of goes) {
@@ -226,19 +301,11 @@ Deno.test("for all hosts, a stale entry goes when its host has moved or its time
   }
 });
 
-Deno.test("an entry whose subnet a host leases that sees to itself goes only if it is not that host's", () => {
-  const leased = [Prefix.parse("10.24.99.0/24"), Prefix.parse("10.24.98.0/24")];
-  const claims = new Claims([
-    { destination: Prefix.parse("10.24.8.0/24"), instanceId: "i-b" },
-  ], leased);
-  const beside = { ...cluster, claims };
-  // A host that went back to upstream's daemon, or to an older one, and keeps its entry's name.
-  assert.deepEqual(
-    planned([entry(), entry({ ...gone, destination: "10.24.99.0/24" })], beside),
-    [],
-  );
-  const former = entry({ ...hopB, destination: "10.24.98.0/24", id: "rte-2" });
-  assert.match(planned([entry(), former], beside).join(), /^remove route entry .*rte-2/);
+Deno.test("isStale() says so of no entry that a key of the store may stand for", () => {
+  const stale = (destination: string) => isStale(entry({ ...gone, destination }), cluster);
+  assert(stale("10.24.98.0/24"));
+  assert(!stale("10.24.97.0/24"));
+  assert(!isStale(entry(hopB), { ...cluster, isLeased: () => true }));
 });
 
 Deno.test("isOurs() says so also of what no lease claims yet", () => {
@@ -246,5 +313,7 @@ Deno.test("isOurs() says so also of what no lease claims yet", () => {
   assert(isOurs(entry({ name: "" }), cluster));
   assert(!isOurs(entry({ ...gone, name: "" }), cluster));
   assert(!isOurs(entry({ name: "by hand" }), cluster));
+  assert(isOurs(entry({ name: "flanneld/10.24.0.0/16/i-me" }), cluster));
+  assert(!isOurs(entry({ ...gone, name: "flanneld/10.24.0.0/16/i-gone" }), cluster));
   assert(!isOurs(entry({ serviceType: "TR" }), cluster));
 });

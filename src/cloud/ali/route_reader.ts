@@ -49,8 +49,7 @@ export class RouteReader {
     const listed = entries.map((entry) => this.#toRoute(entry));
     const asOwner = owner();
     if (asOwner.instanceId === undefined) {
-      const stale = listed.filter((entry) => isStale(entry, asOwner));
-      orphans.note(routeTableId, stale.map(({ destination }) => destination));
+      orphans.note(routeTableId, listed.filter((entry) => isStale(entry, asOwner)));
     }
     view.saw(routeTableId, listed, count);
     for (const entry of listed) this.#noteSuccess(entry);

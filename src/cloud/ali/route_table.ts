@@ -9,8 +9,9 @@ import { Orphans } from "./orphans.ts";
 import {
   Claims,
   type CloudRoute,
+  type ClusterMark,
   isOwned,
-  isStale,
+  isStray,
   keyOf,
   lacksName,
   leadsTo,
@@ -24,7 +25,7 @@ import {
 import { type Add, type Removal, RouteBatches } from "./route_batches.ts";
 import { RouteReader } from "./route_reader.ts";
 import { type RouteView, RouteViewKeeper } from "./route_view.ts";
-import { FenceError, RouteWriter, TableFullError } from "./route_writer.ts";
+import { FenceError, RouteWriter, TableFullError, UnnamedError } from "./route_writer.ts";
 
 export { countEntries, RouteConflictError, tableFull } from "./route_writer.ts";
 export type { RouteClaim } from "./route_entry.ts";
@@ -33,8 +34,8 @@ export type { RouteView, TableView } from "./route_view.ts";
 /** Options of {@linkcode RouteTable}. */
 export interface RouteTableOptions {
   readonly vpc: VpcClient;
-  /** The whole pod network. */
-  readonly network: Prefix;
+  /** What tells the cluster's entries from others. */
+  readonly mark: ClusterMark;
   /** The host whose entries alone are looked after; without it, those of all hosts. */
   readonly instanceId?: string;
   readonly log: Logger;
@@ -43,14 +44,17 @@ export interface RouteTableOptions {
    * with its reason.
    */
   readonly fence?: (options: { signal: AbortSignal }) => Promise<void>;
-  /** How long entries of ours stay that no host needs any more. @default {600_000} */
+  /**
+   * In the scope of all hosts: whether there is proof that nobody uses an entry of ours any more,
+   * which no lease speaks for. @default never
+   */
+  readonly mayTake?: (actual: CloudRoute) => boolean;
+  /** How long entries of ours stay that no lease speaks for. @default {600_000} */
   readonly graceMs?: number;
   /** Called whenever {@linkcode RouteTable.view} has changed; often. */
   readonly onView?: () => void;
   /** Milliseconds on a clock that only goes forward. @default {performance.now} */
   readonly now?: () => number;
-  /** Milliseconds since the epoch, for what outlives this process. @default {Date.now} */
-  readonly wallNow?: () => number;
   /** @default {delay} */
   readonly delay?: typeof delay;
   /** A number in [0, 1). @default {Math.random} */
@@ -61,12 +65,14 @@ export interface RouteTableOptions {
 export interface RouteTableScope {
   /** The tables that are to hold our entries. */
   readonly routeTableIds: readonly string[];
-  /** Other tables of the VPC, where entries of ours can only be stale. */
+  /** Other tables of the VPC, where nothing of ours is created. */
   readonly otherTableIds: readonly string[];
   /** Which subnets belong to which instances: the host's own, or those of all live leases. */
   readonly claims: readonly RouteClaim[];
-  /** Subnets of live leases that do not say their instance: their hosts' entries stay. */
-  readonly unclaimed?: readonly Prefix[];
+  /** Whether any key of the store may stand for a lease of some of these addresses. */
+  readonly isLeased?: (destination: Prefix) => boolean;
+  /** Subnets that the host has given back. */
+  readonly released?: readonly Prefix[];
 }
 
 /** How long a host waits for its turn while others have the VPC. */
@@ -113,10 +119,10 @@ export class RouteTable implements Table<CloudRoute> {
   constructor({ fence, onView = () => {}, instanceId, ...options }: RouteTableOptions) {
     this.#options = {
       now: () => performance.now(),
-      wallNow: Date.now,
       delay,
       random: Math.random,
       graceMs: 600_000,
+      mayTake: () => false,
       instanceId,
       ...options,
     };
@@ -155,16 +161,20 @@ export class RouteTable implements Table<CloudRoute> {
     return this.#view;
   }
 
+  /** In the scope of all hosts: see {@linkcode isStray}. */
+  isStray(entry: CloudRoute): boolean {
+    return this.#owner.instanceId === undefined && isStray(entry, this.#owner);
+  }
+
   /** Says what to look at from the next `list` on; a write that waits takes note at once. */
   setScope(scope: RouteTableScope): void {
     this.#scope = scope;
     this.#owner = this.#makeOwner();
-    const needed = new Set(scope.routeTableIds);
     const known = new Set([...scope.routeTableIds, ...scope.otherTableIds]);
-    const { claims } = this.#owner;
+    const owner = this.#owner;
     this.orphans.drop(({ routeTableId, destination }) =>
       !known.has(routeTableId) ||
-      (needed.has(routeTableId) && claims.at(destination) !== undefined)
+      (owner.instanceId === undefined && owner.isLeased(destination))
     );
     const wanted = new Set(
       scope.routeTableIds.flatMap((routeTableId) =>
@@ -258,6 +268,10 @@ export class RouteTable implements Table<CloudRoute> {
     const done = (change: Change<CloudRoute>, error?: Error) => {
       const key = keyOf(change.op === "remove" ? change.actual : change.desired);
       if (error === undefined) return this.#view.succeeded(key);
+      if (error instanceof UnnamedError) {
+        failures.push({ change, error, serves: true });
+        return;
+      }
       if (error instanceof TableFullError) full = error;
       this.#view.failed(key, describeError(error));
       failures.push({ change, error });
@@ -345,17 +359,18 @@ export class RouteTable implements Table<CloudRoute> {
   }
 
   #makeOwner(): Owner {
-    const { network, instanceId } = this.#options;
-    const { claims, unclaimed, routeTableIds } = this.#scope;
+    const { mark, mayTake, instanceId } = this.#options;
+    const { claims, routeTableIds, isLeased = () => false, released = [] } = this.#scope;
     const any = {
-      network,
-      claims: new Claims(claims, unclaimed),
+      mark,
+      claims: new Claims(claims),
+      routeTableIds: new Set(routeTableIds),
       acceptUnnamed: this.#writer.namingUnusable,
     };
-    return instanceId !== undefined ? { ...any, instanceId } : {
+    return instanceId !== undefined ? { ...any, instanceId, released } : {
       ...any,
-      routeTableIds: new Set(routeTableIds),
-      isDue: (actual) => this.orphans.isDue(actual),
+      mayTake,
+      isLeased: (destination) => any.claims.at(destination) !== undefined || isLeased(destination),
       isNameDue: (actual) => this.#nameDue.has(keyOf(actual)),
     };
   }
@@ -373,7 +388,8 @@ export class RouteTable implements Table<CloudRoute> {
     options: { signal: AbortSignal },
   ): Promise<readonly CloudRoute[]> {
     const listed = [...await this.#listNamed(routeTableId, instanceId, options)];
-    for (const { destination } of this.#scope.claims) {
+    const { claims, released = [] } = this.#scope;
+    for (const destination of [...claims.map((claim) => claim.destination), ...released]) {
       if (listed.some((entry) => entry.destination.equals(destination))) continue;
       const entry = await this.#reader.read({ routeTableId, destination }, options);
       if (entry !== undefined) listed.push(entry);
@@ -388,7 +404,7 @@ export class RouteTable implements Table<CloudRoute> {
     instanceId: string,
     options: { signal: AbortSignal },
   ): Promise<readonly CloudRoute[]> {
-    const name = routeEntryName(this.#options.network, instanceId);
+    const name = routeEntryName(this.#options.mark, instanceId);
     const entries = await this.#reader.readNamed(routeTableId, name, options);
     return entries.filter((entry) =>
       // One that somebody pointed elsewhere is theirs now, unless it is for our own subnet.
@@ -396,8 +412,8 @@ export class RouteTable implements Table<CloudRoute> {
     );
   }
 
-  /** Stale entries of a table where nothing of ours belongs. */
-  async #listStale(
+  /** Entries of a table that does not serve the cluster, which ours may be among. */
+  async #listStrays(
     routeTableId: string,
     options: { signal: AbortSignal },
   ): Promise<readonly CloudRoute[]> {
@@ -405,7 +421,7 @@ export class RouteTable implements Table<CloudRoute> {
     if (instanceId !== undefined) return await this.#listNamed(routeTableId, instanceId, options);
     const listed = await this.#reader.readTable(routeTableId, options);
     const owner = this.#owner;
-    return listed.filter((entry) => owner.instanceId === undefined && isStale(entry, owner));
+    return listed.filter((entry) => owner.instanceId === undefined && isStray(entry, owner));
   }
 
   /**
@@ -423,7 +439,7 @@ export class RouteTable implements Table<CloudRoute> {
     this.#unswept.delete(routeTableId);
     if (!this.#scope.otherTableIds.includes(routeTableId)) return [];
     try {
-      const stale = await this.#listStale(routeTableId, options);
+      const stale = await this.#listStrays(routeTableId, options);
       // Looked at again until they are gone.
       if (stale.length > 0) this.#unswept.add(routeTableId);
       return stale;

@@ -1,6 +1,5 @@
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
-import type { Prefix } from "../../net/mod.ts";
 import type { Change } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
 import type { delay } from "../../util/time.ts";
@@ -9,6 +8,7 @@ import type { VpcClient } from "./client.ts";
 import { AliApiError } from "./errors.ts";
 import {
   type CloudRoute,
+  type ClusterMark,
   describeConflict,
   formatCloudRoute,
   isNeeded,
@@ -27,7 +27,7 @@ import { Waits } from "./waits.ts";
 /** Options of {@linkcode RouteWriter}. */
 export interface RouteWriterOptions {
   readonly vpc: VpcClient;
-  readonly network: Prefix;
+  readonly mark: ClusterMark;
   readonly reader: RouteReader;
   readonly view: RouteViewKeeper;
   /** Who asks, at this moment: leases come and go while a write waits for its turn. */
@@ -54,6 +54,11 @@ export class FenceError extends Error {
 /** What was to be written is not wanted any more. */
 export class OutdatedError extends Error {
   override name = "OutdatedError";
+}
+
+/** An entry that serves as it is was not given its name. */
+export class UnnamedError extends Error {
+  override name = "UnnamedError";
 }
 
 /** The table takes no more entries. */
@@ -128,11 +133,11 @@ export class RouteWriter {
           continue;
         }
       }
-      if (change.op === "remove") this.requireUnneeded(target);
       const step = change.op === "remove"
         ? stepAway(actual, owner())
         : stepTowards(change.desired, actual, owner());
       if (step.do === "done") return this.forget(target);
+      if (change.op === "remove") this.requireUnneeded(target);
       if (step.do === "conflict") throw conflictError(step.actual);
       if (step.do === "wait" || this.isOnItsWay(target, step)) {
         await wait.poll(step.do === "wait" ? step.status : "not listed yet", options);
@@ -141,7 +146,7 @@ export class RouteWriter {
       // What is changed must be what was seen, and others' writes may have gone before this one.
       if (await turn.take(options) && step.do !== "create") continue;
       if (step.do === "modify" && !step.repoint) {
-        if (!await this.#rename(target, step.entryId, wait, options)) return;
+        await this.#rename(target, step.entryId, wait, options);
       } else await this.#write(target, step, { token, wait, turn }, options);
     }
   }
@@ -186,26 +191,30 @@ export class RouteWriter {
   }
 
   /** @throws {Error} If a lease has come for the place. */
-  requireUnneeded(place: Place): void {
+  requireUnneeded(route: CloudRouteSpec): void {
     const owner = this.#options.owner();
-    if (owner.instanceId !== undefined || !isNeeded(place, owner)) return;
-    throw new OutdatedError(`${place.destination} is leased`);
+    if (owner.instanceId !== undefined) return;
+    if (isNeeded(route, owner)) throw new OutdatedError(`${route.destination} is leased`);
+    if (owner.mayTake(route)) return;
+    throw new OutdatedError(`${route.instanceId} may use ${route.destination} again`);
   }
 
   /**
    * Names an entry that leads here already. It serves as it is, so whatever stands in the way is
-   * not waited out: `false` leaves the name to a later round, or for ever if it is denied.
+   * not waited out: the name is left to a later round, or for ever if it is denied.
+   *
+   * @throws {UnnamedError}
    */
   async #rename(
     target: CloudRouteSpec,
     entryId: string,
     wait: Waits,
     options: { signal: AbortSignal },
-  ): Promise<boolean> {
-    const { vpc, network, log } = this.#options;
+  ): Promise<void> {
+    const { vpc, mark, log } = this.#options;
     const { signal } = options;
     try {
-      const name = routeEntryName(network, target.instanceId);
+      const name = routeEntryName(mark, target.instanceId);
       const beforeSend = this.guard(() => this.requireClaimed(target));
       await vpc.modifyRouteEntry(entryId, { name }, { signal, beforeSend });
     } catch (error) {
@@ -217,11 +226,10 @@ export class RouteWriter {
           error: error.message,
         });
       } else log.debug("Cannot name a route entry yet", { error: describeError(error) });
-      return false;
+      throw new UnnamedError(describeError(error));
     }
     this.remember(target, "modify");
     await wait.poll("accepted", options);
-    return true;
   }
 
   /** Does a write, as often as the service asks for patience; ends when a new look is due. */
@@ -235,10 +243,10 @@ export class RouteWriter {
     },
     options: { signal: AbortSignal },
   ): Promise<void> {
-    const { vpc, network, view, log } = this.#options;
+    const { vpc, mark, view, log } = this.#options;
     const { signal } = options;
     const { routeTableId, destination, instanceId } = target;
-    const name = routeEntryName(network, instanceId);
+    const name = routeEntryName(mark, instanceId);
     const write = step.do === "modify" && step.repoint && this.#modifyUnusable ? "delete" : step.do;
     const beforeSend = this.guard(() =>
       step.do === "delete" ? this.requireUnneeded(target) : this.requireClaimed(target)

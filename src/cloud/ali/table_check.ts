@@ -3,7 +3,6 @@ import { Prefix } from "../../net/mod.ts";
 import type { VpcClient } from "./client.ts";
 import { AliApiError } from "./errors.ts";
 import type { Patience } from "./patience.ts";
-import { routeEntryName } from "./route_entry.ts";
 import { countEntries, tableFull } from "./route_table.ts";
 import { DEFAULT_ROUTE_QUOTA, fillLevel } from "./table_quota.ts";
 
@@ -82,7 +81,7 @@ async function tryToWrite(
       // single address of it.
       destination: new Prefix(network.last, 32),
       instanceId,
-      name: routeEntryName(network, instanceId),
+      name: "flanneld",
       dryRun: true,
       signal,
     });

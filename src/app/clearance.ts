@@ -1,0 +1,348 @@
+/**
+ * Which route entries of the cluster may be taken away from the instances that they lead to. A
+ * store that has forgotten a host is no reason: its pods may run without a daemon. What is needed:
+ *
+ * 1. the entry has this cluster's mark, and this store's book knows that the instance held the
+ *    subnet;
+ * 2. no key below `subnets/`, junk or not, may stand for a lease of its addresses, and the grace is
+ *    over; or another host has leased the very subnet, which then is not waited for;
+ * 3. one of: the cloud does not know the instance any more; its own daemon, asked in this term,
+ *    states another subnet; or, where another host has leased the subnet, the former lease was
+ *    seen to end by itself;
+ * 4. few go at once, or a person lets them go.
+ *
+ * @module
+ */
+import type { Brake, Stray, StrayState } from "../cloud/ali/cluster_state.ts";
+import type { Orphans } from "../cloud/ali/orphans.ts";
+import type { CloudRoute } from "../cloud/ali/route_entry.ts";
+import { describeError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import type { Prefix } from "../net/mod.ts";
+import type { CallOptions, Registry } from "../store/registry.ts";
+import type { ClaimStore } from "./claim_store.ts";
+import { OtherClusterError, readClusterId } from "./cluster_identity.ts";
+import { APPROVAL_PATH, keyOfTaking, RemovalBrake } from "./removal_brake.ts";
+import { readStatement } from "./subnet_statement.ts";
+
+/** Who leases a destination at present. */
+export type Holder =
+  /** Nobody, as far as any key of the store can tell. */
+  | { readonly is: "nobody" }
+  /** A host, by exactly this subnet; upstream's say only their address. */
+  | { readonly is: "host"; readonly instanceId?: string; readonly publicIp?: string }
+  /** Some key overlaps it that is no such lease. */
+  | { readonly is: "unclear" };
+
+/** Options of {@linkcode Clearance}. */
+export interface ClearanceOptions {
+  readonly registry: Pick<Registry, "space">;
+  /** In front of every key, for messages. */
+  readonly storePrefix: string;
+  readonly clusterId: string;
+  readonly book: ClaimStore;
+  readonly orphans: Orphans;
+  /** Whether the cloud knows an instance. */
+  readonly instanceExists: (instanceId: string, options: CallOptions) => Promise<boolean>;
+  /** This host's own instance, which the cloud must know for its word to count. */
+  readonly ownInstanceId: string;
+  readonly holderOf: (destination: Prefix) => Holder;
+  readonly log: Logger;
+  /** Milliseconds on a clock that only goes forward. @default {performance.now} */
+  readonly now?: () => number;
+}
+
+/** One subnet that entries lead to an instance from which no lease names for it. */
+interface Case {
+  readonly destination: Prefix;
+  readonly instanceId: string;
+  readonly routes: readonly CloudRoute[];
+  /** Another host has leased it. */
+  readonly blocks: boolean;
+  readonly holder: Holder;
+}
+
+/** What the cloud said of an instance. */
+interface Known {
+  readonly state: "gone" | "exists" | "unknown";
+  readonly reason?: string;
+  readonly at: number;
+}
+
+/** An instance that was there is asked for again after this. */
+const ASK_AGAIN_MS = 10 * 60_000;
+/** Instances asked for in one round. */
+const ASKED_PER_ROUND = 5;
+/** Routes named in one line. */
+const NAMED = 5;
+/** The list of what is held changes while hosts go; so often at most it is told. */
+const TELL_AGAIN_MS = 10 * 60_000;
+
+/** Judges the strays of each listing. */
+export class Clearance {
+  readonly #options: Required<ClearanceOptions>;
+  readonly #brake: RemovalBrake;
+  readonly #instances = new Map<string, Known>();
+  readonly #ask = crypto.getRandomValues(new Uint8Array(8)).toHex();
+  readonly #cleared = new Set<string>();
+  readonly #states = new Map<string, { readonly state: StrayState; readonly reason?: string }>();
+  readonly #told = new Map<string, StrayState>();
+  #obstacles: readonly CloudRoute[] = [];
+  #held: Brake | undefined;
+  #toldAt = -Infinity;
+
+  constructor(options: ClearanceOptions) {
+    this.#options = { now: () => performance.now(), ...options };
+    this.#brake = new RemovalBrake(options.registry);
+  }
+
+  /** Takes over what a former writer has shown to people. */
+  seed(brake: Brake | undefined): void {
+    this.#brake.seed(brake);
+  }
+
+  /** Whether the entry may be removed, or led elsewhere. */
+  mayTake(route: CloudRoute): boolean {
+    if (!this.#cleared.has(keyOfRoute(route))) return false;
+    const holder = this.#options.holderOf(route.destination);
+    return holder.is === "nobody" || (holder.is === "host" && !isHeldBy(route, holder));
+  }
+
+  /** What is to be published. */
+  get report(): {
+    readonly orphans: readonly Stray[];
+    readonly ask?: string;
+    readonly brake?: Brake;
+  } {
+    const orphans = [
+      ...this.#options.orphans.list(),
+      ...this.#obstacles.map((route) => ({ ...pick(route), ageMs: 0 })),
+    ].map((stray): Stray => ({
+      ...stray,
+      state: this.#states.get(keyOfRoute(stray))?.state ?? "grace",
+    }));
+    return {
+      orphans,
+      ...(orphans.length === 0 ? {} : { ask: this.#ask }),
+      ...(this.#held === undefined ? {} : { brake: this.#held }),
+    };
+  }
+
+  /**
+   * Judges what a listing shows. `strays` are entries of ours that lead to instances without a
+   * lease for their subnet, `entries` is how many are ours at all.
+   *
+   * @throws {OtherClusterError} If the store is not this cluster's any more.
+   * @throws {StoreError}
+   */
+  async look(
+    strays: readonly CloudRoute[],
+    entries: number,
+    options: CallOptions,
+  ): Promise<void> {
+    const cases = this.#casesOf(strays);
+    this.#obstacles = cases.flatMap(({ blocks, routes }) => blocks ? routes : []);
+    const keys = new Set(cases.map(keyOfCase));
+    for (const memory of [this.#cleared, this.#states, this.#told]) {
+      for (const key of memory.keys()) if (!keys.has(key)) memory.delete(key);
+    }
+    const due = cases.filter((each) =>
+      each.blocks || each.routes.every((route) => this.#options.orphans.isDue(route))
+    );
+    for (const each of cases) {
+      if (!due.includes(each)) this.#set(each, "grace");
+    }
+    if (due.length === 0) {
+      this.#held = undefined;
+      return;
+    }
+    await this.#requireSameStore(due, options);
+    const proved: Case[] = [];
+    let asked = 0;
+    for (const each of due) {
+      const verdict = this.#isBooked(each)
+        ? await this.#judge(each, () => ++asked <= ASKED_PER_ROUND, options)
+        : { state: "foreign" } as const;
+      if (verdict.state === "going") proved.push(each);
+      else this.#set(each, verdict.state, verdict.reason);
+    }
+    await this.#release(proved, entries, options);
+    this.#tell(due);
+  }
+
+  #casesOf(strays: readonly CloudRoute[]): readonly Case[] {
+    const groups = Map.groupBy(strays, keyOfRoute);
+    return [...groups.values()].flatMap((routes): Case[] => {
+      const { destination, instanceId } = routes[0]!;
+      const holder = this.#options.holderOf(destination);
+      if (holder.is === "unclear" || isHeldBy(routes[0]!, holder)) return [];
+      const blocks = holder.is === "host";
+      return [{ destination, instanceId, routes, blocks, holder }];
+    });
+  }
+
+  /** Nothing is concluded from what this process remembers of a store that has forgotten it. */
+  async #requireSameStore(cases: readonly Case[], options: CallOptions): Promise<void> {
+    const { registry, clusterId, book } = this.#options;
+    if (await readClusterId(registry, options) !== clusterId) {
+      throw new OtherClusterError("the cluster id in the store is another one now");
+    }
+    await book.reread(cases.map(({ destination }) => String(destination)), options);
+  }
+
+  #isBooked({ destination, instanceId }: Case): boolean {
+    return this.#options.book.get(String(destination))?.instanceId === instanceId;
+  }
+
+  async #judge(
+    each: Case,
+    mayAsk: () => boolean,
+    options: CallOptions,
+  ): Promise<{ readonly state: StrayState; readonly reason?: string }> {
+    const { destination, instanceId, blocks, holder } = each;
+    const { registry, book } = this.#options;
+    const booked = book.get(String(destination));
+    if (blocks && booked?.ended) {
+      // A host that went back to upstream's daemon leases its own subnet again, without a word of
+      // its instance.
+      const same = holder.is === "host" && holder.instanceId === undefined &&
+        (booked.publicIp === undefined || booked.publicIp === holder.publicIp);
+      if (!same) return { state: "going" };
+    }
+    const stated = await readStatement(registry, { instanceId, ask: this.#ask }, options);
+    if (stated !== undefined && !stated.overlaps(destination)) {
+      const now = this.#options.holderOf(stated);
+      if (now.is === "host" && now.instanceId === instanceId) return { state: "going" };
+    }
+    const { state, reason } = await this.#lookUp(instanceId, mayAsk, options);
+    return state === "gone"
+      ? { state: "going" }
+      : { state, ...(reason === undefined ? {} : { reason }) };
+  }
+
+  async #lookUp(
+    instanceId: string,
+    mayAsk: () => boolean,
+    options: CallOptions,
+  ): Promise<Pick<Known, "state" | "reason">> {
+    const { now, instanceExists, ownInstanceId } = this.#options;
+    const known = this.#instances.get(instanceId);
+    const isFresh = known !== undefined &&
+      (known.state === "gone" || now() - known.at < ASK_AGAIN_MS);
+    if (isFresh || !mayAsk()) return known ?? { state: "unknown", reason: "it is asked later" };
+    let found: Pick<Known, "state" | "reason">;
+    try {
+      if (await instanceExists(instanceId, options)) found = { state: "exists" };
+      else if (await instanceExists(ownInstanceId, options)) found = { state: "gone" };
+      else found = { state: "unknown", reason: `it does not know ${ownInstanceId} either` };
+    } catch (error) {
+      options.signal.throwIfAborted();
+      found = { state: "unknown", reason: describeError(error) };
+    }
+    this.#instances.set(instanceId, { ...found, at: now() });
+    return found;
+  }
+
+  async #release(proved: readonly Case[], entries: number, options: CallOptions): Promise<void> {
+    if (proved.length === 0) {
+      this.#held = undefined;
+      return;
+    }
+    const takings = proved.map(({ destination, instanceId }) => ({
+      destination: String(destination),
+      instanceId,
+    }));
+    const { released, brake } = await this.#brake.release(takings, entries, options);
+    proved.forEach((each, at) => {
+      if (released.has(keyOfTaking(takings[at]!))) {
+        this.#set(each, "going");
+        this.#cleared.add(keyOfCase(each));
+      } else this.#set(each, "held");
+    });
+    this.#tellBrake(brake);
+  }
+
+  #set(each: Case, state: StrayState, reason?: string): void {
+    const key = keyOfCase(each);
+    if (state !== "going") this.#cleared.delete(key);
+    this.#states.set(key, { state, ...(reason === undefined ? {} : { reason }) });
+  }
+
+  #tellBrake(brake: Brake | undefined): void {
+    const { log, now, storePrefix } = this.#options;
+    const before = this.#held;
+    this.#held = brake;
+    if (brake === undefined) {
+      if (before !== undefined) log.info("No removal of route entries waits for a word any more");
+      return;
+    }
+    if (brake.token === before?.token) return;
+    if (before !== undefined && now() - this.#toldAt < TELL_AGAIN_MS) return;
+    this.#toldAt = now();
+    log.warn(
+      `${brake.routes.length} routes to instances that do not use them any more are to be ` +
+        `removed, which is more than goes without a word: ${nameSome(brake.routes)}. If they are ` +
+        `to go: ${approvalCommand(storePrefix, brake)}`,
+    );
+  }
+
+  /** Says once of each entry why it is left. */
+  #tell(cases: readonly Case[]): void {
+    const news = cases.filter((each) => {
+      const key = keyOfCase(each);
+      const state = this.#states.get(key)!.state;
+      const isNews = REMEDIES[state] !== undefined && this.#told.get(key) !== state;
+      if (isNews) this.#told.set(key, state);
+      return isNews;
+    });
+    const bySense = Map.groupBy(news, (each) => {
+      const { state, reason } = this.#states.get(keyOfCase(each))!;
+      return `${REMEDIES[state]}${state === "unknown" && reason ? ` (${reason})` : ""}`;
+    });
+    for (const [sense, some] of bySense) {
+      const routes = some.map(({ destination, instanceId }) => `${destination} via ${instanceId}`);
+      this.#options.log.warn(
+        `Leaves route entries that no lease speaks for: ${nameSome(routes)}: ` +
+          sense,
+      );
+    }
+  }
+}
+
+/** Why an entry is left, and what to do about it. */
+const REMEDIES: Partial<Record<StrayState, string>> = {
+  exists: 'the instance still exists; run "flanneld cleanup --release" there, or release it, or ' +
+    "delete the entry",
+  unknown: "whether the instance exists cannot be found out",
+  foreign: "this store does not know that the instance ever held the subnet; delete the entry if " +
+    "it is not used",
+};
+
+/** What a person runs to let go what is held. */
+export function approvalCommand(storePrefix: string, { token }: Brake): string {
+  return `etcdctl put ${storePrefix}/${APPROVAL_PATH} ${token}`;
+}
+
+function nameSome(routes: readonly string[]): string {
+  const more = routes.length - NAMED;
+  return routes.slice(0, NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
+}
+
+/** Whether the holder of the subnet is the instance that the entry leads to. */
+function isHeldBy({ instanceId }: { instanceId: string }, holder: Holder): boolean {
+  return holder.is === "host" && holder.instanceId === instanceId;
+}
+
+function keyOfCase({ destination, instanceId }: Case): string {
+  return `${destination} ${instanceId}`;
+}
+
+function keyOfRoute(
+  { destination, instanceId = "" }: { destination: Prefix; instanceId?: string },
+): string {
+  return `${destination} ${instanceId}`;
+}
+
+function pick({ routeTableId, destination, instanceId }: CloudRoute) {
+  return { routeTableId, destination, instanceId };
+}

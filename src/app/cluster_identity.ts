@@ -1,0 +1,62 @@
+/**
+ * Which cluster a store is. Its id is in the name of each route entry, so that two clusters with
+ * the same network do not take each other's entries for their own, and a store that lost
+ * everything takes no old one for its own.
+ *
+ * @module
+ */
+import { OperatorError } from "../errors.ts";
+import type { CallOptions, Registry } from "../store/registry.ts";
+import { CLUSTER_FOLDER } from "./cluster_publication.ts";
+
+/** Below {@linkcode CLUSTER_FOLDER}. */
+const ID_KEY = "cluster";
+const ID_BYTES = 8;
+const ID = /^[a-z0-9]{8,32}$/;
+
+/** The store is another cluster's now. */
+export class OtherClusterError extends Error {
+  override name = "OtherClusterError";
+}
+
+/**
+ * The store's cluster id; `undefined` if it has none (yet).
+ *
+ * @throws {OperatorError} If what the key says is no id.
+ * @throws {StoreError}
+ */
+export async function readClusterId(
+  registry: Pick<Registry, "space">,
+  options: CallOptions,
+): Promise<string | undefined> {
+  const entry = await registry.space(CLUSTER_FOLDER).get(ID_KEY, options);
+  if (entry === undefined) return undefined;
+  const id = entry.value.trim();
+  if (ID.test(id)) return id;
+  throw new OperatorError(
+    `Cannot use the cluster id in <etcd-prefix>/${CLUSTER_FOLDER}/${ID_KEY}: it is not 8 to 32 ` +
+      "lower-case letters and digits; write the right one, or delete the key for a new one",
+  );
+}
+
+/**
+ * The store's cluster id, which is made if there is none. To be awaited before any route entry is
+ * written.
+ *
+ * @throws {OperatorError} If what the key says is no id.
+ * @throws {StoreError}
+ */
+export async function ensureClusterId(
+  registry: Pick<Registry, "space">,
+  options: CallOptions,
+): Promise<string> {
+  const found = await readClusterId(registry, options);
+  if (found !== undefined) return found;
+  const id = crypto.getRandomValues(new Uint8Array(ID_BYTES)).toHex();
+  const made = await registry.space(CLUSTER_FOLDER).create(ID_KEY, id, undefined, options);
+  if (made !== undefined) return id;
+  // Another host was first.
+  const other = await readClusterId(registry, options);
+  if (other === undefined) throw new Error("Cannot make a cluster id: its key comes and goes");
+  return other;
+}

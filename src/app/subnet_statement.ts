@@ -1,0 +1,130 @@
+/**
+ * A host's own word that it uses another subnet now. The route writer asks the instances that
+ * entries without a lease lead to; only a daemon that runs now can know the question, so that no
+ * backup of the store and no lease that it forgot can stand for an answer:
+ *
+ * ```text
+ *   <prefix>/ali-vpc/state/summary          … "ask": "4be1…", "orphans": [{ "instance": "i-a", … }]
+ *   <prefix>/ali-vpc/statements/<instance>  {"ask":"4be1…","subnet":"10.24.9.0/24"}
+ * ```
+ *
+ * @module
+ */
+import * as v from "valibot";
+import type { ClusterSummary } from "../cloud/ali/cluster_state.ts";
+import { describeError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { Prefix } from "../net/mod.ts";
+import type { CallOptions, Registry } from "../store/registry.ts";
+import { Wakeup } from "../util/wakeup.ts";
+import { CLUSTER_FOLDER } from "./cluster_publication.ts";
+
+/** A store that did not take an answer is tried again after this. */
+const AGAIN_MS = 30_000;
+/** Long enough for the writer to read it. */
+const TTL_SECONDS = 3_600;
+
+const StatementText = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.object({ ask: v.string(), subnet: v.string() }),
+);
+
+function statements(registry: Pick<Registry, "space">) {
+  return registry.space(`${CLUSTER_FOLDER}/statements`);
+}
+
+/** Options of {@linkcode SubnetStatements}. */
+export interface SubnetStatementsOptions {
+  readonly registry: Pick<Registry, "space">;
+  readonly instanceId: string;
+  /** The subnet in use. */
+  readonly subnet: () => Prefix | undefined;
+  readonly summary: () => ClusterSummary | undefined;
+  readonly log: Logger;
+}
+
+/** What the summary asks an instance with this subnet, if it asks it anything. */
+export function questionFor(
+  summary: ClusterSummary | undefined,
+  instanceId: string,
+  subnet: Prefix | undefined,
+): string | undefined {
+  const { ask, orphans = [] } = summary ?? {};
+  if (ask === undefined || subnet === undefined) return undefined;
+  const isAsked = orphans.some((orphan) =>
+    orphan.instanceId === instanceId && !orphan.destination.overlaps(subnet)
+  );
+  return isAsked ? ask : undefined;
+}
+
+/** Answers the writer's questions to this host. */
+export class SubnetStatements {
+  readonly #options: SubnetStatementsOptions;
+  readonly #wakeup = new Wakeup();
+
+  constructor(options: SubnetStatementsOptions) {
+    this.#options = options;
+  }
+
+  /** To be called when the summary is another one. */
+  summaryChanged(): void {
+    this.#wakeup.wake();
+  }
+
+  /** Runs until `signal` aborts. */
+  async run({ signal }: CallOptions): Promise<never> {
+    const { registry, instanceId, log } = this.#options;
+    let stated = "";
+    for (;;) {
+      const subnet = this.#options.subnet();
+      const ask = questionFor(this.#options.summary(), instanceId, subnet);
+      const news = `${ask} ${subnet}`;
+      let againMs = Infinity;
+      if (ask !== undefined && subnet !== undefined && news !== stated) {
+        try {
+          await stateSubnet(registry, { instanceId, ask, subnet }, { signal });
+          stated = news;
+        } catch (error) {
+          signal.throwIfAborted();
+          log.debug("Cannot state the subnet in use", { error: describeError(error) });
+          againMs = AGAIN_MS;
+        }
+      }
+      await this.#wakeup.sleep(againMs, { signal });
+    }
+  }
+}
+
+/** @throws {StoreError} */
+async function stateSubnet(
+  registry: Pick<Registry, "space">,
+  { instanceId, ask, subnet }: {
+    readonly instanceId: string;
+    readonly ask: string;
+    readonly subnet: Prefix;
+  },
+  options: CallOptions,
+): Promise<void> {
+  const space = statements(registry);
+  const value = JSON.stringify({ ask, subnet: String(subnet) });
+  const before = await space.get(instanceId, options);
+  if (before === undefined) await space.create(instanceId, value, TTL_SECONDS, options);
+  else await space.update(instanceId, value, before.revision, TTL_SECONDS, options);
+}
+
+/**
+ * The subnet that the instance has stated since it was asked.
+ *
+ * @throws {StoreError}
+ */
+export async function readStatement(
+  registry: Pick<Registry, "space">,
+  { instanceId, ask }: { readonly instanceId: string; readonly ask: string },
+  options: CallOptions,
+): Promise<Prefix | undefined> {
+  const entry = await statements(registry).get(instanceId, options);
+  const statement = v.safeParse(StatementText, entry?.value);
+  if (!statement.success || statement.output.ask !== ask) return undefined;
+  return Prefix.tryParse(statement.output.subnet);
+}

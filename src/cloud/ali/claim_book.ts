@@ -1,0 +1,104 @@
+/**
+ * What a store knows of who has held which subnet, for as long as route entries may lead there:
+ *
+ * ```text
+ *   <prefix>/ali-vpc/claims-<n>/doc   {"10.24.7.0/24":{"instance":"i-a","ip":"10.0.0.7"}, …}
+ * ```
+ *
+ * A route entry is only ever taken away from an instance that stands in this book, so that a store
+ * which has lost its leases, was restored from an old backup or is the wrong one takes nothing.
+ *
+ * @module
+ */
+import * as v from "valibot";
+import { shardOf } from "./cluster_state.ts";
+
+/** The last instance for which an entry of a subnet was made. */
+export interface BookedClaim {
+  readonly instanceId: string;
+  /** The address that the host's lease published. */
+  readonly publicIp?: string;
+  /** Its lease was seen to end, by itself or by a person's hand, and not with others. */
+  readonly ended?: true;
+}
+
+/** By the subnet's text. */
+export type BookPage = ReadonlyMap<string, BookedClaim>;
+
+const PageText = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.record(
+    v.pipe(v.string(), v.regex(/^[0-9.]{7,15}\/\d{1,2}$/)),
+    v.object({
+      instance: v.pipe(v.string(), v.regex(/^[A-Za-z0-9-]{1,128}$/)),
+      ip: v.optional(v.pipe(v.string(), v.regex(/^[0-9.]{7,15}$/))),
+      ended: v.optional(v.literal(true)),
+    }),
+  ),
+);
+
+/** The page of a subnet. */
+export function pageOf(destination: string): number {
+  return shardOf(destination);
+}
+
+/** The value of a page's key. */
+export function encodeBookPage(page: BookPage): string {
+  const sorted = [...page].sort(([a], [b]) => a < b ? -1 : 1);
+  return JSON.stringify(Object.fromEntries(
+    sorted.map(([destination, { instanceId, publicIp, ended }]) => [
+      destination,
+      { instance: instanceId, ip: publicIp, ended },
+    ]),
+  ));
+}
+
+/** @throws {Error} If `text` is no page of the book. */
+export function parseBookPage(text: string): BookPage {
+  const result = v.safeParse(PageText, text);
+  if (!result.success) {
+    throw new Error(`Cannot read a page of the book of claims: ${result.issues[0].message}`);
+  }
+  return new Map(
+    Object.entries(result.output).map(([destination, { instance, ip, ended }]) => [
+      destination,
+      {
+        instanceId: instance,
+        ...(ip === undefined ? {} : { publicIp: ip }),
+        ...(ended === undefined ? {} : { ended }),
+      },
+    ]),
+  );
+}
+
+/** What a page is brought up to date with. */
+export interface BookNews {
+  /** The claims of present leases, by subnet. */
+  readonly claims: ReadonlyMap<string, BookedClaim>;
+  /** Subnets with the instances whose leases of them were seen to end: `10.24.7.0/24 i-a`. */
+  readonly ended: ReadonlySet<string>;
+  /** Whether an entry may lead from the subnet to the instance. */
+  readonly mayLead: (destination: string, instanceId: string) => boolean;
+}
+
+/**
+ * The page as it is to be. A claim enters once no entry leads to the subnet's former holder, and
+ * leaves once none leads to its own; so the book stays as small as the tables.
+ */
+export function turnPage(page: BookPage, number: number, news: BookNews): BookPage {
+  const next = new Map<string, BookedClaim>();
+  for (const [destination, booked] of page) {
+    const { instanceId } = booked;
+    const claim = news.claims.get(destination);
+    if (claim?.instanceId === instanceId) next.set(destination, claim);
+    else if (news.mayLead(destination, instanceId)) {
+      const ended = booked.ended || news.ended.has(`${destination} ${instanceId}`);
+      next.set(destination, ended ? { ...booked, ended } : booked);
+    } else if (claim !== undefined) next.set(destination, claim);
+  }
+  for (const [destination, claim] of news.claims) {
+    if (pageOf(destination) === number && !page.has(destination)) next.set(destination, claim);
+  }
+  return next;
+}
