@@ -69,10 +69,15 @@ interface Known {
   readonly at: number;
 }
 
+/** What is concluded of an instance; `grace`: it is asked for later. */
+type Answer =
+  | Pick<Known, "state" | "reason">
+  | { readonly state: "grace"; readonly reason?: string };
+
 /** An instance that was there is asked for again after this. */
 const ASK_AGAIN_MS = 10 * 60_000;
 /** Instances asked for in one round. */
-const ASKED_PER_ROUND = 5;
+const ASKED_PER_ROUND = 20;
 /** Routes named in one line. */
 const NAMED = 5;
 /** The list of what is held changes while hosts go; so often at most it is told. */
@@ -86,6 +91,8 @@ export class Clearance {
   readonly #ask = crypto.getRandomValues(new Uint8Array(8)).toHex();
   readonly #cleared = new Set<string>();
   readonly #states = new Map<string, { readonly state: StrayState; readonly reason?: string }>();
+  /** At the last look. */
+  readonly #before = new Map<string, StrayState>();
   readonly #told = new Map<string, StrayState>();
   #obstacles: readonly CloudRoute[] = [];
   #held: Brake | undefined;
@@ -143,7 +150,7 @@ export class Clearance {
     const cases = this.#casesOf(strays);
     this.#obstacles = cases.flatMap(({ blocks, routes }) => blocks ? routes : []);
     const keys = new Set(cases.map(keyOfCase));
-    for (const memory of [this.#cleared, this.#states, this.#told]) {
+    for (const memory of [this.#cleared, this.#states, this.#before, this.#told]) {
       for (const key of memory.keys()) if (!keys.has(key)) memory.delete(key);
     }
     const due = cases.filter((each) =>
@@ -159,14 +166,22 @@ export class Clearance {
     await this.#requireSameStore(due, options);
     const proved: Case[] = [];
     let asked = 0;
+    let isUnasked = false;
     for (const each of due) {
       const verdict = this.#isBooked(each)
-        ? await this.#judge(each, () => ++asked <= ASKED_PER_ROUND, options)
+        ? await this.#judge(each, () => asked < ASKED_PER_ROUND && ++asked > 0, options)
         : { state: "foreign" } as const;
+      isUnasked ||= verdict.state === "grace";
       if (verdict.state === "going") proved.push(each);
       else this.#set(each, verdict.state, verdict.reason);
     }
-    await this.#release(proved, entries, options);
+    if (!isUnasked) await this.#release(proved, entries, options);
+    else {
+      // How many are to go together is known once all were asked for.
+      for (const each of proved) {
+        if (!this.#cleared.has(keyOfCase(each))) this.#set(each, "grace");
+      }
+    }
     this.#tell(due);
   }
 
@@ -224,12 +239,14 @@ export class Clearance {
     instanceId: string,
     mayAsk: () => boolean,
     options: CallOptions,
-  ): Promise<Pick<Known, "state" | "reason">> {
+  ): Promise<Answer> {
     const { now, instanceExists, ownInstanceId } = this.#options;
     const known = this.#instances.get(instanceId);
     const isFresh = known !== undefined &&
       (known.state === "gone" || now() - known.at < ASK_AGAIN_MS);
-    if (isFresh || !mayAsk()) return known ?? { state: "unknown", reason: "it is asked later" };
+    if (isFresh) return known;
+    // What was there waits for its turn.
+    if (!mayAsk()) return known ?? { state: "grace" };
     let found: Pick<Known, "state" | "reason">;
     try {
       if (await instanceExists(instanceId, options)) found = { state: "exists" };
@@ -280,9 +297,9 @@ export class Clearance {
     if (before !== undefined && now() - this.#toldAt < TELL_AGAIN_MS) return;
     this.#toldAt = now();
     log.warn(
-      `${brake.routes.length} routes to instances that do not use them any more are to be ` +
-        `removed, which is more than goes without a word: ${nameSome(brake.routes)}. If they are ` +
-        `to go: ${approvalCommand(storePrefix, brake)}`,
+      "Removals of route entries wait for a person's word, as they are many: " +
+        `${nameSome(brake.routes)}. If these instances do not use them any more, let them go: ` +
+        approvalCommand(storePrefix, brake),
     );
   }
 
@@ -291,7 +308,10 @@ export class Clearance {
     const news = cases.filter((each) => {
       const key = keyOfCase(each);
       const state = this.#states.get(key)!.state;
-      const isNews = REMEDIES[state] !== undefined && this.#told.get(key) !== state;
+      // A host that has moved says so within a round.
+      const isLasting = this.#before.get(key) === state;
+      this.#before.set(key, state);
+      const isNews = isLasting && REMEDIES[state] !== undefined && this.#told.get(key) !== state;
       if (isNews) this.#told.set(key, state);
       return isNews;
     });
@@ -302,7 +322,7 @@ export class Clearance {
     for (const [sense, some] of bySense) {
       const routes = some.map(({ destination, instanceId }) => `${destination} via ${instanceId}`);
       this.#options.log.warn(
-        `Leaves route entries that no lease speaks for: ${nameSome(routes)}: ` +
+        `Leaves route entries that no lease of their instances asks for: ${nameSome(routes)}: ` +
           sense,
       );
     }
