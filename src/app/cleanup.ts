@@ -186,8 +186,8 @@ async function withLastSubnet(
 
 /**
  * Removes this host's route entries, if the network is one of the cloud. What cannot be removed is
- * said and is no failure: many a host may not write routes, and the route writer removes what no
- * lease claims.
+ * said and is no failure: many a host may not write routes, and the route writer removes them once
+ * the instance is gone.
  */
 async function releaseRoutes(
   { options, environment, log, signal }: CleanUpOptions,
@@ -214,8 +214,8 @@ async function releaseRoutes(
   } catch (error) {
     signal.throwIfAborted();
     log.warn(
-      "Route entries of this host may be left in the VPC, until the route writer of the cluster " +
-        `removes them (RouteGraceSeconds): ${describeError(error)}`,
+      "Route entries of this host may be left in the VPC, until its instance is released and the " +
+        `route writer removes them: ${describeError(error)}`,
     );
   }
 }

@@ -84,7 +84,7 @@ labTest("cleanup --release takes a host's own route entries with it", async ({ s
     ] as const
   ) {
     assert.equal(result.code, 0, result.stderr);
-    const said = warningsOf(result).filter((line) => /until the route writer/.test(line));
+    const said = warningsOf(result).filter((line) => /until its instance is released/.test(line));
     assert.equal(said.length, 1, result.stderr);
     assert.match(said[0]!, reason);
   }

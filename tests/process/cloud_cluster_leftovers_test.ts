@@ -248,9 +248,19 @@ async function approve(
   }
 }
 
-/** Every attempt to write an entry after its creation. */
+/**
+ * What was written to an entry after its creation. The clusters share a VPC, which serves one write
+ * at a time: a try that another cluster's write was in the way of is no write.
+ */
 async function writesOf(cluster: Cluster, entryId: string): Promise<RequestRecord[]> {
-  return (await cluster.lab.cloud.control.requests()).filter(({ action, params }) =>
+  const tries = (await cluster.lab.cloud.control.requests()).filter(({ action, params }) =>
     /^(Modify|Delete)RouteEntr/.test(action) && Object.values(params).includes(entryId)
   );
+  for (const { action, code, performed } of tries) {
+    assert(
+      performed || /TaskConflict|IncorrectRouteEntryStatus|Throttling/.test(code),
+      [action, code].join(),
+    );
+  }
+  return tries.filter(({ performed }) => performed);
 }

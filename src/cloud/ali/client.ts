@@ -721,9 +721,7 @@ export class EcsClient {
    * no interface any more.
    */
   async instanceExists(instanceId: string, { signal }: CallOptions): Promise<boolean> {
-    if (!ID_PATTERN.test(instanceId)) {
-      throw new RangeError("Cannot look for an instance: that is no id");
-    }
+    if (instanceId === "") throw new RangeError("Cannot look for an instance without an id");
     let token = "";
     for (let page = 1;; page++) {
       const reply = await this.#rpc.call(
