@@ -5,7 +5,8 @@
  * 1. the entry has this cluster's mark, and this store's book knows that the instance held the
  *    subnet;
  * 2. no key below `subnets/`, junk or not, may stand for a lease of its addresses, and the grace is
- *    over; or another host has leased the very subnet, which then is not waited for;
+ *    over; the latter is not waited for if another host has leased the very subnet, or the host
+ *    itself states another one;
  * 3. one of: the cloud does not know the instance any more; its own daemon, asked in this term,
  *    states another subnet; or, where another host has leased the subnet, the former lease was
  *    seen to end by itself;
@@ -23,7 +24,7 @@ import type { CallOptions, Registry } from "../store/registry.ts";
 import type { ClaimStore } from "./claim_store.ts";
 import { OtherClusterError, readClusterId } from "./cluster_identity.ts";
 import { APPROVAL_PATH, keyOfTaking, RemovalBrake } from "./removal_brake.ts";
-import { readStatement } from "./subnet_statement.ts";
+import { readStatements } from "./subnet_statement.ts";
 
 /** Who leases a destination at present. */
 export type Holder =
@@ -60,6 +61,8 @@ interface Case {
   /** Another host has leased it. */
   readonly blocks: boolean;
   readonly holder: Holder;
+  /** Its own daemon states another subnet, which it has leased. */
+  readonly hasMoved: boolean;
 }
 
 /** What the cloud said of an instance. */
@@ -147,14 +150,15 @@ export class Clearance {
     entries: number,
     options: CallOptions,
   ): Promise<void> {
-    const cases = this.#casesOf(strays);
+    const cases = await this.#casesOf(strays, options);
     this.#obstacles = cases.flatMap(({ blocks, routes }) => blocks ? routes : []);
     const keys = new Set(cases.map(keyOfCase));
     for (const memory of [this.#cleared, this.#states, this.#before, this.#told]) {
       for (const key of memory.keys()) if (!keys.has(key)) memory.delete(key);
     }
     const due = cases.filter((each) =>
-      each.blocks || each.routes.every((route) => this.#options.orphans.isDue(route))
+      each.blocks || each.hasMoved ||
+      each.routes.every((route) => this.#options.orphans.isDue(route))
     );
     for (const each of cases) {
       if (!due.includes(each)) this.#set(each, "grace");
@@ -185,14 +189,24 @@ export class Clearance {
     this.#tell(due);
   }
 
-  #casesOf(strays: readonly CloudRoute[]): readonly Case[] {
+  async #casesOf(
+    strays: readonly CloudRoute[],
+    options: CallOptions,
+  ): Promise<readonly Case[]> {
     const groups = Map.groupBy(strays, keyOfRoute);
+    if (groups.size === 0) return [];
+    const { registry } = this.#options;
+    const statements = await readStatements(registry, this.#ask, options);
     return [...groups.values()].flatMap((routes): Case[] => {
       const { destination, instanceId } = routes[0]!;
       const holder = this.#options.holderOf(destination);
       if (holder.is === "unclear" || isHeldBy(routes[0]!, holder)) return [];
       const blocks = holder.is === "host";
-      return [{ destination, instanceId, routes, blocks, holder }];
+      const stated = statements.get(instanceId);
+      const now = stated && this.#options.holderOf(stated);
+      const hasMoved = stated !== undefined && !stated.overlaps(destination) &&
+        now?.is === "host" && now.instanceId === instanceId;
+      return [{ destination, instanceId, routes, blocks, holder, hasMoved }];
     });
   }
 
@@ -215,8 +229,7 @@ export class Clearance {
     options: CallOptions,
   ): Promise<{ readonly state: StrayState; readonly reason?: string }> {
     const { destination, instanceId, blocks, holder } = each;
-    const { registry, book } = this.#options;
-    const booked = book.get(String(destination));
+    const booked = this.#options.book.get(String(destination));
     if (blocks && booked?.ended) {
       // A host that went back to upstream's daemon leases its own subnet again, without a word of
       // its instance.
@@ -224,11 +237,7 @@ export class Clearance {
         (booked.publicIp === undefined || booked.publicIp === holder.publicIp);
       if (!same) return { state: "going" };
     }
-    const stated = await readStatement(registry, { instanceId, ask: this.#ask }, options);
-    if (stated !== undefined && !stated.overlaps(destination)) {
-      const now = this.#options.holderOf(stated);
-      if (now.is === "host" && now.instanceId === instanceId) return { state: "going" };
-    }
+    if (each.hasMoved) return { state: "going" };
     const { state, reason } = await this.#lookUp(instanceId, mayAsk, options);
     return state === "gone"
       ? { state: "going" }

@@ -52,7 +52,7 @@ export class LeaseEnds {
     const now = this.#now();
     this.#recent = this.#recent.filter(({ at, held }, place, all) => {
       if (now - at < APART_MS) return true;
-      const alone = all.every((other, its) => its === place || Math.abs(other.at - at) > APART_MS);
+      const alone = all.every((other, its) => its === place || Math.abs(other.at - at) >= APART_MS);
       const isBack = this.#held.some((each) => held && nameOf(each) === nameOf(held));
       if (alone && held !== undefined && !isBack) this.#proved.add(nameOf(held));
       // It still counts against those that ended soon after it.

@@ -114,17 +114,21 @@ async function stateSubnet(
 }
 
 /**
- * The subnet that the instance has stated since it was asked.
+ * The subnets that instances have stated in answer to this very question.
  *
  * @throws {StoreError}
  */
-export async function readStatement(
+export async function readStatements(
   registry: Pick<Registry, "space">,
-  { instanceId, ask }: { readonly instanceId: string; readonly ask: string },
+  ask: string,
   options: CallOptions,
-): Promise<Prefix | undefined> {
-  const entry = await statements(registry).get(instanceId, options);
-  const statement = v.safeParse(StatementText, entry?.value);
-  if (!statement.success || statement.output.ask !== ask) return undefined;
-  return Prefix.tryParse(statement.output.subnet);
+): Promise<ReadonlyMap<string, Prefix>> {
+  const stated = new Map<string, Prefix>();
+  for (const { key, value } of await statements(registry).list(options)) {
+    const statement = v.safeParse(StatementText, value);
+    if (!statement.success || statement.output.ask !== ask) continue;
+    const subnet = Prefix.tryParse(statement.output.subnet);
+    if (subnet !== undefined) stated.set(key, subnet);
+  }
+  return stated;
 }

@@ -434,6 +434,30 @@ Deno.test("the answers that the fuzz damages are good before", async () => {
   assert.deepEqual(await ecs.describeNetworkInterfaces(["eni-2"], { signal }), []);
 });
 
+Deno.test("instanceExists() is sure only of a whole, empty answer", async () => {
+  const none = { NetworkInterfaceSets: { NetworkInterfaceSet: [] } };
+  const row = { NetworkInterfaceId: "eni-1", InstanceId: "i-1" };
+  const one = { NetworkInterfaceSets: { NetworkInterfaceSet: [row] } };
+  const answers: [object[], boolean, number][] = [
+    [[none], false, 1],
+    [[one], true, 1],
+    [[{ ...none, NextToken: "a" }, none], false, 2],
+    [[{ ...none, NextToken: "a" }, one], true, 2],
+    // A service that pages for ever has told nothing.
+    [Array(9).fill({ ...none, NextToken: "a" }), true, 5],
+  ];
+  for (const [pages, exists, calls] of answers) {
+    const rest = [...pages];
+    const rpc = new FakeRpc(() => rest.shift());
+    assert.equal(await new EcsClient(rpc, "x").instanceExists("i-1", { signal }), exists);
+    assert.equal(rpc.calls.length, calls);
+  }
+  const rpc = new FakeRpc(() => none);
+  // Without an id it would list every interface of the account.
+  await assert.rejects(() => new EcsClient(rpc, "x").instanceExists("", { signal }), RangeError);
+  assert.equal(rpc.calls.length, 0);
+});
+
 Deno.test("describeNetworkInterfaces() follows pages, and never asks for all of the account", async () => {
   const ids = ["eni-1", "eni-2", "eni-3", "eni-4"];
   const tokens: unknown[] = [];
