@@ -66,12 +66,6 @@ async function keepForeignEntries({ signal }: { readonly signal: AbortSignal }):
     nextHops: instance("i-bp1dead"),
     name: `flanneld/${CLUSTER_ID}/10.24.0.0/16/i-bp1dead`,
   });
-  // The store knows that it held the subnet.
-  await lab.etcd.put(
-    `/coreos.com/network/ali-vpc/claims-${pageOf("10.24.14.0/24")}/doc`,
-    encodeBookPage(new Map([["10.24.14.0/24", { instanceId: "i-bp1dead" }]])),
-    { signal },
-  );
   await control.releaseInstance("i-bp1dead");
   // What an earlier run of the same host has left.
   await control.addRoute(SYSTEM_TABLE_ID, {
@@ -79,6 +73,16 @@ async function keepForeignEntries({ signal }: { readonly signal: AbortSignal }):
     nextHops: instance(stale!.identity.instanceId),
     name: routeName(stale!),
   });
+  // The store knows that both have held these subnets.
+  for (
+    const [subnet, instanceId] of [
+      ["10.24.14.0/24", "i-bp1dead"],
+      ["10.24.50.0/24", stale!.identity.instanceId],
+    ] as const
+  ) {
+    const key = `/coreos.com/network/ali-vpc/claims-${pageOf(subnet)}/doc`;
+    await lab.etcd.put(key, encodeBookPage(new Map([[subnet, { instanceId }]])), { signal });
+  }
   // What somebody else has put where our route belongs.
   await wish(blocked!, "10.24.16.0/24");
   await control.addRoute(SYSTEM_TABLE_ID, {
