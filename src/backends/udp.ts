@@ -1,5 +1,5 @@
 import { FieldReader, PORT } from "../config/fields.ts";
-import { addressBits, type Family, InterfaceAddress } from "../net/mod.ts";
+import { addressBits, type Family, InterfaceAddress, Prefix } from "../net/mod.ts";
 import {
   type AddressSpec,
   type DesiredState,
@@ -70,6 +70,11 @@ export const udp: Backend<UdpConfig> = {
         if (++count % STEP_PEERS === 0) yield;
         forwarding.push({ destination: subnet, address: publicAddress, port: config.port });
         if (apart) destinations.push(subnet);
+        if (!side.network.contains(publicAddress)) continue;
+        // What the host itself answers to pods comes through the tunnel, too, from its own address.
+        // Nothing is routed there by this: datagrams are taken whose source has its peer here.
+        const destination = new Prefix(publicAddress, addressBits(family));
+        forwarding.push({ destination, address: publicAddress, port: config.port });
       }
       states.push({
         addresses: [baseAddress(subnet.address, family)],

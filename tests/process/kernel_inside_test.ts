@@ -18,7 +18,11 @@ const EXAMPLE = {
   SubnetMax: "10.99.0.0",
 };
 
-async function ping(from: Host, to: string, options: { signal: AbortSignal }): Promise<void> {
+async function ping(
+  from: Pick<Host, "namespace">,
+  to: string,
+  options: { signal: AbortSignal },
+): Promise<void> {
   await from.namespace.run("ping", ["-c", "2", "-i", "0.2", "-W", "2", to], options);
 }
 
@@ -29,6 +33,8 @@ async function assertHostsServe(lab: Lab, title: string, { signal }: { signal: A
       if (other === host) continue;
       await ping(host, other.address, { signal });
       await ping(host, other.pods[0]!.addresses[0]!, { signal });
+      // Not masqueraded, as with upstream: the other host sees the pod's own address.
+      await ping(host.pods[0]!, other.address, { signal });
     }
     const { status } = await askStatus(host, { signal });
     assert.equal(status.peers, lab.hosts.length - 1, title);
