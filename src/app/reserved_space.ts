@@ -50,7 +50,7 @@ export class ReservedSpace {
   #facts: HostFacts;
   #own: LeaseSubnet | undefined;
   #latest: HostNeeds;
-  #routesDue = false;
+  #routesDue = true;
   #namesDue = true;
   #endpoints: HostFacts["services"] = [];
   #told: ReadonlySet<string> = new Set();

@@ -1,6 +1,6 @@
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
-import type { Address } from "../net/mod.ts";
-import type { UnderlayPath } from "../state/mod.ts";
+import type { Address, Prefix } from "../net/mod.ts";
+import { ROUTE_PROTOCOL, type UnderlayPath } from "../state/mod.ts";
 import { inSlices } from "../util/slices.ts";
 import { LinkIndex } from "./links.ts";
 import type { Netlink, NetlinkEvent, Route } from "./netlink.ts";
@@ -17,6 +17,8 @@ export class UnderlayPaths {
   readonly #netlink: Netlink;
   #paths: ReadonlyMap<string, UnderlayPath> = new Map();
   #linkIndexes: ReadonlySet<number> = new Set();
+  /** Those that were asked for last. */
+  #addresses: readonly Address[] = [];
   #stale = false;
   #used = false;
 
@@ -35,8 +37,8 @@ export class UnderlayPaths {
   }
 
   /**
-   * Whether an event may change answers, which are asked for again then. Routes into
-   * `ownNetworks` lead to pods, and never to an address of the underlay.
+   * Whether an event may change answers, which are asked for again then. Our own routes lead to
+   * pods, and so do others to `isOwnDestination`, unless hosts have addresses there.
    */
   observe(
     event: NetlinkEvent,
@@ -44,10 +46,16 @@ export class UnderlayPaths {
   ): boolean {
     if (!this.#used) return false;
     const concerns = event.kind === "lost" || event.kind === "rule" ||
-      (event.kind === "route" && !(event.destination && isOwnDestination(event.destination))) ||
+      (event.kind === "route" && event.protocol !== ROUTE_PROTOCOL &&
+        !(event.destination && isOwnDestination(event.destination) &&
+          !this.#holdsHosts(event.destination))) ||
       (event.kind === "link" && this.#linkIndexes.has(event.linkIndex ?? 0));
     if (concerns) this.#stale = true;
     return concerns;
+  }
+
+  #holdsHosts(destination: Prefix): boolean {
+    return this.#addresses.some((address) => destination.contains(address));
   }
 
   /** Brings the answers for `addresses`, and only these, up to date. An address may come twice. */
@@ -56,6 +64,7 @@ export class UnderlayPaths {
     options: { signal: AbortSignal },
   ): Promise<ReadonlyMap<string, UnderlayPath>> {
     this.#used = true;
+    this.#addresses = addresses;
     const before = this.#paths;
     const askAll = this.#stale;
     // What changes from now on counts for the next time.

@@ -109,3 +109,85 @@ labTest(
     assert.equal(linesOf(one!.daemon, /Peer is left out/).length, 1);
   },
 );
+
+labTest(
+  "what a host needs for itself is not leased, nor routed for a peer that has it",
+  async ({ signal }) => {
+    await using lab = await openKernelLab({
+      signal,
+      hosts: 2,
+      config: {
+        Network: "10.24.0.0/16",
+        SubnetMin: "10.24.4.0",
+        SubnetMax: "10.24.7.0",
+        Backend: { Type: "vxlan" },
+      },
+    });
+    const [one, two] = lab.hosts;
+    const bridge = (subnet: string) => [
+      "link add docker0 type bridge",
+      `address add ${subnet} dev docker0`,
+      "link set docker0 up",
+    ];
+    // Three of the four subnets there are.
+    await one!.namespace.ip([
+      ...bridge("10.24.4.1/23"),
+      "route add 10.24.7.64/26 via 10.0.1.253",
+    ], { signal });
+    await startCluster(lab, { signal, hosts: [one!] });
+    assert.deepEqual([...(await lab.leases({ signal })).keys()], ["10.24.6.0-24"]);
+    assert.match(
+      linesOf(one!.daemon, /overlaps what this host needs/).join("\n"),
+      /10\.24\.0\.0\/16 overlaps .*10\.24\.4\.0\/23 of docker0, the route to 10\.24\.7\.64\/26; a subnet that takes/,
+    );
+    await one!.namespace.ip(["link del docker0", "route del 10.24.7.64/26"], { signal });
+    await startCluster(lab, { signal, hosts: [two!] });
+    await assertPodsPing(lab, { signal });
+
+    const { subnet: { prefix } } = await two!.readSubnetEnv();
+    const route = () =>
+      one!.namespace.run("ip", ["route", "show", String(prefix), "proto", "102"], { signal });
+    const skipped = async () => (await askStatus(one!, { signal })).status.skippedPeers;
+    for (let round = 0; round < 2; round++) {
+      await one!.namespace.ip(bridge(`${prefix.address.add(129n)}/25`), { signal });
+      await eventually(async () => await route() === "", {
+        signal,
+        title: "the peer's route to go",
+      });
+      assert.match(
+        Object.values((await skipped()).reasons).join(),
+        new RegExp(`its subnet ${prefix} overlaps .* of docker0`),
+      );
+      assert.equal((await askHealth(one!, "/readyz", { signal })).status, 503, "the only peer");
+      await one!.namespace.ip(["link del docker0"], { signal });
+      await eventually(async () => await route() !== "", { signal, title: "the route to be back" });
+      assert.equal((await skipped()).count, 0);
+      await assertPodsPing(lab, { signal });
+    }
+  },
+);
+
+labTest(
+  "a subnet that is served stays, and is named, when the host comes to need some of it",
+  async ({ signal }) => {
+    await using lab = await openKernelLab({
+      signal,
+      hosts: 2,
+      config: { Network: "10.24.0.0/16", Backend: { Type: "vxlan" } },
+    });
+    await startCluster(lab, { signal });
+    const [one] = lab.hosts;
+    const { subnet: { prefix } } = await one!.readSubnetEnv();
+    await one!.namespace.ip([`address add ${prefix.address.add(200n)}/32 dev eth0`], { signal });
+    await one!.daemon.process.waitForLine(
+      /This host's own subnet .* overlaps .* of eth0; it is kept/,
+      {
+        signal,
+      },
+    );
+    await one!.daemon.stop();
+    await startCluster(lab, { signal, hosts: [one!] });
+    assert.deepEqual((await one!.readSubnetEnv()).subnet.prefix, prefix);
+    await assertPodsPing(lab, { signal });
+  },
+);
