@@ -18,17 +18,6 @@ import { describeError, OperatorError } from "../src/errors.ts";
 import { ensurePrerequisites, LIBNL_NEEDS } from "../tests/prerequisites.ts";
 import { describeDownloadFailure } from "./download_failure.ts";
 
-/** What the firewall Tables run. */
-const RULE_PROGRAMS = [
-  "nft",
-  ...["iptables", "ip6tables"].flatMap((name) => [
-    name,
-    ...["", "-legacy", "-nft"].flatMap((variant) =>
-      ["save", "restore"].map((action) => `${name}${variant}-${action}`)
-    ),
-  ]),
-];
-
 /** The least that works: the daemon's own needs, nothing for npm packages beyond them. */
 export const PERMISSIONS = [
   "--allow-net", // the store, the cloud's APIs, health; TLS tunnel sockets
@@ -37,7 +26,9 @@ export const PERMISSIONS = [
   "--allow-write", // --subnet-file may name any place
   "--allow-env", // pop-core's `debug` enumerates the environment
   "--allow-sys=hostname,osRelease,uid,networkInterfaces",
-  `--allow-run=${RULE_PROGRAMS.join(",")}`,
+  // iptables and nft, wherever they are: names in a list are looked up before the program starts,
+  // which it then does not without PATH; and to --allow-ffi a list would be no bound.
+  "--allow-run",
 ];
 
 /** Smaller young generation: an idle daemon makes little garbage, and 1,000 nodes run it. */

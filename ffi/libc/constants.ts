@@ -27,6 +27,7 @@ export const EFD_NONBLOCK = 0o4000;
 
 /** <sys/mman.h> */
 export const MADV_DONTNEED = 4;
+export const MFD_CLOEXEC = 1;
 
 /** <fcntl.h> */
 export const O_RDONLY = 0;

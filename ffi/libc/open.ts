@@ -5,6 +5,7 @@ import {
   EFD_CLOEXEC,
   EFD_NONBLOCK,
   MADV_DONTNEED,
+  MFD_CLOEXEC,
   O_CLOEXEC,
   O_RDONLY,
   O_WRONLY,
@@ -312,6 +313,25 @@ export class Libc implements Disposable {
       this.#check("write", this.#symbols.write(fd, bytes, BigInt(bytes.length)));
     } finally {
       this.close(fd);
+    }
+  }
+
+  /**
+   * A file of memory alone (memfd_create(2)) that holds `content`; the caller closes it. `name` is
+   * what /proc/self/maps shows.
+   */
+  memoryFile(name: string, content: Uint8Array<ArrayBuffer>): FileDescriptor {
+    const created = this.#symbols.memfd_create(new TextEncoder().encode(`${name}\0`), MFD_CLOEXEC);
+    const fd = this.#check("memfd_create", created) as FileDescriptor;
+    try {
+      for (let rest = content; rest.length > 0;) {
+        const length = this.#symbols.write(fd, rest, BigInt(rest.length));
+        rest = rest.subarray(this.#check("write", length));
+      }
+      return fd;
+    } catch (error) {
+      this.close(fd);
+      throw error;
     }
   }
 

@@ -55,6 +55,8 @@ export const libcSymbols = {
   mallopt: { parameters: [int, int], result: int },
   // int madvise(void *, size_t, int); <sys/mman.h>
   madvise: { parameters: [pointer, size_t, int], result: int },
+  // int memfd_create(const char *, unsigned int); <sys/mman.h>
+  memfd_create: { parameters: [buffer, unsigned_int], result: int },
   // int malloc_trim(size_t); <malloc.h>
   malloc_trim: { parameters: [size_t], result: int },
 } as const satisfies Deno.ForeignLibraryInterface;

@@ -1,4 +1,6 @@
 import { join } from "node:path";
+import { Libc } from "../../ffi/libc/open.ts";
+import { OperatorError } from "../errors.ts";
 
 /** Where the libraries lie inside the executable: beside the bundle of which this is a part. */
 const LIBRARY_DIRECTORY = new URL("./lib/", import.meta.url);
@@ -18,11 +20,13 @@ export interface LoadCarriedLibrariesOptions {
 
 /**
  * Loads the libraries that the executable carries, where the system has none of its own; whoever
- * opens one by its soname afterwards gets it. They are written to a directory that only this user
- * can enter and that is gone when this returns: a loaded library stays mapped. Does nothing where
- * nothing is carried, as when run from sources.
+ * opens one by its soname afterwards gets it. They are loaded from memory, so that no directory is
+ * needed that can be written and run from. Does nothing where nothing is carried, as when run from
+ * sources.
  *
  * Returns the names of the libraries taken from the executable.
+ *
+ * @throws {OperatorError} If those that are carried cannot be loaded in any way.
  */
 export function loadCarriedLibraries(
   { prefer = "system" }: LoadCarriedLibrariesOptions = {},
@@ -35,14 +39,59 @@ export function loadCarriedLibraries(
       return []; // nothing is carried; opening it will say which package has it
     }
   });
-  if (carried.length === 0) return [];
+  loadLibraries(carried);
+  return carried.map(({ name }) => name);
+}
+
+/** A library's name and the bytes of its file. */
+export interface LibraryFile {
+  readonly name: string;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * Loads `libraries` for good, in order: from memory, or where the kernel does not run what is there
+ * alone (vm.memfd_noexec), from files in a private directory below TMPDIR that is gone afterwards.
+ *
+ * @throws {OperatorError} If neither can be done.
+ */
+export function loadLibraries(libraries: readonly LibraryFile[]): void {
+  if (libraries.length === 0) return;
+  const reasons: unknown[] = [];
+  for (const way of [loadFromMemory, loadFromFiles]) {
+    try {
+      way(libraries);
+      return;
+    } catch (error) {
+      reasons.push(error);
+    }
+  }
+  const names = libraries.map(({ name }) => name).join(" and ");
+  throw new OperatorError(
+    `Cannot load ${names}, which this program carries; set TMPDIR to a directory that programs ` +
+      "may be run from, or install them (Debian: libnl-3-200, libnl-route-3-200)",
+    { cause: new AggregateError(reasons, "neither from memory nor from files") },
+  );
+}
+
+function loadFromMemory(libraries: readonly LibraryFile[]): void {
+  using stack = new DisposableStack();
+  const libc = stack.use(Libc.open());
+  for (const { name, bytes } of libraries) {
+    // All stay open until the last is loaded: the linker takes equal paths for the same library.
+    const fd = stack.adopt(libc.memoryFile(name, bytes), (fd) => libc.close(fd));
+    Deno.dlopen(`/proc/self/fd/${fd}`, {});
+  }
+}
+
+function loadFromFiles(libraries: readonly LibraryFile[]): void {
   const directory = Deno.makeTempDirSync({ prefix: "flanneld-lib-" }); // mode 0700
   try {
-    return carried.filter(({ name, bytes }) => {
+    for (const { name, bytes } of libraries) {
       const path = join(directory, name);
       Deno.writeFileSync(path, bytes, { mode: 0o500 });
-      return load(path);
-    }).map(({ name }) => name);
+      Deno.dlopen(path, {});
+    }
   } finally {
     Deno.removeSync(directory, { recursive: true });
   }

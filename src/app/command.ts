@@ -8,6 +8,7 @@ import { createLogger } from "../log.ts";
 import { LogWriter } from "../log_writer.ts";
 import { redact } from "../secret.ts";
 import { openNotifier } from "../util/notify.ts";
+import { withSystemDirectories } from "../util/process.ts";
 import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
 import { takeInstanceLock } from "./instance_lock.ts";
@@ -25,6 +26,7 @@ const LAST_LINES_MS = 250;
 export async function runCommand(args: readonly string[]): Promise<number> {
   const hideProblem = hideArguments(SECRET_FLAGS);
   const environment = cleanEnvironment(Deno.env.toObject());
+  Deno.env.set("PATH", withSystemDirectories(environment["PATH"])); // for iptables and nft
   let command;
   try {
     command = parseCommandLine(args, environment);

@@ -4,6 +4,22 @@ import { deadline } from "./time.ts";
 /** How long a killed program is waited for; one that waits for a device may outlive that. */
 const KILLED_MS = 1_000;
 
+/** Where system programs are, which the PATH of `su`, of cron and of `env -i` leaves out. */
+const SYSTEM_DIRECTORIES = [
+  "/usr/local/sbin",
+  "/usr/sbin",
+  "/sbin",
+  "/usr/local/bin",
+  "/usr/bin",
+  "/bin",
+];
+
+/** `path`, the value of PATH, followed by those of the system's directories that it lacks. */
+export function withSystemDirectories(path: string | undefined): string {
+  const present = (path ?? "").split(":").filter((directory) => directory !== "");
+  return [...new Set([...present, ...SYSTEM_DIRECTORIES])].join(":");
+}
+
 /** Options of {@linkcode runProgram}. */
 export interface RunOptions {
   readonly signal: AbortSignal;
@@ -53,6 +69,7 @@ export async function runProgram(
     if (cause instanceof Deno.errors.NotFound) {
       throw new ProgramNotFoundError(`Cannot run ${program}: it is not installed`, { cause });
     }
+    if (cause instanceof Error) throw new Error(`Cannot run ${program}`, { cause });
     throw cause;
   }
   const kill = () => {

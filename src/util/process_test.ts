@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ProgramNotFoundError, runProgram } from "./process.ts";
+import { ProgramNotFoundError, runProgram, withSystemDirectories } from "./process.ts";
 
 const { signal } = new AbortController();
 
@@ -41,4 +41,14 @@ Deno.test("runProgram() rejects with the reason of an abort", async () => {
   const running = runProgram("sleep", ["30"], { signal: controller.signal });
   controller.abort(new Error("stop"));
   await assert.rejects(running, /^Error: stop$/);
+});
+
+Deno.test("withSystemDirectories() puts what is missing last, and nothing twice", () => {
+  const all = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
+  assert.equal(withSystemDirectories(undefined), all);
+  assert.equal(withSystemDirectories(""), all);
+  assert.equal(
+    withSystemDirectories("/opt/x::/usr/bin:/bin"),
+    "/opt/x:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin",
+  );
 });

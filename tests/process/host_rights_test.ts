@@ -1,16 +1,7 @@
 /** Without the rights that it needs, the daemon takes no lease; where it needs none, it runs. */
 import assert from "node:assert/strict";
-import { daemonCommand, daemonProgram, type Lab, labTest } from "../lab/mod.ts";
-import { ALLOC_CONFIG, openAllocLab } from "./support.ts";
-
-/** The daemon behind a program that takes something from it: `words` come before its own. */
-async function behind(lab: Lab, name: string, words: readonly string[]) {
-  const command = daemonCommand(daemonProgram(), []);
-  const quoted = [...words, command.program, ...command.args].map((word) => `'${word}'`).join(" ");
-  const path = `${lab.directory}/flanneld-${name}`;
-  await Deno.writeTextFile(path, `#!/bin/sh\nexec ${quoted} "$@"\n`, { mode: 0o755 });
-  return { kind: "binary" as const, path };
-}
+import { labTest } from "../lab/mod.ts";
+import { ALLOC_CONFIG, behind, openAllocLab } from "./support.ts";
 
 const without = (capability: string) => [
   "setpriv",

@@ -8,6 +8,7 @@ import { runProgram, type RunResult } from "../../src/util/process.ts";
 import {
   type Daemon,
   daemonCommand,
+  type DaemonProgram,
   daemonProgram,
   denoEnvironment,
   type Host,
@@ -56,6 +57,19 @@ export function labTestsAtOnce(
     assert.ok(passed.length > 0 && passed.every(Boolean));
   }, options);
   return (name, body) => void parts.push({ name, body });
+}
+
+/** The daemon behind a program that takes something from it: `words` come before its own. */
+export async function behind(
+  lab: Lab,
+  name: string,
+  words: readonly string[],
+): Promise<DaemonProgram> {
+  const command = daemonCommand(daemonProgram(), []);
+  const quoted = [...words, command.program, ...command.args].map((word) => `'${word}'`).join(" ");
+  const path = `${lab.directory}/flanneld-${name}`;
+  await Deno.writeTextFile(path, `#!/bin/sh\nexec ${quoted} "$@"\n`, { mode: 0o755 });
+  return { kind: "binary", path };
 }
 
 /** Starts a daemon on `host` and waits until it is ready. */

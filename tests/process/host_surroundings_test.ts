@@ -1,0 +1,25 @@
+/** What the daemon finds around it that a person may not think of: PATH and TMPDIR. */
+import assert from "node:assert/strict";
+import { labTest } from "../lab/mod.ts";
+import { ALLOC_CONFIG, behind, openAllocLab, startReady } from "./support.ts";
+
+labTest("neither PATH nor TMPDIR need be good for rules to be set", async ({ signal }) => {
+  await using lab = await openAllocLab({ signal, hosts: 2 });
+  const [host, other] = lab.hosts;
+  const flags = ["--ip-masq"];
+  const bad = await behind(lab, "bad", ["env", "PATH=/nowhere", "TMPDIR=/nowhere"]);
+  const none = await behind(lab, "none", ["env", "-u", "PATH", "-u", "TMPDIR"]);
+  await startReady(host!, { signal, flags, program: bad });
+  const rules = await host!.namespace.run("iptables-save", [], { signal });
+  assert.match(rules, /FLANNEL-POSTRTG/);
+
+  await lab.writeConfig({ ...ALLOC_CONFIG, EnableNFTables: true }, { signal });
+  await startReady(other!, { signal, flags, program: none });
+  assert.match(await other!.namespace.run("nft", ["list", "ruleset"], { signal }), /flannel-ipv4/);
+  for (const each of [host!, other!]) {
+    assert.equal((await each.daemon.stop()).code, 0);
+    const cleaned = await each.cleanUp({ signal, program: bad });
+    assert.equal(cleaned.code, 0, cleaned.stderr);
+  }
+  assert.doesNotMatch(await host!.namespace.run("iptables-save", [], { signal }), /FLANNEL/);
+});
