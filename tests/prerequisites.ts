@@ -1,13 +1,13 @@
 /**
- * What tests and demo need beside Deno: programs, libraries and headers, and the Debian packages
- * that have them. As root on Debian the missing ones are installed; else they are listed.
+ * What tests, demo and compilation need beside Deno: programs, libraries and headers, and the Debian
+ * packages that have them. As root on Debian the missing ones are installed; else they are listed,
+ * and tests that need them are skipped with that reason.
  *
  * @module
  */
 import { describeDownloadFailure } from "../dist/download_failure.ts";
 import { OperatorError } from "../src/errors.ts";
 import { runProgram } from "../src/util/process.ts";
-import { run } from "./support/run.ts";
 
 /** Something that has to be on this machine. */
 export interface Need {
@@ -21,33 +21,85 @@ export interface Need {
 /** Where Debian has system programs, which the PATH of `su` leaves out. */
 const SYSTEM_DIRECTORIES = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
+/** Everything that the project's programs and tests use beside Deno, npm and Debian's essentials. */
+const TOOLS = {
+  "ip": program("ip", "iproute2"),
+  "nft": program("nft", "nftables"),
+  "iptables": program("iptables", "iptables"),
+  "ping": program("ping", "iputils-ping"),
+  "iperf3": program("iperf3", "iperf3"),
+  "etcd": program("etcd", "etcd-server"),
+  "etcdctl": program("etcdctl", "etcd-client"),
+  "libnl": library("libnl-3.so.200", "libnl-3-200"),
+  "libnl-route": library("libnl-route-3.so.200", "libnl-route-3-200"),
+  "openssl": program("openssl", "openssl"),
+  "tcpdump": program("tcpdump", "tcpdump"),
+  "ethtool": program("ethtool", "ethtool"),
+  "gcc": program("gcc", "gcc"),
+  "libc headers": header("stdio.h", "libc6-dev"),
+  "kernel headers": header("linux/rtnetlink.h", "linux-libc-dev"),
+  "libnl headers": header("libnl3/netlink/route/link.h", "libnl-3-dev"),
+} as const satisfies Readonly<Record<string, Need>>;
+
+/** A name by which tests say what they need. */
+export type Tool = keyof typeof TOOLS;
+
+/** What every lab runs. */
+export const LAB_TOOLS: readonly Tool[] = [
+  ...["ip", "nft", "iptables", "ping", "etcd", "etcdctl", "libnl", "libnl-route"] as const,
+];
+
+/** What compiles a C program. */
+export const C_TOOLS: readonly Tool[] = ["gcc", "libc headers", "kernel headers"];
+
 /** What the daemon itself needs, and `deno task compile` puts into the executable. */
-export const LIBNL_NEEDS: readonly Need[] = [
-  library("libnl-3.so.200", "libnl-3-200"),
-  library("libnl-route-3.so.200", "libnl-route-3-200"),
-];
+export const LIBNL_NEEDS: readonly Need[] = [TOOLS.libnl, TOOLS["libnl-route"]];
 
-/** What the lab runs. */
-export const LAB_NEEDS: readonly Need[] = [
-  program("ip", "iproute2"),
-  program("nft", "nftables"),
-  program("iptables", "iptables"),
-  program("ping", "iputils-ping"),
-  program("iperf3", "iperf3"),
-  program("etcd", "etcd-server"),
-  program("etcdctl", "etcd-client"),
-  ...LIBNL_NEEDS,
-];
+/** What the demo runs. */
+export const LAB_NEEDS: readonly Need[] = LAB_TOOLS.map((tool) => TOOLS[tool]);
 
-/** What some tests need beside the lab. */
-export const TEST_NEEDS: readonly Need[] = [
-  ...LAB_NEEDS,
-  program("openssl", "openssl"),
-  program("gcc", "gcc"),
-  header("stdio.h", "libc6-dev"),
-  header("linux/rtnetlink.h", "linux-libc-dev"),
-  header("libnl3/netlink/netlink.h", "libnl-3-dev"),
-];
+/** What the tests run, all together. */
+export const TEST_NEEDS: readonly Need[] = Object.values(TOOLS);
+
+/** What this process has looked for. */
+const presence = new Map<Tool, boolean>();
+
+/**
+ * Why a test that needs `tools` cannot run on this machine; `undefined` if it can.
+ *
+ * ```ts
+ * const obstacle = missingTools(["tcpdump"]);
+ * Deno.test({ name: skippable("…", obstacle), ignore: obstacle !== undefined, fn });
+ * ```
+ */
+export function missingTools(tools: readonly Tool[]): string | undefined {
+  addSystemDirectories();
+  const missing = tools.filter((tool) => {
+    if (!presence.has(tool)) presence.set(tool, TOOLS[tool].isPresent());
+    return !presence.get(tool);
+  }).map((tool): Need => TOOLS[tool]);
+  if (missing.length === 0) return undefined;
+  return `needs ${
+    missing.map(({ title, debianPackage }) =>
+      title === debianPackage ? title : `${title} (of Debian's ${debianPackage})`
+    ).join(", ")
+  }`;
+}
+
+/** The name of a test, which says why it is skipped if there is an obstacle. */
+export function skippable(name: string, obstacle: string | undefined): string {
+  return obstacle === undefined ? name : `${name} [skipped: ${obstacle}]`;
+}
+
+/** Declares a test that needs `tools`; where one is missing, the test is skipped and says so. */
+export function toolTest(
+  name: string,
+  tools: readonly Tool[],
+  fn: (test: Deno.TestContext) => void | Promise<void>,
+): void {
+  const obstacle = missingTools(tools);
+  Deno.test({ name: skippable(name, obstacle), ignore: obstacle !== undefined, fn });
+}
 
 /** What the virtual machine needs beside the lab: an emulator, and what makes its disks. */
 export const VM_NEEDS: readonly Need[] = [
@@ -73,26 +125,48 @@ export async function ensurePrerequisites(
   needs: readonly Need[],
   options: EnsureOptions,
 ): Promise<void> {
-  addSystemDirectories();
-  const missing = needs.filter((need) => !need.isPresent());
+  const { missing, reason } = await installMissing(needs, options);
   if (missing.length === 0) return;
-  const packages = [...new Set(missing.map(({ debianPackage }) => debianPackage))].sort();
   const titles = missing.map(({ title }) => title).join(", ");
+  throw new OperatorError(`Cannot go on without ${titles}: ${reason}`);
+}
+
+/** What could not be had, and why. */
+export interface StillMissing {
+  readonly missing: readonly Need[];
+  /** What is in the way, and what to do; empty if nothing is missing. */
+  readonly reason: string;
+}
+
+/** Installs what it can of `needs`; returns what is missing then. */
+export async function installMissing(
+  needs: readonly Need[],
+  options: EnsureOptions,
+): Promise<StillMissing> {
+  addSystemDirectories();
+  const absent = () => needs.filter((need) => !need.isPresent());
+  const missing = absent();
+  if (missing.length === 0) return { missing, reason: "" };
+  const packages = packagesOf(missing);
   const command = `apt-get install ${packages.join(" ")}`;
-  if (Deno.uid() !== 0) {
-    throw new OperatorError(`Cannot go on without ${titles}: run "sudo ${command}" and try again`);
-  }
+  if (Deno.uid() !== 0) return { missing, reason: `run "sudo ${command}" and try again` };
   if (!isOnPath("apt-get")) {
-    throw new OperatorError(
-      `Cannot go on without ${titles}: install what Debian has in ${packages.join(", ")}`,
-    );
+    return { missing, reason: `install what Debian has in ${packages.join(", ")}` };
   }
+  const titles = missing.map(({ title }) => title).join(", ");
   options.say(`Installing what is missing (${titles}): ${command}`);
-  await installPackages(packages, options);
-  const still = missing.filter((need) => !need.isPresent()).map(({ title }) => title);
-  if (still.length > 0) {
-    throw new OperatorError(`Cannot go on without ${still.join(", ")}: "${command}" did not help`);
-  }
+  const failure = await installPackages(packages, options);
+  const still = absent();
+  if (still.length === 0) return { missing: [], reason: "" };
+  return {
+    missing: still,
+    reason: `"apt-get install ${packagesOf(still).join(" ")}" failed: ` +
+      (failure ?? "the packages do not hold it"),
+  };
+}
+
+function packagesOf(needs: readonly Need[]): string[] {
+  return [...new Set(needs.map(({ debianPackage }) => debianPackage))].sort();
 }
 
 /**
@@ -115,23 +189,36 @@ export async function cacheModules(
   }
 }
 
+/** Installs all, or else as many as it can one by one; returns what was in the way of the last. */
 async function installPackages(
   packages: readonly string[],
   options: EnsureOptions,
-): Promise<void> {
-  const aptGet = (...args: string[]) =>
-    run("apt-get", ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", ...args], {
+): Promise<string | undefined> {
+  const aptGet = async (...args: string[]): Promise<string | undefined> => {
+    const words = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", ...args];
+    const { code, stderr, stdout } = await runProgram("apt-get", words, {
       signal: options.signal,
       timeoutMs: 900_000,
       env: { DEBIAN_FRONTEND: "noninteractive" },
     });
-  await aptGet("update");
+    if (code === 0) return undefined;
+    const lines = (stderr.trim() || stdout.trim()).split("\n");
+    return lines.find((line) => /^E: /.test(line)) ?? lines.at(-1) ?? `exit code ${code}`;
+  };
+  // Where it fails, the packages may be there all the same.
+  const stale = await aptGet("-o", "APT::Update::Error-Mode=any", "update");
   using _ = forbidServiceStarts();
-  await aptGet("install", "--no-install-recommends", ...packages);
+  let failure = await aptGet("install", "--no-install-recommends", ...packages);
+  if (failure !== undefined && packages.length > 1 && stale === undefined) {
+    for (const name of packages) {
+      failure = await aptGet("install", "--no-install-recommends", name) ?? failure;
+    }
+  }
   if (packages.includes("etcd-server") && isOnPath("update-rc.d")) {
     // Installed for its program; the service would be started at the next boot.
-    await run("update-rc.d", ["etcd", "disable"], options);
+    await runProgram("update-rc.d", ["etcd", "disable"], options);
   }
+  return failure === undefined ? undefined : stale ?? failure;
 }
 
 /**

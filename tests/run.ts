@@ -1,23 +1,19 @@
 /**
  * `deno task test`: installs what is missing, runs every test, and ends with one line of counts.
- * Unit tests run in parallel. Tests that make namespaces mostly wait, so they run in a few lanes, in
- * each one file after the other; those that load the machine or count single packets run alone.
+ * Unit tests run in parallel. Tests that make namespaces mostly wait, so some files of them are
+ * under way at a time, beside the emulated machine; those that load the machine or count single
+ * packets run alone.
  *
  * @module
  */
 import { parseArgs } from "node:util";
 import { describeError, UsageError } from "../src/errors.ts";
-import { cacheModules, ensurePrerequisites, TEST_NEEDS } from "./prerequisites.ts";
+import { runProgram } from "../src/util/process.ts";
+import { cacheModules, installMissing, TEST_NEEDS } from "./prerequisites.ts";
 import { removeLeftovers } from "./support/namespace.ts";
 import { sendSignal } from "./support/process_table.ts";
-import {
-  addCounts,
-  type Counts,
-  findFailedFiles,
-  NO_REASON,
-  parseSkipped,
-  parseSummary,
-} from "./support/test_report.ts";
+import { NO_REASON, parseSkipped, parseSummary } from "./support/test_report.ts";
+import { FAILED, type GroupResult, Results } from "./support/test_results.ts";
 import {
   runsInVm,
   runTestsInVm,
@@ -47,7 +43,8 @@ second time under Debian's kernel in an emulated machine, unless paths or a filt
 `;
 
 /** Test files that neither make namespaces nor load the machine. */
-const PARALLEL = /^(?:src|ffi|tests\/simulator|tests\/support|tests\/vm)\/|^tests\/[^/]+$/;
+const PARALLEL =
+  /^(?:src|ffi|tests\/(?:simulator|support|vm))\/|^tests\/(?:[^/]+|dataplane\/(?:forwarding_table|icmp|offload)_test\.ts)$/;
 
 /**
  * Test files beside which nothing runs: they load the machine, or a stall of another's making would
@@ -56,12 +53,27 @@ const PARALLEL = /^(?:src|ffi|tests\/simulator|tests\/support|tests\/vm)\/|^test
 const ALONE =
   /^tests\/(?:dataplane\/|process\/(?:cloud_(?:cold_start|storm|overflow)|kernel_restart)_test\.ts$)/;
 
-/** Of the tests that mostly wait; each has a file under way. */
-const LANES = 2;
+/** So many files of tests that mostly wait are under way at a time. */
+const LANES = 3;
+
+/** A file that takes longer hangs; it is ended, and counts as failed. */
+const FILE_LIMIT_MS = 15 * 60_000;
 
 /** What `deno test` says when it begins with a file. */
 // deno-lint-ignore no-control-regex
 const FILE_START = /^(?:\x1b\[[\d;]*m)*running \d+ tests? from /gm;
+
+/**
+ * Seconds that files of tests that wait take, the longest; the first that matches counts. Only their
+ * order matters.
+ */
+const DURATIONS: readonly (readonly [file: RegExp, seconds: number])[] = [
+  [/process\/(?:binary|cloud_cluster_kill|cloud_faults|cloud_kill|secrets|store_outage)_test/, 200],
+  [/process\/(?:cloud_|lifecycle_|kernel_matrix|store_lease|store_v2)/, 120],
+  [/process\//, 80],
+  [/store\/etcd_/, 60],
+  [/./, 20],
+];
 
 /** Test files for the emulated machine alone. */
 const ONLY_IN_VM = /^tests\/vm\/suite\//;
@@ -98,18 +110,28 @@ async function main(): Promise<number> {
     Deno.addSignalListener(name, () => abort.abort(new Error(`interrupted by ${name}`)));
   }
   const { signal } = abort;
+  const results = new Results();
   try {
-    return await runAll(options, signal);
+    await runAll(options, results, signal);
   } catch (error) {
     say(describeError(signal.aborted ? signal.reason : error));
-    return signal.aborted ? 130 : error instanceof UsageError ? 2 : 1;
+    if (error instanceof UsageError) return 2;
+    results.add(FAILED);
   } finally {
     const left = await removeLeftovers({ signal: new AbortController().signal });
     if (left.length > 0) say(`Removed what interrupted tests had left: ${left.join(", ")}`);
   }
+  const { counts: { passed, failed, skipped }, reasons } = results;
+  for (const line of reasons) say(`skipped: ${line}`);
+  say(results.slowest());
+  say(results.steadiness());
+  say(`tests: ${passed} passed, ${failed} failed, ${skipped} skipped`);
+  if (signal.aborted) return 130;
+  // A run of nothing proves nothing.
+  return failed > 0 || passed + skipped === 0 ? 1 : 0;
 }
 
-async function runAll(options: Options, signal: AbortSignal): Promise<number> {
+async function runAll(options: Options, results: Results, signal: AbortSignal): Promise<void> {
   const files = options.paths.flatMap(findTests).filter((file) => !ONLY_IN_VM.test(file)).sort();
   const vmGroups = options.vmPaths.map(({ paths, ...rest }): VmTestGroup => ({
     files: paths.flatMap(findTests).filter(runsInVm).sort(),
@@ -118,74 +140,74 @@ async function runAll(options: Options, signal: AbortSignal): Promise<number> {
     mayBeEmpty: options.filter !== undefined,
   })).filter((group) => group.files.length > 0);
   if (files.length + vmGroups.length === 0) throw new UsageError("Cannot find a test file there");
-  if (files.length > 0) await ensurePrerequisites(TEST_NEEDS, { signal, say });
+  if (files.length > 0) {
+    const { missing, reason } = await installMissing(TEST_NEEDS, { signal, say });
+    if (missing.length > 0) {
+      const titles = missing.map(({ title }) => title).join(", ");
+      say(`Skipping the tests that need ${titles}: ${reason}`);
+    }
+  }
   const units = files.filter((file) => PARALLEL.test(file));
-  const alone = files.filter((file) => ALONE.test(file));
+  const alone = files.filter((file) => ALONE.test(file) && !PARALLEL.test(file));
   const waiting = files.filter((file) => !PARALLEL.test(file) && !ALONE.test(file));
-  const lanes = Array.from(
-    { length: LANES },
-    (_, lane) => waiting.filter((_, i) => i % LANES === lane),
-  );
-  if (alone.length + waiting.length > 0) {
+  if (files.length > 0) {
     // Processes in namespaces have no way to a registry.
     const programs = ["main.ts", "tests/simulator/main.ts"].map((path) => ROOT + path);
     await cacheModules(programs, { signal, say });
+    if (!await checkTypes(files, signal)) results.add(FAILED);
   }
-  const run = (group: readonly string[]) => runGroup(group, [], options, signal);
-  const unitResult = await runGroup(units, ["--parallel"], options, signal);
-  const laneResults = await Promise.all(lanes.map(run));
-  const first = [...laneResults, await run(alone)].reduce(addResults);
-  const results = [unitResult, await runFailedAgain(first, options, signal)];
-  if (vmGroups.length > 0) {
-    results.push({ ...await runInVm(vmGroups, signal), failedFiles: [] });
-  }
-  const { counts, skipped: reasons } = results.reduce(addResults);
-  for (const line of reasons) say(`skipped: ${line}`);
-  const { passed, failed, skipped } = counts;
-  say(`tests: ${passed} passed, ${failed} failed, ${skipped} skipped`);
-  // A run of nothing proves nothing.
-  return failed > 0 || passed + skipped === 0 ? 1 : 0;
-}
-
-interface GroupResult {
-  readonly counts: Counts;
-  readonly skipped: readonly string[];
-  /** Files with a failed test, or that could not be loaded. */
-  readonly failedFiles: readonly string[];
-}
-
-function addResults(a: GroupResult, b: GroupResult): GroupResult {
-  return {
-    counts: addCounts(a.counts, b.counts),
-    skipped: [...a.skipped, ...b.skipped],
-    failedFiles: [...a.failedFiles, ...b.failedFiles],
-  };
+  results.add(await runGroup(units, ["--parallel"], options, signal));
+  const run = async (file: string) => results.add(await runGroup([file], [], options, signal));
+  const vm = vmGroups.length > 0
+    ? runInVm(vmGroups, signal).then((result) => results.add(result))
+    : undefined;
+  await Promise.all([vm, inLanes(longestFirst(waiting), LANES, run)]);
+  for (const file of alone) await run(file);
+  await runFailedAgain(results, run);
 }
 
 /**
- * Runs the files in which a test failed once more. These tests watch real daemons, kernels and
- * clocks, and a machine that stalls for seconds can fail one; what is broken fails again. Which
- * files needed it is said.
+ * Runs the files in which a test failed once more, with nothing beside them. These tests watch real
+ * daemons, kernels and clocks, and a machine that stalls for seconds can fail one; what is broken
+ * fails again. How many needed it is said at the end: each may hide a race.
  */
 async function runFailedAgain(
-  first: GroupResult,
-  options: Options,
-  signal: AbortSignal,
-): Promise<GroupResult> {
-  const { counts, failedFiles } = first;
-  if (counts.failed === 0 || failedFiles.length === 0) return first;
-  say(`Running once more, since tests failed: ${failedFiles.join(", ")}`);
-  const again = await runGroup(failedFiles, [], options, signal);
-  const steady = failedFiles.filter((file) => !again.failedFiles.includes(file));
-  if (again.counts.failed === 0 && steady.length > 0) {
-    say(`Unsteady, failed once and passed when run again: ${steady.join(", ")}`);
-  }
-  const mended = Math.max(0, counts.failed - again.counts.failed);
-  return {
-    counts: { ...counts, passed: counts.passed + mended, failed: again.counts.failed },
-    skipped: first.skipped,
-    failedFiles: again.failedFiles,
+  results: Results,
+  run: (file: string) => Promise<void>,
+): Promise<void> {
+  const files = results.failedFiles;
+  if (files.length === 0) return;
+  say(`Running once more, since tests failed: ${files.join(", ")}`);
+  for (const file of files) await run(file);
+}
+
+/** Gives each item to `work`, `lanes` of them at a time; a lane that is done takes the next. */
+async function inLanes<Item>(
+  items: readonly Item[],
+  lanes: number,
+  work: (item: Item) => Promise<void>,
+): Promise<void> {
+  const queue = [...items];
+  const lane = async () => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
   };
+  await Promise.all(Array.from({ length: lanes }, lane));
+}
+
+/** So that no lane is left with a long file when the others have nothing more to do. */
+function longestFirst(files: readonly string[]): string[] {
+  const seconds = (file: string) => DURATIONS.find(([pattern]) => pattern.test(file))![1];
+  return files.toSorted((a, b) => seconds(b) - seconds(a));
+}
+
+/** Checks the types of `files` together, which is faster than each alone; says what is wrong. */
+async function checkTypes(files: readonly string[], signal: AbortSignal): Promise<boolean> {
+  const { code, stderr } = await runProgram(Deno.execPath(), [
+    ...["check", "--quiet"],
+    ...files.map((file) => ROOT + file),
+  ], { signal, timeoutMs: 600_000 });
+  if (code !== 0) say(stderr.trimEnd());
+  return code === 0;
 }
 
 async function runGroup(
@@ -195,15 +217,16 @@ async function runGroup(
   signal: AbortSignal,
 ): Promise<GroupResult> {
   signal.throwIfAborted();
-  if (files.length === 0) {
-    return { counts: { passed: 0, failed: 0, skipped: 0 }, skipped: [], failedFiles: [] };
-  }
+  const [file] = files;
+  if (file === undefined) return { counts: { passed: 0, failed: 0, skipped: 0 }, reasons: [] };
+  const single = files.length === 1 && !PARALLEL.test(file) ? { file } : {};
+  const startedAt = performance.now();
   const report = await Deno.makeTempFile({ prefix: "flanneld-tests-", suffix: ".xml" });
   try {
     const colour = Deno.stdout.isTerminal() && !Deno.noColor;
     const child = new Deno.Command(Deno.execPath(), {
       args: [
-        ...["test", "-A", `--junit-path=${report}`, ...flags],
+        ...["test", "-A", "--no-check", `--junit-path=${report}`, ...flags],
         ...(options.filter === undefined
           ? []
           : [`--filter=${options.filter}`, "--permit-no-files"]),
@@ -221,19 +244,26 @@ async function runGroup(
     }).spawn();
     const onAbort = () => sendSignal(child.pid, "SIGKILL");
     signal.addEventListener("abort", onAbort, { once: true });
+    const timer = setTimeout(() => {
+      say(`${files.join(", ")}: ended after ${FILE_LIMIT_MS / 60_000} minutes`);
+      onAbort();
+    }, FILE_LIMIT_MS);
     const [output, status] = await Promise.all([forward(child.stdout), child.status]);
+    clearTimeout(timer);
     signal.removeEventListener("abort", onAbort);
     signal.throwIfAborted();
     const counts = parseSummary(output);
+    const seconds = Math.round((performance.now() - startedAt) / 1_000);
+    if (!counts) {
+      say(`${files.join(", ")}: did not come to its end, in ${seconds} s`);
+      return { ...FAILED, ...single, seconds };
+    }
     // The report has tests that the filter left out as skipped, too.
-    const xml = await Deno.readTextFile(report);
-    const skipped = parseSkipped(xml)
+    const reasons = parseSkipped(await Deno.readTextFile(report))
       .filter((line) => options.filter === undefined || !line.endsWith(NO_REASON));
-    const failedFiles = findFailedFiles(files, output);
-    if (!counts) return { counts: { passed: 0, failed: 1, skipped: 0 }, skipped, failedFiles };
     // Whatever else made the run fail, such as a file that does not load, is a failure too.
     const failed = status.success ? counts.failed : Math.max(counts.failed, 1);
-    return { counts: { ...counts, failed }, skipped, failedFiles };
+    return { counts: { ...counts, failed }, reasons, ...single, seconds };
   } finally {
     await Deno.remove(report);
   }
@@ -243,17 +273,25 @@ async function runGroup(
 async function runInVm(
   groups: readonly VmTestGroup[],
   signal: AbortSignal,
-): Promise<{ counts: Counts; skipped: readonly string[] }> {
+): Promise<GroupResult> {
   try {
-    return await runTestsInVm(ROOT, groups, { signal, say, onOutput: writeOutput });
+    // What it writes while other tests run comes in one piece.
+    const output: Uint8Array[] = [];
+    const onOutput = (bytes: Uint8Array) => void output.push(bytes);
+    try {
+      const { counts, skipped } = await runTestsInVm(ROOT, groups, { signal, say, onOutput });
+      return { counts, reasons: skipped };
+    } finally {
+      output.forEach(writeOutput);
+    }
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof VmUnavailableError) {
       const line = `tests in a virtual machine [skipped: ${error.message}]`;
-      return { counts: { passed: 0, failed: 0, skipped: 1 }, skipped: [line] };
+      return { counts: { passed: 0, failed: 0, skipped: 1 }, reasons: [line] };
     }
     say(`Cannot run tests in a virtual machine: ${describeError(error)}`);
-    return { counts: { passed: 0, failed: 1, skipped: 0 }, skipped: [] };
+    return FAILED;
   }
 }
 

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { toolTest } from "../../tests/prerequisites.ts";
 import { Libc } from "../libc/open.ts";
 import { libcSymbols } from "../libc/symbols.ts";
 import { LibraryNotFoundError, openSharedLibrary } from "../shared_library.ts";
@@ -15,20 +16,24 @@ Deno.test("openSharedLibrary() names the packages of a library that is missing",
   );
 });
 
-Deno.test("a closed socket or library is a clear error, not a crash", () => {
-  using libc = Libc.open();
-  using libnl = openLibnl(libc);
-  const socket = libnl.openSocket();
-  assert.ok(socket.portId > 0);
-  socket[Symbol.dispose]();
-  socket[Symbol.dispose]();
-  assert.throws(() => socket.receive(), /Cannot use netlink socket: it is closed/);
-  const other = Libc.open();
-  other[Symbol.dispose]();
-  assert.throws(() => other.eventfd(), /Cannot call libc: it is closed/);
-});
+toolTest(
+  "a closed socket or library is a clear error, not a crash",
+  ["libnl", "libnl-route"],
+  () => {
+    using libc = Libc.open();
+    using libnl = openLibnl(libc);
+    const socket = libnl.openSocket();
+    assert.ok(socket.portId > 0);
+    socket[Symbol.dispose]();
+    socket[Symbol.dispose]();
+    assert.throws(() => socket.receive(), /Cannot use netlink socket: it is closed/);
+    const other = Libc.open();
+    other[Symbol.dispose]();
+    assert.throws(() => other.eventfd(), /Cannot call libc: it is closed/);
+  },
+);
 
-Deno.test("libnl's error codes have texts", () => {
+toolTest("libnl's error codes have texts", ["libnl", "libnl-route"], () => {
   using libc = Libc.open();
   using libnl = openLibnl(libc);
   assert.throws(() => libnl.check("nl_connect", -4), /nl_connect failed: Try again/);

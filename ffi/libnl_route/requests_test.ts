@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { toolTest } from "../../tests/prerequisites.ts";
 import { Libc } from "../libc/open.ts";
 import { Attributes } from "../libnl/messages.ts";
 import { openLibnl } from "../libnl/open.ts";
@@ -8,7 +9,10 @@ import { openLibnlRoute } from "./open.ts";
 import { buildLinkAdd } from "./requests.ts";
 import { ifinfomsg } from "./structs.ts";
 
-Deno.test("buildLinkAdd() writes a VXLAN port in the two bytes that the kernel expects", () => {
+toolTest("buildLinkAdd() writes a VXLAN port in the two bytes that the kernel expects", [
+  "libnl",
+  "libnl-route",
+], () => {
   using libc = Libc.open();
   using libnl = openLibnl(libc);
   using route = openLibnlRoute(libnl);

@@ -1,3 +1,4 @@
+import { askStatus } from "../process/support.ts";
 import type { Counters } from "../../src/dataplane/shared_state.ts";
 import type { Host } from "../lab/mod.ts";
 
@@ -11,8 +12,5 @@ export async function dataPlaneOf(
   host: Host,
   options: { readonly signal: AbortSignal },
 ): Promise<Counters> {
-  const text = await host.namespace.run("curl", [
-    ...["-sS", "--noproxy", "*", "--max-time", "5", "http://127.0.0.1:8471/status"],
-  ], options);
-  return JSON.parse(text).status.dataPlane;
+  return (await askStatus(host, options)).status.dataPlane;
 }

@@ -1,5 +1,6 @@
 /** A restart under a service manager that keeps descriptors: packets wait, and none is lost. */
 import assert from "node:assert/strict";
+import { C_TOOLS } from "../prerequisites.ts";
 import { delay } from "../../src/util/time.ts";
 import {
   daemonCommand,
@@ -69,4 +70,4 @@ labTest("udp: a restart with stored descriptors loses no packet", async ({ signa
     await managed.waitForLine(/^notify READY=1$/, { signal, from: mark });
   }
   await managed.stop();
-});
+}, { needs: C_TOOLS });

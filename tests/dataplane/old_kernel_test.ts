@@ -1,5 +1,6 @@
 /** The daemon with backend `udp` where the kernel has none of the offloads. */
 import assert from "node:assert/strict";
+import { C_TOOLS } from "../prerequisites.ts";
 import { daemonCommand, daemonProgram, labTest, openLab } from "../lab/mod.ts";
 import { run } from "../support/run.ts";
 import { dataPlaneOf, HEALTH_FLAGS } from "./data_plane.ts";
@@ -48,4 +49,5 @@ labTest(
       assert.deepEqual([count(old), count(modern)], [1, 0], `${notice}`);
     }
   },
+  { needs: C_TOOLS },
 );

@@ -113,4 +113,5 @@ labTest(
     assert.ok(sentDatagramRuns! > 50);
     await tunnel.stop();
   },
+  { tools: ["ip", "tcpdump", "ethtool"] },
 );

@@ -12,7 +12,7 @@ import { Prefix } from "../../src/net/mod.ts";
 import { eventually } from "../support/eventually.ts";
 import { startLogged } from "../support/logged_process.ts";
 import { type NetworkNamespace, openNamespaces } from "../support/namespace.ts";
-import { type Engine, ENGINES, RuleHost } from "./rule_host.ts";
+import { type Engine, ENGINES, RuleHost, ruleTest } from "./rule_host.ts";
 
 const CONNECTIONS = new URL("./connections.ts", import.meta.url).pathname;
 const PORT = 7000;
@@ -177,7 +177,7 @@ const cases: readonly Case[] = [
 
 for (const { name, engines, before = [], after = [], named, remedy } of cases) {
   for (const engine of engines) {
-    Deno.test(`${engine.title} (${engine.variant}) and ${name}`, async () => {
+    ruleTest(`${engine.title} (${engine.variant}) and ${name}`, async () => {
       const { signal } = new AbortController();
       await using set = await openNamespaces({ signal });
       const [host, pod, peer] = await set.add(["host", "pod", "peer"], { signal }) as [

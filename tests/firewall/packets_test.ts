@@ -15,7 +15,7 @@ import { Prefix } from "../../src/net/mod.ts";
 import { eventually } from "../support/eventually.ts";
 import { startLogged } from "../support/logged_process.ts";
 import { type NetworkNamespace, openNamespaces } from "../support/namespace.ts";
-import { ENGINES, RuleHost } from "./rule_host.ts";
+import { ENGINES, RuleHost, ruleTest } from "./rule_host.ts";
 
 const CONNECTIONS = new URL("./connections.ts", import.meta.url).pathname;
 const PORT = "7000";
@@ -89,7 +89,7 @@ const flows: [
 ];
 
 for (const engine of ENGINES) {
-  Deno.test(`${engine.title}: packets keep or change their source as they should`, async (test) => {
+  ruleTest(`${engine.title}: packets keep or change their source as they should`, async (test) => {
     const { signal } = new AbortController();
     await using set = await openNamespaces({ signal });
     const [host, pod, world] = await set.add(["host", "pod", "world"], { signal }) as [

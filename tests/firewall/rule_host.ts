@@ -1,3 +1,4 @@
+import { missingTools, skippable } from "../prerequisites.ts";
 import { openFirewall, type OpenFirewallOptions } from "../../src/firewall/mod.ts";
 import type {
   Firewall,
@@ -9,6 +10,18 @@ import type {
 import type { Logger } from "../../src/log.ts";
 import { diff, formatChange } from "../../src/reconcile/diff.ts";
 import type { NetworkNamespace } from "../support/namespace.ts";
+
+const obstacle = Deno.uid() === 0
+  ? missingTools(["ip", "nft", "iptables"])
+  : "needs root for network namespaces";
+
+/** Declares a test that works on the rules of a network namespace. */
+export function ruleTest(
+  name: string,
+  fn: (test: Deno.TestContext) => void | Promise<void>,
+): void {
+  Deno.test({ name: skippable(name, obstacle), ignore: obstacle !== undefined, fn });
+}
 
 /** Which rules, and for iptables over which of the kernel's interfaces. */
 export interface Engine {

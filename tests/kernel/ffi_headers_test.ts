@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { C_TOOLS, missingTools, skippable } from "../prerequisites.ts";
 import * as ethtoolConstants from "../../ffi/ethtool/constants.ts";
 import * as ethtoolStructs from "../../ffi/ethtool/structs.ts";
 import * as libcConstants from "../../ffi/libc/constants.ts";
@@ -95,26 +96,10 @@ const FFI_TYPES: Readonly<Record<string, string>> = {
   buffer: "pointer 8",
 };
 
-async function findObstacle(): Promise<string | undefined> {
-  try {
-    await Deno.stat(join(LIBNL_HEADERS, "netlink/route/link.h"));
-  } catch {
-    return "needs the headers of libnl-3-dev and libnl-route-3-dev";
-  }
-  try {
-    await runProgram("gcc", ["--version"], { signal: new AbortController().signal });
-    return undefined;
-  } catch (error) {
-    if (error instanceof ProgramNotFoundError) return "needs gcc";
-    throw error;
-  }
-}
-
-const obstacle = await findObstacle();
+const obstacle = missingTools([...C_TOOLS, "libnl headers"]);
 
 function test(name: string, body: () => Promise<void>): void {
-  const reason = obstacle === undefined ? "" : ` (skipped: ${obstacle})`;
-  Deno.test(`ffi: ${name}${reason}`, { ignore: obstacle !== undefined }, body);
+  Deno.test(skippable(`ffi: ${name}`, obstacle), { ignore: obstacle !== undefined }, body);
 }
 
 /** Compiles and runs a C program of `declarations` and the body of its `main`; its output lines. */

@@ -1,5 +1,6 @@
 /** What only a real kernel can tell, mostly through iproute2's eyes. Needs root. */
 import assert from "node:assert/strict";
+import { skippable } from "../prerequisites.ts";
 import {
   readInterfaceFacts,
   selectExternalInterface,
@@ -26,21 +27,24 @@ interface Context {
 
 /** A test in a namespace with a veth pair, eth0 at 192.0.2.1/24 and 2001:db8::1/64. */
 function test(name: string, body: (context: Context) => Promise<void>): void {
-  const reason = obstacle === undefined ? "" : ` (skipped: ${obstacle})`;
-  Deno.test(`kernel: ${name}${reason}`, { ignore: obstacle !== undefined }, async () => {
-    await using namespace = await createTestNamespace();
-    const ip = async (words: string) => {
-      const output = await namespace.run("ip", ...words.split(" "));
-      return output.trim().split("\n").map((line) => line.trimEnd());
-    };
-    await ip("link add eth0 type veth peer name far0");
-    await ip("link set eth0 up");
-    await ip("link set far0 up");
-    await ip("address add 192.0.2.1/24 dev eth0");
-    await ip("address add 2001:db8::1/64 dev eth0 nodad");
-    await using netlink = openNetlink({ namespace: namespace.path });
-    await body({ namespace, netlink, signal: new AbortController().signal, ip });
-  });
+  Deno.test(
+    skippable(`kernel: ${name}`, obstacle),
+    { ignore: obstacle !== undefined },
+    async () => {
+      await using namespace = await createTestNamespace();
+      const ip = async (words: string) => {
+        const output = await namespace.run("ip", ...words.split(" "));
+        return output.trim().split("\n").map((line) => line.trimEnd());
+      };
+      await ip("link add eth0 type veth peer name far0");
+      await ip("link set eth0 up");
+      await ip("link set far0 up");
+      await ip("address add 192.0.2.1/24 dev eth0");
+      await ip("address add 2001:db8::1/64 dev eth0 nodad");
+      await using netlink = openNetlink({ namespace: namespace.path });
+      await body({ namespace, netlink, signal: new AbortController().signal, ip });
+    },
+  );
 }
 
 function spec(destination: string, rest: Partial<RouteSpec> = {}): RouteSpec {

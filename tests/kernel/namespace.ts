@@ -1,4 +1,5 @@
 import { runProgram } from "../../src/util/process.ts";
+import { missingTools, type Tool } from "../prerequisites.ts";
 import { patient } from "../support/slowness.ts";
 
 /** A network namespace of a test's own; it and all in it vanish when disposed of. */
@@ -61,12 +62,7 @@ export async function createTestNamespace(): Promise<TestNamespace> {
 }
 
 /** Why tests that need a namespace cannot run here; `undefined` if they can. */
-export function namespaceObstacle(): string | undefined {
+export function namespaceObstacle(more: readonly Tool[] = []): string | undefined {
   if (Deno.uid() !== 0) return "needs root to make network namespaces";
-  try {
-    new Deno.Command("ip", { args: ["-V"], stdout: "null", stderr: "null" }).outputSync();
-    return undefined;
-  } catch {
-    return "needs iproute2";
-  }
+  return missingTools(["ip", "libnl", "libnl-route", ...more]);
 }

@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { toolTest } from "../prerequisites.ts";
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
 import { Libc } from "../../ffi/libc/open.ts";
 import {
@@ -155,7 +156,9 @@ function host(address: Address | undefined): string | undefined {
   return address && `${address}/${addressBits(address.family)}`;
 }
 
-Deno.test("encodeRoute() writes what libnl-route reads as the same route", () => {
+const LIBNL = ["libnl", "libnl-route"] as const;
+
+toolTest("encodeRoute() writes what libnl-route reads as the same route", LIBNL, () => {
   withLibraries((library) => {
     const { symbols } = library;
     fc.assert(fc.property(routes, (route) => {
@@ -198,7 +201,7 @@ Deno.test("encodeRoute() writes what libnl-route reads as the same route", () =>
   });
 });
 
-Deno.test("decodeRoute() reads what libnl-route and encodeRoute() write", () => {
+toolTest("decodeRoute() reads what libnl-route and encodeRoute() write", LIBNL, () => {
   withLibraries((library) => {
     const { symbols } = library;
     fc.assert(fc.property(routes, (route) => {
@@ -266,7 +269,7 @@ const fdbEntries = families.chain((family) =>
   fc.record({ linkIndex: linkIndexes, mac: macs, remote: addresses(family) })
 );
 
-Deno.test("encodeNeighbor() and the decoders agree with libnl-route", () => {
+toolTest("encodeNeighbor() and the decoders agree with libnl-route", LIBNL, () => {
   withLibraries((library) => {
     const { symbols, libnl } = library;
     const check = (entry: Neighbor | FdbEntry) => {
@@ -326,7 +329,7 @@ Deno.test("encodeNeighbor() and the decoders agree with libnl-route", () => {
   });
 });
 
-Deno.test("decodeAddress() reads what libnl-route writes", () => {
+toolTest("decodeAddress() reads what libnl-route writes", LIBNL, () => {
   withLibraries((library) => {
     const { symbols } = library;
     const interfaceAddresses = families.chain((family) =>

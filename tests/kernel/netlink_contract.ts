@@ -4,6 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { skippable } from "../prerequisites.ts";
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import { createLinkTable } from "../../src/kernel/link_table.ts";
 import {
@@ -55,10 +56,11 @@ interface Fixture {
 export function netlinkContract(
   name: string,
   open: () => Promise<ContractKernel>,
-  options: { readonly ignore?: boolean } = {},
+  obstacle?: string,
 ): void {
   function test(title: string, body: (fixture: Fixture) => Promise<void>): void {
-    Deno.test(`${name} ${title}`, { ignore: options.ignore ?? false }, async () => {
+    const options = { ignore: obstacle !== undefined };
+    Deno.test(skippable(`${name} ${title}`, obstacle), options, async () => {
       await using kernel = await open();
       await using netlink = kernel.open();
       await using other = kernel.open();

@@ -91,4 +91,4 @@ labTest("pods of both families are set up by subnet.env, and measured", async ({
   }
   await lab.hosts[1]!.namespace.ip(["link set eth0 down"], { signal });
   await assert.rejects(iperf(from!, to!, { signal }), /Cannot send from host1-pod1/);
-});
+}, { needs: ["iperf3"] });

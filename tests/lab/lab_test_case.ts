@@ -1,10 +1,15 @@
 import { deadline } from "../../src/util/time.ts";
+import { LAB_TOOLS, missingTools, skippable, type Tool } from "../prerequisites.ts";
 import { patient } from "../support/slowness.ts";
 
 /** Options of {@linkcode labTest}. */
 export interface LabTestOptions {
   /** The test's signal aborts after this, on a machine of usual speed. @default {120_000} */
   readonly timeoutMs?: number;
+  /** What it runs beside what every lab does. */
+  readonly needs?: readonly Tool[];
+  /** What it runs where it opens no lab but namespaces alone. @default {LAB_TOOLS} */
+  readonly tools?: readonly Tool[];
 }
 
 /** What a test that needs root is given. */
@@ -16,18 +21,20 @@ export interface LabTestContext {
 }
 
 /**
- * Declares a test that needs root. It is given a signal that aborts when its time is over; without
- * root it is skipped, and says so.
+ * Declares a test that needs root. It is given a signal that aborts when its time is over. Without
+ * root, or where a tool is missing that it needs, it is skipped and says so.
  */
 export function labTest(
   name: string,
   body: (context: LabTestContext) => Promise<void>,
   options: LabTestOptions = {},
 ): void {
-  const root = Deno.uid() === 0;
+  const obstacle = Deno.uid() === 0
+    ? missingTools([...options.tools ?? LAB_TOOLS, ...options.needs ?? []])
+    : "needs root for network namespaces";
   Deno.test({
-    name: root ? name : `${name} [skipped: needs root for network namespaces]`,
-    ignore: !root,
+    name: skippable(name, obstacle),
+    ignore: obstacle !== undefined,
     async fn(test) {
       using limit = deadline(patient(options.timeoutMs ?? 120_000), new AbortController());
       await body({

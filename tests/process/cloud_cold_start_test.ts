@@ -3,6 +3,7 @@
  * a time and seconds for each.
  */
 import assert from "node:assert/strict";
+import { toolTest } from "../prerequisites.ts";
 import { delay } from "../../src/util/time.ts";
 import { describeCalls, openColdCluster } from "../support/cold_start.ts";
 import { patient } from "../support/slowness.ts";
@@ -20,8 +21,9 @@ const STEADY_MS = 60_000;
 /** One look at the table, which is of two pages, for each minute begun; and one at its tables. */
 const MAX_STEADY_VPC_CALLS = 8;
 
-Deno.test(
+toolTest(
   `${HOSTS} hosts that start at once are routed within seconds by a few calls of one of them`,
+  ["etcd", "etcdctl"],
   async () => {
     const signal = AbortSignal.timeout(patient(400_000));
     await using cluster = await openColdCluster({

@@ -115,7 +115,7 @@ labTest("without overflow a host that has no room says so, and has it once there
   });
   await late.daemon.ready({ signal });
   assert.equal((await hostsWithEntries(lab)).length, 3);
-});
+}, { needs: ["iperf3"] });
 
 /** Waits until one host more than `before` has its place, and all hosts tunnel to the others only. */
 async function untilOneMoreIsRouted(

@@ -122,4 +122,5 @@ labTest(
     }
     assert.equal(await offload(), "off");
   },
+  { needs: ["ethtool"] },
 );

@@ -80,7 +80,7 @@ for (const [api, RegistryClass] of APIS) {
       /not signed by a CA that is trusted/,
     );
     await refused(`https://127.0.0.1:${port}`, undefined, /not signed by a CA that is trusted/);
-  });
+  }, { needs: ["openssl"] });
 
   etcdTest(`etcd ${api} over TLS: client certificates are shown, and read again`, async () => {
     await using ca = await TestCa.create({ signal });
@@ -112,7 +112,7 @@ for (const [api, RegistryClass] of APIS) {
     await log.until("the end of the outage", ({ disconnected }) => !disconnected);
     assert(await registry.create("10.3.4.0-24", "1", 3600, { signal }));
     await log.until("the event", ({ map }) => map.size === 1);
-  });
+  }, { needs: ["openssl"] });
 }
 
 Deno.test("openRegistry() refuses what only a person can mend, all at once", async () => {
@@ -159,4 +159,4 @@ etcdTest("openRegistry() warns of TLS files beside an http endpoint", async () =
   });
   assert.equal(log.lines.length, 1);
   assert.match(log.lines[0]!, /^warn TLS files are given but not used for http:\/\/127.0.0.1:1/);
-});
+}, { needs: ["openssl"] });

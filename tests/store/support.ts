@@ -1,3 +1,4 @@
+import { missingTools, skippable, type Tool } from "../prerequisites.ts";
 import { Secret } from "../../src/secret.ts";
 import { type EtcdOptions, parseEtcdOptions } from "../../src/store/etcd_options.ts";
 import type { EtcdSettings } from "../../src/store/etcd_options.ts";
@@ -39,8 +40,19 @@ export function settingsFor(
  * A test with real etcd. Leaks are not looked for: grpc-js keeps a timer for ten seconds after the
  * last connection of a pool is closed.
  */
-export function etcdTest(name: string, body: (t: Deno.TestContext) => Promise<void>): void {
-  Deno.test({ name, fn: body, sanitizeOps: false, sanitizeResources: false });
+export function etcdTest(
+  name: string,
+  body: (t: Deno.TestContext) => Promise<void>,
+  { needs = [] }: { readonly needs?: readonly Tool[] } = {},
+): void {
+  const obstacle = missingTools(["etcd", "etcdctl", ...needs]);
+  Deno.test({
+    name: skippable(name, obstacle),
+    ignore: obstacle !== undefined,
+    fn: body,
+    sanitizeOps: false,
+    sanitizeResources: false,
+  });
 }
 
 /** A port on loopback that leads to another one, until it is told to fall silent. */

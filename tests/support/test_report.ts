@@ -49,34 +49,6 @@ export function parseSkipped(xml: string): string[] {
   return lines;
 }
 
-/**
- * Those of `files` that did not pass by what `deno test` printed, without `--parallel`: a test in
- * it has failed, or it never got to say `running 2 tests from ./a_test.ts`, as when it could not be
- * loaded. (The JUnit report does not tell: it has a test under the file that called `Deno.test()`,
- * which may be a helper of many files.)
- */
-export function findFailedFiles(files: readonly string[], output: string): string[] {
-  const started = new Set<string>();
-  const failed = new Set<string>();
-  let current = "";
-  let isTestsOwn = false;
-  for (const line of withoutColours(output).split("\n")) {
-    // What follows are the errors' own texts.
-    if (line === " ERRORS ") break;
-    const marker = /^-+ (?:post-test )?output( end)? -+$/.exec(line);
-    if (marker) isTestsOwn = marker[1] === undefined;
-    const header = /^running \d+ tests? from (?:\.\/)?(.+)$/.exec(line)?.[1];
-    if (header !== undefined && !isTestsOwn) {
-      current = header;
-      started.add(current);
-    }
-    // The outcome of a test that took long has a line of its own.
-    const isFailure = /(?:^|\.\.\.) *(?:FAILED|cancelled) \(|^Uncaught error from .* FAILED$/;
-    if (isFailure.test(line)) failed.add(current);
-  }
-  return files.filter((file) => !started.has(file) || failed.has(file));
-}
-
 function withoutColours(output: string): string {
   // deno-lint-ignore no-control-regex
   return output.replaceAll(/\x1b\[[0-9;]*m/g, "");

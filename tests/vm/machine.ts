@@ -64,7 +64,9 @@ export async function runMachine(options: RunMachineOptions): Promise<MachineRes
     { file: options.projectDisk, options: "readonly=on" },
     { file: resultDisk, options: "cache=unsafe" },
   ];
-  const command = namespace.command("qemu-system-x86_64", [
+  // Tests outside, which know less patience, come first.
+  const command = namespace.command("nice", [
+    ...["-n", "10", "qemu-system-x86_64"],
     ...["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"],
     // A /dev/kvm that is there may not work, and figures are to mean the same everywhere. This
     // processor is old enough to have no wide registers, which are slow to emulate.

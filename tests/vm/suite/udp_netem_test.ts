@@ -33,4 +33,4 @@ labTest("a file arrives whole over a line that loses and reorders", async ({ sig
     assert.deepEqual([dropMalformed, dropUnknownSender, dropForeignSource], [0, 0, 0]);
     assert.ok(await tunnels[i]!.stop() < 5_000);
   }
-}, { timeoutMs: 120_000 });
+}, { tools: ["ip", "ethtool"] });
