@@ -19,7 +19,7 @@ import { libnlRouteSymbols } from "../../ffi/libnl_route/symbols.ts";
 import * as tunConstants from "../../ffi/tun/constants.ts";
 import * as tunStructs from "../../ffi/tun/structs.ts";
 import { packetSymbols } from "../../ffi/tun/symbols.ts";
-import { ProgramNotFoundError, runProgram } from "../../src/util/process.ts";
+import { runProgram } from "../../src/util/process.ts";
 
 const LIBNL_HEADERS = "/usr/include/libnl3";
 
