@@ -116,3 +116,16 @@ Deno.test("no program is run through a shell", () => {
   }
   assert.deepEqual(faults, []);
 });
+
+Deno.test("programs get an environment of their own, not the daemon's with its secrets", () => {
+  const faults: string[] = [];
+  for (const path of sources(join(root, "src"))) {
+    const text = Deno.readTextFileSync(path);
+    const name = relative(root, path);
+    if (/\bnew Deno\.Command\b/.test(text) && name !== "src/util/process.ts") faults.push(name);
+    if (/(?<!function )\brunProgram\(/.test(text) && !/\bwholeEnv\b/.test(text)) {
+      faults.push(name);
+    }
+  }
+  assert.deepEqual(faults, []);
+});

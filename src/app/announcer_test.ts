@@ -17,6 +17,7 @@ Deno.test("Announcer says READY=1 once, each status once, and every change of re
       ready: () => told.push("READY=1") > 0,
       status: (text) => told.push(`STATUS=${text}`) > 0,
       stopping: () => true,
+      alive: () => true,
       [Symbol.dispose]() {},
     },
     onFirstReady: () => void told.push("settling"),

@@ -7,8 +7,8 @@ import { describeError, OperatorError, UsageError } from "../errors.ts";
 import { createLogger } from "../log.ts";
 import { LogWriter } from "../log_writer.ts";
 import { redact } from "../secret.ts";
-import { openNotifier } from "../util/notify.ts";
 import { withSystemDirectories } from "../util/process.ts";
+import { feedWatchdog, openNotifier } from "../util/notify.ts";
 import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
 import { takeInstanceLock } from "./instance_lock.ts";
@@ -57,8 +57,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   if (hideProblem !== undefined) log.warn(hideProblem);
   using notifier = openNotifier(environment["NOTIFY_SOCKET"]);
   if (notifier.problem !== undefined) log.warn(notifier.problem);
+  using _watchdog = feedWatchdog(notifier, environment);
 
-  using _ = hearLibraries(log);
+  using _libraries = hearLibraries(log);
 
   const stop = new AbortController();
   let stopTimer: ReturnType<typeof setTimeout> | undefined;

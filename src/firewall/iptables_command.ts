@@ -10,7 +10,13 @@ import {
 } from "./iptables_dump.ts";
 import { type Place, PLACES, renderJump } from "./iptables_rule.ts";
 import type { IptablesVariant } from "./plan.ts";
-import { isAtLeast, parseVersion, type RuleProgram, runRuleProgram } from "./run_rule_program.ts";
+import {
+  isAtLeast,
+  parseVersion,
+  type RuleProgram,
+  ruleProgramEnvironment,
+  runRuleProgram,
+} from "./run_rule_program.ts";
 
 /** First release whose MASQUERADE has `--random-fully` and whose restore has `--wait`. */
 const MODERN = [1, 6, 2];
@@ -70,7 +76,10 @@ export class IptablesCommand {
     options: { readonly signal: AbortSignal },
   ): Promise<Map<string, DumpedChain>> {
     const { table, chain, hook, comment } = place;
-    const run = (...args: string[]) => runProgram(this.name, ["-t", table, ...args], options);
+    const { signal } = options;
+    const wholeEnv = ruleProgramEnvironment();
+    const run = (...args: string[]) =>
+      runProgram(this.name, ["-t", table, ...args], { signal, wholeEnv });
     const chains = new Map<string, DumpedChain>();
     for (const name of [chain, hook]) {
       const { code, stdout } = await run("-S", name);

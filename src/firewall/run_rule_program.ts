@@ -12,6 +12,30 @@ export interface RuleProgram {
 /** Attempts at a command that meets a lock or a concurrent change. */
 const MAX_ATTEMPTS = 6;
 
+/** What the programs and their plug-ins read; see iptables(8). Names that end in `*` are beginnings. */
+const VARIABLES = [
+  "PATH",
+  "LANG",
+  "LC_*",
+  "XTABLES_*",
+  "IPTABLES_LIB_DIR",
+  "IP6TABLES_LIB_DIR",
+];
+
+/**
+ * The environment of rule programs: of ours, what they need. Everybody who may look at a process
+ * may read its environment, and ours may hold AccessKeys and passwords.
+ */
+export function ruleProgramEnvironment(
+  environment: Readonly<Record<string, string>> = Deno.env.toObject(),
+): Record<string, string> {
+  const isNeeded = (name: string) =>
+    VARIABLES.some((each) =>
+      each.endsWith("*") ? name.startsWith(each.slice(0, -1)) : name === each
+    );
+  return Object.fromEntries(Object.entries(environment).filter(([name]) => isNeeded(name)));
+}
+
 /**
  * Runs the program; it has to succeed. Where it met another program's lock or change (iptables
  * exits with 4 or says EAGAIN), it is run again, a few times with jittered pauses of up to 1 s.
@@ -25,9 +49,12 @@ export async function runRuleProgram(
   args: readonly string[],
   options: { readonly signal: AbortSignal; readonly stdin?: string },
 ): Promise<string> {
+  const { signal, stdin } = options;
+  const given = { signal, ...(stdin === undefined ? {} : { stdin }) };
+  const wholeEnv = ruleProgramEnvironment();
   const retry = new Backoff({ initialMs: 200, maxMs: 1_000 });
   for (let attempt = 1;; attempt++) {
-    const result = await runProgram(program.name, args, options);
+    const result = await runProgram(program.name, args, { ...given, wholeEnv });
     if (result.code === 0) return result.stdout;
     if (attempt >= MAX_ATTEMPTS || !isContention(result)) throw failure(program, args, result);
     await retry.wait(options);

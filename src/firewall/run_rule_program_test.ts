@@ -90,3 +90,27 @@ Deno.test("isAtLeast() compares versions by part", () => {
   assert.ok(!isAtLeast([1, 6], [1, 6, 2]));
   assert.ok(!isAtLeast([1, 4, 21], [1, 6, 2]));
 });
+
+Deno.test("runRuleProgram() hands on no variable but those that rule programs read", async () => {
+  const canary = `canary-${crypto.randomUUID()}`;
+  const secrets = ["ACCESS_KEY_SECRET", "FLANNELD_ETCD_PASSWORD", "ALIBABA_CLOUD_SECURITY_TOKEN"];
+  const kept = { XTABLES_LOCKFILE: "/run/other.lock", LC_MESSAGES: "C" };
+  for (const name of secrets) Deno.env.set(name, canary);
+  for (const [name, value] of Object.entries(kept)) Deno.env.set(name, value);
+  try {
+    await withProgram("cat /proc/self/environ", async (run) => {
+      const text = await run();
+      assert.ok(!text.includes(canary), text);
+      const variables = new Map(
+        text.split("\0").map((each) => each.split("=", 2) as [string, string]),
+      );
+      for (const [name, value] of Object.entries(kept)) assert.equal(variables.get(name), value);
+      assert.equal(variables.get("PATH"), Deno.env.get("PATH"));
+      for (const name of ["HOME", "NOTIFY_SOCKET", "LD_PRELOAD", "DENO_DIR"]) {
+        assert.ok(!variables.has(name), name);
+      }
+    });
+  } finally {
+    for (const name of [...secrets, ...Object.keys(kept)]) Deno.env.delete(name);
+  }
+});

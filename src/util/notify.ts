@@ -10,6 +10,8 @@ export interface Notifier extends Disposable {
   status(text: string): boolean;
   /** `STOPPING=1`: the daemon is on its way out. */
   stopping(): boolean;
+  /** `WATCHDOG=1`: the daemon is not stuck. */
+  alive(): boolean;
 }
 
 // <sys/socket.h>, <sys/un.h>, values of Linux
@@ -25,6 +27,8 @@ const SUN_PATH_OFFSET = 2;
 /** How long a full queue of the service manager may hold up the daemon, per message. */
 const SEND_TIMEOUT_MICROSECONDS = 200_000;
 const MAX_STATUS_CHARS = 500;
+/** Timers that are set for longer fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Deno has datagrams over unix sockets behind an unstable flag only, and none to abstract
@@ -117,6 +121,28 @@ function makeNotifier(
       return send(`STATUS=${line.slice(0, MAX_STATUS_CHARS)}`);
     },
     stopping: () => send("STOPPING=1"),
+    alive: () => send("WATCHDOG=1"),
     [Symbol.dispose]: () => close?.(),
   };
+}
+
+/**
+ * Tells the service manager again and again that the event loop turns, where it wants to hear that
+ * (`WatchdogSec=`, sd_watchdog_enabled(3)): it restarts a daemon that has been silent for too long.
+ * Three messages fit into that time. Ends when disposed.
+ */
+export function feedWatchdog(
+  notifier: Notifier,
+  environment: Readonly<Record<string, string | undefined>>,
+  pid: number = Deno.pid,
+): Disposable {
+  const { WATCHDOG_USEC: limit = "", WATCHDOG_PID: meant = "" } = environment;
+  const limitMs = /^\d{1,15}$/.test(limit) ? Number(limit) / 1_000 : 0;
+  if (limitMs === 0 || (meant !== "" && meant !== String(pid))) return { [Symbol.dispose]() {} };
+  notifier.alive();
+  const timer = setInterval(
+    () => notifier.alive(),
+    Math.min(Math.max(1, limitMs / 3), LONGEST_TIMER_MS),
+  );
+  return { [Symbol.dispose]: () => clearInterval(timer) };
 }

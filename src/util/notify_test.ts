@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { rememberSecret } from "../secret.ts";
-import { openNotifier } from "./notify.ts";
+import { feedWatchdog, openNotifier } from "./notify.ts";
 
 /** A service manager's end of the socket; `receive()` answers the next datagram. */
 function openReceiver(path: string) {
@@ -92,4 +92,36 @@ Deno.test("Notifier is silent once disposed", () => {
   notifier[Symbol.dispose]();
   assert.equal(notifier.ready(), false);
   assert.equal(receiver.receive(), undefined);
+});
+
+Deno.test("feedWatchdog() speaks three times within the limit, if this process is meant", async () => {
+  const path = `@flanneld-test-${crypto.randomUUID()}`;
+  using receiver = openReceiver(path);
+  using notifier = openNotifier(path);
+  const count = () => {
+    let messages = 0;
+    for (let text; (text = receiver.receive()) !== undefined; messages++) {
+      assert.equal(text, "WATCHDOG=1");
+    }
+    return messages;
+  };
+  const limit = { WATCHDOG_USEC: "150000" };
+  for (const environment of [limit, { ...limit, WATCHDOG_PID: "7" }]) {
+    using _ = feedWatchdog(notifier, environment, 7);
+    await new Promise((resolve) => setTimeout(resolve, 140));
+    assert.ok(count() >= 2);
+  }
+  count();
+  const others = [
+    ...[{}, { WATCHDOG_USEC: "" }, { WATCHDOG_USEC: "0" }, { WATCHDOG_USEC: "1e3" }],
+    ...[{ WATCHDOG_USEC: "-1" }, { ...limit, WATCHDOG_PID: "8" }],
+  ];
+  for (const environment of others) {
+    using _ = feedWatchdog(notifier, environment, 7);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(count(), 0, JSON.stringify(environment));
+  }
+  using _ = feedWatchdog(notifier, { WATCHDOG_USEC: "999999999999999" }, 7);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(count(), 1);
 });

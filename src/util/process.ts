@@ -27,7 +27,10 @@ export interface RunOptions {
   readonly stdin?: string;
   /** The program is killed after this. @default {30_000} */
   readonly timeoutMs?: number;
+  /** Variables beside those of this process. */
   readonly env?: Readonly<Record<string, string>>;
+  /** The whole environment in place of this process's own, which may hold secrets. */
+  readonly wholeEnv?: Readonly<Record<string, string>>;
 }
 
 /** How a program ended. */
@@ -54,6 +57,7 @@ export async function runProgram(
   args: readonly string[],
   options: RunOptions,
 ): Promise<RunResult> {
+  const { env, wholeEnv } = options;
   using limit = deadline(options.timeoutMs ?? 30_000, options);
   limit.signal.throwIfAborted();
   let child: Deno.ChildProcess;
@@ -63,7 +67,8 @@ export async function runProgram(
       stdin: options.stdin === undefined ? "null" : "piped",
       stdout: "piped",
       stderr: "piped",
-      ...(options.env ? { env: { ...options.env } } : {}),
+      ...(wholeEnv ? { clearEnv: true } : {}),
+      env: { ...wholeEnv, ...env },
     }).spawn();
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound) {
