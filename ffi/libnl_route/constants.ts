@@ -77,6 +77,7 @@ export const RTA_ENCAP_TYPE = 21;
 export const RTA_ENCAP = 22;
 export const RTA_NH_ID = 30;
 export const RTA_SRC = 2;
+export const RTA_IIF = 3;
 export const RTAX_LOCK = 1;
 export const RTAX_MTU = 2;
 export const RTAX_ADVMSS = 8;

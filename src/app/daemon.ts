@@ -44,6 +44,7 @@ import { patiently } from "./patience.ts";
 import { Planner } from "./planner.ts";
 import { Condition, Readiness } from "./readiness.ts";
 import { SkippedNotices } from "./skipped_notices.ts";
+import { Surroundings } from "./surroundings.ts";
 import { watchedReconciler, type WatchedReconcilerOptions } from "./watched_reconciler.ts";
 
 /** What the daemon is given. */
@@ -274,6 +275,16 @@ class DaemonRun implements AsyncDisposable {
     });
     this.#onReadinessChange = () => file.request();
 
+    const surroundings = new Surroundings({
+      configured,
+      hostNetwork,
+      planner,
+      firewall,
+      condition: this.#condition("traffic"),
+      isReady: () => this.#readiness.ready,
+      log: this.#context.log.child("host"),
+    });
+
     let subnetKey = keeper.lease.key;
     hostNetwork.reserved.serve(keeper.lease.subnet);
     const replan = () => {
@@ -313,6 +324,7 @@ class DaemonRun implements AsyncDisposable {
       ...(leases.complete ? { peers: () => planner.peers.length } : {}),
       skippedLeases: () => skippedLeases.list().reasons,
       firewall: () => firewall.describe(),
+      surroundings: () => ({ warnings: surroundings.warnings }),
       ...(cloud ? { cloud: () => cloud.status() } : {}),
       ...(runtime.plane ? { dataPlane: () => runtime.plane?.status() } : {}),
       ...(leases.complete
@@ -345,6 +357,7 @@ class DaemonRun implements AsyncDisposable {
       ...(cloud ? [(signal: AbortSignal) => cloud.run({ signal })] : []),
       (signal) => followNetworkConfig(registry, configured, { log: this.#context.log, signal }),
       (signal) => keeper.run({ signal }),
+      (signal) => surroundings.run({ signal }),
       (signal) => hostNetwork.watch({ signal, onDrift: (kinds) => kernel.request(kinds) }),
       ...this.#reconcilers.map((each) => (signal: AbortSignal) => each.run({ signal })),
     ]);

@@ -172,6 +172,10 @@ export class HostNetwork implements AsyncDisposable {
     return this.#underlay;
   }
 
+  get netlink(): Netlink {
+    return this.#netlink;
+  }
+
   /** What tells this daemon's links from others'. */
   get linkAlias(): string {
     return this.#alias;

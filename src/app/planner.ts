@@ -55,6 +55,10 @@ export class Planner {
     return this.#peerAddresses.has(address.mapKey);
   }
 
+  get own(): Lease {
+    return this.#inputs.own();
+  }
+
   /** The other hosts' leases. */
   get peers(): readonly Lease[] {
     const { leases, own } = this.#inputs;

@@ -257,7 +257,7 @@ export interface Netlink extends AsyncDisposable {
    *
    * @throws {NetlinkError} ENETUNREACH or EHOSTUNREACH if there is none.
    */
-  routeGet(address: Address, options: { signal: AbortSignal }): Promise<Route>;
+  routeGet(address: Address, options: RouteLookup & { signal: AbortSignal }): Promise<Route>;
   /**
    * {@linkcode Netlink.routeGet} for many addresses, in few datagrams: at the place of each its
    * route, or the error by which there is none.
@@ -283,6 +283,14 @@ export interface Netlink extends AsyncDisposable {
   subscribe(
     options: { signal: AbortSignal; kinds?: readonly NetlinkEventKind[] },
   ): NetlinkEvents;
+}
+
+/** What else about a packet decides on its route. */
+export interface RouteLookup {
+  /** Its source address. */
+  readonly from?: Address;
+  /** The link that it comes in by, where it is forwarded. */
+  readonly inputLinkIndex?: number;
 }
 
 /** `request` in the style of iproute2, such as `add route 10.5.7.0/24 via 192.0.2.7`. */

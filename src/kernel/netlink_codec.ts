@@ -80,6 +80,7 @@ import {
   RTA_ENCAP,
   RTA_FLOW,
   RTA_GATEWAY,
+  RTA_IIF,
   RTA_METRICS,
   RTA_MULTIPATH,
   RTA_NH_ID,
@@ -133,6 +134,7 @@ import type {
   Neighbor,
   NextHop,
   Route,
+  RouteLookup,
   RouteScope,
   RouteType,
   Rule,
@@ -349,12 +351,20 @@ export function encodeRouteDump(
 }
 
 /** RTM_GETROUTE of the route to one address. */
-export function encodeRouteGet(writer: MessageWriter, address: Address, sequence: number): void {
+export function encodeRouteGet(
+  writer: MessageWriter,
+  address: Address,
+  sequence: number,
+  { from, inputLinkIndex }: RouteLookup = {},
+): void {
   writer.start(RTM_GETROUTE, NLM_F_REQUEST, sequence);
   const at = writer.reserve(rtmsg.size);
   writer.setUint8(at + rtmsg.rtm_family, addressFamily(address.family));
   writer.setUint8(at + rtmsg.rtm_dst_len, addressBits(address.family));
+  if (from) writer.setUint8(at + rtmsg.rtm_src_len, addressBits(address.family));
   writer.attribute(RTA_DST, address.toBytes());
+  if (from) writer.attribute(RTA_SRC, from.toBytes());
+  if (inputLinkIndex !== undefined) writer.attributeUint32(RTA_IIF, inputLinkIndex);
   writer.finish();
 }
 

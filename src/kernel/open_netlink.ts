@@ -93,6 +93,7 @@ import {
   type NetlinkEvents,
   type NetlinkRequest,
   type Route,
+  type RouteLookup,
   type Rule,
 } from "./netlink.ts";
 import {
@@ -435,12 +436,15 @@ class KernelNetlink implements Netlink {
     );
   }
 
-  async routeGet(address: Address, { signal }: { signal: AbortSignal }): Promise<Route> {
+  async routeGet(
+    address: Address,
+    { signal, ...lookup }: RouteLookup & { signal: AbortSignal },
+  ): Promise<Route> {
     signal.throwIfAborted();
     const operation = `Cannot find the route to ${address}`;
     const sequence = this.#nextSequence();
     const writer = new MessageWriter();
-    encodeRouteGet(writer, address, sequence);
+    encodeRouteGet(writer, address, sequence, lookup);
     let route: Route | undefined;
     let outcome: Outcome = { errno: 0 };
     await this.#exchange(writer.bytes, (view, message) => {

@@ -10,11 +10,12 @@ export interface SysctlOptions {
 }
 
 /**
- * The value of kernel parameter `name` (`net.ipv4.ip_forward`) without surrounding blanks;
+ * The value of kernel parameter `name` (`net.ipv4.ip_forward`, or a path below `/proc/sys`, which
+ * a link's name with a dot needs) without surrounding blanks;
  * `undefined` if this kernel does not have it, for instance since a module is not loaded.
  */
 export function readSysctl(name: string, options: SysctlOptions = {}): string | undefined {
-  const path = join(options.root ?? "/proc/sys", ...name.split("."));
+  const path = join(options.root ?? "/proc/sys", ...name.split(name.includes("/") ? "/" : "."));
   using libc = Libc.open();
   try {
     return libc.readKernelFile(path).trim();
@@ -22,6 +23,26 @@ export function readSysctl(name: string, options: SysctlOptions = {}): string | 
     if (error instanceof SystemCallError && error.code === "ENOENT") return undefined;
     throw new Error(`Cannot read kernel parameter ${name}`, { cause: error });
   }
+}
+
+/** Whether the kernel's own ip_tables holds tables of `family`, in this network namespace. */
+export function hasLegacyTables(family: Family): boolean {
+  using libc = Libc.open();
+  try {
+    const name = family === 4 ? "ip_tables_names" : "ip6_tables_names";
+    return libc.readKernelFile(`/proc/net/${name}`).trim() !== "";
+  } catch {
+    return false; // there is no such module, or no right to know
+  }
+}
+
+/**
+ * Whether packets of IPv4 that come in by `link` are forwarded where the host forwards at all;
+ * `undefined` if there is no such link. IPv6 has no such choice.
+ */
+export function isForwardingFrom(link: string, options: SysctlOptions = {}): boolean | undefined {
+  const value = readSysctl(`net/ipv4/conf/${link}/forwarding`, options);
+  return value === undefined ? undefined : value !== "0";
 }
 
 /**

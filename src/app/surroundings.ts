@@ -1,0 +1,206 @@
+/**
+ * What others on this host do to the network's packets after the daemon is up: rules of other
+ * firewalls, policy routing, forwarding that is switched off. It is looked at from time to time,
+ * told once when it appears and once when it is gone, and never mended: it is not ours.
+ *
+ * @module
+ */
+import { describeError } from "../errors.ts";
+import { type Firewall, Notices, type PodPaths } from "../firewall/mod.ts";
+import { findDiversions, type PathCheck } from "../kernel/diversion.ts";
+import { hasLegacyTables, isForwarding, isForwardingFrom } from "../kernel/sysctl.ts";
+import type { Logger } from "../log.ts";
+import type { Address, Family } from "../net/mod.ts";
+import { delay } from "../util/time.ts";
+import type { HostNetwork } from "./host_network.ts";
+import { type ConfiguredNetwork, enabledFamilies } from "./network.ts";
+import type { Planner } from "./planner.ts";
+import type { Condition } from "./readiness.ts";
+
+/** Between two looks at whether there is anything to be looked at yet. */
+const READY_MS = 500;
+/** Between two looks, each of which costs some system calls. */
+const LOOK_MS = 5_000;
+/** Between two looks at the rules of others, for which programs are run. */
+const RULES_MS = 20_000;
+/** So many peers of each family have their routes looked up. */
+const SAMPLED_PEERS = 4;
+
+/** Options of {@linkcode Surroundings}. */
+export interface SurroundingsOptions {
+  readonly configured: ConfiguredNetwork;
+  readonly hostNetwork: HostNetwork;
+  readonly planner: Planner;
+  readonly firewall: Firewall;
+  /** Does not hold while the packets of pods are cut. */
+  readonly condition: Condition;
+  /** Whether our own part is in place: before, nothing could be told from it. */
+  readonly isReady: () => boolean;
+  readonly log: Logger;
+}
+
+/** Looks at what surrounds the daemon; see the module's comment. */
+export class Surroundings {
+  readonly #options: SurroundingsOptions;
+  readonly #notices: Notices;
+  /** Families that were seen to be forwarded: a container runtime may switch that on late. */
+  readonly #forwarded = new Set<Family>();
+  #rulesAt = -Infinity;
+  #refusals: readonly string[] = [];
+  #failure = "";
+
+  constructor(options: SurroundingsOptions) {
+    this.#options = options;
+    this.#notices = new Notices(options.log);
+  }
+
+  /** What is wrong now, as sentences; for the status page. Rules are with the firewall's. */
+  get warnings(): readonly string[] {
+    return this.#notices.all;
+  }
+
+  /** Looks until `signal` aborts; begins when the daemon's own part is in place. */
+  async run({ signal }: { signal: AbortSignal }): Promise<never> {
+    for (const { network: { family } } of enabledFamilies(this.#options.configured)) {
+      if (isForwarding(family)) this.#forwarded.add(family);
+    }
+    while (!this.#options.isReady()) await delay(READY_MS, { signal });
+    for (;; await delay(LOOK_MS, { signal })) {
+      try {
+        await this.#look(signal);
+        this.#failure = "";
+      } catch (error) {
+        signal.throwIfAborted();
+        const reason = describeError(error);
+        if (reason !== this.#failure) {
+          this.#options.log.warn(`Cannot look at what surrounds the network: ${reason}`);
+        }
+        this.#failure = reason;
+      }
+    }
+  }
+
+  async #look(signal: AbortSignal): Promise<void> {
+    const { configured, firewall, condition } = this.#options;
+    const paths = await this.#paths(signal);
+    const cuts: string[] = [];
+    for (const { family } of enabledFamilies(configured).map(({ network }) => network)) {
+      const links = paths.filter((path) => path.family === family)
+        .flatMap(({ inside, outside }) => [inside, ...outside]);
+      cuts.push(...this.#findForwardingOff(family, links));
+    }
+    this.#notices.set("forwarding", [...cuts]);
+
+    const { netlink } = this.#options.hostNetwork;
+    // Without forwarding, no packet of a pod has a route.
+    const checks = this.#checks(paths).filter(({ inputLink }) => !inputLink || cuts.length === 0);
+    const diversions = await findDiversions(netlink, checks, { signal });
+    this.#notices.set("routes", diversions.map(({ text }) => text));
+    cuts.push(...diversions.filter(({ check }) => check.inputLink).map(({ text }) => text));
+
+    if (performance.now() - this.#rulesAt >= RULES_MS || this.#refusals.length > 0) {
+      this.#refusals = await firewall.survey(paths, { signal, hasLegacyTables });
+      this.#rulesAt = performance.now();
+    }
+    cuts.push(...this.#refusals);
+    const [cut] = cuts;
+    if (cut === undefined) condition.met();
+    else condition.unmet(cut);
+  }
+
+  #findForwardingOff(family: Family, links: readonly string[]): string[] {
+    const name = family === 4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding";
+    if (isForwarding(family) === false) {
+      return !this.#forwarded.has(family) ? [] : [
+        `This host forwards no IPv${family} packets any more, so pods reach no other host: ` +
+        `something has set ${name} to 0; set ${name}=1, and see the files in /etc/sysctl.d`,
+      ];
+    }
+    this.#forwarded.add(family);
+    if (family === 6) return [];
+    return [...new Set(links)].filter((link) => isForwardingFrom(link) === false).map((link) =>
+      `This host forwards no IPv4 packets that come in by ${link}, so pods do not reach each ` +
+      `other: set net/ipv4/conf/${link}/forwarding=1`
+    );
+  }
+
+  /** Which way packets of pods take at present. */
+  async #paths(signal: AbortSignal): Promise<PodPaths[]> {
+    const { configured, hostNetwork, planner } = this.#options;
+    const { own, latest, peers } = planner;
+    const addresses = await hostNetwork.netlink.listAddresses({ signal });
+    const links = await hostNetwork.listLinks({ signal });
+    const { host } = hostNetwork;
+    return enabledFamilies(configured).flatMap(({ name, network }): PodPaths[] => {
+      const subnet = own.subnet[name];
+      if (!subnet) return [];
+      const { family } = network;
+      const bridge = addresses.find(({ address }) =>
+        address.prefix.length < (family === 4 ? 32 : 128) && subnet.contains(address.address)
+      );
+      const inside = links.find(({ index }) => index === bridge?.linkIndex)?.name ?? "cni0";
+      const routes = (latest?.routes ?? []).filter(({ destination, link }) =>
+        destination.family === family && network.contains(destination) && link
+      );
+      const outside = [...new Set(routes.map(({ link }) => link!))];
+      const tunnel = this.#tunnel(
+        family,
+        peers.map(({ attributes: { publicIp, publicIpv6 } }) =>
+          family === 4 ? publicIp : publicIpv6
+        ).find(Boolean),
+      );
+      return [{
+        family,
+        network,
+        subnet,
+        inside,
+        outside: outside.length > 0 ? outside : [host.link],
+        ...(tunnel ? { tunnel } : {}),
+      }];
+    });
+  }
+
+  #tunnel(family: Family, peer: Address | undefined): PodPaths["tunnel"] {
+    const { hostNetwork: { host }, planner: { latest } } = this.#options;
+    const local = family === 4 ? host.address : host.addressV6;
+    if (!peer || !local) return undefined;
+    const path = { link: host.link, local, peer };
+    const [link] = (latest?.links ?? []).filter(({ vxlan, ipip }) =>
+      (vxlan?.local ?? ipip?.local)?.family === family
+    );
+    if (link?.vxlan) return { ...path, protocol: "udp", port: link.vxlan.port };
+    if (link?.ipip) return { ...path, protocol: "ipip" };
+    const [socket] = latest?.udpSockets ?? [];
+    return socket ? { ...path, protocol: "udp", port: socket.port } : undefined;
+  }
+
+  /** What to look up: packets of pods and of this host to some of the peers. */
+  #checks(paths: readonly PodPaths[]): PathCheck[] {
+    const { hostNetwork: { host }, planner: { latest, peers } } = this.#options;
+    return paths.flatMap(({ family, network, subnet, inside }) => {
+      const own = family === 4 ? host.address : host.addressV6;
+      const sample = peers.slice(0, SAMPLED_PEERS)
+        .map(({ subnet }) => family === 4 ? subnet.ipv4 : subnet.ipv6);
+      return sample.flatMap((prefix) => {
+        const way = prefix &&
+          latest?.routes?.find(({ destination, type, link }) =>
+            type === "unicast" && link !== undefined && destination.contains(prefix)
+          );
+        if (!prefix || !way?.link) return [];
+        const { link, gateway } = way;
+        const check = {
+          network,
+          destination: prefix.address.add(2n),
+          expected: { link, ...(gateway ? { gateway } : {}) },
+        };
+        const pods: PathCheck = {
+          ...check,
+          title: "Packets of pods",
+          from: subnet.address.add(2n),
+          inputLink: inside,
+        };
+        return own ? [pods, { ...check, title: "Packets of this host", from: own }] : [pods];
+      });
+    });
+  }
+}

@@ -1,0 +1,125 @@
+/**
+ * Policy rules and routes of others that take packets from our routes: nm-cloud-setup, Tailscale,
+ * Cilium and VRFs have tables that the kernel looks into before table main. The kernel itself is
+ * asked how it would send; nothing is changed.
+ *
+ * @module
+ */
+import { NetlinkError } from "../../ffi/libnl/errors.ts";
+import type { Address, Prefix } from "../net/mod.ts";
+import { LinkIndex } from "./links.ts";
+import { type Netlink, type Route, type RouteLookup, type Rule, TABLE_MAIN } from "./netlink.ts";
+
+/** A packet to look up, and the way that it should take. */
+export interface PathCheck {
+  /** `packets of pods`, for the message. */
+  readonly title: string;
+  readonly destination: Address;
+  /** The network that it is an address of. */
+  readonly network: Prefix;
+  readonly from?: Address;
+  /** The link that it comes in by; without one it is the host's own. */
+  readonly inputLink?: string;
+  readonly expected: { readonly link: string; readonly gateway?: Address };
+}
+
+/** A packet that takes another way. */
+export interface Diversion {
+  readonly check: PathCheck;
+  /** A sentence that names who does it. */
+  readonly text: string;
+}
+
+/** At most this many rules are named. */
+const NAMED_RULES = 3;
+
+/** Errors by which a lookup ends at a route that refuses, or at none. */
+const REFUSALS: ReadonlySet<string> = new Set(["ENETUNREACH", "EHOSTUNREACH", "EACCES"]);
+
+/** Looks each of `checks` up; those that take another way than expected are described. */
+export async function findDiversions(
+  netlink: Netlink,
+  checks: readonly PathCheck[],
+  options: { signal: AbortSignal },
+): Promise<Diversion[]> {
+  if (checks.length === 0) return [];
+  const links = await LinkIndex.read(netlink, options);
+  const found: Diversion[] = [];
+  let rules: readonly Rule[] | undefined;
+  for (const check of checks) {
+    const { destination, from, inputLink, expected } = check;
+    const input = inputLink === undefined ? undefined : links.named(inputLink);
+    if (inputLink !== undefined && !input) continue;
+    const lookup: RouteLookup = {
+      ...(from ? { from } : {}),
+      ...(input ? { inputLinkIndex: input.index } : {}),
+    };
+    let way: string;
+    try {
+      const route = await netlink.routeGet(destination, { ...options, ...lookup });
+      if (isExpected(route, links, expected)) continue;
+      way = describeWay(route, links);
+    } catch (error) {
+      if (!(error instanceof NetlinkError) || !REFUSALS.has(error.code)) continue;
+      way = "nowhere";
+    }
+    rules ??= await netlink.listRules(options);
+    const culprits = rules.filter((rule) => mayDivert(rule, check))
+      .toSorted((one, other) => one.priority - other.priority);
+    const named = culprits.slice(0, NAMED_RULES).map(formatRule).join('", "');
+    const ip = destination.family === 6 ? "ip -6" : "ip";
+    const before = Math.max(1, (culprits[0]?.priority ?? 0) - 1);
+    const because = culprits.length > 0
+      ? `the kernel asks other tables before table main, by the rules "${named}". To let the ` +
+        `network come first: ${ip} rule add to ${check.network} lookup main priority ${before}`
+      : `a route that is not ours comes first; see "ip route get ${destination}` +
+        `${from ? ` from ${from}` : ""}${inputLink ? ` iif ${inputLink}` : ""}"`;
+    const text = `${check.title} to ${destination}${from ? ` from ${from}` : ""} do not take the ` +
+      `route ${formatExpected(expected)}, but go ${way}: ${because}`;
+    found.push({ check, text });
+  }
+  return found;
+}
+
+function isExpected(
+  { type, linkIndex, gateway }: Route,
+  links: LinkIndex,
+  expected: PathCheck["expected"],
+): boolean {
+  if (type !== "unicast" || linkIndex === undefined) return false;
+  return links.at(linkIndex)?.name === expected.link &&
+    (expected.gateway === undefined || (gateway?.equals(expected.gateway) ?? false));
+}
+
+function formatExpected({ link, gateway }: PathCheck["expected"]): string {
+  return `${gateway ? `via ${gateway} ` : ""}on ${link}`;
+}
+
+function describeWay({ type, linkIndex, gateway }: Route, links: LinkIndex): string {
+  if (type !== "unicast") return type === "local" ? "to this host itself" : `to a ${type} route`;
+  return (gateway ? `via ${gateway} ` : "") + `on ${links.nameOf(linkIndex ?? 0)}`;
+}
+
+/** Tables main and local, and what stands in the kernel's own rules. */
+const MAIN_PRIORITY = 32_766;
+const TABLE_LOCAL = 255;
+
+function mayDivert(rule: Rule, { destination, from, inputLink }: PathCheck): boolean {
+  return rule.family === destination.family && rule.priority < MAIN_PRIORITY &&
+    rule.table !== TABLE_MAIN && rule.table !== TABLE_LOCAL && !rule.mark &&
+    (rule.from === undefined || (from !== undefined && rule.from.contains(from))) &&
+    (rule.to === undefined || rule.to.contains(destination)) &&
+    (rule.inputLink === undefined || rule.inputLink === inputLink);
+}
+
+function formatRule({ priority, from, to, inputLink, outputLink, table }: Rule): string {
+  const parts = [
+    `from ${from ?? "all"}`,
+    ...(to ? [`to ${to}`] : []),
+    ...(inputLink ? [`iif ${inputLink}`] : []),
+    ...(outputLink ? [`oif ${outputLink}`] : []),
+    `lookup ${table}`,
+    `priority ${priority}`,
+  ];
+  return parts.join(" ");
+}
