@@ -3,6 +3,7 @@ import { OperatorError } from "../errors.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import type { LinkSpec } from "../state/mod.ts";
 import { applyChanges, GONE, resolving, type Step } from "./apply_changes.ts";
+import { describeVxlanHolder } from "./vxlan_holder.ts";
 import { LinkIndex } from "./links.ts";
 import type { Link, LinkChange, Netlink, NewLink } from "./netlink.ts";
 
@@ -161,12 +162,31 @@ class LinkTable implements Table<LinkSpec> {
     );
     failed = await this.#makeAnew(failed, options);
     failed = [...failed, ...await this.#finish(changes, failed, options)];
-    return failed.map(({ change, error }) =>
-      change.op !== "remove" && hasCode(error, "EOPNOTSUPP") &&
-        error.message.startsWith("Cannot add link")
-        ? { change, error: unsupportedKind(change.desired, error) }
-        : { change, error }
+    return await Promise.all(
+      failed.map(async ({ change, error }) => ({
+        change,
+        error: change.op === "remove" ? error : await this.#explain(change.desired, error, options),
+      })),
     );
+  }
+
+  /** `error` with what to do about it, where that is known. */
+  async #explain(
+    desired: LinkSpec,
+    error: Error,
+    options: { signal: AbortSignal },
+  ): Promise<Error> {
+    const isAdding = error.message.startsWith("Cannot add link");
+    if (isAdding && hasCode(error, "EOPNOTSUPP")) return unsupportedKind(desired, error);
+    for (const code of ["EEXIST", "EADDRINUSE"] as const) {
+      if (!hasCode(error, code)) continue;
+      const { links } = await LinkIndex.read(this.#netlink, options);
+      const holder = await describeVxlanHolder(desired, code, links, options);
+      if (holder) {
+        return new OperatorError(`Cannot add link ${desired.name}: ${holder}`, { cause: error });
+      }
+    }
+    return error;
   }
 
   /** What this kernel refuses to change in place gets another link. */

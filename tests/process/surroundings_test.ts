@@ -126,7 +126,7 @@ labTest("what others do to the network's packets is named while it lasts", async
   }
   await assertPodsPing(lab, { signal, seconds: 2, title: "after all" });
   const lines = host.daemonLog().split("\n");
-  const told = lines.filter((line) => / WARN  (host|firewall): /.test(line));
+  const told = lines.filter((line) => / WARN +(host|firewall): /.test(line));
   const over = lines.filter((line) => /No longer true/.test(line));
   assert.equal(told.length, over.length, host.daemonLog());
 });

@@ -1,0 +1,56 @@
+/**
+ * Who holds the VNI or the UDP port that a VXLAN device of ours wants: another device, such as
+ * Cilium's, or a process.
+ *
+ * @module
+ */
+import type { LinkSpec } from "../state/mod.ts";
+import { ProgramNotFoundError, runProgram } from "../util/process.ts";
+import type { Link } from "./netlink.ts";
+
+/** What to do about either. */
+const ADVICE = "give this network another VNI or Port in the Backend of its config, or the other " +
+  "one another";
+
+/**
+ * A clause that names who is in the way of VXLAN device `desired`, after the kernel has said
+ * `EEXIST` (a device with the VNI) or `EADDRINUSE` (a socket at the port); `undefined` if nobody
+ * is seen.
+ */
+export async function describeVxlanHolder(
+  { name, vxlan }: Pick<LinkSpec, "name" | "vxlan">,
+  code: "EEXIST" | "EADDRINUSE",
+  links: readonly Link[],
+  options: { signal: AbortSignal },
+): Promise<string | undefined> {
+  if (!vxlan) return undefined;
+  const { vni, port } = vxlan;
+  const others = links.filter((link) => link.vxlan?.port === port && link.name !== name);
+  const device = others.find((link) =>
+    code === "EADDRINUSE" ? link.up : link.vxlan!.vni === vni || link.vxlan!.otherModes.length > 0
+  );
+  if (device) {
+    const held = code === "EEXIST" ? `VNI ${vni} at UDP port ${port}` : `UDP port ${port}`;
+    return `VXLAN device ${device.name} holds ${held} on this host: ${ADVICE}, or remove it with ` +
+      `"ip link delete ${device.name}" if nobody needs it`;
+  }
+  if (code === "EEXIST") return undefined;
+  const process = await findProcess(port, options);
+  return `${process ?? "a process"} holds UDP port ${port} on this host` +
+    `${process ? "" : ` (see "ss -lunp sport = :${port}")`}: ${ADVICE}, or stop it`;
+}
+
+/** `process python3 (pid 7)` for who has a UDP socket at `port`, if that can be seen. */
+async function findProcess(
+  port: number,
+  options: { signal: AbortSignal },
+): Promise<string | undefined> {
+  try {
+    const { stdout } = await runProgram("ss", ["-lunpH", "sport", "=", `:${port}`], options);
+    const [, name, pid] = /\(\("([^"]*)",pid=(\d+)/.exec(stdout) ?? [];
+    return name === undefined ? undefined : `process ${name} (pid ${pid})`;
+  } catch (error) {
+    if (error instanceof ProgramNotFoundError) return undefined;
+    throw error;
+  }
+}
