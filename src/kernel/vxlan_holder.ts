@@ -46,7 +46,9 @@ async function findProcess(
   options: { signal: AbortSignal },
 ): Promise<string | undefined> {
   try {
-    const { stdout } = await runProgram("ss", ["-lunpH", "sport", "=", `:${port}`], options);
+    const wholeEnv = { PATH: Deno.env.get("PATH") ?? "/usr/sbin:/usr/bin:/sbin:/bin" };
+    const args = ["-lunpH", "sport", "=", `:${port}`];
+    const { stdout } = await runProgram("ss", args, { ...options, wholeEnv });
     const [, name, pid] = /\(\("([^"]*)",pid=(\d+)/.exec(stdout) ?? [];
     return name === undefined ? undefined : `process ${name} (pid ${pid})`;
   } catch (error) {
