@@ -4,7 +4,8 @@ import { parseNetworkConfig } from "../config/network_config.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import { openFirewall } from "../firewall/mod.ts";
 import { previousNetworks, previousSubnet } from "../host/subnet_env.ts";
-import { readSubnetFile, removeSubnetFile } from "../host/subnet_file_table.ts";
+import { removeFile } from "../host/atomic_file.ts";
+import { readSubnetFile } from "../host/subnet_file_table.ts";
 import type { Netlink } from "../kernel/netlink.ts";
 import { parseLeaseKey, parseLeaseValue } from "../lease/codec.ts";
 import { formatSubnet, type LeaseSubnet } from "../lease/lease.ts";
@@ -86,9 +87,9 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
     }
   }
   // Last, since it tells the networks: what failed can be tried again.
-  if (problems.length === 0 && await removeSubnetFile(options.subnetFile)) {
+  if (problems.length === 0 && await removeFile(options.subnetFile)) {
     log.info(`Removed ${options.subnetFile}`);
-    await removeSubnetFile(pathRecordFile(options.subnetFile));
+    await removeFile(pathRecordFile(options.subnetFile));
   }
   if (problems.length > 0) throw new OperatorError(problems.join("; "));
 }

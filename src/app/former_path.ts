@@ -17,7 +17,7 @@ import {
   sameSettings,
 } from "../dataplane/path_record.ts";
 import { describeError } from "../errors.ts";
-import { writeFileAtomically } from "../host/subnet_file_table.ts";
+import { writeFileAtomically } from "../host/atomic_file.ts";
 import type { Logger } from "../log.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";

@@ -1,5 +1,5 @@
-import { basename, dirname, resolve } from "node:path";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
+import { openTrusted, writeFileAtomically } from "./atomic_file.ts";
 
 /** A file and its whole content. */
 export interface SubnetFileSpec {
@@ -10,9 +10,6 @@ export interface SubnetFileSpec {
 
 /** A file this long is not subnet.env; no more of it is read, and it is replaced. */
 const MAX_BYTES = 65_536;
-
-/** As the kernel's limit. */
-const MAX_SYMLINKS = 40;
 
 const subnetFileKind: Kind<SubnetFileSpec> = {
   name: "subnet file",
@@ -69,20 +66,21 @@ export class SubnetFileTable implements Table<SubnetFileSpec> {
 
 /**
  * The text of the subnet file, at most 64 KiB of it; `undefined` if there is no such file.
+ * A file of another user, where everybody may put one, is none.
  *
  * @throws If it exists and cannot be read.
  */
 export async function readSubnetFile(path: string): Promise<string | undefined> {
-  let file: Deno.FsFile;
+  let file: Deno.FsFile | undefined;
   try {
-    file = await Deno.open(path, { read: true });
+    file = await openTrusted(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
     throw new Error(
       `Cannot read ${path}: see what is in its place, or choose another one with --subnet-file`,
       { cause: error },
     );
   }
+  if (!file) return undefined;
   using _file = file;
   const buffer = new Uint8Array(MAX_BYTES);
   let length = 0;
@@ -92,84 +90,4 @@ export async function readSubnetFile(path: string): Promise<string | undefined> 
     length += count;
   }
   return new TextDecoder().decode(buffer.subarray(0, length));
-}
-
-/**
- * Puts `text` in the place of the file, through a synced temporary file beside it. An existing
- * file's mode is kept, else it is 0644; missing directories are made with 0755. Of a symbolic link
- * the file that it leads to is replaced, and the link stays.
- */
-export async function writeFileAtomically(
-  path: string,
-  text: string,
-  options: { readonly mode?: number } = {},
-): Promise<void> {
-  const target = await followLinks(path);
-  await Deno.mkdir(dirname(target), { recursive: true, mode: 0o755 });
-  const mode = await modeOf(target) ?? options.mode ?? 0o644;
-  const temporary = temporaryOf(target);
-  await removeIfPresent(temporary);
-  try {
-    {
-      using file = await Deno.open(temporary, { write: true, createNew: true, mode: 0o600 });
-      const bytes = new TextEncoder().encode(text);
-      for (let written = 0; written < bytes.length;) {
-        written += await file.write(bytes.subarray(written));
-      }
-      await file.sync();
-    }
-    // Not at creation: there the process's umask takes bits away.
-    await Deno.chmod(temporary, mode);
-    await Deno.rename(temporary, target);
-  } catch (error) {
-    await removeIfPresent(temporary);
-    throw error;
-  }
-}
-
-/** The path that `path` leads to over symbolic links; it need not be there. */
-export async function followLinks(path: string): Promise<string> {
-  let current = resolve(path);
-  for (let links = 0; links <= MAX_SYMLINKS; links++) {
-    try {
-      if (!(await Deno.lstat(current)).isSymlink) return current;
-      current = resolve(dirname(current), await Deno.readLink(current));
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return current;
-      throw error;
-    }
-  }
-  throw new Error(`Cannot follow ${path}: too many symbolic links`);
-}
-
-async function modeOf(path: string): Promise<number | undefined> {
-  try {
-    const { mode } = await Deno.stat(path);
-    return mode === null ? undefined : mode & 0o777;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
-}
-
-/** Removes the subnet file for good, and what a killed run left beside it; whether it was there. */
-export async function removeSubnetFile(path: string): Promise<boolean> {
-  const target = await followLinks(path);
-  await removeIfPresent(temporaryOf(target));
-  return await removeIfPresent(target);
-}
-
-/** One name, so that a daemon killed here leaves one file at most, which the next run replaces. */
-function temporaryOf(target: string): string {
-  return `${dirname(target)}/.${basename(target)}.flanneld`;
-}
-
-async function removeIfPresent(path: string): Promise<boolean> {
-  try {
-    await Deno.remove(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }

@@ -1,0 +1,160 @@
+/**
+ * Files that are replaced as a whole, also where other users may write: the daemon is root, and
+ * neither a link nor a file of theirs may lead it elsewhere.
+ *
+ * @module
+ */
+import { basename, dirname, resolve } from "node:path";
+
+/** As the kernel's limit. */
+const MAX_SYMLINKS = 40;
+
+const OTHERS_WRITE = 0o022;
+const ALL_WRITE = 0o002;
+
+/**
+ * Puts `text` in the place of the file, through a synced temporary file beside it. An existing
+ * file's mode is kept, else it is 0644; missing directories are made with 0755. Of a symbolic link
+ * that root or this user made, the file that it leads to is replaced, and the link stays; one of
+ * another user is replaced itself.
+ *
+ * @throws {Error} If something that is no file is in the place.
+ */
+export async function writeFileAtomically(
+  path: string,
+  text: string,
+  options: { readonly mode?: number } = {},
+): Promise<void> {
+  const target = await followLinks(path);
+  const directory = dirname(target);
+  await Deno.mkdir(directory, { recursive: true, mode: 0o755 });
+  const mode = await modeOf(target) ?? options.mode ?? 0o644;
+  const { mode: directoryMode, uid } = await Deno.stat(directory);
+  const isOurs = isTrusted(uid) && ((directoryMode ?? 0) & OTHERS_WRITE) === 0;
+  const [temporary, file] = await openTemporary(target, isOurs ? 0o600 : mode);
+  try {
+    {
+      using _file = file;
+      const bytes = new TextEncoder().encode(text);
+      for (let written = 0; written < bytes.length;) {
+        written += await file.write(bytes.subarray(written));
+      }
+      await file.sync();
+    }
+    // The umask has taken bits away; elsewhere another file may be in its place by now.
+    if (isOurs) await Deno.chmod(temporary, mode);
+    await Deno.rename(temporary, target);
+  } catch (error) {
+    await removeIfPresent(temporary).catch(() => {/* the first error says more */});
+    throw error;
+  }
+}
+
+/**
+ * A new file beside `target`. Its name is always the same, so that a daemon killed here leaves one
+ * file at most, unless somebody keeps that name taken.
+ */
+async function openTemporary(target: string, mode: number): Promise<[string, Deno.FsFile]> {
+  const open = async (name: string): Promise<[string, Deno.FsFile]> => [
+    name,
+    await Deno.open(name, { write: true, createNew: true, mode }),
+  ];
+  const usual = temporaryOf(target);
+  try {
+    await removeIfPresent(usual);
+    return await open(usual);
+  } catch (error) {
+    try {
+      return await open(`${usual}-${crypto.randomUUID()}`);
+    } catch {
+      throw error;
+    }
+  }
+}
+
+/**
+ * The path that `path` leads to over symbolic links; it need not be there. A link that belongs to
+ * neither root nor this user is not followed, as the kernel does in directories that everybody may
+ * write to (`fs.protected_symlinks`), which looking at links one by one would get around.
+ */
+export async function followLinks(path: string): Promise<string> {
+  let current = resolve(path);
+  for (let links = 0; links <= MAX_SYMLINKS; links++) {
+    const info = await lstatIfPresent(current);
+    if (!info?.isSymlink || !isTrusted(info.uid)) return current;
+    current = resolve(dirname(current), await Deno.readLink(current));
+  }
+  throw new Error(`Cannot follow ${path}: too many symbolic links`);
+}
+
+/**
+ * Opens the file to read it; `undefined` if there is none, or none that counts: a link of another
+ * user, or another user's file in a directory that everybody may write to.
+ *
+ * @throws {Error} If something that is no file is in the place.
+ */
+export async function openTrusted(path: string): Promise<Deno.FsFile | undefined> {
+  const target = await followLinks(path);
+  if (!await isThere(target)) return undefined;
+  try {
+    return await Deno.open(target, { read: true });
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Removes the file for good, and what a killed run left beside it; whether it was there.
+ *
+ * @throws {Error} If something that is no file is in the place.
+ */
+export async function removeFile(path: string): Promise<boolean> {
+  const target = await followLinks(path);
+  await isThere(target);
+  await removeIfPresent(temporaryOf(target));
+  return await removeIfPresent(target);
+}
+
+/** Whether there is a file that counts at `target`, see {@linkcode openTrusted}. */
+async function isThere(target: string): Promise<boolean> {
+  const info = await lstatIfPresent(target);
+  if (!info || info.isSymlink) return false;
+  if (!info.isFile) throw new Error(`${target} is no regular file`);
+  if (isTrusted(info.uid)) return true;
+  const directory = await Deno.stat(dirname(target));
+  return ((directory.mode ?? 0) & ALL_WRITE) === 0;
+}
+
+async function modeOf(target: string): Promise<number | undefined> {
+  if (!await isThere(target)) return undefined;
+  const { mode } = await Deno.lstat(target);
+  return mode === null ? undefined : mode & 0o777;
+}
+
+function isTrusted(uid: number | null): boolean {
+  return uid === 0 || uid === Deno.uid();
+}
+
+function temporaryOf(target: string): string {
+  return `${dirname(target)}/.${basename(target)}.flanneld`;
+}
+
+async function lstatIfPresent(path: string): Promise<Deno.FileInfo | undefined> {
+  try {
+    return await Deno.lstat(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+async function removeIfPresent(path: string): Promise<boolean> {
+  try {
+    await Deno.remove(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
