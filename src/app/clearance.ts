@@ -9,7 +9,7 @@
  *    itself states another one;
  * 3. one of: the cloud does not know the instance any more; its own daemon, asked in this term,
  *    states another subnet; or, where another host has leased the subnet, the former lease was
- *    seen to end by itself;
+ *    seen to end by itself in this term;
  * 4. few go at once, or a person lets them go.
  *
  * @module
@@ -22,7 +22,7 @@ import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
 import type { CallOptions, Registry } from "../store/registry.ts";
 import type { ClaimStore } from "./claim_store.ts";
-import { OtherClusterError, readClusterId } from "./cluster_identity.ts";
+import { requireClusterId } from "./cluster_identity.ts";
 import { APPROVAL_PATH, keyOfTaking, RemovalBrake } from "./removal_brake.ts";
 import { readStatements } from "./subnet_statement.ts";
 
@@ -48,6 +48,8 @@ export interface ClearanceOptions {
   /** This host's own instance, which the cloud must know for its word to count. */
   readonly ownInstanceId: string;
   readonly holderOf: (destination: Prefix) => Holder;
+  /** Whether the instance's lease of the subnet was seen to end in this term, by itself. */
+  readonly hasEnded: (destination: Prefix, instanceId: string) => boolean;
   readonly log: Logger;
   /** Milliseconds on a clock that only goes forward. @default {performance.now} */
   readonly now?: () => number;
@@ -60,7 +62,11 @@ interface Case {
   readonly routes: readonly CloudRoute[];
   /** Another host has leased it. */
   readonly blocks: boolean;
-  readonly holder: Holder;
+  /**
+   * The host has most likely gone back to upstream's daemon, which leases its subnet again without a
+   * word of its instance: its entry goes on serving it, unless another instance has its address now.
+   */
+  readonly isSameHost: boolean;
   /** Its own daemon states another subnet, which it has leased. */
   readonly hasMoved: boolean;
 }
@@ -151,7 +157,9 @@ export class Clearance {
     options: CallOptions,
   ): Promise<void> {
     const cases = await this.#casesOf(strays, options);
-    this.#obstacles = cases.flatMap(({ blocks, routes }) => blocks ? routes : []);
+    this.#obstacles = cases.flatMap(({ blocks, isSameHost, routes }) =>
+      blocks && !isSameHost ? routes : []
+    );
     const keys = new Set(cases.map(keyOfCase));
     for (const memory of [this.#cleared, this.#states, this.#before, this.#told]) {
       for (const key of memory.keys()) if (!keys.has(key)) memory.delete(key);
@@ -186,7 +194,7 @@ export class Clearance {
         if (!this.#cleared.has(keyOfCase(each))) this.#set(each, "grace");
       }
     }
-    this.#tell(due);
+    this.#tell(due.filter(({ isSameHost }) => !isSameHost));
   }
 
   async #casesOf(
@@ -206,16 +214,18 @@ export class Clearance {
       const now = stated && this.#options.holderOf(stated);
       const hasMoved = stated !== undefined && !stated.overlaps(destination) &&
         now?.is === "host" && now.instanceId === instanceId;
-      return [{ destination, instanceId, routes, blocks, holder, hasMoved }];
+      const booked = this.#options.book.get(String(destination));
+      const isSameHost = holder.is === "host" && holder.instanceId === undefined &&
+        booked?.instanceId === instanceId &&
+        (booked.publicIp === undefined || booked.publicIp === holder.publicIp);
+      return [{ destination, instanceId, routes, blocks, isSameHost, hasMoved }];
     });
   }
 
   /** Nothing is concluded from what this process remembers of a store that has forgotten it. */
   async #requireSameStore(cases: readonly Case[], options: CallOptions): Promise<void> {
     const { registry, clusterId, book } = this.#options;
-    if (await readClusterId(registry, options) !== clusterId) {
-      throw new OtherClusterError("the cluster id in the store is another one now");
-    }
+    await requireClusterId(registry, clusterId, options);
     await book.reread(cases.map(({ destination }) => String(destination)), options);
   }
 
@@ -228,14 +238,9 @@ export class Clearance {
     mayAsk: () => boolean,
     options: CallOptions,
   ): Promise<{ readonly state: StrayState; readonly reason?: string }> {
-    const { destination, instanceId, blocks, holder } = each;
-    const booked = this.#options.book.get(String(destination));
-    if (blocks && booked?.ended) {
-      // A host that went back to upstream's daemon leases its own subnet again, without a word of
-      // its instance.
-      const same = holder.is === "host" && holder.instanceId === undefined &&
-        (booked.publicIp === undefined || booked.publicIp === holder.publicIp);
-      if (!same) return { state: "going" };
+    const { destination, instanceId, blocks, isSameHost } = each;
+    if (blocks && !isSameHost && this.#options.hasEnded(destination, instanceId)) {
+      return { state: "going" };
     }
     if (each.hasMoved) return { state: "going" };
     const { state, reason } = await this.#lookUp(instanceId, mayAsk, options);

@@ -60,3 +60,23 @@ export async function ensureClusterId(
   if (other === undefined) throw new Error("Cannot make a cluster id: its key comes and goes");
   return other;
 }
+
+/**
+ * Makes sure that the store is still that of the cluster with this id.
+ *
+ * @throws {OtherClusterError}
+ * @throws {StoreError}
+ */
+export async function requireClusterId(
+  registry: Pick<Registry, "space">,
+  id: string,
+  options: CallOptions,
+): Promise<void> {
+  let found: string | undefined;
+  try {
+    found = await readClusterId(registry, options);
+  } catch (error) {
+    if (!(error instanceof OperatorError)) throw error;
+  }
+  if (found !== id) throw new OtherClusterError("the cluster id in the store is another one now");
+}

@@ -26,7 +26,7 @@ import { Backoff, delay } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
 import { ClaimStore } from "./claim_store.ts";
 import { Clearance } from "./clearance.ts";
-import { ensureClusterId, OtherClusterError, readClusterId } from "./cluster_identity.ts";
+import { ensureClusterId, OtherClusterError, requireClusterId } from "./cluster_identity.ts";
 import { ClusterPublication, OvertakenError } from "./cluster_publication.ts";
 import { LeaseEnds } from "./lease_ends.ts";
 import { findHolder } from "./lease_holders.ts";
@@ -252,6 +252,7 @@ class Service {
       instanceExists: (id, each) => identity.instanceExists(id, each),
       ownInstanceId: instanceId,
       holderOf: (destination) => findHolder(leases, destination),
+      hasEnded: (destination, instance) => this.#ends.has(destination, instance),
       log: log.child("routes"),
     });
     this.#checks = identity.makeSourceDestCheck(
@@ -445,7 +446,6 @@ class Service {
     try {
       await this.#book.update({
         claims: new Map(claims),
-        ended: this.#ends.proved,
         mayLead: (destination, instanceId) => !isSeen || leads.has(`${destination} ${instanceId}`),
       }, { signal });
     } catch (error) {
@@ -524,10 +524,10 @@ class Service {
     const { config } = this.#options;
     let readAt = performance.now();
     for (;;) {
-      const { proved: { size }, dueMs } = this.#ends;
+      const { count, dueMs } = this.#ends;
       await this.#due.sleep(Math.min(config.resyncSeconds * 1_000, dueMs), { signal });
       // What stands in the way of a new host need not wait for the next resync.
-      if (this.#ends.proved.size > size) this.#reconciler.desiredChanged();
+      if (this.#ends.count > count) this.#reconciler.desiredChanged();
       // Now and then, what somebody did to the documents is undone.
       if (performance.now() - readAt >= config.resyncSeconds * 1_000) {
         await this.#reread(signal);
@@ -566,16 +566,14 @@ class Service {
 
   async #reread(signal: AbortSignal): Promise<void> {
     try {
-      const id = await readClusterId(this.#options.registry, { signal });
-      if (id !== this.#clusterId) {
-        this.#fail(new OtherClusterError("the cluster id in the store is another one now"));
-      }
+      await requireClusterId(this.#options.registry, this.#clusterId, { signal });
       const found = await this.#publication.read({ signal });
       const foreign = found !== undefined && found.summary.term !== this.#term.id &&
         found.summary.term !== this.#former?.summary.term;
       if (foreign) this.#fail(new OvertakenError("another daemon is the route writer"));
     } catch (error) {
       signal.throwIfAborted();
+      if (error instanceof OtherClusterError) this.#fail(error);
       this.#options.log.debug("Cannot read the state of the routes", {
         error: describeError(error),
       });

@@ -40,15 +40,29 @@ export class LeaseEnds {
       for (const key of this.#keys) {
         if (!keys.has(key)) this.#recent.push({ at, held: byKey.get(key) });
       }
-    } else this.#recent = [];
+    } else {
+      this.#recent = [];
+      this.#proved.clear();
+    }
     for (const each of held) this.#proved.delete(nameOf(each));
     this.#keys = keys;
     this.#held = held;
     this.#replacements = replacements;
   }
 
-  /** `10.24.7.0/24 i-a` of each lease that has ended by itself, until it is taken again. */
-  get proved(): ReadonlySet<string> {
+  /** Whether the instance's lease of the subnet has ended by itself, and was not taken again. */
+  has(destination: Held["destination"], instanceId: string): boolean {
+    this.#prove();
+    return this.#proved.has(nameOf({ destination, instanceId }));
+  }
+
+  /** How many leases have so ended. */
+  get count(): number {
+    this.#prove();
+    return this.#proved.size;
+  }
+
+  #prove(): void {
     const now = this.#now();
     this.#recent = this.#recent.filter(({ at, held }, place, all) => {
       if (now - at < APART_MS) return true;
@@ -58,10 +72,9 @@ export class LeaseEnds {
       // It still counts against those that ended soon after it.
       return now - at < 2 * APART_MS;
     });
-    return this.#proved;
   }
 
-  /** When {@linkcode LeaseEnds.proved} may have more, in milliseconds from now. */
+  /** When there may be more, in milliseconds from now. */
   get dueMs(): number {
     const now = this.#now();
     const waits = this.#recent.map(({ at }) => at + APART_MS - now).filter((ms) => ms > 0);
@@ -69,6 +82,6 @@ export class LeaseEnds {
   }
 }
 
-function nameOf({ destination, instanceId }: Held): string {
+function nameOf({ destination, instanceId }: Pick<Held, "destination" | "instanceId">): string {
   return `${destination} ${instanceId}`;
 }

@@ -12,9 +12,7 @@ const LIKE_A_SUBNET = /(\d{1,3}(?:\.\d{1,3}){3})[-\/_](\d{1,2})/;
  * by it.
  */
 export function findHolder(leases: LeaseMap, destination: Prefix): Holder {
-  for (const key of leases.skipped().keys()) {
-    if (readRoughly(key)?.overlaps(destination)) return { is: "unclear" };
-  }
+  if (roughly(leases).some((prefix) => prefix.overlaps(destination))) return { is: "unclear" };
   const key = leases.findOverlap(destination);
   if (key === undefined) return { is: "nobody" };
   const lease = leases.get(key);
@@ -30,6 +28,20 @@ function holderOf(lease: Lease): Holder {
     ...(typeof claim === "object" ? { instanceId: claim.instanceId } : {}),
     ...(publicIp === undefined ? {} : { publicIp: String(publicIp) }),
   };
+}
+
+/** What skipped keys may stand for; read anew when they change, as there may be thousands. */
+const rough = new WeakMap<LeaseMap, { edition: number; prefixes: readonly Prefix[] }>();
+
+function roughly(leases: LeaseMap): readonly Prefix[] {
+  const edition = leases.skippedEdition;
+  let known = rough.get(leases);
+  if (known?.edition !== edition) {
+    const prefixes = [...leases.skipped().keys()].map(readRoughly)
+      .filter((prefix) => prefix !== undefined);
+    rough.set(leases, known = { edition, prefixes });
+  }
+  return known!.prefixes;
 }
 
 function readRoughly(key: string): Prefix | undefined {

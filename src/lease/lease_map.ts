@@ -36,6 +36,7 @@ export class LeaseMap {
   readonly #index = { 4: new PrefixIndex(), 6: new PrefixIndex() };
   #snapshot = false;
   #replacements = 0;
+  #skippedEdition = 0;
 
   constructor(options: LeaseMapOptions) {
     this.#network = options.network;
@@ -70,6 +71,11 @@ export class LeaseMap {
   /** Skipped entries: key to reason. */
   skipped(): ReadonlyMap<string, string> {
     return new Map([...this.#skipped].map(([key, { reason }]) => [key, reason]));
+  }
+
+  /** Changes whenever {@linkcode LeaseMap.skipped} may. */
+  get skippedEdition(): number {
+    return this.#skippedEdition;
   }
 
   /** The key of a lease that shares an address with `prefix`. */
@@ -123,7 +129,7 @@ export class LeaseMap {
 
   #remove(key: string): boolean {
     this.#values.delete(key);
-    this.#skipped.delete(key);
+    if (this.#skipped.delete(key)) this.#skippedEdition++;
     const lease = this.#leases.get(key);
     if (!lease) return false;
     this.#leases.delete(key);
@@ -161,7 +167,7 @@ export class LeaseMap {
         }
       }
     }
-    this.#skipped.delete(entry.key);
+    if (this.#skipped.delete(entry.key)) this.#skippedEdition++;
     this.#values.set(entry.key, entry.value);
     this.#leases.set(entry.key, lease);
     if (!before) {
@@ -174,6 +180,7 @@ export class LeaseMap {
   #skip(entry: LeaseEntry, reason: string, overlaps = false): boolean {
     const changed = this.#remove(entry.key);
     this.#values.set(entry.key, entry.value);
+    this.#skippedEdition++;
     this.#skipped.set(entry.key, { reason, entry, overlaps });
     return changed;
   }

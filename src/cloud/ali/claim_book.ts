@@ -18,8 +18,6 @@ export interface BookedClaim {
   readonly instanceId: string;
   /** The address that the host's lease published. */
   readonly publicIp?: string;
-  /** Its lease was seen to end, by itself or by a person's hand, and not with others. */
-  readonly ended?: true;
 }
 
 /** By the subnet's text. */
@@ -33,7 +31,6 @@ const PageText = v.pipe(
     v.object({
       instance: v.pipe(v.string(), v.regex(/^[A-Za-z0-9-]{1,128}$/)),
       ip: v.optional(v.pipe(v.string(), v.regex(/^[0-9.]{7,15}$/))),
-      ended: v.optional(v.literal(true)),
     }),
   ),
 );
@@ -47,9 +44,9 @@ export function pageOf(destination: string): number {
 export function encodeBookPage(page: BookPage): string {
   const sorted = [...page].sort(([a], [b]) => a < b ? -1 : 1);
   return JSON.stringify(Object.fromEntries(
-    sorted.map(([destination, { instanceId, publicIp, ended }]) => [
+    sorted.map(([destination, { instanceId, publicIp }]) => [
       destination,
-      { instance: instanceId, ip: publicIp, ended },
+      { instance: instanceId, ip: publicIp },
     ]),
   ));
 }
@@ -61,12 +58,11 @@ export function parseBookPage(text: string): BookPage {
     throw new Error(`Cannot read a page of the book of claims: ${result.issues[0].message}`);
   }
   return new Map(
-    Object.entries(result.output).map(([destination, { instance, ip, ended }]) => [
+    Object.entries(result.output).map(([destination, { instance, ip }]) => [
       destination,
       {
         instanceId: instance,
         ...(ip === undefined ? {} : { publicIp: ip }),
-        ...(ended === undefined ? {} : { ended }),
       },
     ]),
   );
@@ -76,8 +72,6 @@ export function parseBookPage(text: string): BookPage {
 export interface BookNews {
   /** The claims of present leases, by subnet. */
   readonly claims: ReadonlyMap<string, BookedClaim>;
-  /** Subnets with the instances whose leases of them were seen to end: `10.24.7.0/24 i-a`. */
-  readonly ended: ReadonlySet<string>;
   /** Whether an entry may lead from the subnet to the instance. */
   readonly mayLead: (destination: string, instanceId: string) => boolean;
 }
@@ -92,10 +86,8 @@ export function turnPage(page: BookPage, number: number, news: BookNews): BookPa
     const { instanceId } = booked;
     const claim = news.claims.get(destination);
     if (claim?.instanceId === instanceId) next.set(destination, claim);
-    else if (news.mayLead(destination, instanceId)) {
-      const ended = booked.ended || news.ended.has(`${destination} ${instanceId}`);
-      next.set(destination, ended ? { ...booked, ended } : booked);
-    } else if (claim !== undefined) next.set(destination, claim);
+    else if (news.mayLead(destination, instanceId)) next.set(destination, booked);
+    else if (claim !== undefined) next.set(destination, claim);
   }
   for (const [destination, claim] of news.claims) {
     if (pageOf(destination) === number && !page.has(destination)) next.set(destination, claim);

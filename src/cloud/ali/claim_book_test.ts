@@ -15,7 +15,7 @@ const A: BookedClaim = { instanceId: "i-a", publicIp: "192.168.0.1" };
 const B: BookedClaim = { instanceId: "i-b", publicIp: "192.168.0.2" };
 
 function news(change: Partial<BookNews> = {}): BookNews {
-  return { claims: new Map(), ended: new Set(), mayLead: () => false, ...change };
+  return { claims: new Map(), mayLead: () => false, ...change };
 }
 
 function page(claim?: BookedClaim) {
@@ -33,31 +33,14 @@ Deno.test("turnPage() keeps a holder for as long as an entry may lead to it", ()
   assert.deepEqual(turnPage(page(A), PAGE, news({ claims: page(A) })), page(A));
 });
 
-Deno.test("turnPage() notes that a lease has ended, until it is taken again", () => {
-  const ended = { ...leadsToA(), ended: new Set([`${D} i-a`]) };
-  const noted = turnPage(page(A), PAGE, ended);
-  assert.deepEqual(noted, page({ ...A, ended: true }));
-  assert.deepEqual(turnPage(noted, PAGE, leadsToA()), noted);
-  assert.deepEqual(turnPage(noted, PAGE, { ...leadsToA(), claims: page(B) }), noted);
-  assert.deepEqual(turnPage(noted, PAGE, { ...leadsToA(), claims: page(A) }), page(A));
-  const other = { ...leadsToA(), ended: new Set([`${D} i-b`]) };
-  assert.deepEqual(turnPage(page(A), PAGE, other), page(A));
-});
-
-function leadsToA(): BookNews {
-  return news({ mayLead: (_, id) => id === "i-a" });
-}
-
 Deno.test("a page can be read back, and garbage cannot", () => {
   const subnet = fc.tuple(fc.nat(255), fc.nat(255)).map(([a, b]) => `10.${a}.${b}.0/24`);
   const claim = fc.record({
     instanceId: fc.stringMatching(/^i-[a-z0-9]{1,20}$/),
     publicIp: fc.option(fc.ipV4(), { nil: undefined }),
-    ended: fc.option(fc.constant(true as const), { nil: undefined }),
-  }).map(({ instanceId, publicIp, ended }): BookedClaim => ({
+  }).map(({ instanceId, publicIp }): BookedClaim => ({
     instanceId,
     ...(publicIp === undefined ? {} : { publicIp }),
-    ...(ended === undefined ? {} : { ended }),
   }));
   fc.assert(fc.property(fc.array(fc.tuple(subnet, claim)), (entries) => {
     const written = new Map(entries);
