@@ -10,6 +10,7 @@ import {
   healed,
   mark,
   openCloudLab,
+  statusSays,
   STRANGER_ID,
   subnetOf,
   writesAmong,
@@ -113,9 +114,12 @@ atOnce(
     assert.equal(status, 503);
     assert.match(body, new RegExp(`^lease: ${stranger} holds ${destination} now`, "m"));
 
-    // Once the lease is free it is ours again, and so is the route.
+    // Once the lease is free it is ours again; the route is when the other has taken away its own,
+    // which its pods may use.
     await lab.etcd.ctl(["del", key], { signal });
     await daemon.process.waitForLine(/Lease is held again/, { signal });
+    await statusSays(daemon, /may still be used by i-bp1stranger/, { signal });
+    await control.deleteRoute({ routeTableId: SYSTEM_TABLE_ID, destination });
     await healed(lab, host!, { signal, timeoutMs: 60_000 });
     await eventually(async () => (await askHealth(host!, "/readyz", { signal })).status === 200, {
       signal,
