@@ -3,9 +3,10 @@ import { HostRoutes } from "../cloud/ali/host_routes.ts";
 import { type AliVpcIdentity, type AliVpcOptions, identifyAliVpc } from "../cloud/ali/identify.ts";
 import type { HostStatus } from "../cloud/ali/cluster_state.ts";
 import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
+import { occupiedPlaces } from "../cloud/ali/occupied.ts";
 import type { Lease } from "../lease/lease.ts";
-import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
+import type { Places } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
 import { Election } from "../store/election.ts";
@@ -21,7 +22,7 @@ import type {
 } from "./backend_runtime.ts";
 import { approvalCommand } from "./clearance.ts";
 import { ensureClusterId } from "./cluster_identity.ts";
-import { CLUSTER_FOLDER, ClusterFollower } from "./cluster_publication.ts";
+import { CLUSTER_FOLDER, ClusterFollower, readSummary } from "./cluster_publication.ts";
 import { ClusterWriter } from "./cluster_writer.ts";
 import { aliVpcEndpoints } from "./own_routes.ts";
 import { decideChecksumOffload } from "./underlay_runtime.ts";
@@ -172,6 +173,7 @@ class AliVpcRuntime implements BackendRuntime {
       stages: (desired) => this.#stages(desired),
       follow: (own, peers, options) => this.#follow(own, peers, options),
       waitingFor: () => this.#self ? undefined : this.#missing(),
+      blockedBy: (own) => this.#blockedBy(own),
       leasesChanged: () => {
         this.#follower?.leaseChanged();
         this.#writer?.leasesChanged();
@@ -206,6 +208,13 @@ class AliVpcRuntime implements BackendRuntime {
     const { config, context: { configured: { network } } } = this.#options;
     return aliVpc.plan({ config, network, host, facts: this.#facts, own, peers });
   };
+
+  /** What the route writer has found to stand in the network, whatever of it is leased. */
+  async avoid(options: { signal: AbortSignal }): Promise<Places> {
+    const { registry } = this.#options.context;
+    const summary = this.#follower?.summary ?? await readSummary(registry, options);
+    return occupiedPlaces(summary?.occupied ?? []);
+  }
 
   /** To be called when the office of the route writer is in other hands. */
   electionChanged(): void {
@@ -286,6 +295,12 @@ class AliVpcRuntime implements BackendRuntime {
         `${instance.networkInterfaceId} off yet`;
     }
     return undefined;
+  }
+
+  /** The entry that keeps the route writer from routing the own subnet. */
+  #blockedBy({ subnet: { ipv4 } }: Lease): string | undefined {
+    if (this.#covered?.state !== "unrouted" || ipv4 === undefined) return undefined;
+    return occupiedPlaces(this.#follower?.summary?.occupied ?? []).find(ipv4)?.what;
   }
 
   async #follow(
@@ -382,14 +397,13 @@ class AliVpcRuntime implements BackendRuntime {
       follower.run({ signal }),
       statements.run({ signal }),
       ...(this.#mayWrite ? [this.#writer.run({ signal })] : []),
-      this.#watch(leases, onChange, { signal }),
+      this.#watch({ leases, own, onChange }, { signal }),
     ]);
   }
 
   /** Says `onChange` whenever something that concerns this host has changed. */
   async #watch(
-    leases: LeaseMap,
-    onChange: CloudRunContext["onChange"],
+    { leases, own, onChange }: CloudRunContext,
     { signal }: { signal: AbortSignal },
   ): Promise<never> {
     let before = "";
@@ -397,7 +411,12 @@ class AliVpcRuntime implements BackendRuntime {
       const dueMs = this.#decide(leases.size);
       const facts = this.#facts;
       this.#setOverflow();
-      const now = JSON.stringify([this.#self, this.#missing(), this.#seesToCheck]);
+      const now = JSON.stringify([
+        this.#self,
+        this.#missing(),
+        this.#seesToCheck,
+        this.#blockedBy(own()),
+      ]);
       if (this.#facts !== facts) onChange({ plan: true });
       else if (now !== before) onChange({ plan: false });
       before = now;
@@ -461,6 +480,7 @@ class AliVpcRuntime implements BackendRuntime {
         ...(summary.trouble ? { trouble: summary.trouble } : {}),
         tables: summary.tables,
         overflow: summary.overflow,
+        ...(summary.occupied ? { occupied: summary.occupied.map(({ entry }) => entry) } : {}),
         orphans: summary.orphans.map(({ routeTableId, destination, instanceId, state, ageMs }) => ({
           routeTableId,
           destination: String(destination),

@@ -29,7 +29,7 @@ export interface BackendRuntime extends AsyncDisposable {
   inherit?(former: LeaseAttributes): void;
   plan(host: Host, own: Lease, peers: readonly Lease[]): Planning;
   /** What of the network's addresses the backend finds in use; no new subnet may take them. */
-  avoid?(): Places;
+  avoid?(options: { signal: AbortSignal }): Promise<Places>;
   readonly cloud?: CloudRuntime;
   readonly plane?: PlaneRuntime;
   readonly underlay?: UnderlayRuntime;
@@ -67,6 +67,8 @@ export interface CloudRuntime {
   follow(own: Lease, peers: readonly Lease[], options: { signal: AbortSignal }): Promise<boolean>;
   /** Why this host is not reached yet although its own Tables are in order. */
   waitingFor(): string | undefined;
+  /** What stands in the place of the own subnet, which can never be reached while it does. */
+  blockedBy?(own: Lease): string | undefined;
   /** To be called when any lease has changed. */
   leasesChanged(): void;
   /** Another host holds the own lease now: nothing of it is written until `follow` is called. */

@@ -18,6 +18,8 @@ export interface CloudLoopOptions {
   readonly log: Logger;
   /** Called when the planner's desired state is another one because the cloud's facts are. */
   readonly onPlan: () => void;
+  /** Called when something in the cloud stands in the place of the own subnet. */
+  readonly onBlocked?: (reason: string) => void;
 }
 
 /**
@@ -51,13 +53,15 @@ export class CloudLoop {
 
   /** Runs what goes on beside the rounds, until `signal` aborts. */
   async run({ signal }: { signal: AbortSignal }): Promise<void> {
-    const { cloud, leases, keeper } = this.#options;
+    const { cloud, leases, keeper, onBlocked } = this.#options;
     await cloud.run({
       leases,
       own: () => keeper.lease,
       onChange: ({ plan }) => {
         if (plan) this.#replan();
         this.reconciler.desiredChanged();
+        const blocker = cloud.blockedBy?.(keeper.lease);
+        if (blocker !== undefined) onBlocked?.(blocker);
       },
     }, { signal });
   }

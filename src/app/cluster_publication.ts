@@ -28,6 +28,19 @@ function hostsSpace(registry: Spaces, shard: number): KeySpace {
   return registry.space(`${CLUSTER_FOLDER}/hosts-${shard}`);
 }
 
+/** What is published for every host at present; `undefined` where nothing is, or none can read it. */
+export async function readSummary(
+  registry: Spaces,
+  options: CallOptions,
+): Promise<ClusterSummary | undefined> {
+  const entry = await summarySpace(registry).get(SUMMARY_KEY, options);
+  try {
+    return entry && parseSummary(entry.value);
+  } catch {
+    return undefined; // who follows it says so
+  }
+}
+
 /** Another daemon has written since: it is the route writer now. */
 export class OvertakenError extends Error {
   override name = "OvertakenError";

@@ -4,12 +4,14 @@ import type { AliVpcAccess } from "../cloud/ali/access.ts";
 import { MAX_BATCH } from "../cloud/ali/client.ts";
 import { type ClusterClaim, type ClusterPlan, planCluster } from "../cloud/ali/cluster_plan.ts";
 import type { ClusterState } from "../cloud/ali/cluster_state.ts";
+import { findOccupied } from "../cloud/ali/occupied.ts";
 import type { AliVpcIdentity } from "../cloud/ali/identify.ts";
 import { type CloudRoute, keyOf, markOf } from "../cloud/ali/route_entry.ts";
 import type { RouteTable, TableView } from "../cloud/ali/route_table.ts";
 import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
 import type { ChosenTables } from "../cloud/ali/table_choice.ts";
 import { describeError, OperatorError } from "../errors.ts";
+import { encodeLeaseKey } from "../lease/codec.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
@@ -486,6 +488,15 @@ class Service {
       owns: (entry) => this.#routes.kind.owns(entry),
       cluster: this.#clusterId,
       strays: this.#clearance.report,
+      occupied: findOccupied({
+        entries: this.#routes.view.entries.values(),
+        routeTableIds: this.#chosen.routeTableIds,
+        network: this.#options.network,
+        claims: this.#claims,
+        isLeased: (destination) =>
+          this.#options.leases.get(encodeLeaseKey({ ipv4: destination })) !== undefined,
+        owns: (entry) => this.#routes.kind.owns(entry),
+      }),
       isCheckOff: (id) => this.#checks.isOff(id),
       former: this.#former,
       overflow: config.overflow,

@@ -81,6 +81,7 @@ interface Parts {
   readonly configured: ConfiguredNetwork;
   readonly hostNetwork: HostNetwork;
   readonly runtime: BackendRuntime;
+  readonly former: FormerRun;
   readonly keeper: LeaseKeeper;
   readonly firewall: Firewall;
 }
@@ -176,12 +177,12 @@ class DaemonRun implements AsyncDisposable {
 
     this.#onStatus("Leasing a subnet");
     const keeper = await this.#lease({ registry, configured, hostNetwork, runtime, former });
-    return { registry, configured, hostNetwork, runtime, keeper, firewall };
+    return { registry, configured, hostNetwork, runtime, former, keeper, firewall };
   }
 
   /** Keeps everything as it should be. */
   async #operate(parts: Parts): Promise<void> {
-    const { registry, configured, hostNetwork, runtime, keeper, firewall } = parts;
+    const { registry, configured, hostNetwork, runtime, former, keeper, firewall } = parts;
     const { options } = this.#context;
     const log = this.#context.log.child("peers");
     const leases = new LeaseMap({ network: configured.network });
@@ -257,6 +258,14 @@ class DaemonRun implements AsyncDisposable {
       condition: this.#condition("cloud"),
       log: this.#context.log.child("cloud"),
       onPlan: () => kernel.desiredChanged(),
+      onBlocked(reason) {
+        // Pods of this lease, or of one like it in an earlier run, would lose their addresses.
+        const { subnet } = keeper.lease;
+        const isKnown = String([former.subnet?.ipv4]) === String([subnet.ipv4]);
+        if (!subnetFileDue && !isKnown && !hostNetwork.reserved.isServed(subnet)) {
+          keeper.redraw(reason);
+        }
+      },
     });
     if (cloud) this.#reconcilers.push(cloud.reconciler);
     let subnetFileDue = false;
@@ -300,6 +309,7 @@ class DaemonRun implements AsyncDisposable {
       // Another subnet: nothing that held for the old one counts.
       subnetKey = lease.key;
       hostNetwork.reserved.serve(lease.subnet);
+      cloud?.leasesChanged(); // the store may have told of it before it was the own one
       for (const { name } of this.#reconcilers) this.#readiness.set(name, "not set up yet");
       subnetFileDue = false;
       rules.desiredChanged();
@@ -402,7 +412,8 @@ class DaemonRun implements AsyncDisposable {
             return runtime.announce(hostNetwork.host);
           },
           previous: former.subnet,
-          occupied: () => hostNetwork.reserved.occupied.concat(runtime.avoid?.()),
+          occupied: async (options) =>
+            hostNetwork.reserved.occupied.concat(await runtime.avoid?.(options)),
           renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
           onLeaseLoss: options.onLeaseLoss,
           log: log.child("lease"),

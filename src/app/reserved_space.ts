@@ -84,6 +84,13 @@ export class ReservedSpace {
     );
   }
 
+  /** Whether a link has an address of `subnet`, as the bridge of pods does. */
+  isServed(subnet: LeaseSubnet): boolean {
+    return this.#facts.addresses.some(({ address: { address } }) =>
+      subnet[`ipv${address.family}`]?.contains(address)
+    );
+  }
+
   /** To be told which subnet this host serves. */
   serve(own: LeaseSubnet): void {
     this.#own = own;

@@ -48,7 +48,7 @@ export interface LeaseKeeperOptions extends Clocks {
   /** The subnet of the last run, from subnet.env. */
   readonly previous: LeaseSubnet | undefined;
   /** What no new subnet may cover besides other leases and hosts; asked before each choice. */
-  readonly occupied?: () => Places;
+  readonly occupied?: (options: { signal: AbortSignal }) => Promise<Places>;
   /** The lease is renewed this long before it ends. */
   readonly renewMarginSeconds: number;
   /** Whether to take another subnet when another host holds ours. */
@@ -109,6 +109,8 @@ export class LeaseKeeper {
   /** A lease that shared our subnet has gone, see {@linkcode LeaseKeeper.observe}. */
   #announce = false;
   #lastRewrite = -Infinity;
+  /** Why another subnet is to be drawn. */
+  #redraw: string | undefined;
   readonly #wakeup = new Wakeup();
 
   /** What the store held when the lease was acquired. */
@@ -188,6 +190,16 @@ export class LeaseKeeper {
   }
 
   /**
+   * Asks for another subnet, since something that `reason` names stands in the place of this one.
+   * To be called only while no pod can have an address of it.
+   */
+  redraw(reason: string): void {
+    if (this.#redraw !== undefined || !this.#entry.expires) return;
+    this.#redraw = reason;
+    this.#wakeup.wake();
+  }
+
+  /**
    * Takes note of what a watch of the store says about the own key, and of the end of a lease that
    * shared our subnet, as two dual-stack ones may: upstream's daemons then remove what leads to the
    * subnet, whosever it is. The own lease is written once more, which makes them add it again.
@@ -228,6 +240,7 @@ export class LeaseKeeper {
       await this.#sleep(signal);
       try {
         if (this.#suspect || this.#lost !== undefined) await this.#verify(signal);
+        else if (this.#redraw !== undefined) await this.#drawAnother(this.#redraw, signal);
         else if (this.#term?.renewalIsDue) await this.#renew(signal);
         else continue;
       } catch (error) {
@@ -266,6 +279,40 @@ export class LeaseKeeper {
     if (!entry) return await this.#verify(signal);
     this.#markHeld(entry);
     log.debug("Lease renewed", { subnet: formatSubnet(this.#lease.subnet) });
+  }
+
+  /** Puts another subnet in the place of the present one, if there is a better one. */
+  async #drawAnother(reason: string, signal: AbortSignal): Promise<void> {
+    const { registry, network, log, random = Math.random, occupied } = this.#options;
+    const former = formatSubnet(this.#lease.subnet);
+    const step = planAcquire({
+      network,
+      owner: {}, // the own lease is one of those not to be taken
+      entries: await registry.list({ signal }),
+      previous: undefined,
+      ...(occupied ? { occupied: await occupied({ signal }) } : {}),
+      random,
+    });
+    this.#redraw = undefined;
+    if (step.action !== "create") {
+      if ("reason" in step) log.error(`${reason} stands in the place of ${former}. ${step.reason}`);
+      return;
+    }
+    const attributes = this.#attributes;
+    const key = encodeLeaseKey(step.subnet);
+    const value = encodeLeaseValue(attributes);
+    const entry = await registry.move(this.#entry, key, value, this.#ttlSeconds, { signal });
+    if (entry === undefined) {
+      this.#suspect = true; // see what happened
+      return;
+    }
+    log.warn(`Another subnet was leased: ${reason} stands in the place of the first`, {
+      subnet: formatSubnet(step.subnet),
+      former,
+    });
+    this.#lease = { key, subnet: step.subnet, attributes: this.#attributes };
+    this.#suspect = this.#attributes !== attributes;
+    this.#markHeld(entry);
   }
 
   /** Brings the own key to what it should be, whatever happened to it. */
@@ -426,7 +473,7 @@ async function acquire(
       owner: attributes,
       entries: listed,
       previous,
-      ...(options.occupied ? { occupied: options.occupied() } : {}),
+      ...(options.occupied ? { occupied: await options.occupied({ signal }) } : {}),
       random: options.random ?? Math.random,
     });
     if ("lease" in step) attributes = options.inherit?.(step.lease.attributes) ?? attributes;

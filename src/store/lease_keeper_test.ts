@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { MemoryRegistry, MemoryStore } from "../../tests/fakes/memory_registry.ts";
 import { encodeLeaseValue } from "../lease/codec.ts";
 import { createLogger } from "../log.ts";
-import { Address, Prefix } from "../net/mod.ts";
+import { Address, Places, Prefix } from "../net/mod.ts";
 import { planAcquire } from "./acquire.ts";
 import type { LeaseSubnet } from "../lease/lease.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
@@ -481,4 +481,56 @@ Deno.test("LeaseKeeper tells of a failing store once, and of its end", async () 
   await until(() => store.get("10.3.1.0-24") !== undefined, "taken back");
   await until(() => lines.some((line) => line.includes("in order again")), "said so");
   assert.equal(lines.filter((line) => line.includes("no leader")).length, 1);
+});
+
+Deno.test("LeaseKeeper draws another subnet when asked to, and stays where there is none", async () => {
+  const { registry, store, lines, options } = setUp();
+  const taken = ["10.3.1.0/24", "10.3.2.0/24"];
+  const occupied = () =>
+    Promise.resolve(
+      new Places(
+        taken.map((text) => ({ prefix: Prefix.parse(text), what: `the route entry ${text}` })),
+      ),
+    );
+  const keeper = await LeaseKeeper.acquire({ ...options, occupied }, { signal });
+  assert.equal(keeper.lease.key, "10.3.3.0-24", "it knew before");
+  await using _running = run(keeper, registry);
+  taken.push("10.3.3.0/24");
+  keeper.redraw("the route entry 10.3.3.0/24");
+  await until(() => keeper.lease.key === "10.3.4.0-24", "another subnet");
+  assert.deepEqual(store.entries().map(({ key }) => key), ["10.3.4.0-24"], "the first is free");
+  assert.ok(keeper.state.held);
+  assert.ok(lines.some((line) => /Another subnet was leased.*route entry 10\.3\.3\.0/.test(line)));
+
+  taken.push("10.3.4.0/24");
+  keeper.redraw("the route entry 10.3.4.0/24");
+  await until(() => lines.some((line) => /Cannot lease a subnet: 1 of 4/.test(line)), "the reason");
+  assert.deepEqual(store.entries().map(({ key }) => key), ["10.3.4.0-24"]);
+  assert.ok(keeper.state.held);
+});
+
+Deno.test("LeaseKeeper moves its lease to an added family in one step, at each attempt", async () => {
+  const { store, registry, lines, options } = setUp();
+  const ipv6 = {
+    network: Prefix.parse("fd00:3::/60"),
+    subnetLength: 64,
+    subnetMin: Address.parse("fd00:3:0:1::"),
+    subnetMax: Address.parse("fd00:3:0:4::"),
+  };
+  store.put("10.3.2.0-24", value("192.0.2.1"), { ttlSeconds: 60 });
+  // Another host chooses the same IPv6 subnet while ours is written.
+  const rival = "10.3.3.0-24&fd00:3:0:2::-64";
+  const move = registry.move.bind(registry);
+  registry.move = (...args) => {
+    if (!store.get(rival)) store.put(rival, value("192.0.2.9"), { ttlSeconds: 60 });
+    return move(...args);
+  };
+  const keeper = await LeaseKeeper.acquire(
+    { ...options, network: { ...network, ipv6 } },
+    { signal },
+  );
+  assert.equal(keeper.lease.key, "10.3.2.0-24&fd00:3:0:1::-64");
+  assert.deepEqual(store.entries().map(({ key }) => key), [keeper.lease.key, rival]);
+  assert.equal(lines.filter((line) => /Lease changed/.test(line)).length, 2);
+  assert.deepEqual(keeper.takeKnown()?.listed.map(({ key }) => key), [keeper.lease.key, rival]);
 });

@@ -14,6 +14,7 @@ import type {
   Stray,
   TableStatus,
 } from "./cluster_state.ts";
+import type { Occupied } from "./occupied.ts";
 import { type CloudRoute, describeConflict, keyOf, leadsTo } from "./route_entry.ts";
 import type { RouteView, TableView } from "./route_view.ts";
 
@@ -42,6 +43,8 @@ export interface ClusterInputs {
     readonly ask?: string;
     readonly brake?: Brake;
   };
+  /** Entries of others in the network. */
+  readonly occupied?: readonly Occupied[];
   /** Whether the source/destination check of an interface was seen off; `undefined`: not seen. */
   readonly isCheckOff: (networkInterfaceId: string) => boolean | undefined;
   readonly former: ClusterState | undefined;
@@ -130,6 +133,7 @@ export function planCluster(inputs: ClusterInputs): ClusterPlan {
     vtep: overflow.length > 0 || inputs.vtepLingers,
     ...(inputs.cluster === undefined ? {} : { cluster: inputs.cluster }),
     ...inputs.strays,
+    ...(inputs.occupied && inputs.occupied.length > 0 ? { occupied: inputs.occupied } : {}),
     ...(inputs.trouble === undefined ? {} : { trouble: inputs.trouble }),
   };
   return { routes, state: { summary, hosts } };

@@ -14,6 +14,7 @@
  */
 import * as v from "valibot";
 import { Prefix } from "../../net/mod.ts";
+import { MAX_OCCUPIED, type Occupied } from "./occupied.ts";
 
 /** A route table of the cluster, as the writer sees it. */
 export interface TableStatus {
@@ -93,6 +94,8 @@ export interface ClusterSummary {
   /** Instances that these lead to are to state their subnets, with this word. */
   readonly ask?: string;
   readonly brake?: Brake;
+  /** Entries of others where subnets could be leased: no new lease is to take these. */
+  readonly occupied?: readonly Occupied[];
   /** Why nothing is written at present. */
   readonly trouble?: string;
 }
@@ -168,6 +171,10 @@ const SummaryText = v.pipe(
     )),
     ask: v.optional(Id),
     brake: v.optional(v.object({ token: Id, routes: v.array(RouteText) })),
+    occupied: v.optional(v.pipe(
+      v.array(v.object({ destination: Cidr, entry: RouteText })),
+      v.maxLength(MAX_OCCUPIED),
+    )),
     trouble: v.optional(Text),
   }),
 );
