@@ -17,7 +17,8 @@ import { openRegistry } from "../store/open.ts";
 import type { Entry } from "../store/registry.ts";
 import { deadline } from "../util/time.ts";
 import { pathRecordFile } from "./former_path.ts";
-import { requireCleanUpRights } from "./host_rights.ts";
+import { mayChangeNetwork, requireCleanUpRights } from "./host_rights.ts";
+import { CleanUpSummary } from "./cleanup_summary.ts";
 import { readClusterId } from "./cluster_identity.ts";
 import { openHostKernel } from "./host_network.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
@@ -40,8 +41,9 @@ const CLOUD_LIMIT_MS = 60_000;
 
 /**
  * Removes what runs of this configuration left on the host: links, routes, traffic rules and the
- * subnet file, and with `release` the lease and route entries in the cloud. What belongs to others stays. To be used while no
- * flanneld runs, which would put everything back. Once more is no harm.
+ * subnet file, and with `release` the lease and route entries in the cloud. What belongs to others
+ * stays. Its last line says what went and what stays. To be used while no flanneld runs, which
+ * would put everything back. Once more is no harm.
  *
  * @throws {OperatorError} With what could not be removed; the rest has been.
  */
@@ -49,6 +51,7 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
   const { options, release, log, signal } = context;
   requireCleanUpRights();
   const problems: string[] = [];
+  const summary = new CleanUpSummary();
   const networks = await findNetworks(options, { log, signal });
   await using netlink = openHostKernel(log);
 
@@ -59,7 +62,9 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
     externalLink: "",
     log,
   });
-  problems.push(...await empty("kernel", tables.stages(() => ({}), () => false), { log, signal }));
+  requireCleanUpRights({ mayChange: await mayChangeNetwork(netlink, { signal }) });
+  const shared = { log, summary, signal };
+  problems.push(...await empty("kernel", tables.stages(() => ({}), () => false), shared));
   try {
     const firewall = await openFirewall({
       mode: "iptables",
@@ -71,7 +76,7 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
       signal,
     });
     const stages = [{ table: firewall.table, desired: () => [] }];
-    problems.push(...await empty("firewall", stages, { log, signal }));
+    problems.push(...await empty("firewall", stages, shared));
   } catch (error) {
     signal.throwIfAborted();
     problems.push(describeError(error));
@@ -79,28 +84,46 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
   if (release) {
     try {
       const { kept, released } = await releaseLeases(options, netlink, { log, signal });
+      summary.removed("lease", released.length);
+      for (const subnet of kept) summary.left(`the reservation of ${subnet}`);
       // Not before: the route writer keeps what a lease claims.
-      if (kept === 0) await releaseRoutes(context, await withLastSubnet(released, options));
+      const complete = kept.length > 0 ||
+        await releaseRoutes(context, await withLastSubnet(released, options), summary);
+      if (!complete) summary.left("route entries in the VPC");
     } catch (error) {
       signal.throwIfAborted();
       problems.push(describeError(error, "Cannot release the lease"));
     }
+  } else {
+    summary.left("the lease, which --release would end");
   }
   // Last, since it tells the networks: what failed can be tried again.
   if (problems.length === 0 && await removeFile(options.subnetFile)) {
-    log.info(`Removed ${options.subnetFile}`);
+    summary.removed("subnet file");
     await removeFile(pathRecordFile(options.subnetFile));
   }
-  if (problems.length > 0) throw new OperatorError(problems.join("; "));
+  log.info(`${summary}${problems.length > 0 ? "; what failed is said next" : ""}`);
+  if (problems.length > 0) {
+    throw new OperatorError(`The clean-up is not complete: ${problems.join("; ")}`);
+  }
 }
 
-/** Leaves in the stages' Tables nothing that is ours; answers what could not be removed. */
+/** Leaves in the stages' Tables nothing that is ours; returns what could not be removed. */
 async function empty(
   name: string,
   stages: readonly AnyStage[],
-  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+  { log, summary, signal }: {
+    readonly log: Logger;
+    readonly summary: CleanUpSummary;
+    readonly signal: AbortSignal;
+  },
 ): Promise<readonly string[]> {
-  const reconciler = new Reconciler({ name, stages, resyncMs: Infinity, log: log.child(name) });
+  const reconciler = new Reconciler({
+    name,
+    stages: stages.map((stage) => summary.counting(stage)),
+    resyncMs: Infinity,
+    log: log.child(name),
+  });
   return (await reconciler.round({ signal })).problems;
 }
 
@@ -129,12 +152,12 @@ async function findNetworks(
   return [];
 }
 
-/** Deletes the leases that addresses of this host own; answers which, and how many stay. */
+/** Deletes the leases that addresses of this host own; returns which, and those that stay. */
 async function releaseLeases(
   options: Options,
   netlink: Netlink,
   { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
-): Promise<{ readonly kept: number; readonly released: readonly LeaseSubnet[] }> {
+): Promise<{ readonly kept: readonly string[]; readonly released: readonly LeaseSubnet[] }> {
   const { publicIp, publicIpv6 } = options;
   using limit = deadline(STORE_LIMIT_MS, { signal });
   await using registry = await openRegistry(registryOptions(options, log));
@@ -157,14 +180,14 @@ async function releaseLeases(
     }
   };
   const entries = await registry.list({ signal: limit.signal });
-  let kept = 0;
+  const kept: string[] = [];
   const released: LeaseSubnet[] = [];
   for (const entry of entries.filter(isOwn)) {
     const leased = parseLeaseKey(entry.key);
     const subnet = formatSubnet(leased);
     if (!entry.expires) {
       log.info(`Reservation of ${subnet} is kept, with its routes: the operator made it`);
-      kept++;
+      kept.push(subnet);
     } else if (await registry.remove(entry.key, entry.revision, { signal: limit.signal })) {
       log.info(`Lease of ${subnet} is released`);
       released.push(leased);
@@ -188,21 +211,22 @@ async function withLastSubnet(
 /**
  * Removes this host's route entries, if the network is one of the cloud. What cannot be removed is
  * said and is no failure: many a host may not write routes, and the route writer removes them once
- * the instance is gone.
+ * the instance is gone. Returns whether all are removed.
  */
 async function releaseRoutes(
   { options, environment, log, signal }: CleanUpOptions,
   released: readonly Prefix[],
-): Promise<void> {
+  summary: CleanUpSummary,
+): Promise<boolean> {
   try {
     const { text, clusterId } = await readCluster(options, { log, signal });
-    if (text === undefined) return;
+    if (text === undefined) return true;
     const { backend, backendConfig, network } = configureNetwork(text, log);
-    if (backend !== aliVpc) return;
+    if (backend !== aliVpc) return true;
     // Only ali-vpc pays for the SDK.
     const { removeOwnRoutes } = await import("./own_routes.ts");
     using limit = deadline(CLOUD_LIMIT_MS, { signal });
-    await removeOwnRoutes({
+    const removed = await removeOwnRoutes({
       options,
       config: backendConfig as AliVpcConfig,
       network: network.ipv4!.network,
@@ -212,12 +236,15 @@ async function releaseRoutes(
       log: log.child("cloud"),
       signal: limit.signal,
     });
+    summary.removed("route entry", removed);
+    return true;
   } catch (error) {
     signal.throwIfAborted();
     log.warn(
       "Route entries of this host may be left in the VPC, until its instance is released and the " +
         `route writer removes them: ${describeError(error)}`,
     );
+    return false;
   }
 }
 

@@ -31,14 +31,14 @@ export function aliVpcEndpoints(options: Options) {
 /**
  * Removes the route entries of this instance from all tables of its VPC: those of its cluster, and
  * at the subnets that it has given back also those with an older or another cluster's mark, which
- * lead here just as well. To be used once its lease
- * is released, since the route writer would make them again.
+ * lead here just as well. To be used once its lease is released, since the route writer would make
+ * them again. Returns how many went.
  *
  * @throws {Error} With what could not be removed.
  */
 export async function removeOwnRoutes(
   { options, clusterId, released, ...context }: RemoveOwnRoutesOptions,
-): Promise<void> {
+): Promise<number> {
   const { log, signal } = context;
   await using identity = await identifyAliVpc({ ...context, endpoints: aliVpcEndpoints(options) });
   const table = await identity.openLeftovers({ clusterId, released, signal });
@@ -49,13 +49,15 @@ export async function removeOwnRoutes(
     log,
   });
   const backoff = new Backoff({ initialMs: 1_000, maxMs: 5_000 });
+  let removed = 0;
   for (let attempt = 1;; attempt++) {
-    const { problems } = await reconciler.round({ signal });
+    const { problems, changed } = await reconciler.round({ signal });
+    removed += changed;
     const unread = [...table.view.tables].flatMap(([id, { error }]) =>
       error === undefined ? [] : [`Cannot read route table ${id}: ${error}`]
     );
     const [problem] = [...problems, ...unread];
-    if (problem === undefined) return;
+    if (problem === undefined) return removed;
     if (attempt === ATTEMPTS) throw new Error(problem);
     await backoff.wait({ signal });
   }

@@ -42,14 +42,19 @@ labTest("cleanup removes every trace, again and again, and what others have stay
 
     const kept = await clean();
     assert.equal(kept.code, 0, kept.stderr);
+    assert.match(
+      kept.stderr.trimEnd().split("\n").at(-1)!,
+      /Removed .*rule sets? and 1 subnet file; left the lease, which --release would end$/,
+    );
     assert.deepEqual(await kernelState(host!, { signal }), before, title);
     assert.equal(await ruleLines(host!, { signal }), "", title);
     await assert.rejects(Deno.stat(host!.subnetFile), Deno.errors.NotFound);
     assert.deepEqual(await lab.leases({ signal }), leases, `${title}: the lease stays`);
   }
-  for (const _ of [1, 2]) {
+  for (const last of [/Removed 1 lease$/, /There was nothing to remove$/]) {
     const released = await clean("--release");
     assert.equal(released.code, 0, released.stderr);
+    assert.match(released.stderr.trimEnd().split("\n").at(-1)!, last);
     const left = [...(await lab.leases({ signal })).values()];
     assert.equal(left.length, 1);
     assert.ok(!left[0]!.includes(`"${host!.address}"`));

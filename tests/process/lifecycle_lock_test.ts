@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { labTest, startDaemon } from "../lab/mod.ts";
 import { daemonProgram } from "../lab/program.ts";
+import { settleAll } from "../support/settle_all.ts";
 import { kernelState, networkConfig, openKernelLab } from "./kernel_support.ts";
 import { HEALTH_FLAGS, startReady } from "./support.ts";
 
@@ -21,13 +22,13 @@ labTest("a second daemon and a clean-up beside a running one are refused", async
 
   let number = 0;
   const second = async (...flags: string[]) => {
-    number++;
+    const title = `second${++number}`;
     await using daemon = startDaemon({
-      title: `second${number}`,
+      title,
       program: daemonProgram(),
       namespace: host!.namespace,
       directory: host!.directory,
-      logFile: `${host!.directory}/second${number}.log`,
+      logFile: `${host!.directory}/${title}.log`,
       flags: [endpoints, ...flags],
       env: {},
     });
@@ -37,23 +38,25 @@ labTest("a second daemon and a clean-up beside a running one are refused", async
   const sameFile = `--subnet-file=${host!.subnetFile}`;
   const ownFile = `--subnet-file=${host!.directory}/second.env`;
   const pid = first.process.pid;
-  for (
-    const [flags, shared] of [
+  // Each waits a moment for the other to end, hence at once.
+  const starts = (
+    [
       [[sameFile], /the same subnet file \S+ and etcd prefix \/coreos\.com\/network is running/],
       [[ownFile], /the same etcd prefix \/coreos\.com\/network is running/],
       [[sameFile, "--etcd-prefix=/other"], /the same subnet file \S+ is running/],
     ] as const
-  ) {
+  ).map(async ([flags, shared]) => {
     const { code, log } = await second(...flags);
     assert.equal(code, 1, log);
     assert.match(log, shared);
     assert.match(log, new RegExp(`pid ${pid}: .*--subnet-file=`));
-  }
-  for (const flags of [[], ["--release"]]) {
+  });
+  const cleanUps = [[], ["--release"]].map(async (flags) => {
     const result = await host!.cleanUp({ signal, flags });
     assert.equal(result.code, 1, result.stderr);
     assert.match(result.stderr, new RegExp(`Cannot clean up: .*pid ${pid}: .*stop it first`));
-  }
+  });
+  await settleAll([...starts, ...cleanUps]);
   assert.deepEqual(await kernelState(host!, { signal }), before);
   assert.deepEqual(await lab.leases({ signal }), leases);
   assert.equal(first.process.ended, undefined);
