@@ -16,13 +16,22 @@ import type {
   IWatchResponse,
 } from "etcd3";
 import { Buffer } from "node:buffer";
-import { OperatorError } from "../errors.ts";
-import { EtcdError, fromGrpcError } from "./etcd_error.ts";
+import { describeError } from "../errors.ts";
+import { deadline } from "../util/time.ts";
+import { EtcdError, fromGrpcError, portHint } from "./etcd_error.ts";
 import type { Endpoint } from "../net/mod.ts";
 import { configKey, type EtcdSettings } from "./etcd_options.ts";
+import { type MemberChannel, openChannel } from "./etcd_channel.ts";
 import { keepFirstHttp2Bytes } from "./http2_workaround.ts";
-import { describeTlsError, readTlsFiles } from "./tls_files.ts";
-import { Http2RefusedError, openTlsTunnel, type TlsTunnel } from "./tls_tunnel.ts";
+import {
+  CLOSED_BY_SERVER,
+  describeConnectError,
+  describeTlsError,
+  NO_TLS,
+  SPEAKS_TLS,
+} from "./tls_errors.ts";
+import { readTlsFiles } from "./tls_files.ts";
+import { Http2RefusedError, requireTlsSockets, speaksTls } from "./tls_socket.ts";
 
 /** The unary calls in use: service, request, response. */
 export interface Methods {
@@ -73,7 +82,6 @@ interface GrpcMetadata {
   clone(): GrpcMetadata;
 }
 interface GrpcClient {
-  getChannel(): { close(): void };
   [method: string]: unknown;
 }
 interface GrpcHost {
@@ -94,25 +102,26 @@ export class EtcdConnection implements Disposable {
   readonly #stack: DisposableStack;
   readonly #host: GrpcHost;
   readonly #emptyMetadata: GrpcMetadata;
-  readonly #tunnel: TlsTunnel | undefined;
+  readonly #channel: MemberChannel;
   readonly #calls = new Set<GrpcCall>();
   #token: string | undefined;
   #authenticating: Promise<void> | undefined;
   #heardAt = performance.now();
+  #serving = false;
 
   private constructor(
     endpoint: Endpoint,
     settings: EtcdSettings,
     stack: DisposableStack,
     parts: { readonly host: GrpcHost; readonly metadata: GrpcMetadata },
-    tunnel: TlsTunnel | undefined,
+    channel: MemberChannel,
   ) {
     this.endpoint = endpoint;
     this.#settings = settings;
     this.#stack = stack;
     this.#host = parts.host;
     this.#emptyMetadata = parts.metadata;
-    this.#tunnel = tunnel;
+    this.#channel = channel;
   }
 
   /**
@@ -129,9 +138,9 @@ export class EtcdConnection implements Disposable {
     await loadEtcd3(); // its time is not the member's
     const until = performance.now() + options.timeoutMs;
     using stack = new DisposableStack();
-    const tunnel = await openTunnel(endpoint, settings, stack, options);
-    const parts = await openHost(endpoint, tunnel, stack);
-    const connection = new EtcdConnection(endpoint, settings, stack.move(), parts, tunnel);
+    const channel = stack.use(await openMember(endpoint, settings, options));
+    const parts = await openHost(channel);
+    const connection = new EtcdConnection(endpoint, settings, stack.move(), parts, channel);
     try {
       const timeoutMs = Math.max(1, until - performance.now());
       await connection.#authenticate({ signal: options.signal, timeoutMs });
@@ -139,10 +148,18 @@ export class EtcdConnection implements Disposable {
         signal: options.signal,
         timeoutMs: Math.max(1, until - performance.now()),
       });
+      channel.settle();
+      connection.#serving = true;
       return connection;
     } catch (error) {
       connection[Symbol.dispose]();
-      throw error instanceof EtcdError && (error.kind === "timeout" || error.kind === "lost")
+      if (!(error instanceof EtcdError)) throw error;
+      if (
+        !endpoint.secure && error.detail === CLOSED_BY_SERVER && await speaksTls(endpoint, options)
+      ) {
+        throw new EtcdError("unreachable", endpoint.url, SPEAKS_TLS);
+      }
+      throw error.kind === "timeout" || error.kind === "lost"
         ? new EtcdError("unreachable", endpoint.url, error.detail, { cause: error })
         : error;
     }
@@ -309,12 +326,24 @@ export class EtcdConnection implements Disposable {
   /** The error of a call. What TLS says of the end of a connection is closer to the cause. */
   #sortOut(error: unknown): EtcdError {
     const sorted = fromGrpcError(error, this.endpoint.url);
-    const cause = this.#tunnel?.failure;
-    if (cause === undefined || (sorted.kind !== "lost" && sorted.kind !== "unreachable")) {
-      return sorted;
+    const cause = this.#channel.failure;
+    if (sorted.kind !== "lost" && sorted.kind !== "unreachable") return sorted;
+    if (cause === undefined) {
+      if (this.#serving || !this.#channel.secured || sorted.detail !== CLOSED_BY_SERVER) {
+        return sorted;
+      }
+      // With TLS 1.3 a client certificate is refused after the handshake, and the end of the
+      // connection may come before the reason.
+      const which = this.#settings.tls.certFile === undefined ? "a" : "another";
+      const detail = `${CLOSED_BY_SERVER}: does it want ${which} client certificate?`;
+      return new EtcdError(sorted.kind, this.endpoint.url, detail);
     }
-    const detail = describeTlsError(cause, this.endpoint.hostname);
-    return new EtcdError(sorted.kind, this.endpoint.url, detail, { cause });
+    if (cause instanceof Http2RefusedError) return notServed(this.endpoint, cause);
+    const { tls: files } = this.#settings;
+    const described = describeTlsError(cause, { endpoint: this.endpoint, files });
+    const unsecured = described === CLOSED_BY_SERVER && !this.#channel.secured;
+    const detail = unsecured ? NO_TLS : described;
+    return new EtcdError(sorted.kind, this.endpoint.url, detail);
   }
 
   #closed(): EtcdError {
@@ -358,51 +387,20 @@ export function loadEtcd3(): Promise<typeof import("etcd3")> {
   return import("etcd3");
 }
 
-/** The way to a member that wants TLS; `undefined` for one that does not. */
-async function openTunnel(
-  endpoint: Endpoint,
-  settings: EtcdSettings,
-  stack: DisposableStack,
-  options: RequestOptions,
-): Promise<TlsTunnel | undefined> {
-  if (!endpoint.secure) return undefined;
-  const timeout = AbortSignal.timeout(options.timeoutMs);
-  try {
-    const material = await readTlsFiles(settings.tls);
-    const signal = AbortSignal.any([options.signal, timeout]);
-    return stack.use(await openTlsTunnel(endpoint, material, { signal }));
-  } catch (cause) {
-    options.signal.throwIfAborted();
-    if (cause instanceof OperatorError) throw cause;
-    if (cause instanceof Http2RefusedError) {
-      throw new EtcdError("not-served", endpoint.url, "the v3 API is not served there", { cause });
-    }
-    const detail = timeout.aborted ? "no answer" : describeTlsError(cause, endpoint.hostname);
-    throw new EtcdError("unreachable", endpoint.url, detail, { cause });
-  }
+function notServed(endpoint: Endpoint, cause?: Error): EtcdError {
+  const detail = `the v3 API is not served there${portHint(endpoint.url)}`;
+  return new EtcdError("not-served", endpoint.url, detail, { cause });
 }
 
-/**
- * Makes etcd3's objects for one member. etcd3's own layers above them are not used: its retries,
- * circuit breaker and token cache would hide from us what was sent and what became of it.
- */
-async function openHost(
+/** The way to a member, over TLS if it is to be so. */
+async function openMember(
   endpoint: Endpoint,
-  tunnel: TlsTunnel | undefined,
-  stack: DisposableStack,
-): Promise<{ host: GrpcHost; metadata: GrpcMetadata }> {
-  const { Etcd3 } = await loadEtcd3();
-  class Member extends Etcd3 {
-    parts(): Promise<{ host: GrpcHost; metadata: GrpcMetadata }> {
-      return this.pool.withConnection("KV", ({ resource, metadata }) => ({
-        host: resource as unknown as GrpcHost,
-        metadata,
-      }));
-    }
-  }
-  const authority = endpoint.url.replace(/^https?:\/\//, "");
-  const grpcOptions: Record<string, unknown> = {
-    "grpc.default_authority": authority,
+  settings: EtcdSettings,
+  options: RequestOptions,
+): Promise<MemberChannel> {
+  if (endpoint.secure) requireTlsSockets(endpoint);
+  const grpcOptions = {
+    "grpc.default_authority": endpoint.url.replace(/^https?:\/\//, ""),
     // etcd lies inside the network, where a proxy for the Internet does not lead; upstream's
     // client does not use one either. Without this, http_proxy would divert us.
     "grpc.enable_http_proxy": 0,
@@ -413,11 +411,37 @@ async function openHost(
     // A session of our own: the global pool would hand a new connection the old, silent one.
     "grpc.use_local_subchannel_pool": 1,
   };
-  const hosts = tunnel === undefined ? authority : `unix:${tunnel.socketPath}`;
-  const member = new Member({ hosts, grpcOptions });
-  const parts = await member.parts();
-  const channel = parts.host.getServiceClient("KV").getChannel();
-  grpcOptions["channelOverride"] = channel; // one channel, hence one session, for all services
-  stack.defer(() => channel.close());
-  return parts;
+  using limit = deadline(options.timeoutMs, options);
+  try {
+    const grpc = await import("@grpc/grpc-js");
+    const material = endpoint.secure ? await readTlsFiles(settings.tls) : undefined;
+    return await openChannel(grpc, endpoint, material, grpcOptions, limit);
+  } catch (cause) {
+    options.signal.throwIfAborted();
+    const detail = limit.signal.aborted
+      ? "the host name is not resolved in time"
+      : describeConnectError(describeError(cause));
+    throw new EtcdError("unreachable", endpoint.url, detail);
+  }
+}
+
+/**
+ * Makes etcd3's objects for one member. etcd3's own layers above them are not used: its retries,
+ * circuit breaker and token cache would hide from us what was sent and what became of it.
+ */
+async function openHost(
+  { channel }: MemberChannel,
+): Promise<{ host: GrpcHost; metadata: GrpcMetadata }> {
+  const { Etcd3 } = await loadEtcd3();
+  class Member extends Etcd3 {
+    parts(): Promise<{ host: GrpcHost; metadata: GrpcMetadata }> {
+      return this.pool.withConnection("KV", ({ resource, metadata }) => ({
+        host: resource as unknown as GrpcHost,
+        metadata,
+      }));
+    }
+  }
+  // One channel, hence one session, for all services; what etcd3 knows of the host is not used.
+  const grpcOptions: Record<string, unknown> = { channelOverride: channel };
+  return await new Member({ hosts: channel.getTarget(), grpcOptions }).parts();
 }

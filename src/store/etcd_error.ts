@@ -1,6 +1,6 @@
 import { describeError } from "../errors.ts";
 import { StoreError } from "./registry.ts";
-import { describeConnectError } from "./tls_files.ts";
+import { describeConnectError } from "./tls_errors.ts";
 
 /**
  * What an answer of etcd v3 means for the next step:
@@ -105,7 +105,7 @@ export function fromGrpcError(error: unknown, endpoint: string): EtcdError {
     case OUT_OF_RANGE:
       return /compacted/.test(text) ? make("compacted") : make("unready");
     case UNIMPLEMENTED:
-      return make("not-served", "the v3 API is not served there");
+      return make("not-served", `the v3 API is not served there${portHint(endpoint)}`);
     case NOT_FOUND:
     case FAILED_PRECONDITION:
       return make("refused");
@@ -115,7 +115,7 @@ export function fromGrpcError(error: unknown, endpoint: string): EtcdError {
       }
       // What HTTP/2 calls an answer in HTTP/1: an etcd before 3, or no etcd at all.
       if (/No connection established.*Protocol error/.test(text)) {
-        return make("not-served", "the v3 API is not served there");
+        return make("not-served", `the v3 API is not served there${portHint(endpoint)}`);
       }
       if (/No connection established|Name resolution failed/.test(text)) {
         return make("unreachable", describeConnectError(text));
@@ -127,6 +127,13 @@ export function fromGrpcError(error: unknown, endpoint: string): EtcdError {
     default:
       return make("lost", describeConnectError(text));
   }
+}
+
+/** What to do where no API of etcd is served, if the port tells. */
+export function portHint(endpoint: string): string {
+  return endpoint.endsWith(":2380")
+    ? ": 2380 is for etcd's own members, its clients' port is 2379"
+    : "";
 }
 
 /**

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { EtcdError, type EtcdErrorKind, fromGrpcError, joinFailures } from "./etcd_error.ts";
-import { describeTlsError } from "./tls_files.ts";
 
 const URL = "http://10.0.0.5:2379";
 
@@ -62,21 +61,4 @@ Deno.test("joinFailures() names every member once", () => {
   assert.equal(joinFailures([a, old]).kind, "not-served");
   assert.equal(joinFailures([old, a]).kind, "not-served");
   assert.notEqual(joinFailures([b, old]).kind, "not-served");
-});
-
-Deno.test("describeTlsError() says what rustls means", () => {
-  const cases: readonly (readonly [string, RegExp])[] = [
-    ['invalid peer certificate: certificate not valid for name "10.0.0.5"', /not valid for etcd$/],
-    ["invalid peer certificate: UnknownIssuer", /not signed by a CA/],
-    ["invalid peer certificate: certificate expired: verification time …", /has expired$/],
-    ["invalid peer certificate: certificate not valid yet: …", /not valid yet/],
-    ["received fatal alert: CertificateRequired", /demands a client certificate$/],
-    ["received fatal alert: UnknownCA", /refuses the client certificate$/],
-    ["received corrupt message of type InvalidContentType", /does not speak TLS$/],
-    ["Connection refused (os error 111)", /^connection refused$/],
-    ["something new", /^something new$/],
-  ];
-  for (const [text, pattern] of cases) {
-    assert.match(describeTlsError(new Error(text), "etcd"), pattern);
-  }
 });

@@ -222,10 +222,12 @@ export class EtcdV2Registry extends EtcdV2Space implements Registry {
   }
 
   /**
-   * Nothing to be done: fetch() keeps its connections to itself. A request without answer is
-   * repeated over another one after the usual time.
+   * fetch() keeps its connections to itself: in clear text, a request without answer is repeated
+   * over another one after the usual time.
    */
-  addressesChanged(): void {}
+  addressesChanged(): void {
+    this.#client.addressesChanged();
+  }
 
   [Symbol.asyncDispose](): Promise<void> {
     this.#client[Symbol.dispose]();

@@ -2,11 +2,14 @@ import * as v from "valibot";
 import { describeError } from "../errors.ts";
 import { deadline } from "../util/time.ts";
 import { FAILOVER_MS, LAST_REQUEST_MS } from "./etcd_client.ts";
-import { EtcdError, joinFailures } from "./etcd_error.ts";
+import { EtcdError, type EtcdErrorKind, joinFailures, portHint } from "./etcd_error.ts";
 import type { Endpoint } from "../net/mod.ts";
-import type { EtcdSettings } from "./etcd_options.ts";
+import type { EtcdSettings, TlsFiles } from "./etcd_options.ts";
 import type { CallOptions } from "./registry.ts";
-import { describeTlsError, readTlsFiles, sameTlsMaterial, type TlsMaterial } from "./tls_files.ts";
+import { HttpsClient } from "./https_fetch.ts";
+import { CLOSED_BY_SERVER, describeTlsError, SPEAKS_TLS } from "./tls_errors.ts";
+import { readTlsFiles, sameTlsMaterial, type TlsMaterial } from "./tls_files.ts";
+import { hasTlsSockets, speaksTls } from "./tls_socket.ts";
 
 /** A key or directory of the v2 API. */
 export interface Node {
@@ -79,14 +82,15 @@ const EVENT_INDEX_CLEARED = 401;
  * A cluster of etcd by its v2 API over HTTP. Like `EtcdClient` it keeps to a member while that
  * works and asks each member once before it gives up.
  *
- * Requests take the proxy that `http_proxy` and `https_proxy` name unless `no_proxy` excludes the
+ * Requests in clear text take the proxy that `http_proxy` names unless `no_proxy` excludes the
  * member, as upstream's client of this API did; `fetch` leaves no other choice.
  */
 export class EtcdV2Client implements Disposable {
   readonly settings: EtcdSettings;
   readonly #lifetime = new AbortController();
   #current: number;
-  #http: { readonly client: Deno.HttpClient; readonly material: TlsMaterial } | undefined;
+  /** Clients for TLS, by the member's URL. */
+  readonly #clients = new Map<string, TlsClient>();
 
   constructor(settings: EtcdSettings) {
     this.settings = settings;
@@ -151,8 +155,13 @@ export class EtcdV2Client implements Disposable {
 
   [Symbol.dispose](): void {
     this.#lifetime.abort(new DOMException("The store was closed", "AbortError"));
-    this.#http?.client.close();
-    this.#http = undefined;
+    this.addressesChanged();
+  }
+
+  /** Leaves the connections that can be left; what waits there for an answer fails. */
+  addressesChanged(): void {
+    for (const client of this.#clients.values()) client[Symbol.dispose]();
+    this.#clients.clear();
   }
 
   /** Goes on to the member after `member`, unless another call has done so. */
@@ -176,7 +185,7 @@ export class EtcdV2Client implements Disposable {
     const ended = (cause: unknown, limit: AbortSignal): EtcdError => {
       signal.throwIfAborted();
       if (limit.aborted) return new EtcdError("timeout", endpoint.url, "no answer in time");
-      return connectionError(cause, endpoint);
+      return connectionError(cause, endpoint, this.settings.tls);
     };
 
     let response: Response;
@@ -188,16 +197,18 @@ export class EtcdV2Client implements Disposable {
     head.signal.addEventListener("abort", onHead);
     body.signal.addEventListener("abort", onBody);
     try {
-      response = await fetch(this.#url(endpoint, request), {
+      const client = endpoint.secure ? await this.#client(endpoint) : PLAIN_CLIENT;
+      response = await client.fetch(this.#url(endpoint, request), {
         method: request.method,
         headers: this.#headers(),
         signal: either.signal,
-        redirect: "error",
-        ...(endpoint.secure ? { client: await this.#httpClient(endpoint) } : {}),
         ...(request.form === undefined ? {} : { body: new URLSearchParams(request.form) }),
       });
     } catch (cause) {
-      throw ended(cause, head.signal);
+      const error = ended(cause, head.signal);
+      const closed = !endpoint.secure && error.detail === CLOSED_BY_SERVER;
+      if (!closed || !await speaksTls(endpoint, { signal })) throw error;
+      throw new EtcdError("unreachable", endpoint.url, SPEAKS_TLS);
     }
     head.signal.removeEventListener("abort", onHead);
 
@@ -212,7 +223,7 @@ export class EtcdV2Client implements Disposable {
       throw ended(cause, body.signal);
     }
     if (long && text === "") return { answer: undefined, index, clusterId };
-    const answer = parseAnswer(request.method, response.status, text, endpoint);
+    const answer = parseAnswer(request.method, response, text, endpoint);
     return { answer, index, clusterId };
   }
 
@@ -230,43 +241,78 @@ export class EtcdV2Client implements Disposable {
   }
 
   /** A client with the TLS files as they are now; the same one while they are the same. */
-  async #httpClient(endpoint: Endpoint): Promise<Deno.HttpClient> {
+  async #client(endpoint: Endpoint): Promise<TlsClient> {
     let material: TlsMaterial;
     try {
       material = await readTlsFiles(this.settings.tls);
     } catch (cause) {
       throw new EtcdError("unreachable", endpoint.url, describeError(cause), { cause });
     }
-    if (this.#http !== undefined && sameTlsMaterial(this.#http.material, material)) {
-      return this.#http.client;
-    }
-    this.#http?.client.close();
-    const client = Deno.createHttpClient({ ...material } as Deno.CreateHttpClientOptions);
-    this.#http = { client, material };
+    const former = this.#clients.get(endpoint.url);
+    if (former !== undefined && sameTlsMaterial(former.material, material)) return former;
+    former?.[Symbol.dispose]();
+    const client = hasTlsSockets()
+      ? new HttpsClient(endpoint, material)
+      : new OlderTlsClient(material);
+    this.#clients.set(endpoint.url, client);
     return client;
   }
 }
 
+/** What makes requests over TLS. */
+interface TlsClient extends Pick<HttpsClient, "fetch" | "material">, Disposable {}
+
+/** Requests in clear text. A redirect is an answer, too: where it leads is not for etcd to say. */
+const PLAIN_CLIENT: Pick<HttpsClient, "fetch"> = {
+  fetch: (url, request) => fetch(url, { ...request, redirect: "manual" }),
+};
+
+/** TLS before Deno 2.9, where `node:https` leaks connections: the given CA adds to Deno's roots. */
+class OlderTlsClient implements TlsClient {
+  readonly material: TlsMaterial;
+  readonly #client: Deno.HttpClient;
+
+  constructor(material: TlsMaterial) {
+    this.material = material;
+    const { ca, cert, key } = material;
+    this.#client = Deno.createHttpClient({
+      ...(ca === undefined ? {} : { caCerts: [ca] }),
+      ...(cert === undefined || key === undefined ? {} : { cert, key }),
+    });
+  }
+
+  fetch: HttpsClient["fetch"] = (url, request) =>
+    fetch(url, { ...request, redirect: "manual", client: this.#client });
+
+  [Symbol.dispose](): void {
+    this.#client.close();
+  }
+}
+
 /** Why there was no reply. What failed before anything was sent had no effect. */
-function connectionError(cause: unknown, endpoint: Endpoint): EtcdError {
+function connectionError(cause: unknown, endpoint: Endpoint, files: TlsFiles): EtcdError {
   if (cause instanceof EtcdError) return cause;
   const text = describeError(cause);
-  const unsent = /client error \(Connect\)|tcp connect error|dns error|failed to lookup/i.test(
-    text,
-  );
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  const unsent =
+    /client error \(Connect\)|tcp connect error|dns error|failed to lookup/i.test(text) ||
+    /^(ERR_TLS_|ERR_SSL_|CERT_|UNABLE_|SELF_|DEPTH_|ECONNREFUSED|EHOST|ENET|ENOTFOUND|EAI_)/
+      .test(code);
   // fetch puts the URL in front of the reason; the URL is named already.
   const reason = text.replace(/^.*error sending request.*? for url \([^)]*\):?\s*/, "")
     .replace(/^client error \(\w+\):\s*/, "");
-  const detail = describeTlsError(new Error(reason || text), endpoint.hostname);
-  return new EtcdError(unsent ? "unreachable" : "lost", endpoint.url, detail, { cause });
+  const error = reason === text ? cause : new Error(reason || text);
+  const detail = describeTlsError(error, { endpoint, files });
+  return new EtcdError(unsent ? "unreachable" : "lost", endpoint.url, detail);
 }
 
 function parseAnswer(
   method: V2Request["method"],
-  status: number,
+  response: Response,
   text: string,
   endpoint: Endpoint,
 ): Answer | undefined {
+  const { status } = response;
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -274,14 +320,13 @@ function parseAnswer(
   if (status >= 200 && status < 300) {
     const answer = v.safeParse(AnswerSchema, json);
     if (answer.success) return answer.output;
-    throw new EtcdError("lost", endpoint.url, "the answer is not of the v2 keys API");
+    throw notEtcd(response, text, endpoint);
   }
   const parsed = v.safeParse(FailureSchema, json);
-  const failure = parsed.success ? parsed.output : undefined;
-  const what = failure === undefined
-    ? `HTTP status ${status}`
-    : [failure.message, failure.cause].filter(Boolean).join(": ");
-  switch (failure?.errorCode) {
+  if (!parsed.success) throw notEtcd(response, text, endpoint, method);
+  const failure = parsed.output;
+  const what = [failure.message, failure.cause].filter(Boolean).join(": ");
+  switch (failure.errorCode) {
     case KEY_NOT_FOUND:
     case COMPARE_FAILED:
     case NODE_EXISTS:
@@ -297,9 +342,56 @@ function parseAnswer(
   if (status === 401 || status === 403) {
     throw new EtcdError("denied", endpoint.url, "wrong user or password, or no permission");
   }
-  if (status === 404) {
-    throw new EtcdError("not-served", endpoint.url, "the v2 API is not served there");
-  }
   // A write that ended so may still be carried out: etcd gave up waiting, not the cluster.
   throw new EtcdError(status >= 500 ? "timeout" : "refused", endpoint.url, what);
+}
+
+/** What to make of an answer that is not of the v2 keys API: who gave it, and in which words. */
+function notEtcd(
+  response: Response,
+  text: string,
+  endpoint: Endpoint,
+  method?: V2Request["method"],
+): EtcdError {
+  const { status } = response;
+  const server = response.headers.get("server");
+  const said = `HTTP status ${status}${server === null ? "" : ` of ${shorten(server)}`}` +
+    (shorten(text) === "" ? "" : `, "${shorten(text)}"`);
+  const fail = (kind: EtcdErrorKind, detail: string) =>
+    new EtcdError(kind, endpoint.url, `${detail} (${said})`);
+  if (/HTTP request to an HTTPS server/i.test(text)) {
+    return fail("unreachable", SPEAKS_TLS);
+  }
+  if (status >= 300 && status < 400) {
+    const to = URL.parse(response.headers.get("location") ?? "", endpoint.url)?.origin ?? "nowhere";
+    return fail("not-served", `it redirects to ${to}: name etcd's own members`);
+  }
+  switch (status) {
+    case 401:
+    case 403:
+      return fail("denied", "wrong user or password, or no permission");
+    case 404:
+      return fail("not-served", `the v2 API is not served there${portHint(endpoint.url)}`);
+    case 405:
+    case 501:
+      return fail(
+        "not-served",
+        method === "GET"
+          ? `the v2 API is not served there${portHint(endpoint.url)}`
+          : "it refuses to write, as a read-only proxy does: name etcd's own members",
+      );
+  }
+  if (status >= 500) return fail("timeout", "etcd is not behind it at present");
+  return fail("not-served", `what answers there is not etcd's v2 API${portHint(endpoint.url)}`);
+}
+
+/** The words of an answer, without tags, on one short line. */
+function shorten(text: string): string {
+  const words = text.slice(0, 4_000)
+    .replaceAll(/<(script|style)[^]*?<\/\1>/gi, " ")
+    .replaceAll(/<[^>]*>/g, " ")
+    .replaceAll(/[^\x20-\x7e]+/g, " ")
+    .replaceAll(/\s+/g, " ")
+    .trim();
+  return words.length > 100 ? `${words.slice(0, 100)}…` : words;
 }

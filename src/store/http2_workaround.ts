@@ -6,6 +6,14 @@ const FIRST_RIGHT_MINOR = 9;
 
 let applied = false;
 
+/** The session that was opened in place of one over a given socket. */
+const sessions = new WeakMap<object, http2.ClientHttp2Session>();
+
+/** What has to end together with `socket`, as the session over it has another one. */
+export function sessionOver(socket: Socket): http2.ClientHttp2Session | undefined {
+  return sessions.get(socket);
+}
+
 /**
  * Deno before 2.9 loses what a server sends before `http2.connect()` takes a socket over. grpc-js
  * hands over a socket that is connected already, etcd greets at once, and so about every second
@@ -30,6 +38,7 @@ export function keepFirstHttp2Bytes(): void {
     const { remoteAddress = "", remotePort } = socket;
     const host = remoteAddress.includes(":") ? `[${remoteAddress}]` : remoteAddress;
     const session = connect(`http://${host}:${remotePort}`, rest, listener);
+    sessions.set(socket, session);
     session.once("remoteSettings", () => socket.destroy());
     session.once("close", () => socket.destroy());
     return session;

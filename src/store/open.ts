@@ -24,7 +24,7 @@ import type {
 } from "./registry.ts";
 import { StoreError } from "./registry.ts";
 import { readTlsFiles } from "./tls_files.ts";
-import { requireTunnelSupport } from "./tls_tunnel.ts";
+import { requireTlsSockets } from "./tls_socket.ts";
 
 /** Which of etcd's two separate stores is meant. */
 export type EtcdApi = "v3" | "v2";
@@ -58,7 +58,7 @@ export async function openRegistry(options: OpenRegistryOptions): Promise<EtcdRe
   await checkTlsFiles(settings);
   for (const warning of settings.warnings) options.log.warn(warning);
   if (options.api !== "v2") {
-    settings.endpoints.filter(({ secure }) => secure).forEach(requireTunnelSupport);
+    settings.endpoints.filter(({ secure }) => secure).forEach(requireTlsSockets);
     // Loading takes a tenth of a second: let it pass while others wait for the network.
     loadEtcd3().catch(() => {}); // the first call meets the error
   }

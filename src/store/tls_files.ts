@@ -1,12 +1,29 @@
+/**
+ * The PEM files of TLS to etcd, read and checked, so that what cannot work is named at once.
+ *
+ * @module
+ */
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { describeError } from "../errors.ts";
 import type { TlsFiles } from "./etcd_options.ts";
 
-/** What `Deno.connectTls` and `Deno.createHttpClient` take, PEM texts. */
+/** What TLS is made with, PEM texts. */
 export interface TlsMaterial {
-  readonly caCerts?: string[];
-  readonly cert?: string;
-  readonly key?: string;
+  /** The only roots that are trusted; `undefined` for those that come with Deno. */
+  readonly ca: string | undefined;
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
 }
+
+/** Where distributions keep the roots they trust; Go looks there, too (crypto/x509/root_linux.go). */
+const SYSTEM_ROOTS = [
+  "/etc/ssl/certs/ca-certificates.crt",
+  "/etc/pki/tls/certs/ca-bundle.crt",
+  "/etc/ssl/ca-bundle.pem",
+  "/etc/pki/tls/cacert.pem",
+  "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+  "/etc/ssl/cert.pem",
+];
 
 /**
  * Reads the files as they are now. Without a CA file the roots of the system are trusted.
@@ -15,78 +32,69 @@ export interface TlsMaterial {
  */
 export async function readTlsFiles(files: TlsFiles): Promise<TlsMaterial> {
   const [ca, cert, key] = await Promise.all([
-    readPem(files.caFile, "CA file", "CERTIFICATE"),
-    readPem(files.certFile, "client certificate", "CERTIFICATE"),
-    readPem(files.keyFile, "client key", "PRIVATE KEY"),
+    files.caFile === undefined ? readSystemRoots() : readPem(files.caFile, "CA file", CERTIFICATE),
+    files.certFile && readPem(files.certFile, "client certificate", CERTIFICATE),
+    files.keyFile && readPem(files.keyFile, "client key", PRIVATE_KEY),
   ]);
-  return {
-    ...(ca === undefined ? {} : { caCerts: [ca] }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
-  };
+  if (cert !== undefined && key !== undefined) checkPair(cert, key, files);
+  return { ca, cert, key };
 }
 
-async function readPem(
-  path: string | undefined,
-  what: string,
-  label: string,
-): Promise<string | undefined> {
-  if (path === undefined) return undefined;
+const CERTIFICATE = "CERTIFICATE";
+const PRIVATE_KEY = "PRIVATE KEY";
+
+async function readPem(path: string, what: string, label: string): Promise<string> {
   let text: string;
   try {
     text = await Deno.readTextFile(path);
   } catch (cause) {
     throw new Error(describeError(cause, `Cannot read the ${what} ${path}`), { cause });
   }
+  const refuse = (reason: string) => new Error(`Cannot use the ${what} ${path}: ${reason}`);
   if (!new RegExp(`-----BEGIN (?:[A-Z0-9]+ )*${label}-----`).test(text)) {
-    throw new Error(`Cannot use the ${what} ${path}: it holds no PEM block "${label}"`);
+    throw refuse(`it holds no PEM block "${label}"`);
+  }
+  // Without its passphrase such a key would not be shown, and etcd would say that none came.
+  if (label === PRIVATE_KEY && /BEGIN ENCRYPTED PRIVATE KEY|Proc-Type: 4,ENCRYPTED/.test(text)) {
+    throw refuse(
+      `it is encrypted, and nobody is there to ask for the passphrase; write it in clear with ` +
+        `openssl pkey -in ${path} -out NEW_FILE, and let only root read that`,
+    );
   }
   return text;
+}
+
+/** @throws {Error} If the key is not that of the certificate. */
+function checkPair(cert: string, key: string, files: TlsFiles): void {
+  const { certFile, keyFile } = files;
+  let fits: boolean;
+  try {
+    fits = new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
+  } catch (cause) {
+    throw new Error(
+      `Cannot use the client certificate ${certFile} with the key ${keyFile}: one of them is damaged`,
+      { cause },
+    );
+  }
+  if (!fits) {
+    throw new Error(
+      `Cannot use the client certificate ${certFile}: ${keyFile} is the key of another one`,
+    );
+  }
+}
+
+async function readSystemRoots(): Promise<string | undefined> {
+  const paths = [Deno.env.get("SSL_CERT_FILE"), ...SYSTEM_ROOTS];
+  for (const path of paths) {
+    if (!path) continue;
+    try {
+      return await readPem(path, "system's CA file", CERTIFICATE);
+    } catch { /* Other distributions have it elsewhere. */ }
+  }
+  return undefined;
 }
 
 /** Whether two readings of the files gave the same. */
 export function sameTlsMaterial(a: TlsMaterial, b: TlsMaterial): boolean {
-  return a.cert === b.cert && a.key === b.key && a.caCerts?.[0] === b.caCerts?.[0];
-}
-
-/**
- * What a TLS error of Deno (rustls) means for an operator: `the certificate is not valid for
- * 10.0.0.5`. Texts it does not know come back as they are.
- */
-export function describeTlsError(error: unknown, hostname: string): string {
-  const text = describeError(error);
-  if (/not valid for name|NotValidForName/i.test(text)) {
-    return `the certificate is not valid for ${hostname}`;
-  }
-  if (/UnknownIssuer|BadSignature/.test(text)) {
-    return "the certificate is not signed by a CA that is trusted";
-  }
-  if (/certificate (has )?expired|: Expired/i.test(text)) return "the certificate has expired";
-  if (/not valid yet|NotValidYet/i.test(text)) {
-    return "the certificate is not valid yet: check the clocks";
-  }
-  if (/CaUsedAsEndEntity/.test(text)) return "the server uses a CA certificate as its own";
-  if (/CertificateRequired/.test(text)) return "the server demands a client certificate";
-  if (/(UnknownCA|BadCertificate|CertificateUnknown|CertificateExpired)/.test(text)) {
-    return "the server refuses the client certificate";
-  }
-  if (/InvalidContentType|InvalidMessage|corrupt message/.test(text)) {
-    return "the server does not speak TLS";
-  }
-  return describeConnectError(text);
-}
-
-/** What a failure to connect means, from the text of the error. */
-export function describeConnectError(text: string): string {
-  if (/ECONNREFUSED|Connection refused/i.test(text)) return "connection refused";
-  if (/ECONNRESET|Connection reset|connection closed|closed before message/i.test(text)) {
-    return "the connection was closed by the server";
-  }
-  if (/EHOSTUNREACH|No route to host/i.test(text)) return "no route to host";
-  if (/ENETUNREACH|Network is unreachable/i.test(text)) return "network is unreachable";
-  if (/ETIMEDOUT|timed out/i.test(text)) return "no answer";
-  if (/ENOTFOUND|EAI_|failed to lookup|Name resolution failed/i.test(text)) {
-    return "the host name cannot be resolved";
-  }
-  return text;
+  return a.cert === b.cert && a.key === b.key && a.ca === b.ca;
 }

@@ -65,9 +65,10 @@ export class Relay implements Disposable {
   #refusing = false;
   #accepted = 0;
 
-  constructor(targetPort: number, options: { hostname?: string } = {}) {
+  constructor(targetPort: number, options: { hostname?: string; port?: number } = {}) {
+    const { hostname = "127.0.0.1", port = 0 } = options;
     this.targetPort = targetPort;
-    this.#listener = Deno.listen({ hostname: options.hostname ?? "127.0.0.1", port: 0 });
+    this.#listener = Deno.listen({ hostname, port });
     this.#accept();
   }
 

@@ -1,0 +1,169 @@
+/**
+ * How gRPC gets its connection to a member. grpc-js opens sockets of its own and, for a server that
+ * accepts and stays silent, or does not even accept, never closes them; and its TLS cannot verify an
+ * IP address on Deno. So the addresses come from here, each with a signal that ends its socket, and
+ * the way from socket to HTTP/2 leads through here.
+ *
+ * @module
+ */
+import type * as Grpc from "@grpc/grpc-js";
+import { lookup } from "node:dns/promises";
+import { isIP, type Socket } from "node:net";
+import type { Endpoint } from "../net/mod.ts";
+import { abortable } from "../util/abortable.ts";
+import { sessionOver } from "./http2_workaround.ts";
+import type { TlsMaterial } from "./tls_files.ts";
+import { startTls } from "./tls_socket.ts";
+
+/** A gRPC channel to one member. Disposing it closes every socket that it has opened. */
+export interface MemberChannel extends Disposable {
+  readonly channel: Grpc.Channel;
+  /** Why the connection could not be made or ended, where TLS says more than gRPC. */
+  readonly failure: Error | undefined;
+  /** Whether TLS was agreed on. */
+  readonly secured: boolean;
+  /** Gives up what is still tried at other addresses of the name, now that one works. */
+  settle(): void;
+}
+
+/** The scheme of the targets that lead to the addresses of {@linkcode TARGETS}. */
+const SCHEME = "flanneld-member";
+
+interface Target {
+  readonly authority: string;
+  /** As `net.connect()` takes them. */
+  readonly addresses: readonly MemberAddress[];
+}
+
+interface MemberAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly signal: AbortSignal;
+}
+
+const TARGETS = new Map<string, Target>();
+let targetCount = 0;
+
+/**
+ * Prepares a channel; it connects when it is first used. With `material` it speaks TLS.
+ *
+ * @throws {Error} If the host's name cannot be resolved; `signal.reason` on abort.
+ */
+export async function openChannel(
+  grpc: typeof Grpc,
+  endpoint: Endpoint,
+  material: TlsMaterial | undefined,
+  channelOptions: Grpc.ChannelOptions,
+  options: { readonly signal: AbortSignal },
+): Promise<MemberChannel> {
+  registerTargets(grpc);
+  const { hostname, port } = endpoint;
+  const hosts = isIP(hostname) !== 0
+    ? [hostname]
+    : (await abortable(lookup(hostname, { all: true }), options)).map(({ address }) => address);
+  const attempts = hosts.map((host) => ({ host, end: new AbortController() }));
+  const sockets = new Set<Socket>();
+  let disposed = false;
+  let failure: Error | undefined;
+  let secured = false;
+
+  async function connect(socket: Socket): Promise<{ socket: Socket; secure: boolean }> {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    if (disposed) socket.destroy();
+    if (material === undefined) return { socket, secure: false };
+    const secure = await startTls(socket, endpoint, material, (error) => failure ??= error);
+    secured = true;
+    return { socket: secure, secure: true };
+  }
+
+  class MemberCredentials extends grpc.ChannelCredentials {
+    _isSecure(): boolean {
+      return material !== undefined;
+    }
+    _equals(other: Grpc.ChannelCredentials): boolean {
+      return this === other;
+    }
+    _createSecureConnector(): ReturnType<Grpc.ChannelCredentials["_createSecureConnector"]> {
+      return {
+        connect,
+        waitForReady: () => Promise.resolve(),
+        getCallCredentials: () => grpc.CallCredentials.createEmpty(),
+        destroy() {},
+      };
+    }
+  }
+
+  const name = String(++targetCount);
+  TARGETS.set(name, {
+    authority: endpoint.url.replace(/^https?:\/\//, ""),
+    addresses: attempts.map(({ host, end }) => ({ host, port, signal: end.signal })),
+  });
+  const channel = new grpc.Channel(`${SCHEME}:${name}`, new MemberCredentials(), channelOptions);
+  const giveUp = (those: typeof attempts) => {
+    for (const { end } of those) end.abort(new Error("the connection was given up"));
+  };
+  return {
+    channel,
+    get failure() {
+      return failure;
+    },
+    get secured() {
+      return secured;
+    },
+    settle() {
+      const used = new Set([...sockets].map(({ remoteAddress }) => remoteAddress));
+      const idle = attempts.filter(({ host }) => !used.has(host));
+      if (idle.length < attempts.length) giveUp(idle);
+    },
+    [Symbol.dispose]() {
+      disposed = true;
+      channel.close();
+      TARGETS.delete(name);
+      giveUp(attempts);
+      for (const socket of sockets) {
+        sessionOver(socket)?.destroy();
+        socket.destroy();
+      }
+    },
+  };
+}
+
+let registered = false;
+
+/** Makes grpc-js look up {@linkcode SCHEME} in {@linkcode TARGETS}. */
+function registerTargets({ experimental }: typeof Grpc): void {
+  if (registered) return;
+  registered = true;
+  type Listener = Parameters<typeof experimental.createResolver>[1];
+  class TargetResolver {
+    readonly #path: string;
+    readonly #listener: Listener;
+    #told = false;
+
+    constructor({ path }: { readonly path: string }, listener: Listener) {
+      this.#path = path;
+      this.#listener = listener;
+    }
+
+    updateResolution(): void {
+      if (this.#told) return;
+      this.#told = true;
+      const { addresses = [] } = TARGETS.get(this.#path) ?? {};
+      const endpoints = addresses.map((address) => ({ addresses: [address] }));
+      // The channel is not ready for an answer within the call.
+      setTimeout(() => {
+        this.#listener(experimental.statusOrFromValue(endpoints), {}, null, "");
+      });
+    }
+
+    destroy(): void {
+      this.#told = false;
+    }
+
+    static getDefaultAuthority({ path }: { readonly path: string }): string {
+      return TARGETS.get(path)?.authority ?? path;
+    }
+  }
+  experimental.registerResolver(SCHEME, TargetResolver);
+}
