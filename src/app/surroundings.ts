@@ -5,8 +5,10 @@
  *
  * @module
  */
+import { hostGw } from "../backends/mod.ts";
 import { describeError } from "../errors.ts";
 import { type Firewall, Notices, type PodPaths } from "../firewall/mod.ts";
+import { adviseOnHostGw, findCloudVendor } from "../kernel/cloud_vendor.ts";
 import { findDiversions, type PathCheck } from "../kernel/diversion.ts";
 import { hasLegacyTables, isForwarding, isForwardingFrom } from "../kernel/sysctl.ts";
 import type { Logger } from "../log.ts";
@@ -64,6 +66,7 @@ export class Surroundings {
     for (const { network: { family } } of enabledFamilies(this.#options.configured)) {
       if (isForwarding(family)) this.#forwarded.add(family);
     }
+    if (this.#options.configured.backend === hostGw) await this.#warnOfCloud(signal);
     while (!this.#options.isReady()) await delay(READY_MS, { signal });
     for (;; await delay(LOOK_MS, { signal })) {
       try {
@@ -78,6 +81,15 @@ export class Surroundings {
         this.#failure = reason;
       }
     }
+  }
+
+  /** A container's or a test's virtual link has the host's firmware, and not the cloud behind it. */
+  async #warnOfCloud(signal: AbortSignal): Promise<void> {
+    const { hostNetwork } = this.#options;
+    const links = await hostNetwork.listLinks({ signal });
+    const link = links.find(({ name }) => name === hostNetwork.host.link);
+    const cloud = link?.kind === "veth" ? undefined : findCloudVendor();
+    this.#notices.set("cloud", cloud === undefined ? [] : [adviseOnHostGw(cloud)]);
   }
 
   async #look(signal: AbortSignal): Promise<void> {

@@ -1,4 +1,5 @@
 import { lookup } from "node:dns/promises";
+import { createConnection } from "node:net";
 import { OperatorError } from "../../errors.ts";
 
 /** The services that are called. */
@@ -46,23 +47,52 @@ export function normalizeEndpoint(text: string, scheme: "http" | "https" = "http
   return `${url.protocol}//${url.host}${url.pathname.replace(/\/+$/, "")}`;
 }
 
-/** Whether the system's resolver knows a host name. */
-export type Resolve = (host: string) => Promise<unknown>;
+/** How an endpoint is tried; fulfilled if it is there. */
+export interface EndpointProbe {
+  /** Whether the system's resolver knows a host name. */
+  resolve(host: string): Promise<unknown>;
+  /** Whether a host answers at port 443. */
+  connect(host: string): Promise<unknown>;
+}
+
+/** How long a service may take to accept a connection before another name of it is tried. */
+const CONNECT_MS = 3_000;
+
+const PROBE: EndpointProbe = {
+  resolve: (host) => lookup(host),
+  connect: (host) =>
+    new Promise<void>((resolve, reject) => {
+      const socket = createConnection({ host, port: 443, timeout: CONNECT_MS });
+      socket.once("connect", () => resolve());
+      socket.once("timeout", () => reject(new Error("no answer in time")));
+      socket.once("error", reject);
+      socket.once("close", () => reject(new Error("closed")));
+      const end = () => void socket.destroy();
+      for (const event of ["connect", "timeout", "error"]) socket.once(event, end);
+    }),
+};
 
 /**
  * The URL of a service: the in-VPC name, which instances without Internet access can use, or the
- * public one where the resolver does not know the former.
+ * public one where the resolver does not know the former, or where only the public one answers. The
+ * in-VPC name's address is one of `100.64.0.0/10`, which other networks on a host take for theirs.
  */
 export async function chooseEndpoint(
   product: Product,
   regionId: string,
-  resolve: Resolve = (host) => lookup(host),
+  probe: EndpointProbe = PROBE,
 ): Promise<string> {
   const [inside, outside] = endpointHosts(product, regionId);
   try {
-    await resolve(inside);
-    return `https://${inside}`;
+    await probe.resolve(inside);
   } catch {
     return `https://${outside}`;
   }
+  try {
+    await probe.connect(inside);
+  } catch {
+    const answers = await probe.connect(outside).then(() => true, () => false);
+    if (answers) return `https://${outside}`;
+  }
+  return `https://${inside}`;
 }

@@ -19,9 +19,16 @@ Deno.test("chooseEndpoint() takes the public name where the other is unknown", a
     return names.includes(host) ? Promise.resolve() : Promise.reject(new Error("ENOTFOUND"));
   };
   const inside = "ecs-vpc.cn-x.aliyuncs.com";
-  assert.equal(await chooseEndpoint("ecs", "cn-x", known([inside])), `https://${inside}`);
-  assert.equal(await chooseEndpoint("ecs", "cn-x", known([])), "https://ecs.cn-x.aliyuncs.com");
-  assert.deepEqual(asked, [inside, inside]);
+  const outside = "ecs.cn-x.aliyuncs.com";
+  const choose = (resolved: readonly string[], connected: readonly string[]) =>
+    chooseEndpoint("ecs", "cn-x", { resolve: known(resolved), connect: known(connected) });
+  assert.equal(await choose([inside], [inside, outside]), `https://${inside}`);
+  assert.equal(await choose([], [outside]), `https://${outside}`);
+  assert.deepEqual(asked.splice(0), [inside, inside, inside]);
+  // Its address is known, and something on the way has it for another network's.
+  assert.equal(await choose([inside], [outside]), `https://${outside}`);
+  assert.deepEqual(asked.splice(0), [inside, inside, outside]);
+  assert.equal(await choose([inside], []), `https://${inside}`, "then time may mend it");
 });
 
 Deno.test("normalizeEndpoint() adds the scheme and drops the trailing slash", () => {

@@ -7,7 +7,12 @@ import { RateLimiter } from "../rate_limiter.ts";
 import { type AliVpcAccess, openAccess } from "./access.ts";
 import { EcsClient, VpcClient } from "./client.ts";
 import { CredentialsChain } from "./credentials.ts";
-import { chooseEndpoint, normalizeEndpoint, type Product, type Resolve } from "./endpoints.ts";
+import {
+  chooseEndpoint,
+  type EndpointProbe,
+  normalizeEndpoint,
+  type Product,
+} from "./endpoints.ts";
 import { asStartupError } from "./errors.ts";
 import { Metadata, METADATA_ENDPOINT } from "./metadata.ts";
 import type { Clock } from "./patience.ts";
@@ -39,7 +44,7 @@ export interface AliVpcOptions {
   /** Another clock than the system's, for tests. */
   readonly clock?: Clock;
   /** Looks a host name up. @default {node:dns lookup} */
-  readonly resolve?: Resolve;
+  readonly probe?: EndpointProbe;
 }
 
 /** Who this instance is, as its metadata service says. */
@@ -297,12 +302,12 @@ class Identity implements AliVpcIdentity {
 
 /** A service's URL, looked up only when asked for; a given one is checked at once. */
 function endpointOf(
-  { endpoints, resolve }: AliVpcOptions,
+  { endpoints, probe }: AliVpcOptions,
   product: Product,
   regionId: string,
 ): () => Promise<string> {
   const given = endpoints?.[product];
-  if (given === undefined) return () => chooseEndpoint(product, regionId, resolve);
+  if (given === undefined) return () => chooseEndpoint(product, regionId, probe);
   const url = normalizeEndpoint(given);
   return () => Promise.resolve(url);
 }

@@ -99,7 +99,8 @@ export class Metadata {
         throw new MetadataUnavailableError(
           `Cannot read metadata at ${url}: ${trouble} within ${patienceMs / 1000} s; ` +
             "this host may be no ECS instance of a VPC (a classic-network one has none), or its " +
-            "metadata service is switched off or filtered",
+            "metadata service is switched off, or filtered, such as by rules or routes on this " +
+            'host for 100.64.0.0/10 (Tailscale has some: see "iptables -S ts-input")',
         );
       }
       await backoff.wait(options);
