@@ -37,7 +37,9 @@ export const SLOT = {
   PEER_ADDRESS: 7,
   /** Written by readers; 0 until something was learnt. */
   LEARNT_PORT: 11,
-  WORDS: 12,
+  /** Written by readers: second in which a datagram came from the port in use; 0 for none yet. */
+  HEARD_AT: 12,
+  WORDS: 13,
 } as const;
 
 const MAX_SLOTS = 2 * MAX_ENTRIES;

@@ -101,7 +101,11 @@ export class ForwardingTable {
       words[slot + SLOT.PEER_FAMILY] = address.family;
       words[slot + SLOT.PEER_PORT] = port;
       words.set(addressWords(address), slot + SLOT.PEER_ADDRESS);
-      words[slot + SLOT.LEARNT_PORT] = reader.learntPort(slot);
+      const known = reader.sameSlot(slot);
+      if (known >= 0) {
+        words[slot + SLOT.LEARNT_PORT] = words[known + SLOT.LEARNT_PORT]!;
+        words[slot + SLOT.HEARD_AT] = words[known + SLOT.HEARD_AT]!;
+      }
     }
     for (
       const [family, count, place] of [
@@ -140,8 +144,8 @@ class ActiveSlots {
     this.#generation = generation;
   }
 
-  /** The learnt port of the slot with the same prefix and peer, or 0. */
-  learntPort(slot: number): number {
+  /** The slot with the same prefix and peer, or -1. */
+  sameSlot(slot: number): number {
     const words = this.#words;
     const mask = words[this.#generation + GENERATION.MASK]!;
     const slots = this.#generation + GENERATION.WORDS;
@@ -155,12 +159,12 @@ class ActiveSlots {
     );
     for (let i = start & mask;; i = (i + 1) & mask) {
       const found = slots + i * SLOT.WORDS;
-      if (words[found] === 0) return 0;
+      if (words[found] === 0) return -1;
       let same = true;
       for (let word = 0; word < SLOT.LEARNT_PORT; word++) {
         if (words[found + word] !== words[slot + word]) same = false;
       }
-      if (same) return words[found + SLOT.LEARNT_PORT]!;
+      if (same) return found;
     }
   }
 }

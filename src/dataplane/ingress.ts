@@ -14,7 +14,7 @@ import { Coalescer, type PacketWriter } from "./coalesce.ts";
 import { decrementTtl, type PumpResult } from "./egress.ts";
 import { type ForwardingReader, SLOT } from "./forwarding_reader.ts";
 import { type IcmpSender, MAX_ICMP_BYTES } from "./icmp_sender.ts";
-import { isKeepalive } from "./keepalive.ts";
+import { isKeepalive, KEEPALIVE_INTERVAL_MS } from "./keepalive.ts";
 import { IPV4, IPV6, PacketMemory } from "./packet.ts";
 import { setAddress, setSize } from "./send_batch.ts";
 import { COUNTER } from "./shared_state.ts";
@@ -40,7 +40,16 @@ export interface IngressOptions {
   readonly offloads: { readonly tcp: boolean; readonly udp: boolean };
   readonly allowAnySource: boolean;
   readonly natTraversal: boolean;
+  /** Seconds on a clock that all readers share. @default {since 1970, without its steps} */
+  readonly nowSeconds?: () => number;
 }
+
+/**
+ * How long the port in use must have been silent before a peer is believed to have another one.
+ * Nothing proves whose a datagram is: were the last one right, a single forged one would take a
+ * peer's traffic away. Two keepalives may be lost before that.
+ */
+const PORT_SILENCE_SECONDS = Math.ceil((2 * KEEPALIVE_INTERVAL_MS) / 1_000) + 5;
 
 /** Carries packets from peers to the TUN device. */
 export class Ingress implements PacketWriter {
@@ -61,6 +70,7 @@ export class Ingress implements PacketWriter {
   #batchSize = MAX_MESSAGES;
   #tun = -1;
   #gone = false;
+  #nowSeconds = 0;
   /** The sender of the message at hand. */
   #senderFamily = 4;
   #senderPort = 0;
@@ -101,11 +111,12 @@ export class Ingress implements PacketWriter {
 
   /** Takes what a socket has, up to a batch, and writes it to the device. */
   pump(socket: number): PumpResult {
-    const { io, counters } = this.#options;
+    const { io, counters, natTraversal, nowSeconds = clockSeconds } = this.#options;
     const count = io.recvmmsg(socket, this.#messages, this.#batchSize, MSG_DONTWAIT, null);
     // Errors of a UDP socket are about datagrams sent before; receiving goes on.
     if (count <= 0) return "idle";
     counters[COUNTER.receiveCalls]!++;
+    if (natTraversal) this.#nowSeconds = nowSeconds();
     let total = 0;
     for (let i = 0; i < count; i++) {
       total += this.#takeMessage(i);
@@ -248,6 +259,23 @@ export class Ingress implements PacketWriter {
     this.#coalescer.add(ip, length);
   }
 
+  /** The peer of `slot`, or somebody in its name, has sent the message at hand. */
+  #heard(slot: number): void {
+    const { reader, counters } = this.#options;
+    const { words } = reader;
+    const now = this.#nowSeconds;
+    if (reader.portOf(slot) !== this.#senderPort) {
+      const heardAt = words[slot + SLOT.HEARD_AT]!;
+      if (heardAt !== 0 && now - heardAt <= PORT_SILENCE_SECONDS) {
+        counters[COUNTER.portsNotLearnt]!++;
+        return;
+      }
+      Atomics.store(words, slot + SLOT.LEARNT_PORT, this.#senderPort);
+      counters[COUNTER.portsLearnt]!++;
+    }
+    if (words[slot + SLOT.HEARD_AT] !== now) Atomics.store(words, slot + SLOT.HEARD_AT, now);
+  }
+
   /** Whether the packet's source is of the subnet of the very peer that sent it. */
   #isWelcome(ip: number, ipv4: boolean): boolean {
     const { reader, counters, allowAnySource, natTraversal } = this.#options;
@@ -267,14 +295,15 @@ export class Ingress implements PacketWriter {
       words[address] === sender[0] && words[address + 1] === sender[1] &&
       words[address + 2] === sender[2] && words[address + 3] === sender[3];
     if (known) {
-      if (natTraversal && reader.portOf(slot) !== this.#senderPort) {
-        Atomics.store(words, slot + SLOT.LEARNT_PORT, this.#senderPort);
-        counters[COUNTER.portsLearnt]!++;
-      }
+      if (natTraversal) this.#heard(slot);
       return true;
     }
     if (allowAnySource) return true;
     counters[slot < 0 ? COUNTER.dropForeignSource : COUNTER.dropUnknownSender]!++;
     return false;
   }
+}
+
+function clockSeconds(): number {
+  return Math.floor((performance.timeOrigin + performance.now()) / 1_000) | 0;
 }

@@ -46,6 +46,7 @@ export const COUNTERS = [
   "keepalivesSent",
   "keepalivesReceived",
   "portsLearnt",
+  "portsNotLearnt",
   "wakeups",
   // Dropped, by reason.
   "dropNoPeer",

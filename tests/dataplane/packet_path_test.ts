@@ -59,6 +59,7 @@ const OUTBOUND: PacketFields = {
 interface Options {
   readonly allowAnySource?: boolean;
   readonly natTraversal?: boolean;
+  readonly nowSeconds?: () => number;
   readonly mtuBytes?: number;
   /** Error numbers of the first reads from the device. */
   readonly readErrors?: readonly number[];
@@ -119,6 +120,7 @@ class Path implements AsyncDisposable {
     const offloads = { tcp: true, udp: true };
     this.#ingress = new Ingress({
       ...{ io, reader, counters, icmp, offloads, allowAnySource, natTraversal },
+      ...(options.nowSeconds ? { nowSeconds: options.nowSeconds } : {}),
     });
     this.#ingress.device = this.device.fd;
   }
@@ -388,6 +390,41 @@ Deno.test("with NATTraversal a peer's port is learnt from packets of its own sub
   // What was learnt survives a change of other peers.
   await path.forwarding.replace(path.forwarding.entries().slice(0), { signal });
   assert.equal(learnt(), port);
+});
+
+Deno.test("with NATTraversal no forged datagram takes a peer's port away while that is in use", async () => {
+  let now = 1_000;
+  await using path = await new Path({ natTraversal: true, nowSeconds: () => now }).open();
+  await using first = await DatagramPeer.open("127.0.0.2");
+  await using other = await DatagramPeer.open("127.0.0.2");
+  const learnt = () =>
+    path.forwarding.entries().find(({ prefix }) => `${prefix}` === "10.24.2.0/24")!.learntPort;
+  const send = async (from: DatagramPeer) => {
+    await path.send(from, buildPacket(PACKET));
+    assert.equal(path.takeIn().length, 1);
+  };
+  await send(first);
+  assert.equal(learnt(), first.port);
+  // A keepalive every 25 s, one of which is lost, and forged datagrams between them.
+  for (const seconds of [1, 24, 25, 25]) {
+    now += seconds;
+    await send(other);
+    assert.equal(learnt(), first.port);
+    if (seconds !== 24) await send(first);
+  }
+  now += 55;
+  await send(other);
+  assert.equal(learnt(), first.port);
+  assert.equal(path.counters().portsNotLearnt, 5);
+  // Changes of other peers make it forget neither.
+  await path.forwarding.replace(path.forwarding.entries().slice(0), { signal });
+  await send(other);
+  assert.equal(learnt(), first.port);
+  now += 1;
+  await send(other);
+  assert.equal(learnt(), other.port);
+  await send(first);
+  assert.equal(learnt(), other.port);
 });
 
 Deno.test("Ingress takes the datagrams of a run one by one", async () => {
