@@ -81,7 +81,7 @@ export function missingTools(tools: readonly Tool[]): string | undefined {
   if (missing.length === 0) return undefined;
   return `needs ${
     missing.map(({ title, debianPackage }) =>
-      title === debianPackage ? title : `${title} (of Debian's ${debianPackage})`
+      title === debianPackage ? title : `${title} (${debianPackage})`
     ).join(", ")
   }`;
 }

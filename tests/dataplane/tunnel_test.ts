@@ -49,6 +49,7 @@ for (const workers of [1, 2] as const) {
         assert.ok(await tunnel.stop() < 1_000);
       }
     },
+    { tools: ["ip"] },
   );
 }
 
@@ -66,7 +67,7 @@ labTest("a tunnel drops, counts and goes on when its queues are full", async ({ 
   const counters = await tunnels[0]!.ask({ command: "counters" });
   assert.ok(counters["sentPackets"]! > 1_000);
   for (const tunnel of tunnels) assert.ok(await tunnel.stop() < 1_000);
-});
+}, { tools: ["ip"] });
 
 labTest(
   "with NATTraversal each peer gets a keepalive every 25 s, and a new one soon",
@@ -95,4 +96,5 @@ labTest(
     const { keepalivesReceived, dropTtl } = await other!.ask({ command: "counters" });
     assert.deepEqual([keepalivesReceived, dropTtl], [3, 0]);
   },
+  { tools: ["ip"] },
 );

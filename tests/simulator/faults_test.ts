@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { eventually } from "../support/eventually.ts";
 import { EXAMPLE } from "./example.ts";
 import type { FaultConfig } from "./mod.ts";
 import { codeOf, failureOf, TestBench } from "./testing.ts";
@@ -85,9 +86,13 @@ Deno.test("delay and delayAnswer: late, before or after the call is carried out"
 Deno.test("hang: no answer until the caller gives up", async () => {
   await using bench = await TestBench.start();
   bench.cloud.addFault({ effect: { kind: "hang" } });
-  const signal = AbortSignal.timeout(150);
+  const signal = AbortSignal.timeout(500);
   await assert.rejects(fetch(bench.simulator.vpcEndpoint, { signal }), { name: "TimeoutError" });
-  assert.equal(bench.simulator.requests[0]?.code, "no answer");
+  // It learns a little later that the caller has gone.
+  await eventually(() => bench.simulator.requests[0]?.code === "no answer", {
+    signal: AbortSignal.timeout(10_000),
+    title: "the simulator to note the call",
+  });
 });
 
 Deno.test("rules can skip, stop, hold for a time, name a caller, and be removed", async () => {
