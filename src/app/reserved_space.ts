@@ -199,8 +199,7 @@ export class ReservedSpace {
           (fresh.some((place) => isInRange(place, family))
             ? "a subnet that takes any of it is neither leased nor routed here. Keep SubnetMin " +
               "and SubnetMax, or the network, apart from it"
-            : "pods reach it with their own addresses, since nothing within the network is " +
-              "masqueraded"),
+            : "packets of pods to it keep the pods' addresses, as they do within the network"),
       );
     }
     this.#told = seen;
