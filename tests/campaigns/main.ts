@@ -14,6 +14,7 @@ import type { Campaign } from "./campaign.ts";
 /** Each campaign by its name; loaded when it is run. */
 export const CAMPAIGNS: Readonly<Record<string, () => Promise<{ readonly campaign: Campaign }>>> = {
   "clusters": () => import("./clusters.ts"),
+  "etcd-silent": () => import("./etcd_silent.ts"),
   "hostile-api": () => import("./hostile_api.ts"),
   health: () => import("./health.ts"),
   "stalled-stderr": () => import("./stalled_stderr.ts"),
