@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createLogger } from "../log.ts";
 import { SkippedNotices } from "./skipped_notices.ts";
 
-function setUp() {
+function setUp(options: { now?: () => number } = {}) {
   const lines: string[] = [];
   const log = createLogger({
     format: "human",
@@ -13,7 +13,7 @@ function setUp() {
     one: "Skipping an entry",
     more: "more entries are skipped",
     none: "No entry is skipped any more",
-  });
+  }, options);
   return { lines, notices };
 }
 
@@ -49,4 +49,19 @@ Deno.test("SkippedNotices tells several reasons of one key together", () => {
   const { lines, notices } = setUp();
   notices.update([{ key: "a", reason: "no address" }, { key: "a", reason: "no MAC" }]);
   assert.deepEqual(lines, ["WARN  Skipping an entry: no address; no MAC key=a"]);
+});
+
+Deno.test("SkippedNotices does not follow a flood: a key written or removed again and again", () => {
+  let time = 0;
+  const { lines, notices } = setUp({ now: () => time });
+  for (let n = 0; n < 1_000; n++, time += 100) {
+    notices.update([{ key: "junk", reason: `it is no lease: "${n}"` }]);
+    if (n % 2 === 0) notices.update([]);
+  }
+  assert.equal(lines.length, 31);
+  assert.match(lines.at(-1)!, /too often: it is logged again in ten minutes/);
+  assert.equal(notices.count, 1);
+  time += 600_000;
+  notices.update([{ key: "junk", reason: "it is something else" }]);
+  assert.equal(lines.length, 32);
 });
