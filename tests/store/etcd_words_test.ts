@@ -83,6 +83,23 @@ etcdTest("a self-signed certificate that is its own CA works, with v3 and v2", a
   }
 }, { needs: ["openssl"] });
 
+etcdTest("TLS needs no directory for temporary files", async () => {
+  await using ca = await TestCa.create({ signal });
+  const { caFile } = ca;
+  const server = await ca.issue("server", { subjectAltNames: ["IP:127.0.0.1"] });
+  await using etcd = await startTls(server, caFile);
+  const former = Deno.env.get("TMPDIR");
+  try {
+    for (const directory of ["/nonexistent", `/tmp/${"x".repeat(200)}`, "/proc"]) {
+      Deno.env.set("TMPDIR", directory);
+      assert.equal(await words(etcd.any.endpoint, { caFile }), "it works", directory);
+    }
+  } finally {
+    if (former === undefined) Deno.env.delete("TMPDIR");
+    else Deno.env.set("TMPDIR", former);
+  }
+}, { needs: ["openssl"] });
+
 etcdTest("a CA file is trusted alone, and whole: bundles and intermediates work", async () => {
   await using ca = await TestCa.create({ signal });
   await using otherCa = await TestCa.create({ signal });
