@@ -66,14 +66,15 @@ export const vxlan: Backend<VxlanConfig, VxlanFacts> = {
     const fields = new FieldReader(options, { subject: "Backend" });
     fields.string("Type");
     const vni = fields.integer("VNI", VNI) ?? DEFAULT_VNI;
-    const port = fields.integer("Port", PORT);
+    // Upstream hands the kernel a port above 0 only.
+    const port = Number(fields.raw("Port")) < 0 ? undefined : fields.integer("Port", PORT);
     const gbp = fields.boolean("GBP") ?? false;
     const learning = fields.boolean("Learning") ?? false;
     const directRouting = fields.boolean("DirectRouting") ?? false;
     const mtuBytes = fields.integer("MTU", MTU_BYTES);
     const checksumOffload = fields.choice("ChecksumOffload", ["auto", "on", "off"]) ?? "auto";
     for (const name of ["MacPrefix", "Name"]) {
-      if (fields.string(name) !== undefined) {
+      if (fields.raw(name) !== undefined) {
         fields.warn(`Backend.${name} has an effect on Windows only`);
       }
     }

@@ -128,17 +128,15 @@ function readFamily(
 ): FamilyConfig | undefined {
   const { prefix, longestSubnet, longestNetwork, usualSubnet, tooSmall } = LIMITS[family];
   const name = (suffix: string) => prefix + suffix;
+  if (!enabled) {
+    warnOfSwitchedOff(fields, family, ["Network", "SubnetLen", "SubnetMin", "SubnetMax"].map(name));
+    return undefined;
+  }
   const faultsBefore = fields.faults.length;
   const network = fields.prefix(name("Network"), { family });
   const givenLength = readSubnetLength(fields, name("SubnetLen"), longestSubnet);
   const givenMin = fields.address(name("SubnetMin"), { family });
   const givenMax = fields.address(name("SubnetMax"), { family });
-  if (!enabled) {
-    if (network !== undefined) {
-      fields.warn(`${name("Network")} has no effect while EnableIPv${family} is false`);
-    }
-    return undefined;
-  }
   if (fields.faults.length > faultsBefore) return undefined;
   if (network === undefined || network.length === 0) {
     fields.fault(`please define a correct ${name("Network")} parameter in the flannel config`);
@@ -181,6 +179,14 @@ function readFamily(
     );
   }
   return { network, subnetLength, subnetMin, subnetMax };
+}
+
+/** Nobody reads the keys of a family that is off, so they may hold anything. */
+function warnOfSwitchedOff(fields: FieldReader, family: Family, names: readonly string[]): void {
+  const given = names.filter((name) => ![undefined, "", 0].includes(fields.raw(name) as ""));
+  if (given.length === 0) return;
+  const verb = given.length === 1 ? "has" : "have";
+  fields.warn(`${given.join(", ")} ${verb} no effect while EnableIPv${family} is false`);
 }
 
 function isGiven(address: Address | undefined): address is Address {
