@@ -447,6 +447,8 @@ class AliVpcRuntime implements BackendRuntime {
       (this.#self || longestMs >= patienceMs);
     if (self !== this.#self) {
       this.#self = self;
+      // The store's id may be another one by now.
+      this.#ownRoutes = undefined;
       log.info(
         self
           ? "No route writer sees to this host's route: it does so itself until one does"

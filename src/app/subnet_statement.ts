@@ -23,6 +23,8 @@ import { CLUSTER_FOLDER } from "./cluster_publication.ts";
 const AGAIN_MS = 30_000;
 /** Long enough for the writer to read it. */
 const TTL_SECONDS = 3_600;
+/** While it is asked for, it is given again before it ends. */
+const FRESH_MS = TTL_SECONDS * 1_000 / 2;
 
 const StatementText = v.pipe(
   v.string(),
@@ -76,15 +78,21 @@ export class SubnetStatements {
   async run({ signal }: CallOptions): Promise<never> {
     const { registry, instanceId, log } = this.#options;
     let stated = "";
+    let statedAt = -Infinity;
     for (;;) {
       const subnet = this.#options.subnet();
       const ask = questionFor(this.#options.summary(), instanceId, subnet);
       const news = `${ask} ${subnet}`;
-      let againMs = Infinity;
-      if (ask !== undefined && subnet !== undefined && news !== stated) {
+      const isAsked = ask !== undefined && subnet !== undefined;
+      let againMs = isAsked
+        ? news === stated ? Math.max(0, statedAt + FRESH_MS - performance.now()) : 0
+        : Infinity;
+      if (isAsked && againMs === 0) {
         try {
           await stateSubnet(registry, { instanceId, ask, subnet }, { signal });
           stated = news;
+          statedAt = performance.now();
+          againMs = FRESH_MS;
         } catch (error) {
           signal.throwIfAborted();
           log.debug("Cannot state the subnet in use", { error: describeError(error) });
@@ -109,8 +117,10 @@ async function stateSubnet(
   const space = statements(registry);
   const value = JSON.stringify({ ask, subnet: String(subnet) });
   const before = await space.get(instanceId, options);
-  if (before === undefined) await space.create(instanceId, value, TTL_SECONDS, options);
-  else await space.update(instanceId, value, before.revision, TTL_SECONDS, options);
+  const written = before === undefined
+    ? await space.create(instanceId, value, TTL_SECONDS, options)
+    : await space.update(instanceId, value, before.revision, TTL_SECONDS, options);
+  if (written === undefined) throw new Error("the statement was changed at the same time");
 }
 
 /**

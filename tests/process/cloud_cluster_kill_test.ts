@@ -32,7 +32,10 @@ const KINDS: readonly Kind[] = [
     title: "a modify",
     action: "ModifyRouteEntry",
     status: "Modifying",
-    begin: ({ cluster, guests: [, , c] }, options) => c.take(cluster.subnet(1), options),
+    begin: async ({ cluster, guests: [a, , c] }, options) => {
+      await a.take(cluster.subnet(4), options);
+      await c.take(cluster.subnet(1), options);
+    },
   },
   {
     title: "a delete",
@@ -88,6 +91,7 @@ labTest("a route writer that is killed at any moment of a write leaves nothing w
   await clusters.start({ signal });
   await clusters.tell(Object.fromEntries(
     Object.entries(MOMENTS).map(([title, moment], at) => [title, async (cluster) => {
+      await using _daemons = cluster.liven({ signal });
       const guests = [
         await cluster.addGuest(),
         await cluster.addGuest(),

@@ -221,31 +221,9 @@ async function moveSubnets(
   await host.daemon.ready({ signal });
   assert.notEqual((await host.readSubnetEnv()).subnet.prefix.toString(), before);
   // The host states its new subnet; if two have gone before, this one waits for a word, too.
-  const done = new AbortController();
-  const approving = approve(cluster, { signal: AbortSignal.any([signal, done.signal]) });
+  await using _person = cluster.liven({ signal });
   await cluster.settled({ signal });
-  done.abort();
-  await approving;
   cluster.assertReady();
-}
-
-/** Lets go whatever is held, until `signal` aborts. */
-async function approve(
-  cluster: Cluster,
-  { signal }: { readonly signal: AbortSignal },
-): Promise<void> {
-  try {
-    for (;;) {
-      const token = (await cluster.published({ signal })).summary?.brake?.token;
-      if (token !== undefined) {
-        const key = `${cluster.prefix}/ali-vpc/approval/removals`;
-        await cluster.lab.etcd.put(key, token, { signal });
-      }
-      await delay(1_000, { signal });
-    }
-  } catch (error) {
-    if (!signal.aborted) throw error;
-  }
 }
 
 /**

@@ -34,6 +34,7 @@ labTest("while the API is down few calls are made by all, and then all is mended
     cluster: typeof clusters.all[number],
     effect: { kind: "hang" } | { kind: "error"; status: number; code: string },
   ): Promise<void> {
+    await using _daemons = cluster.liven({ signal });
     const [stays, comes] = [await cluster.addGuest(), await cluster.addGuest()];
     await stays.take(cluster.subnet(1), { signal });
     await cluster.settled({ signal });

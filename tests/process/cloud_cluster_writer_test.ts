@@ -70,8 +70,10 @@ async function stop(
   halt: (writer: Host) => Promise<void>,
   { signal }: { readonly signal: AbortSignal },
 ): Promise<void> {
+  await using _daemons = cluster.liven({ signal });
   const [first, second] = [await cluster.addGuest(), await cluster.addGuest()];
   await first.take(cluster.subnet(1), { signal });
+  await first.take(cluster.subnet(9), { signal });
   await cluster.settled({ signal });
   const writer = (await cluster.writer({ signal }))!;
   await halt(writer);
@@ -85,6 +87,7 @@ async function stop(
   writer.daemon.process.signal("SIGCONT");
   await cluster.settled({ signal });
   // It takes note of its successor, and follows.
+  await first.take(cluster.subnet(9), { signal });
   await second.take(cluster.subnet(1), { signal });
   await cluster.settled({ signal });
   assert.notEqual(await cluster.writer({ signal }), writer);
@@ -97,8 +100,10 @@ async function cutOffStore(
   { signal }: { readonly signal: AbortSignal },
 ): Promise<void> {
   const { lab } = cluster;
+  await using _daemons = cluster.liven({ signal });
   const [first, second] = [await cluster.addGuest(), await cluster.addGuest()];
   await first.take(cluster.subnet(1), { signal });
+  await first.take(cluster.subnet(9), { signal });
   await cluster.settled({ signal });
   const writer = (await cluster.writer({ signal }))!;
   await lab.router.cut(writer.identity.port, lab.plan.etcdPorts[0]!, { signal });
@@ -128,8 +133,10 @@ async function cutOffCloud(
   { signal, writing }: { readonly signal: AbortSignal; readonly writing: boolean },
 ): Promise<void> {
   const { lab } = cluster;
+  await using _daemons = cluster.liven({ signal });
   const [first, second] = [await cluster.addGuest(), await cluster.addGuest()];
   await first.take(cluster.subnet(1), { signal });
+  await first.take(cluster.subnet(9), { signal });
   await cluster.settled({ signal });
   const writer = (await cluster.writer({ signal }))!;
   if (writing) {

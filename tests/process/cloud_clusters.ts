@@ -16,6 +16,7 @@ import {
   SYSTEM_TABLE_ID,
   VPC_ID,
 } from "../lab/mod.ts";
+import { delay } from "../../src/util/time.ts";
 import { eventually } from "../support/eventually.ts";
 import { startLogged } from "../support/logged_process.ts";
 import { brisk } from "./cloud_support.ts";
@@ -125,7 +126,7 @@ export class Cluster {
   readonly hosts: readonly Host[];
   readonly lab: Lab;
   readonly #number: number;
-  #guests = 0;
+  readonly #guests: Guest[] = [];
 
   constructor(lab: Lab, title: string, number: number, hosts: readonly Host[]) {
     this.lab = lab;
@@ -156,7 +157,7 @@ export class Cluster {
 
   /** An instance without a daemon, whose leases are written by hand. */
   async addGuest(): Promise<Guest> {
-    const number = ++this.#guests;
+    const number = this.#guests.length + 1;
     const id = `${this.#number}${String(number).padStart(2, "0")}`;
     const { vSwitchId, port } = this.hosts[0]!.identity;
     const guest = new Guest(this, {
@@ -171,7 +172,44 @@ export class Cluster {
       privateIp: guest.address,
       networkInterfaceId: guest.networkInterfaceId,
     });
+    this.#guests.push(guest);
     return guest;
+  }
+
+  /**
+   * From now on guests say which subnet they took last, as their daemons would, and a person lets
+   * removals go that are held.
+   */
+  liven({ signal }: CallOptions): AsyncDisposable {
+    const ending = new AbortController();
+    const options = { signal: AbortSignal.any([signal, ending.signal]) };
+    const living = this.#live(options).catch((error) => {
+      if (!options.signal.aborted) throw error;
+    });
+    return {
+      async [Symbol.asyncDispose]() {
+        ending.abort();
+        await living;
+      },
+    };
+  }
+
+  async #live(options: CallOptions): Promise<never> {
+    const answered = new Set<string>();
+    for (;; await delay(500, options)) {
+      const { summary } = await this.published(options);
+      for (const { instanceId } of summary?.orphans ?? []) {
+        const guest = this.#guests.find((each) => each.instanceId === instanceId);
+        const answer = `${instanceId} ${guest?.subnet} ${summary?.ask}`;
+        if (guest?.subnet === undefined || answered.has(answer)) continue;
+        await guest.state(guest.subnet, options);
+        answered.add(answer);
+      }
+      if (summary?.brake) {
+        const key = `${this.prefix}/ali-vpc/approval/removals`;
+        await this.lab.etcd.put(key, summary.brake.token, options);
+      }
+    }
   }
 
   /** The subnets that are leased, with the instances that the leases name, if they do. */
@@ -289,6 +327,8 @@ export class Guest {
   readonly instanceId: string;
   readonly networkInterfaceId: string;
   readonly address: string;
+  /** That it took last. */
+  subnet: string | undefined;
   readonly #vSwitchId: string;
   readonly #cluster: Cluster;
 
@@ -307,6 +347,7 @@ export class Guest {
 
   /** Takes the lease of a subnet, also if somebody else has it. */
   async take(subnet: string, options: CallOptions): Promise<void> {
+    this.subnet = subnet;
     await this.#put(subnet, {
       BackendData: {
         InstanceID: this.instanceId,
