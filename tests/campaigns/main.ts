@@ -16,6 +16,7 @@ export const CAMPAIGNS: Readonly<Record<string, () => Promise<{ readonly campaig
   "clusters": () => import("./clusters.ts"),
   "etcd-silent": () => import("./etcd_silent.ts"),
   "hostile-api": () => import("./hostile_api.ts"),
+  fuzz: () => import("./fuzz.ts"),
   health: () => import("./health.ts"),
   "stalled-stderr": () => import("./stalled_stderr.ts"),
   "wrong-store": () => import("./wrong_store.ts"),

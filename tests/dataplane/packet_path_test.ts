@@ -3,217 +3,15 @@
  */
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { Libc } from "../../ffi/libc/open.ts";
-import { SOL_UDP, UDP_SEGMENT } from "../../ffi/tun/constants.ts";
-import { openUdpSocket, socketAddress } from "../../ffi/tun/open.ts";
-import { Errno, PacketIo } from "../../ffi/tun/packet_io.ts";
+import { Errno } from "../../ffi/tun/packet_io.ts";
 import { virtio_net_hdr } from "../../ffi/tun/structs.ts";
-import { Egress, type PumpResult } from "../../src/dataplane/egress.ts";
-import { createForwardingMemory, ForwardingReader } from "../../src/dataplane/forwarding_reader.ts";
-import { ForwardingTable } from "../../src/dataplane/forwarding_table.ts";
-import { IcmpSender } from "../../src/dataplane/icmp_sender.ts";
-import { Ingress } from "../../src/dataplane/ingress.ts";
-import {
-  CONTROL,
-  type CounterName,
-  COUNTERS,
-  type Counters,
-  createCounterMemory,
-  readCounters,
-} from "../../src/dataplane/shared_state.ts";
-import { Address, Prefix } from "../../src/net/mod.ts";
+import { type CounterName, COUNTERS } from "../../src/dataplane/shared_state.ts";
 import { DatagramPeer } from "./datagrams.ts";
-import { FakeDevice } from "./fake_device.ts";
+import { fromDevice, OUTBOUND, PACKET, PacketPath } from "./packet_path.ts";
 import { buildPacket, isIntact, type PacketFields, splitFields } from "./reference.ts";
 
 const { signal } = new AbortController();
 const FUZZ_MS = Number(Deno.env.get("FUZZ_SECONDS") ?? 60) * 1_000;
-
-/** Own subnet 10.24.1.0/24; peer 10.24.2.0/24 at 127.0.0.2. */
-const PACKET: PacketFields = {
-  version: 4,
-  protocol: 6,
-  source: [10, 24, 2, 7],
-  destination: [10, 24, 1, 9],
-  sourcePort: 1000,
-  destinationPort: 2000,
-  tos: 0,
-  ttl: 64,
-  id: 5,
-  dontFragment: true,
-  ipOptions: [],
-  sequence: 1,
-  acknowledgement: 2,
-  flags: 0x10,
-  window: 3,
-  urgent: 0,
-  tcpOptions: [],
-  payload: Array.from({ length: 100 }, (_, i) => i),
-};
-const OUTBOUND: PacketFields = {
-  ...PACKET,
-  source: PACKET.destination,
-  destination: PACKET.source,
-};
-
-interface Options {
-  readonly allowAnySource?: boolean;
-  readonly natTraversal?: boolean;
-  readonly nowSeconds?: () => number;
-  readonly mtuBytes?: number;
-  /** Error numbers of the first reads from the device. */
-  readonly readErrors?: readonly number[];
-}
-
-/** The packet path without its Worker. */
-class Path implements AsyncDisposable {
-  readonly device = new FakeDevice();
-  readonly #libc = Libc.open();
-  readonly #io = new PacketIo();
-  readonly #counterMemory = createCounterMemory();
-  readonly #memory = createForwardingMemory();
-  readonly #reader = new ForwardingReader(this.#memory, 0);
-  readonly forwarding = new ForwardingTable(this.#memory);
-  readonly #socket: ReturnType<typeof openUdpSocket>;
-  readonly port: number;
-  /** A socket of the peer's address that sends runs. */
-  readonly #runs: ReturnType<typeof openUdpSocket>;
-  readonly #egress: Egress;
-  readonly #ingress: Ingress;
-  /** The peer's socket. */
-  peer!: DatagramPeer;
-  stranger!: DatagramPeer;
-
-  constructor(options: Options = {}) {
-    const { allowAnySource = false, natTraversal = false, mtuBytes = 1472 } = options;
-    this.port = 20_000 + Math.floor(Math.random() * 10_000);
-    this.#socket = openUdpSocket(this.#libc, {
-      address: Uint8Array.of(127, 0, 0, 1),
-      port: this.port,
-      bufferBytes: 1 << 20,
-    });
-    this.#runs = openUdpSocket(this.#libc, {
-      address: Uint8Array.of(127, 0, 0, 2),
-      port: 0,
-      bufferBytes: 1 << 20,
-    });
-    const io = this.#io;
-    const counters = new Float64Array(this.#counterMemory);
-    const control = new Int32Array(new SharedArrayBuffer(CONTROL.WORDS * 4));
-    control[CONTROL.MTU] = mtuBytes;
-    const reader = this.#reader;
-    const icmp = new IcmpSender({ io, counters, control, rawV4: -1, rawV6: -1 });
-    const readErrors = [...options.readErrors ?? []];
-    let errno: number | undefined;
-    this.#egress = new Egress({
-      ...{ reader, counters, control, icmp },
-      io: {
-        readv: (...args) => (errno = readErrors.shift()) === undefined ? io.readv(...args) : -1,
-        errno: () => errno ?? io.errno(),
-        sendmmsg: io.sendmmsg,
-        poll: io.poll,
-      },
-      eventfd: -1,
-      onNotice: (text) => assert.fail(text),
-    });
-    this.#egress.setSockets(this.#socket.fd, -1, this.#socket.sendsRuns);
-    const offloads = { tcp: true, udp: true };
-    this.#ingress = new Ingress({
-      ...{ io, reader, counters, icmp, offloads, allowAnySource, natTraversal },
-      ...(options.nowSeconds ? { nowSeconds: options.nowSeconds } : {}),
-    });
-    this.#ingress.device = this.device.fd;
-  }
-
-  async open(): Promise<this> {
-    this.peer = await DatagramPeer.open("127.0.0.2");
-    this.stranger = await DatagramPeer.open("127.0.0.3");
-    const { port } = this.peer;
-    await this.forwarding.replace([
-      { prefix: Prefix.parse("10.24.2.0/24"), address: Address.parse("127.0.0.2"), port },
-      { prefix: Prefix.parse("10.24.3.0/24"), address: Address.parse("127.0.0.4"), port },
-      { prefix: Prefix.parse("fd00:24:2::/64"), address: Address.parse("127.0.0.2"), port },
-    ], { signal });
-    return this;
-  }
-
-  send(from: DatagramPeer, datagram: Uint8Array): Promise<void> {
-    return from.send(datagram, this.port, "127.0.0.1");
-  }
-
-  /** Sends datagrams of `segmentBytes` from the peer's address as one message. */
-  sendRun(datagrams: Uint8Array<ArrayBuffer>, segmentBytes: number): void {
-    const name = socketAddress(Uint8Array.of(127, 0, 0, 1), this.port);
-    this.#libc.setSocketOption(this.#runs.fd, SOL_UDP, UDP_SEGMENT, segmentBytes);
-    const length = BigInt(datagrams.length);
-    const sent = this.#io.sendto(this.#runs.fd, datagrams, length, 0, name, name.length);
-    assert.equal(sent, datagrams.length);
-  }
-
-  /** Carries what peers have sent; answers what came out at the device. */
-  takeIn(): Uint8Array<ArrayBuffer>[] {
-    this.#reader.begin();
-    const received: Uint8Array<ArrayBuffer>[] = [];
-    while (this.#ingress.pump(this.#socket.fd) !== "idle") {
-      for (let packet = this.device.receive(); packet; packet = this.device.receive()) {
-        received.push(packet);
-      }
-    }
-    this.#reader.end();
-    return received;
-  }
-
-  /** Carries what the device has to peers; answers how the last round went. */
-  takeOut(): PumpResult {
-    this.#reader.begin();
-    let result: PumpResult;
-    do result = this.#egress.pump(this.device.fd); while (
-      result === "more" || result === "drained"
-    );
-    this.#reader.end();
-    return result;
-  }
-
-  counters(): Counters {
-    return readCounters([this.#counterMemory]);
-  }
-
-  /** The drops since the start, without the zeros. */
-  drops(): Record<string, number> {
-    return Object.fromEntries(
-      Object.entries(this.counters()).filter(([name, value]) => /^drop/.test(name) && value > 0),
-    );
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#libc.close(this.#socket.fd);
-    this.#libc.close(this.#runs.fd);
-    this.device[Symbol.dispose]();
-    this.#io[Symbol.dispose]();
-    this.#libc[Symbol.dispose]();
-    await this.peer[Symbol.asyncDispose]();
-    await this.stranger[Symbol.asyncDispose]();
-  }
-}
-
-/** A packet as the device hands it over. */
-function fromDevice(
-  packet: Uint8Array,
-  header: Partial<Record<Exclude<keyof typeof virtio_net_hdr, "size">, number>> = {},
-): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(virtio_net_hdr.size + packet.length);
-  const words = new Uint16Array([
-    header.hdr_len ?? 0,
-    header.gso_size ?? 0,
-    header.csum_start ?? 0,
-    header.csum_offset ?? 0,
-  ]);
-  bytes[virtio_net_hdr.flags] = header.flags ?? 0;
-  bytes[virtio_net_hdr.gso_type] = header.gso_type ?? 0;
-  bytes.set(new Uint8Array(words.buffer), virtio_net_hdr.hdr_len);
-  bytes.set(packet, virtio_net_hdr.size);
-  return bytes;
-}
 
 /** `fields` one hop on. */
 function hop(fields: PacketFields): PacketFields {
@@ -221,7 +19,7 @@ function hop(fields: PacketFields): PacketFields {
 }
 
 Deno.test("Egress sends each packet as one bare datagram to its peer, one hop on", async () => {
-  await using path = await new Path().open();
+  await using path = await new PacketPath().open();
   assert.ok(path.device.send(fromDevice(buildPacket(OUTBOUND))));
   path.takeOut();
   const [datagram] = await path.peer.receive(1);
@@ -230,7 +28,7 @@ Deno.test("Egress sends each packet as one bare datagram to its peer, one hop on
 });
 
 Deno.test("Egress splits a large packet into the datagrams of its parts", async () => {
-  await using path = await new Path().open();
+  await using path = await new PacketPath().open();
   const fields = {
     ...OUTBOUND,
     flags: 0x99,
@@ -247,7 +45,7 @@ Deno.test("Egress splits a large packet into the datagrams of its parts", async 
 });
 
 Deno.test("Egress sends packets of one length as a run, in order", async () => {
-  await using path = await new Path().open();
+  await using path = await new PacketPath().open();
   const expected: Uint8Array[] = [];
   for (let i = 0; i < 100; i++) {
     const fields = { ...OUTBOUND, id: i, payload: Array(i === 50 ? 30 : 60).fill(i) };
@@ -262,7 +60,7 @@ Deno.test("Egress sends packets of one length as a run, in order", async () => {
 });
 
 Deno.test("Egress counts by reason what it cannot send", async () => {
-  await using path = await new Path({ mtuBytes: 500 }).open();
+  await using path = await new PacketPath({ mtuBytes: 500 }).open();
   const big = Array(600).fill(1);
   const send = (fields: PacketFields, bytes = buildPacket(fields)) =>
     assert.ok(path.device.send(fromDevice(bytes)));
@@ -292,17 +90,17 @@ Deno.test("Egress counts by reason what it cannot send", async () => {
 
 Deno.test("Egress passes over what the kernel cannot hand over, and notes that its device is gone", async () => {
   const readErrors = [Errno.EINTR, Errno.EINVAL, Errno.ENOMEM];
-  await using path = await new Path({ readErrors }).open();
+  await using path = await new PacketPath({ readErrors }).open();
   path.device.send(fromDevice(buildPacket(OUTBOUND)));
   assert.equal(path.takeOut(), "idle");
   assert.deepEqual(await path.peer.receive(1), [buildPacket(hop(OUTBOUND))]);
   assert.deepEqual(path.drops(), { dropTunError: 2 });
-  await using orphan = await new Path({ readErrors: [Errno.EBADFD] }).open();
+  await using orphan = await new PacketPath({ readErrors: [Errno.EBADFD] }).open();
   assert.equal(orphan.takeOut(), "gone");
 });
 
 Deno.test("Egress survives any header and packet of the device", async () => {
-  await using path = await new Path().open();
+  await using path = await new PacketPath().open();
   const octet = fc.nat(255);
   const packet = buildPacket(OUTBOUND);
   let sent = 0;
@@ -326,7 +124,7 @@ Deno.test("Egress survives any header and packet of the device", async () => {
 });
 
 Deno.test("Ingress writes a peer's packets to the device, one hop on", async () => {
-  await using path = await new Path().open();
+  await using path = await new PacketPath().open();
   await path.send(path.peer, buildPacket(PACKET));
   // Padding behind the packet does not belong to it.
   await path.send(path.peer, Uint8Array.from([...buildPacket({ ...PACKET, id: 77 }), 0, 0, 0]));
@@ -338,7 +136,7 @@ Deno.test("Ingress writes a peer's packets to the device, one hop on", async () 
 });
 
 Deno.test("Ingress joins a row of packets, and leaves wrong checksums to the receiver", async () => {
-  await using path = await new Path().open();
+  await using path = await new PacketPath().open();
   const row = splitFields({ ...PACKET, payload: Array(3_000).fill(9) }, 1_000).map(buildPacket);
   for (const packet of row) await path.send(path.peer, packet);
   const joined = path.takeIn();
@@ -353,7 +151,7 @@ Deno.test("Ingress takes packets from their peer's address only, and of its subn
   const foreign = { ...PACKET, source: [192, 168, 1, 1] };
   const ofOther = { ...PACKET, source: [10, 24, 3, 1] };
   {
-    await using path = await new Path().open();
+    await using path = await new PacketPath().open();
     await path.send(path.stranger, buildPacket(PACKET));
     await path.send(path.peer, buildPacket(ofOther));
     await path.send(path.peer, buildPacket(foreign));
@@ -365,14 +163,14 @@ Deno.test("Ingress takes packets from their peer's address only, and of its subn
       dropTtl: 1,
     });
   }
-  await using path = await new Path({ allowAnySource: true }).open();
+  await using path = await new PacketPath({ allowAnySource: true }).open();
   await path.send(path.stranger, buildPacket(PACKET));
   await path.send(path.peer, buildPacket(foreign));
   assert.equal(path.takeIn().length, 2);
 });
 
 Deno.test("with NATTraversal a peer's port is learnt from packets of its own subnet only", async () => {
-  await using path = await new Path({ natTraversal: true }).open();
+  await using path = await new PacketPath({ natTraversal: true }).open();
   await using moved = await DatagramPeer.open("127.0.0.2");
   const { port } = moved;
   const learnt = () =>
@@ -394,7 +192,7 @@ Deno.test("with NATTraversal a peer's port is learnt from packets of its own sub
 
 Deno.test("with NATTraversal no forged datagram takes a peer's port away while that is in use", async () => {
   let now = 1_000;
-  await using path = await new Path({ natTraversal: true, nowSeconds: () => now }).open();
+  await using path = await new PacketPath({ natTraversal: true, nowSeconds: () => now }).open();
   await using first = await DatagramPeer.open("127.0.0.2");
   await using other = await DatagramPeer.open("127.0.0.2");
   const learnt = () =>
@@ -428,7 +226,7 @@ Deno.test("with NATTraversal no forged datagram takes a peer's port away while t
 });
 
 Deno.test("Ingress takes the datagrams of a run one by one", async () => {
-  await using path = await new Path().open();
+  await using path = await new PacketPath().open();
   // No row of a flow: nothing is joined.
   const packets = [1, 2, 3].map((n) => buildPacket({ ...PACKET, sourcePort: n }));
   const last = buildPacket({ ...PACKET, payload: [1] });
@@ -466,9 +264,9 @@ Deno.test(`Ingress withstands hostile datagrams for ${FUZZ_MS / 1_000} s`, async
     for (let n = random(6); n > 0; n--) packet[random(Math.min(packet.length, 64))] = random(256);
     return random(4) === 0 ? packet.slice(0, random(packet.length + 1)) : packet;
   };
-  await using plain = await new Path().open();
-  await using open = await new Path({ allowAnySource: true }).open();
-  await using nat = await new Path({ natTraversal: true }).open();
+  await using plain = await new PacketPath().open();
+  await using open = await new PacketPath({ allowAnySource: true }).open();
+  await using nat = await new PacketPath({ natTraversal: true }).open();
   const tallies = new Map([plain, open, nat].map((path) => [path, { sent: 0, written: 0 }]));
   while (performance.now() - startedAt < FUZZ_MS) {
     for (const [path, tally] of tallies) {
