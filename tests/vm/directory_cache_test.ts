@@ -107,8 +107,14 @@ cacheTest("cachedDirectory() keeps those used last, of each kind", async (root, 
 });
 
 cacheTest("cachedDirectory() stops waiting for another process on abort", async (root, signal) => {
+  const begun = Promise.withResolvers<void>();
   const held = Promise.withResolvers<void>();
-  const first = cachedDirectory(root, "disk", "a", () => held.promise, { signal });
+  const build = () => {
+    begun.resolve();
+    return held.promise;
+  };
+  const first = cachedDirectory(root, "disk", "a", build, { signal });
+  await begun.promise;
   const controller = new AbortController();
   const reason = new Error("enough");
   const second = cachedDirectory(root, "disk", "b", async () => {}, {
