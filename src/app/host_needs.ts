@@ -52,6 +52,7 @@ export function planHostNeeds(facts: HostFacts, context: HostNeedsContext): Host
   const { network, own, externalLink, alias } = context;
   const needs: Place[] = [];
   const exact: Place[] = [];
+  let hasPods = false;
   const links = new Map(facts.links.map((link) => [link.index, link]));
   const isFlannels = ({ name, alias: given }: Link) =>
     FLANNEL_LINK.test(name) && !(given?.startsWith(LINK_ALIAS_PREFIX) && given !== alias);
@@ -63,7 +64,10 @@ export function planHostNeeds(facts: HostFacts, context: HostNeedsContext): Host
     const link = links.get(linkIndex);
     if (!link || isFlannels(link) || isLocal(address)) continue;
     const isExternal = link.name === externalLink;
-    if (!isExternal && isPodLink(link, prefix) && serves(address)) continue;
+    if (!isExternal && isPodLink(link, prefix) && serves(address)) {
+      hasPods = true;
+      continue;
+    }
     needs.push({ prefix: host(address), what: `${address} of ${link.name}` });
     if (prefix.length === addressBits(address.family)) continue;
     const family = network[`ipv${address.family}`];
@@ -100,7 +104,9 @@ export function planHostNeeds(facts: HostFacts, context: HostNeedsContext): Host
     (isPeers ? exact : needs).push(place);
   }
   for (const { address, what } of facts.services) {
-    if (!isLocal(address)) needs.push({ prefix: host(address), what });
+    // A name server of the pods' own bridge, or in a pod.
+    if (isLocal(address) || (hasPods && serves(address))) continue;
+    needs.push({ prefix: host(address), what });
   }
   needs.push(...gateways.values());
   const places = new Places(needs);

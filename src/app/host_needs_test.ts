@@ -142,6 +142,9 @@ Deno.test("the pods' own bridge and routes, and flannel's own links, are nobody 
     assert.equal(served.occupied(subnet), undefined, subnet);
   }
   assert.equal(served.needs("10.24.9.0/24"), "10.24.9.0 of flannel.2", "another daemon's");
+  const services = [{ address: Address.parse("10.24.5.1"), what: "the name server 10.24.5.1" }];
+  const local = needs(NETWORK, { ...facts, services }, "10.24.5.0/24");
+  assert.equal(local.needs("10.24.5.0/24"), undefined, "it is on the bridge");
   // The bridge of a subnet that was lost lingers while its pods live.
   assert.equal(needs(NETWORK, facts, "10.24.8.0/24").needs("10.24.5.0/24"), "10.24.5.0/24 of cni0");
   // A bridge with a mask too wide is still that of the own pods.

@@ -226,14 +226,18 @@ function foreign(routes: readonly Route[]): readonly Route[] {
   return routes.filter(({ protocol }) => protocol !== ROUTE_PROTOCOL);
 }
 
-/** Those that are not part of another one. */
+/** Those of one family that are not part of another one. */
 function outermost(places: readonly Place[]): Place[] {
-  return places.filter((place, index) =>
-    !places.some((other, at) =>
-      other.prefix.contains(place.prefix) &&
-      (other.prefix.length < place.prefix.length || at < index)
-    )
-  );
+  const ordered = places
+    .map((place) => ({ first: place.prefix.address.value, place }))
+    .sort((a, b) =>
+      a.first < b.first ? -1 : a.first > b.first ? 1 : a.place.prefix.length - b.place.prefix.length
+    );
+  const found: Place[] = [];
+  for (const { place } of ordered) {
+    if (!found.at(-1)?.prefix.contains(place.prefix)) found.push(place);
+  }
+  return found;
 }
 
 /** Whether a subnet that may be leased would take some of `place`. */
