@@ -445,6 +445,25 @@ export class LeaseKeeper {
   }
 }
 
+/**
+ * Says that a lease with our address may be another host's: this host had another subnet before. A
+ * virtual IP that fails over takes the lease of its former host along, which lives on.
+ */
+function warnOfSharedAddress(
+  { key, subnet }: Lease,
+  { previous, log }: LeaseKeeperOptions,
+  { publicIp, publicIpv6 }: LeaseAttributes,
+): void {
+  if (!previous || sharesSubnet(key, previous)) return;
+  log.warn(
+    `The lease of ${formatSubnet(subnet)} has the address of this host, ${
+      publicIp ?? publicIpv6
+    }, but this host had ${formatSubnet(previous)} before: if another host has that address too, ` +
+      "such as a virtual IP, both would share one subnet; give each host its own with --iface or " +
+      "--public-ip",
+  );
+}
+
 /** A lease as it was acquired, and the list of all from before. */
 interface Acquired {
   readonly lease: Lease;
@@ -493,6 +512,7 @@ async function acquire(
         continue;
       case "reuse":
         subnet = step.lease.subnet;
+        warnOfSharedAddress(step.lease, options, attributes);
         // An unchanged value is only prolonged, which other hosts do not see.
         entry = !step.entry.expires && step.entry.value === value
           ? step.entry

@@ -229,6 +229,22 @@ Deno.test("LeaseKeeper.acquire() tells what the own lease published, and hands t
   assert.equal(registry.calls.filter((call) => call === "list").length, 1);
 });
 
+Deno.test("LeaseKeeper.acquire() says when a lease with our address may be another host's", async () => {
+  const { options, lines } = setUp();
+  const key = (await LeaseKeeper.acquire(options, { signal })).lease.key;
+  const acquire = async (previous: string) => {
+    lines.splice(0);
+    const held = await LeaseKeeper.acquire({ ...options, previous: subnet(previous) }, { signal });
+    assert.equal(held.lease.key, key);
+    return lines.filter((line) => line.startsWith("WARN")).join("\n");
+  };
+  assert.equal(await acquire(key.replace("-", "/")), "");
+  const other = ["10.3.2.0/24", "10.3.3.0/24"].find((each) =>
+    !each.startsWith(key.split("-")[0]!)
+  )!;
+  assert.match(await acquire(other), /has the address of this host, 192\.0\.2\.1, but .*--iface/);
+});
+
 Deno.test("LeaseKeeper.acquire() leaves a reservation without an end", async () => {
   const { options, store } = setUp();
   store.put("10.3.2.0-24", '{"PublicIP":"192.0.2.1"}');
