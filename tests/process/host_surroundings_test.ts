@@ -23,3 +23,27 @@ labTest("neither PATH nor TMPDIR need be good for rules to be set", async ({ sig
   }
   assert.doesNotMatch(await host!.namespace.run("iptables-save", [], { signal }), /FLANNEL/);
 });
+
+labTest(
+  "an env file and a script with Windows line ends mean what they say",
+  async ({ signal }) => {
+    await using lab = await openAllocLab({ signal });
+    const host = lab.hosts[0]!;
+    await startReady(host, {
+      signal,
+      defaultFlags: [],
+      flags: [`--subnet-file=${host.subnetFile}\r`, "--iptables-forward-rules\r"],
+      env: {
+        FLANNELD_ETCD_ENDPOINTS: `${lab.etcd.endpoints.join(",")}\r`,
+        FLANNELD_ETCD_PREFIX: "/coreos.com/network\r",
+        FLANNELD_IFACE: "eth0@if7\r",
+        FLANNELD_IP_MASQ: "true\r",
+        FLANNELD_V: "\r",
+      },
+    });
+    const names = [...Deno.readDirSync(host.directory)].map(({ name }) => name);
+    assert.ok(names.includes("subnet.env"), names.join());
+    assert.ok(names.every((name) => !name.includes("\r")), JSON.stringify(names));
+    assert.match(await Deno.readTextFile(host.subnetFile), /^FLANNEL_IPMASQ=true$/m);
+  },
+);
