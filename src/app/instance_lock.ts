@@ -37,6 +37,8 @@ export interface InstanceLockOptions {
 
 const PATIENCE_MS = 3_000;
 const RETRY_MS = 100;
+/** How often a lock may turn out to be on a file that was removed meanwhile. */
+const MAX_TRIES = 5;
 /** How often those who asked for the holder are let go. */
 const REFRESH_MS = 60_000;
 /** Of a longer command, beginning and end are shown. */
@@ -124,10 +126,11 @@ class FileLock implements Disposable {
   }
 
   /** Takes the lock; returns what its holder wrote, if there is one. */
-  async take(args: readonly string[]): Promise<string | undefined> {
+  async take(args: readonly string[], tries = MAX_TRIES): Promise<string | undefined> {
     if (this.#file || this.#impossible) return undefined;
     try {
       await Deno.mkdir(dirname(this.#path), { recursive: true, mode: 0o755 });
+      await this.#refuseForeign();
       // Only for its owner: whoever may open a file may lock it.
       const file = await Deno.open(this.#path, {
         read: true,
@@ -139,9 +142,9 @@ class FileLock implements Disposable {
         using _file = file;
         return await readStart(file);
       }
-      if (!await this.#isInPlace(file)) { // removed by a clean-up meanwhile
+      if (tries > 1 && !await this.#isInPlace(file)) { // removed by a clean-up meanwhile
         file.close();
-        return await this.take(args);
+        return await this.take(args, tries - 1);
       }
       this.#file = file;
       await file.truncate();
@@ -155,6 +158,18 @@ class FileLock implements Disposable {
       }
     }
     return undefined;
+  }
+
+  /** What others put in the place is neither written to nor waited for. */
+  async #refuseForeign(): Promise<void> {
+    const info = await Deno.lstat(this.#path).catch((error) => {
+      if (error instanceof Deno.errors.NotFound) return undefined;
+      throw error;
+    });
+    if (info === undefined) return;
+    if (!info.isFile || (info.uid !== 0 && info.uid !== Deno.uid())) {
+      throw new Error(`${this.#path} is no file of flanneld's`);
+    }
   }
 
   async #isInPlace(file: Deno.FsFile): Promise<boolean> {

@@ -100,6 +100,18 @@ Deno.test("takeInstanceLock() goes without a file where none can be written, and
   assert.match(await refused(take(place.file, place.prefix).lock), /etcd prefix/);
 });
 
+Deno.test("takeInstanceLock() writes to nothing that others put in the file's place", async () => {
+  await using place = await fresh();
+  await Deno.mkdir(`${place.directory}/flannel`);
+  const precious = `${place.directory}/precious`;
+  await Deno.writeTextFile(precious, "precious");
+  await Deno.symlink(precious, `${place.directory}/flannel/.subnet.env.lock`);
+  const { lock, lines } = take(place.file, place.prefix);
+  using _lock = await lock;
+  assert.match(lines.join(), /would not be noticed: \S+ is no file of flanneld's/);
+  assert.equal(await Deno.readTextFile(precious), "precious");
+});
+
 Deno.test("takeInstanceLock() tells apart prefixes that are longer than a name may be", async () => {
   await using place = await fresh();
   const { file, directory } = place;
