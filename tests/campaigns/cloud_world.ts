@@ -38,7 +38,7 @@ const SUBNET_LENGTH = 24;
 /** Of the simulated VPC, between a write and its effect. */
 const WRITE_MS = { minMs: 300, maxMs: 2_000 };
 /** How often what is looked for is looked at. */
-const LOOK_MS = 500;
+const LOOK_MS = 2_000;
 
 /** Opens a VPC with clusters whose hosts are still to be started. */
 export async function openWorld(options: WorldOptions): Promise<World> {
@@ -220,6 +220,8 @@ export class WorldHost {
   readonly privateIp: string;
   readonly process = new TimedProcess();
   isReleased = false;
+  /** When its lease was deleted, on the world's clock; nobody may take its entries at once. */
+  leaseEndedMs: number | undefined;
   isFresh = true;
   #daemon: LightHosts | undefined;
   #registry: MemoryRegistry | undefined;
@@ -268,6 +270,7 @@ export class WorldHost {
     if (this.#daemon !== undefined || this.isReleased) return;
     const { world, store } = this.cluster;
     const registry = this.#registry = new MemoryRegistry(store);
+    registry.gate = this.process.gate;
     const { subnet } = this;
     this.isFresh = false;
     world.time.as(this.process, () => {
@@ -298,6 +301,7 @@ export class WorldHost {
 
   /** Ends it as SIGKILL does: nothing is given back. */
   async kill(): Promise<void> {
+    this.process.resume();
     this.cut(true);
     await this.stop();
   }
@@ -311,9 +315,29 @@ export class WorldHost {
 
   /** Deletes its lease, as `flanneld cleanup --release` or the end of its time does. */
   dropLease(): void {
+    this.leaseEndedMs = this.cluster.world.time.elapsedMs;
     for (const { key, value } of this.cluster.store.entries()) {
       if (value.includes(`"${this.instanceId}"`)) this.cluster.store.delete(key);
     }
+  }
+
+  /**
+   * Stops the whole process for a while, with its clocks going on, or the whole machine, whose
+   * monotonic clock stands still.
+   */
+  async suspend(seconds: number, what: "process" | "machine"): Promise<void> {
+    const { world } = this.cluster;
+    const { cloud } = world.simulator;
+    this.process.suspend();
+    // Nothing is sent meanwhile; what was asked before is answered, and read afterwards.
+    const fault = cloud.addFault({
+      match: { accessKeyId: this.accessKeyId },
+      effect: { kind: "drop" },
+    });
+    await world.sleep(seconds);
+    cloud.removeFault(fault);
+    if (what === "machine") this.process.missedMs += seconds * 1_000;
+    this.process.resume();
   }
 
   cut(isCut: boolean): void {
@@ -326,6 +350,8 @@ export class WorldHost {
  * Looks at each change of an entry. What must not happen:
  *
  * - an entry that leads to the subnet of a running instance ceases to lead there;
+ * - an entry of an instance that is gone goes before its grace is over, and nobody else has the
+ *   subnet;
  * - a daemon writes an entry of another cluster's instance.
  */
 export class Oracle implements Disposable {
@@ -360,6 +386,7 @@ export class Oracle implements Disposable {
       const after = now.get(id);
       if (after?.host === host) continue;
       this.removals++;
+      this.#judgeGrace(destination, host, after !== undefined);
       if (host.subnet !== destination) continue;
       const what = after === undefined ? "removed" : `re-pointed to ${after.host.instanceId}`;
       this.violations.push(
@@ -367,6 +394,19 @@ export class Oracle implements Disposable {
           `${host.isRunning ? "" : " without its daemon"}, was ${what} by ${this.#lastWriter()}`,
       );
     }
+  }
+
+  #judgeGrace(destination: string, host: WorldHost, isRepointed: boolean): void {
+    const { isReleased, leaseEndedMs, cluster } = host;
+    if (!isReleased || isRepointed || leaseEndedMs === undefined) return;
+    const isLeased = cluster.hosts.some(({ subnet }) => subnet === destination);
+    const ageMs = this.#world.time.elapsedMs - leaseEndedMs;
+    // Who looks on another clock may be off by a moment.
+    if (isLeased || ageMs >= (cluster.plan.graceSeconds - 2) * 1_000) return;
+    this.violations.push(
+      `${clock(this.#world.time.elapsedMs)}: ${destination} of ${host.instanceId} was removed ` +
+        `${Math.round(ageMs / 1_000)} s after its lease ended by ${this.#lastWriter()}`,
+    );
   }
 
   #judgeWriters(): void {

@@ -84,7 +84,7 @@ export interface Outcome {
 export async function runSetting(setting: Setting, signal: AbortSignal): Promise<Outcome> {
   const random = seededRandom(setting.seed);
   using time = new VirtualTime({ random });
-  time.grainMs = 100;
+  time.grainMs = 250;
   const play = async (): Promise<Outcome> => {
     await using world = await openWorld({
       time,

@@ -15,6 +15,8 @@ import type { Campaign } from "./campaign.ts";
 export const CAMPAIGNS: Readonly<Record<string, () => Promise<{ readonly campaign: Campaign }>>> = {
   "clusters": () => import("./clusters.ts"),
   "etcd-silent": () => import("./etcd_silent.ts"),
+  clocks: () => import("./clocks.ts"),
+  clusters: () => import("./clusters.ts"),
   "hostile-api": () => import("./hostile_api.ts"),
   fuzz: () => import("./fuzz.ts"),
   health: () => import("./health.ts"),

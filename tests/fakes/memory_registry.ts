@@ -228,6 +228,7 @@ class MemoryConnection {
   readonly calls: string[] = [];
   readonly faults: { operation: Operation; error: Error; applied: boolean }[] = [];
   outage: Error | undefined;
+  gate: (() => Promise<void>) | undefined;
 
   async call<T>(
     operation: Operation,
@@ -238,12 +239,14 @@ class MemoryConnection {
     this.calls.push(key === "" ? operation : `${operation} ${key}`);
     options.signal.throwIfAborted();
     await Promise.resolve(); // no store answers in the same turn
+    await this.gate?.();
     options.signal.throwIfAborted();
     if (this.outage !== undefined) throw this.outage;
     const index = this.faults.findIndex((fault) => fault.operation === operation);
     const [fault] = index < 0 ? [] : this.faults.splice(index, 1);
     if (fault !== undefined && !fault.applied) throw fault.error;
     const result = carryOut();
+    await this.gate?.();
     if (fault !== undefined) throw fault.error;
     return result;
   }
@@ -344,6 +347,7 @@ class MemorySpace implements KeySpace {
     let seen: number | undefined;
     let disconnected = false;
     while (!signal.aborted) {
+      await this.#connection.gate?.();
       if (this.#connection.outage !== undefined) {
         if (!disconnected) yield { type: "disconnected", error: this.#connection.outage };
         disconnected = true;
@@ -395,6 +399,11 @@ export class MemoryRegistry extends MemorySpace implements Registry {
   ): void {
     const { error = unavailable(), applied = false } = options;
     this.#connection.faults.push({ operation, error, applied });
+  }
+
+  /** Makes the host pass `gate` before and after each call, and before it hears of changes. */
+  set gate(gate: () => Promise<void>) {
+    this.#connection.gate = gate;
   }
 
   /** Cuts the host off: calls fail, watches report `disconnected`, until it is reconnected. */

@@ -20,6 +20,8 @@ const MAX_REQUEST_MS = 100;
 export class TimedProcess {
   /** Its time of day is ahead by this. */
   skewMs = 0;
+  /** Its monotonic clock is behind by this: it stood still while a virtual machine was suspended. */
+  missedMs = 0;
   #resume: (() => void)[] | undefined;
 
   /** Timers of a suspended process wait until it is resumed. */
@@ -36,6 +38,9 @@ export class TimedProcess {
     this.#resume = undefined;
     for (const each of held) each();
   }
+
+  /** Resolves at once, or when the process is resumed. */
+  gate = (): Promise<void> => new Promise((resolve) => this.run(resolve));
 
   /** Runs `task` now, or when the process is resumed. */
   run(task: () => void): void {
@@ -146,7 +151,8 @@ export class VirtualTime implements Disposable {
       return request;
     }) as typeof http.request;
     Object.defineProperty(performance, "now", {
-      value: () => this.#monotonicStartMs + this.#elapsedMs,
+      value: () =>
+        this.#monotonicStartMs + this.#elapsedMs - (this.#processes.getStore()?.missedMs ?? 0),
       configurable: true,
       writable: true,
     });
