@@ -24,7 +24,7 @@ import { describeError } from "../../src/errors.ts";
 import type { LeaseSubnet } from "../../src/lease/lease.ts";
 import { LeaseMap } from "../../src/lease/lease_map.ts";
 import { createLogger, type Logger } from "../../src/log.ts";
-import { Address } from "../../src/net/mod.ts";
+import { Address, Places } from "../../src/net/mod.ts";
 import { LeaseKeeper } from "../../src/store/lease_keeper.ts";
 import { type EtcdRegistry, openRegistry } from "../../src/store/open.ts";
 import type { WatchUpdate } from "../../src/store/registry.ts";
@@ -243,6 +243,7 @@ export class LightHost implements AsyncDisposable {
         network: configured.network,
         attributes: runtime.announce(host),
         previous: instance.previous,
+        occupied: async (each) => await runtime.avoid?.(each) ?? Places.none,
         renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
         onLeaseLoss: options.onLeaseLoss,
         log,
@@ -262,15 +263,24 @@ export class LightHost implements AsyncDisposable {
       condition: condition("cloud"),
       log,
       onPlan: () => {},
+      onBlocked: (reason) => {
+        // A host that was ready has pods, and so has one that knows the subnet from its last run.
+        const isKnown = String(instance.previous?.ipv4) === this.subnet;
+        if (this.readyAt === undefined && !isKnown) keeper.redraw(reason);
+      },
     });
     const onLeases = () => {
       cloud.leasesChanged();
       planner.invalidate();
       cloud.planChanged();
     };
+    let subnetKey = keeper.lease.key;
     onLeaseChange = () => {
       this.#readiness.set("lease", keeper.state.held ? undefined : keeper.state.reason);
       cloud.leaseStateChanged();
+      if (keeper.lease.key === subnetKey) return;
+      subnetKey = keeper.lease.key;
+      onLeases();
     };
     onLeaseChange();
     resources.use(store.subscribe({ onUpdate: (update) => keeper.observe(update), onLeases }));
