@@ -13,7 +13,6 @@ import type { Campaign } from "./campaign.ts";
 
 /** Each campaign by its name; loaded when it is run. */
 export const CAMPAIGNS: Readonly<Record<string, () => Promise<{ readonly campaign: Campaign }>>> = {
-  "clusters": () => import("./clusters.ts"),
   "etcd-silent": () => import("./etcd_silent.ts"),
   clocks: () => import("./clocks.ts"),
   clusters: () => import("./clusters.ts"),
