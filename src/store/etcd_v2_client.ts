@@ -298,12 +298,26 @@ function connectionError(cause: unknown, endpoint: Endpoint, files: TlsFiles): E
     /client error \(Connect\)|tcp connect error|dns error|failed to lookup/i.test(text) ||
     /^(ERR_TLS_|ERR_SSL_|CERT_|UNABLE_|SELF_|DEPTH_|ECONNREFUSED|EHOST|ENET|ENOTFOUND|EAI_)/
       .test(code);
-  // fetch puts the URL in front of the reason; the URL is named already.
-  const reason = text.replace(/^.*error sending request.*? for url \([^)]*\):?\s*/, "")
-    .replace(/^client error \(\w+\):\s*/, "");
+  const reason = fetchReason(text);
   const error = reason === text ? cause : new Error(reason || text);
   const detail = describeTlsError(error, { endpoint, files });
   return new EtcdError(unsent ? "unreachable" : "lost", endpoint.url, detail);
+}
+
+/**
+ * The reason alone in an error of fetch, which puts both addresses in front of it: the URL is named
+ * already, and the own port would make each attempt another trouble.
+ */
+export function fetchReason(text: string): string {
+  const reason = text
+    .replace(
+      /^.*?error sending request(?: from \S+)? for (?:url \([^)]*\)|\S+(?: \([^)]*\))?):?\s*/,
+      "",
+    )
+    .replace(/^client error \(\w+\):\s*/, "");
+  return /invalid HTTP|unexpected message from connection|message head/i.test(reason)
+    ? "what answers there does not speak HTTP"
+    : reason;
 }
 
 function parseAnswer(
