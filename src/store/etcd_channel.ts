@@ -13,7 +13,7 @@ import type { Endpoint } from "../net/mod.ts";
 import { abortable } from "../util/abortable.ts";
 import { sessionOver } from "./http2_workaround.ts";
 import type { TlsMaterial } from "./tls_files.ts";
-import { startTls } from "./tls_socket.ts";
+import { hasTlsSockets, startTls } from "./tls_socket.ts";
 
 /** A gRPC channel to one member. Disposing it closes every socket that it has opened. */
 export interface MemberChannel extends Disposable {
@@ -38,7 +38,7 @@ interface Target {
 interface MemberAddress {
   readonly host: string;
   readonly port: number;
-  readonly signal: AbortSignal;
+  readonly signal?: AbortSignal;
 }
 
 const TARGETS = new Map<string, Target>();
@@ -97,7 +97,10 @@ export async function openChannel(
   const name = String(++targetCount);
   TARGETS.set(name, {
     authority: endpoint.url.replace(/^https?:\/\//, ""),
-    addresses: attempts.map(({ host, end }) => ({ host, port, signal: end.signal })),
+    // Before Deno 2.9 a socket with a signal is leaked when its server closes it.
+    addresses: attempts.map(({ host, end }) =>
+      hasTlsSockets() ? { host, port, signal: end.signal } : { host, port }
+    ),
   });
   const channel = new grpc.Channel(`${SCHEME}:${name}`, new MemberCredentials(), channelOptions);
   const giveUp = (those: typeof attempts) => {
