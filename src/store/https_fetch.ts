@@ -59,6 +59,8 @@ export class HttpsClient implements Disposable {
         if (bare) message.resume();
         resolve(new Response(stream, { status, headers: answered }));
       });
+      // A socket that comes after the end would belong to nobody.
+      request.on("socket", (socket) => signal.aborted && socket.destroy());
       request.on("error", reject);
       request.end(text);
     });
