@@ -40,9 +40,10 @@ export class ClaimStore {
     }));
   }
 
-  /** What is booked for a subnet, as far as was read. */
-  get(destination: string): BookedClaim | undefined {
-    return this.#pages[pageOf(destination)]!.claims.get(destination);
+  /** What is booked of an instance's claim to a subnet, as far as was read. */
+  get(destination: string, instanceId: string): BookedClaim | undefined {
+    return this.#pages[pageOf(destination)]!.claims.get(destination)
+      ?.find((claim) => claim.instanceId === instanceId);
   }
 
   /**

@@ -214,9 +214,9 @@ export class Clearance {
       const now = stated && this.#options.holderOf(stated);
       const hasMoved = stated !== undefined && !stated.overlaps(destination) &&
         now?.is === "host" && now.instanceId === instanceId;
-      const booked = this.#options.book.get(String(destination));
+      const booked = this.#options.book.get(String(destination), instanceId);
       const isSameHost = holder.is === "host" && holder.instanceId === undefined &&
-        booked?.instanceId === instanceId &&
+        booked !== undefined &&
         (booked.publicIp === undefined || booked.publicIp === holder.publicIp);
       return [{ destination, instanceId, routes, blocks, isSameHost, hasMoved }];
     });
@@ -230,7 +230,7 @@ export class Clearance {
   }
 
   #isBooked({ destination, instanceId }: Case): boolean {
-    return this.#options.book.get(String(destination))?.instanceId === instanceId;
+    return this.#options.book.get(String(destination), instanceId) !== undefined;
   }
 
   async #judge(

@@ -81,7 +81,7 @@ async function keepForeignEntries({ signal }: { readonly signal: AbortSignal }):
     ] as const
   ) {
     const key = `/coreos.com/network/ali-vpc/claims-${pageOf(subnet)}/doc`;
-    await lab.etcd.put(key, encodeBookPage(new Map([[subnet, { instanceId }]])), { signal });
+    await lab.etcd.put(key, encodeBookPage(new Map([[subnet, [{ instanceId }]]])), { signal });
   }
   // What somebody else has put where our route belongs.
   await wish(blocked!, "10.24.16.0/24");

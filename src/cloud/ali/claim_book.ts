@@ -2,7 +2,7 @@
  * What a store knows of who has held which subnet, for as long as route entries may lead there:
  *
  * ```text
- *   <prefix>/ali-vpc/claims-<n>/doc   {"10.24.7.0/24":{"instance":"i-a","ip":"10.0.0.7"}, …}
+ *   <prefix>/ali-vpc/claims-<n>/doc   {"10.24.7.0/24":[{"instance":"i-a","ip":"10.0.0.7"}], …}
  * ```
  *
  * A route entry is only ever taken away from an instance that stands in this book, so that a store
@@ -13,25 +13,25 @@
 import * as v from "valibot";
 import { shardOf } from "./cluster_state.ts";
 
-/** The last instance for which an entry of a subnet was made. */
+/** An instance that has held a subnet. */
 export interface BookedClaim {
   readonly instanceId: string;
   /** The address that the host's lease published. */
   readonly publicIp?: string;
 }
 
-/** By the subnet's text. */
-export type BookPage = ReadonlyMap<string, BookedClaim>;
+/** By the subnet's text: who holds it, and who held it before and may still have an entry. */
+export type BookPage = ReadonlyMap<string, readonly BookedClaim[]>;
 
 const PageText = v.pipe(
   v.string(),
   v.parseJson(),
   v.record(
     v.pipe(v.string(), v.regex(/^[0-9.]{7,15}\/\d{1,2}$/)),
-    v.object({
+    v.array(v.object({
       instance: v.pipe(v.string(), v.regex(/^[A-Za-z0-9-]{1,128}$/)),
       ip: v.optional(v.pipe(v.string(), v.regex(/^[0-9.]{7,15}$/))),
-    }),
+    })),
   ),
 );
 
@@ -44,9 +44,9 @@ export function pageOf(destination: string): number {
 export function encodeBookPage(page: BookPage): string {
   const sorted = [...page].sort(([a], [b]) => a < b ? -1 : 1);
   return JSON.stringify(Object.fromEntries(
-    sorted.map(([destination, { instanceId, publicIp }]) => [
+    sorted.map(([destination, claims]) => [
       destination,
-      { instance: instanceId, ip: publicIp },
+      claims.map(({ instanceId, publicIp }) => ({ instance: instanceId, ip: publicIp })),
     ]),
   ));
 }
@@ -58,12 +58,12 @@ export function parseBookPage(text: string): BookPage {
     throw new Error(`Cannot read a page of the book of claims: ${result.issues[0].message}`);
   }
   return new Map(
-    Object.entries(result.output).map(([destination, { instance, ip }]) => [
+    Object.entries(result.output).map(([destination, claims]) => [
       destination,
-      {
+      claims.map(({ instance, ip }) => ({
         instanceId: instance,
         ...(ip === undefined ? {} : { publicIp: ip }),
-      },
+      })),
     ]),
   );
 }
@@ -77,20 +77,21 @@ export interface BookNews {
 }
 
 /**
- * The page as it is to be. A claim enters once no entry leads to the subnet's former holder, and
- * leaves once none leads to its own; so the book stays as small as the tables.
+ * The page as it is to be: the holders, and those former ones that an entry may still lead to. So
+ * each is in it before an entry is made for it, and the book stays as small as the tables.
  */
 export function turnPage(page: BookPage, number: number, news: BookNews): BookPage {
-  const next = new Map<string, BookedClaim>();
+  const next = new Map<string, readonly BookedClaim[]>();
   for (const [destination, booked] of page) {
-    const { instanceId } = booked;
     const claim = news.claims.get(destination);
-    if (claim?.instanceId === instanceId) next.set(destination, claim);
-    else if (news.mayLead(destination, instanceId)) next.set(destination, booked);
-    else if (claim !== undefined) next.set(destination, claim);
+    const former = booked.filter(({ instanceId }) =>
+      instanceId !== claim?.instanceId && news.mayLead(destination, instanceId)
+    );
+    const holders = claim === undefined ? former : [...former, claim];
+    if (holders.length > 0) next.set(destination, holders);
   }
   for (const [destination, claim] of news.claims) {
-    if (pageOf(destination) === number && !page.has(destination)) next.set(destination, claim);
+    if (pageOf(destination) === number && !page.has(destination)) next.set(destination, [claim]);
   }
   return next;
 }
