@@ -19,6 +19,7 @@ export const CAMPAIGNS: Readonly<Record<string, () => Promise<{ readonly campaig
   "hostile-api": () => import("./hostile_api.ts"),
   fuzz: () => import("./fuzz.ts"),
   health: () => import("./health.ts"),
+  soak: () => import("./soak.ts"),
   "stalled-stderr": () => import("./stalled_stderr.ts"),
   "wrong-store": () => import("./wrong_store.ts"),
 };
