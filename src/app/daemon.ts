@@ -412,6 +412,10 @@ class DaemonRun implements AsyncDisposable {
             return runtime.announce(hostNetwork.host);
           },
           previous: former.subnet,
+          addresses: async (options) =>
+            (await hostNetwork.netlink.listAddresses(options)).map(({ address }) =>
+              address.address
+            ),
           occupied: async (options) =>
             hostNetwork.reserved.occupied.concat(await runtime.avoid?.(options)),
           renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,

@@ -81,11 +81,17 @@ export function planAcquire(context: {
   readonly entries: readonly Entry[];
   /** From subnet.env. */
   readonly previous: LeaseSubnet | undefined;
+  /**
+   * All addresses of this host. A lease of the subnet of before under one of them is the own one,
+   * too: another address of the host was published then, such as a virtual one.
+   */
+  readonly addresses?: readonly Address[];
   /** What no new subnet may cover. */
   readonly occupied?: Places;
   readonly random: () => number;
 }): AcquireStep {
-  const { network, owner, entries, previous, random } = context;
+  const { network, owner, entries, previous, addresses = [], random } = context;
+  const local = new Set(addresses.map(({ mapKey }) => mapKey));
   /** Subnets of other hosts, and of nobody. */
   const others: LeaseSubnet[] = [];
   const own: { entry: Entry; lease: Lease }[] = [];
@@ -96,7 +102,10 @@ export function planAcquire(context: {
       subnet = parseLeaseKey(entry.key);
       const lease = parseLease(entry);
       hosts.push(...hostPlaces(network, lease));
-      if (isOwnedBy(lease.attributes, owner)) {
+      const { publicIp, publicIpv6 } = lease.attributes;
+      const isServed = previous !== undefined && sameSubnet(lease.subnet, previous) &&
+        local.has((publicIp ?? publicIpv6)?.mapKey ?? "");
+      if (isServed || isOwnedBy(lease.attributes, owner)) {
         own.push({ entry, lease });
         continue;
       }

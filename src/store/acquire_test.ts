@@ -30,8 +30,9 @@ function entry(key: string, host = 1, more: Partial<Entry> = {}): Entry {
 function plan(
   json: Record<string, unknown>,
   entries: readonly Entry[],
-  { previous, occupied, random = () => 0, owner = ME }: {
+  { previous, addresses, occupied, random = () => 0, owner = ME }: {
     previous?: string;
+    addresses?: readonly Address[];
     occupied?: Places;
     random?: () => number;
     owner?: Parameters<typeof isOwnedBy>[1];
@@ -42,6 +43,7 @@ function plan(
     owner,
     entries,
     previous: previous === undefined ? undefined : parseLeaseKey(previous),
+    ...(addresses ? { addresses } : {}),
     ...(occupied ? { occupied } : {}),
     random,
   });
@@ -160,6 +162,19 @@ Deno.test("what is served stays, whatever it covers", () => {
   const occupied = places("10.24.5.128/25");
   assert.equal(text(plan(V4, [entry("10.24.5.0-24")], { occupied })), "reuse 10.24.5.0-24");
   assert.equal(text(plan(V4, [], { occupied, previous: "10.24.5.0-24" })), "create 10.24.5.0-24");
+});
+
+Deno.test("the served subnet stays where another of the host's addresses was published", () => {
+  const entries = [entry("10.24.5.0-24", 100), entry("10.24.6.0-24", 7)];
+  const addresses = [ME.publicIp, Address.parse("192.0.2.100")];
+  const previous = "10.24.5.0-24";
+  assert.equal(text(plan(V4, entries, { previous, addresses })), "reuse 10.24.5.0-24");
+  // Not a lease that some other host may serve: it is not the subnet of before,
+  assert.equal(text(plan(V4, entries, { addresses })), "create 10.24.1.0-24");
+  // or its address is not here (any more).
+  const elsewhere = { previous, addresses: [ME.publicIp] };
+  assert.equal(text(plan(V4, entries, elsewhere)), "create 10.24.1.0-24");
+  assert.equal(text(plan(V4, entries, { previous })), "create 10.24.1.0-24");
 });
 
 Deno.test("a range without a usable subnet is named, with what is in the way", () => {

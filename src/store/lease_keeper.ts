@@ -13,7 +13,7 @@ import {
   type LeaseSubnet,
 } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
-import type { Places } from "../net/mod.ts";
+import type { Address, Places } from "../net/mod.ts";
 import { inSlices } from "../util/slices.ts";
 import { StateReporter } from "../util/state_reporter.ts";
 import type { Clocks } from "../util/stopwatch.ts";
@@ -45,6 +45,8 @@ export interface LeaseKeeperOptions extends Clocks {
    * instead of `attributes`.
    */
   readonly inherit?: (former: LeaseAttributes) => LeaseAttributes;
+  /** All addresses of this host; see {@linkcode planAcquire}. */
+  readonly addresses?: (options: { signal: AbortSignal }) => Promise<readonly Address[]>;
   /** The subnet of the last run, from subnet.env. */
   readonly previous: LeaseSubnet | undefined;
   /** What no new subnet may cover besides other leases and hosts; asked before each choice. */
@@ -492,6 +494,7 @@ async function acquire(
       owner: attributes,
       entries: listed,
       previous,
+      ...(options.addresses ? { addresses: await options.addresses({ signal }) } : {}),
       ...(options.occupied ? { occupied: await options.occupied({ signal }) } : {}),
       random: options.random ?? Math.random,
     });
