@@ -49,6 +49,17 @@ export interface TunnelPath {
 
 type Hook = "prerouting" | "input" | "forward" | "output" | "postrouting";
 
+/** A chain of others that refuses packets. */
+export interface ForeignRefusal {
+  /** Chain, packets, rule and remedy in one sentence or two. */
+  readonly text: string;
+  /**
+   * Whether that cuts off all pods of this host. Else it is about some pods alone, such as those
+   * with published ports, which Docker 28 closes to other hosts by default.
+   */
+  readonly isWhole: boolean;
+}
+
 /** Packets and where they pass. */
 interface Passage {
   readonly kind: "pods" | "tunnel";
@@ -76,7 +87,7 @@ export interface ForeignTablesOptions extends RuleProgramOptions {
 export async function surveyForeignTables(
   paths: readonly PodPaths[],
   options: ForeignTablesOptions,
-): Promise<string[]> {
+): Promise<ForeignRefusal[]> {
   const tables: TableContent[] = [];
   for (const family of new Set(paths.map(({ family }) => family))) {
     for (
@@ -114,16 +125,20 @@ export async function surveyForeignTables(
       })),
     });
   }
-  return [...new Set(tables.flatMap((table) => findRefusals(table, paths)))];
+  return uniqueTexts(tables.flatMap((table) => findRefusals(table, paths)));
 }
 
 function placeOf({ family, table, name }: BaseChain): string {
   return `${family} ${table} ${name}`;
 }
 
-/** One sentence for each base chain of `table` that refuses packets of `paths`. */
-export function findRefusals(table: TableContent, paths: readonly PodPaths[]): string[] {
-  const found: string[] = [];
+function uniqueTexts(refusals: readonly ForeignRefusal[]): ForeignRefusal[] {
+  return [...new Map(refusals.map((each) => [each.text, each])).values()];
+}
+
+/** What each base chain of `table` refuses of the packets of `paths`. */
+export function findRefusals(table: TableContent, paths: readonly PodPaths[]): ForeignRefusal[] {
+  const found: ForeignRefusal[] = [];
   for (const { base } of table.chains.values()) {
     if (!base || !DECIDING_TYPES.has(base.type)) continue;
     for (const path of paths) {
@@ -133,13 +148,18 @@ export function findRefusals(table: TableContent, paths: readonly PodPaths[]): s
           if (passage.kind !== kind || !passage.hooks.includes(base.hook as Hook)) continue;
           const refusal = findRefusal(table, base.name, flow);
           if (!refusal) continue;
-          found.push(describeRefusal(base, refusal, { ...passage, flow }, path, table));
+          const text = describeRefusal(base, refusal, { ...passage, flow }, path, table);
+          found.push({ text, isWhole: kind === "tunnel" || !isOnePod(flow, path) });
           break; // one packet of this kind says it
         }
       }
     }
   }
-  return [...new Set(found)];
+  return uniqueTexts(found);
+}
+
+function isOnePod({ destination }: Flow, { subnet }: PodPaths): boolean {
+  return destination.length > subnet.length && subnet.contains(destination);
 }
 
 /** What passes, as it is seen at `hook`: no outgoing link is known before the route is. */
@@ -240,7 +260,7 @@ function describeRefusal(
 ): string {
   const place = `${base.family} ${base.table}`;
   const what = kind === "pods"
-    ? flow.destination.length > path.subnet.length
+    ? isOnePod(flow, path)
       ? `packets of other hosts' pods for ${flow.destination.address}` +
         (flow.port === undefined ? "" : ` port ${flow.port}`)
       : `packets of ${path.network} between pods of this host and of others`

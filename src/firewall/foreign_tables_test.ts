@@ -20,7 +20,7 @@ const PATHS: PodPaths = {
 
 async function findIn(fixture: string, paths: readonly PodPaths[] = [PATHS]): Promise<string[]> {
   const file = new URL(`../../tests/fixtures/firewall/${fixture}`, import.meta.url);
-  return findRefusals(readNftTable(await Deno.readTextFile(file)), paths);
+  return findRefusals(readNftTable(await Deno.readTextFile(file)), paths).map(({ text }) => text);
 }
 
 Deno.test("findRefusals() names firewalld's catch-all, for pods and the tunnel", async () => {

@@ -42,6 +42,8 @@ export interface Firewall {
   /**
    * Looks for chains of others that refuse packets of `paths`, and tells of them. To be called once
    * the own rules are in place.
+   *
+   * @returns Of what was found, what cuts off all pods, as sentences.
    */
   survey(
     paths: readonly PodPaths[],
@@ -130,8 +132,8 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
     randomFully: canRandomize && !options.randomFullyDisabled,
     async survey(paths, options) {
       const found = await surveyForeignTables(paths, options);
-      notices.set("foreign tables", found);
-      return found;
+      notices.set("foreign tables", found.map(({ text }) => text));
+      return found.filter(({ isWhole }) => isWhole).map(({ text }) => text);
     },
     describe: () => ({ program, warnings: notices.all }),
   };
