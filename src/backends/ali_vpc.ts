@@ -98,8 +98,7 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
   parseConfig(options) {
     const fields = new FieldReader(options, { subject: "Backend" });
     fields.string("Type");
-    const accessKeyId = fields.secret("AccessKeyID");
-    const accessKeySecret = fields.secret("AccessKeySecret");
+    const [accessKeyId, accessKeySecret] = readAccessKey(fields);
     const securityToken = fields.secret("SecurityToken");
     const ramRole = matching(fields, "RamRole", ROLE_NAME);
     const regionId = matching(fields, "RegionID", REGION_ID);
@@ -116,9 +115,6 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
     const port = fields.integer("Port", PORT);
     const routeQuota = fields.integer("RouteQuota", ROUTE_QUOTA);
     const routeGraceSeconds = fields.integer("RouteGraceSeconds", ROUTE_GRACE_SECONDS);
-    if ((accessKeyId === undefined) !== (accessKeySecret === undefined)) {
-      fields.fault("Backend.AccessKeyID and Backend.AccessKeySecret must be given together");
-    }
     if (securityToken !== undefined && accessKeyId === undefined) {
       fields.fault("Backend.SecurityToken needs AccessKeyID and AccessKeySecret");
     }
@@ -312,6 +308,20 @@ function parseClaim(data: Record<string, Json>): AliVpcClaim | string {
   if (result.success) return result.output;
   const bad = result.issues.map((issue) => CLAIM_MEMBERS[v.getDotPath(issue) as keyof AliVpcClaim]);
   return `its backend data has no usable ${bad.join(", ")}`;
+}
+
+/** Both parts of the AccessKey, or none: upstream reads one alone as none, so it is no fault. */
+function readAccessKey(fields: FieldReader): [Secret, Secret] | [undefined, undefined] {
+  const id = fields.secret("AccessKeyID");
+  const secret = fields.secret("AccessKeySecret");
+  if (id !== undefined && secret !== undefined) return [id, secret];
+  if (id !== undefined || secret !== undefined) {
+    fields.warn(
+      `Backend.AccessKey${id ? "ID" : "Secret"} has no effect without Backend.AccessKey` +
+        `${id ? "Secret" : "ID"}; credentials are looked for elsewhere`,
+    );
+  }
+  return [undefined, undefined];
 }
 
 /** A form of text, and what to call it. */

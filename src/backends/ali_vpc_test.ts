@@ -85,10 +85,24 @@ Deno.test("aliVpc.parseConfig() takes one table as text, as upstream's empty key
   assert.deepEqual(config, { ...DEFAULTS, routeTableIds: ["vtb-1"] });
 });
 
+Deno.test("aliVpc.parseConfig() takes half an AccessKey for none, as upstream does, and says so", () => {
+  for (const [given, other] of [["ID", "Secret"], ["Secret", "ID"]]) {
+    const { config, warnings } = aliVpc.parseConfig({ [`AccessKey${given}`]: "canary" });
+    assert.deepEqual(config, { ...DEFAULTS, routeTableIds: [] });
+    assert.deepEqual(warnings, [
+      `Backend.AccessKey${given} has no effect without Backend.AccessKey${other}; credentials ` +
+      "are looked for elsewhere",
+    ]);
+  }
+  // A token belongs to a key, so without a whole one it is a fault.
+  assert.throws(() => aliVpc.parseConfig({ AccessKeyID: "LTAI0000", SecurityToken: "token" }));
+});
+
 Deno.test("aliVpc.parseConfig() names every fault and quotes no secret", () => {
   assert.throws(
     () =>
       aliVpc.parseConfig({
+        AccessKeyID: ["canary-id"],
         AccessKeySecret: "only-the-secret",
         SecurityToken: ["canary-token"],
         RouteTableID: 7,
@@ -124,7 +138,7 @@ Deno.test("aliVpc.parseConfig() names every fault and quotes no secret", () => {
       ) {
         assert.match(error.message, new RegExp(key), `${key} is not named`);
       }
-      assert.doesNotMatch(error.message, /only-the-secret|canary-token/);
+      assert.doesNotMatch(error.message, /only-the-secret|canary-/);
       return true;
     },
   );
