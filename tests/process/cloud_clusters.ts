@@ -195,15 +195,15 @@ export class Cluster {
   }
 
   async #live(options: CallOptions): Promise<never> {
-    const answered = new Set<string>();
+    const answered = new Map<string, string>();
     for (;; await delay(500, options)) {
       const { summary } = await this.published(options);
       for (const { instanceId } of summary?.orphans ?? []) {
         const guest = this.#guests.find((each) => each.instanceId === instanceId);
-        const answer = `${instanceId} ${guest?.subnet} ${summary?.ask}`;
-        if (guest?.subnet === undefined || answered.has(answer)) continue;
+        const answer = `${guest?.subnet} ${summary?.ask}`;
+        if (guest?.subnet === undefined || answered.get(guest.instanceId) === answer) continue;
         await guest.state(guest.subnet, options);
-        answered.add(answer);
+        answered.set(guest.instanceId, answer);
       }
       if (summary?.brake) {
         const key = `${this.prefix}/ali-vpc/approval/removals`;
