@@ -70,7 +70,8 @@ export function isOwnedBy(attributes: LeaseAttributes, owner: LeaseOwner): boole
 
 /**
  * Decides how to come by a lease (upstream's order: the lease of our public address, then the
- * subnet of before, then a free one). Entries that are no leases are looked past, but their
+ * subnet of before, then a free one; but the subnet of before first where the host has addresses of
+ * it alone). Entries that are no leases are looked past, but their
  * subnets, where the key names one, are not handed out. Pods may have addresses of what was leased
  * before, so of that each family's subnet stays as long as the config allows it, even one that is
  * occupied by now; a subnet that is drawn covers neither a place in `occupied` nor another host.
@@ -139,7 +140,10 @@ export function planAcquire(context: {
     const rival = isNew
       ? findEarlierRival(entry, entries.filter((each) => !own.some((mine) => mine.entry === each)))
       : undefined;
-    if (rival === undefined) return { action: "reuse", entry, lease };
+    if (rival === undefined) {
+      const back = isNew && previous && takeBack(context, previous, { taken, own: lease.subnet });
+      return back ? { action: "create", ...back } : { action: "reuse", entry, lease };
+    }
     const reason = `${rival} was there first`;
     const kept = keptParts(
       lease.subnet,
@@ -189,6 +193,30 @@ export function planAcquire(context: {
     ? "the subnet of the last run is free"
     : `${formatSubnet(kept)} of the last run is free`;
   return { action: "create", subnet, reason };
+}
+
+/**
+ * The subnet of the last run, if this host has addresses of it and none of the lease that it is said
+ * to have: a backup of the store that was restored may hold a lease from before the host moved.
+ */
+function takeBack(
+  { network, addresses = [] }: Pick<Parameters<typeof planAcquire>[0], "network" | "addresses">,
+  previous: LeaseSubnet,
+  { taken, own }: { readonly taken: readonly LeaseSubnet[]; readonly own: LeaseSubnet },
+): { readonly subnet: LeaseSubnet; readonly reason: string } | undefined {
+  if (!fitsConfig(network, previous) || taken.some((each) => overlaps(each, previous))) {
+    return undefined;
+  }
+  if (!hasAddressOf(addresses, previous) || hasAddressOf(addresses, own)) return undefined;
+  return {
+    subnet: previous,
+    reason: `this host has addresses of it, and none of ${formatSubnet(own)}, whose lease it has`,
+  };
+}
+
+/** Whether one of the addresses lies in the subnet. */
+export function hasAddressOf(addresses: readonly Address[], subnet: LeaseSubnet): boolean {
+  return addresses.some((address) => subnet[`ipv${address.family}`]?.contains(address));
 }
 
 /** The public addresses of a lease's host that lie inside the network. */

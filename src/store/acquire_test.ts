@@ -177,6 +177,26 @@ Deno.test("the served subnet stays where another of the host's addresses was pub
   assert.equal(text(plan(V4, entries, { previous })), "create 10.24.1.0-24");
 });
 
+Deno.test("a subnet that this host has addresses of goes before a lease that a backup brought back", () => {
+  const previous = "10.24.5.0-24";
+  const local = (...texts: string[]) => ({
+    previous,
+    addresses: [ME.publicIp, ...texts.map((each) => Address.parse(each))],
+  });
+  const old = entry("10.24.6.0-24");
+  const inUse = local("10.24.5.1");
+  assert.equal(text(plan(V4, [old], inUse)), "create 10.24.5.0-24");
+  assert.equal(text(plan(V4, [old], local())), "reuse 10.24.6.0-24", "upstream's order");
+  assert.equal(text(plan(V4, [old], local("10.24.5.1", "10.24.6.1"))), "reuse 10.24.6.0-24");
+  const theirs = entry("10.24.5.0-24", 2);
+  assert.equal(text(plan(V4, [old, theirs], inUse)), "reuse 10.24.6.0-24", "it is taken");
+  const word = entry("10.24.6.0-24", 1, { expires: false });
+  assert.equal(text(plan(V4, [word], inUse)), "reuse 10.24.6.0-24", "the operator's word");
+  assert.equal(text(plan(V4, [old, entry(previous)], inUse)), "reuse 10.24.5.0-24");
+  const other = { Network: "10.24.0.0/16", SubnetLen: 25 };
+  assert.equal(text(plan(other, [entry("10.24.6.0-25")], inUse)), "reuse 10.24.6.0-25");
+});
+
 Deno.test("a range without a usable subnet is named, with what is in the way", () => {
   const network = { ...V4, SubnetMin: "10.24.4.0", SubnetMax: "10.24.7.0" };
   const occupied = places("10.24.6.0/23", "10.24.5.1/32", "192.168.0.0/16");

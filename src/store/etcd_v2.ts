@@ -322,8 +322,9 @@ class SubtreeFollower {
 
   async *attempt(): AsyncGenerator<WatchUpdate> {
     const { path, recursive } = this.#subtree;
-    const resumed = this.#next !== undefined && await this.#canResume();
-    yield resumed ? { type: "events", events: [] } : await this.#snapshot();
+    // A store that was emptied and started under its old name has the same id, its index may have
+    // passed ours again, and its history cannot be asked for: after a failure all is read anew.
+    yield await this.#snapshot();
     for (;;) {
       let reply: Reply;
       try {

@@ -1,4 +1,5 @@
 import type { IWatchResponse } from "etcd3";
+import { compareRevisions } from "../lease/lease_map.ts";
 import { childSignal } from "../util/child_signal.ts";
 import { delay } from "../util/time.ts";
 import type { EtcdClient } from "./etcd_client.ts";
@@ -10,6 +11,9 @@ import type { CallOptions, WatchEvent, WatchUpdate } from "./registry.ts";
 
 /** How long one request of a watch may take: a page, or the probe before it goes on. */
 const REQUEST_MS = 10_000;
+
+/** So many keys that changed last tell whether a store has the history that is known. */
+const WITNESSES = 10;
 
 /** A snapshot, with a key that was written after it. */
 export interface KnownRange extends RangeSnapshot {
@@ -57,6 +61,8 @@ class RangeFollower {
   /** The cluster that {@linkcode RangeFollower.#next} belongs to. */
   #clusterId = "";
   #relistAt = 0;
+  /** The revision of each key, as of the one before {@linkcode RangeFollower.#next}. */
+  readonly #revisions = new Map<string, string>();
   /** A snapshot that is still to be yielded. */
   #known: KnownRange | undefined;
   /** What it holds already of what comes after it. */
@@ -132,6 +138,7 @@ class RangeFollower {
         if (resumed) yield { type: "events", events: [] };
         continue;
       }
+      this.#noteRevisions(response);
       fragments.push(...this.#newEvents(response));
       if (response.fragment) continue; // the rest of this response is still to come
       this.#advance(response);
@@ -151,7 +158,30 @@ class RangeFollower {
   async #canResume(connection: EtcdConnection): Promise<boolean> {
     if (this.#next === undefined) return false;
     const now = await connection.probe({ signal: this.#signal, timeoutMs: REQUEST_MS });
-    return now.clusterId === this.#clusterId && now.revision >= this.#next - 1n;
+    if (now.clusterId !== this.#clusterId || now.revision < this.#next - 1n) return false;
+    // What was listed a moment ago is of this history.
+    return this.#known !== undefined || await this.#hasOurHistory(connection, this.#next - 1n);
+  }
+
+  /**
+   * Whether the store was at `revision` what we know of it. One that was restored under its old
+   * name has the same id, and its revision may have passed ours again by now.
+   */
+  async #hasOurHistory(connection: EtcdConnection, revision: bigint): Promise<boolean> {
+    const { start, end } = this.#range;
+    const { count, kvs } = await connection.call("range", {
+      key: start,
+      ...(end === undefined ? {} : { range_end: end }),
+      revision: String(revision),
+      sort_order: "Descend",
+      sort_target: "Mod",
+      limit: WITNESSES,
+      keys_only: true,
+    }, { signal: this.#signal, timeoutMs: REQUEST_MS });
+    const ours = [...this.#revisions.values()].sort(compareRevisions).slice(-WITNESSES).reverse();
+    return Number(count) === this.#revisions.size &&
+      kvs.map(({ mod_revision }) => mod_revision).join() === ours.join() &&
+      kvs.every((kv) => this.#revisions.get(entryKey(kv, this.#range)) === kv.mod_revision);
   }
 
   async #snapshot(connection: EtcdConnection): Promise<WatchUpdate> {
@@ -167,7 +197,18 @@ class RangeFollower {
   #goOnAfter({ entries, revision, clusterId }: RangeSnapshot): void {
     this.#next = revision + 1n;
     this.#clusterId = clusterId;
+    this.#revisions.clear();
+    for (const each of entries) this.#revisions.set(each.key, each.revision);
     this.#relistAt = performance.now() + relistDelay(entries.length, this.#timing);
+  }
+
+  #noteRevisions({ events }: IWatchResponse): void {
+    for (const { type, kv } of events) {
+      if (BigInt(kv.mod_revision) < this.#next!) continue;
+      const key = entryKey(kv, this.#range);
+      if (type === "Delete") this.#revisions.delete(key);
+      else this.#revisions.set(key, kv.mod_revision);
+    }
   }
 
   /** The events that no snapshot and no earlier response has told. */

@@ -3,6 +3,7 @@ import { OperatorError } from "../errors.ts";
 import {
   encodeLeaseKey,
   encodeLeaseValue,
+  parseLeaseKey,
   parseLeasesInSteps,
   parseLeaseValue,
 } from "../lease/codec.ts";
@@ -19,7 +20,7 @@ import { StateReporter } from "../util/state_reporter.ts";
 import type { Clocks } from "../util/stopwatch.ts";
 import { Backoff } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
-import { findEarlierRival, isOwnedBy, planAcquire, sharesSubnet } from "./acquire.ts";
+import { findEarlierRival, hasAddressOf, isOwnedBy, planAcquire, sharesSubnet } from "./acquire.ts";
 import { LeaseTerm } from "./lease_term.ts";
 import type { Entry, KnownEntries, Registry, WatchUpdate } from "./registry.ts";
 
@@ -113,6 +114,10 @@ export class LeaseKeeper {
   #lastRewrite = -Infinity;
   /** Why another subnet is to be drawn. */
   #redraw: string | undefined;
+  /** Keys of further leases that are this host's by all that they say. */
+  readonly #spares = new Set<string>();
+  /** Those that were given up, or are kept; each is judged once. */
+  readonly #judgedSpares = new Set<string>();
   readonly #wakeup = new Wakeup();
 
   /** What the store held when the lease was acquired. */
@@ -205,16 +210,21 @@ export class LeaseKeeper {
    * Takes note of what a watch of the store says about the own key, and of the end of a lease that
    * shared our subnet, as two dual-stack ones may: upstream's daemons then remove what leads to the
    * subnet, whosever it is. The own lease is written once more, which makes them add it again.
+   * Further leases of this very host are given up, see `#giveUpSpares`.
    */
   observe(update: WatchUpdate): void {
     const ours = (entry: Entry) =>
       entry.revision === this.#entry.revision && entry.value === this.#value;
     let suspect = this.#suspect;
     if (update.type === "snapshot") {
+      this.#spares.clear();
+      update.entries.forEach((each) => this.#noteSpare(each));
       const entry = update.entries.find((each) => each.key === this.#lease.key);
       suspect = entry === undefined || !ours(entry);
     } else if (update.type === "events") {
       for (const event of update.events) {
+        if (event.type === "put") this.#noteSpare(event.entry);
+        else this.#spares.delete(event.key);
         if (event.type === "delete" && event.key === this.#lease.key) suspect = true;
         else if (event.type === "delete" && sharesSubnet(event.key, this.#lease.subnet)) {
           this.#announce = suspect = true;
@@ -243,6 +253,7 @@ export class LeaseKeeper {
       try {
         if (this.#suspect || this.#lost !== undefined) await this.#verify(signal);
         else if (this.#redraw !== undefined) await this.#drawAnother(this.#redraw, signal);
+        else if (this.#spares.size > 0) await this.#giveUpSpares(signal);
         else if (this.#term?.renewalIsDue) await this.#renew(signal);
         else continue;
       } catch (error) {
@@ -266,11 +277,57 @@ export class LeaseKeeper {
 
   /** Sleeps until the lease is due or something was observed. */
   async #sleep(signal: AbortSignal): Promise<void> {
-    if (this.#suspect) return;
+    if (this.#suspect || (this.#spares.size > 0 && this.#lost === undefined)) return;
     const waitMs = this.#lost === undefined
       ? this.#term?.untilRenewalMs ?? Infinity
       : LOST_POLL_MS * (0.75 + this.#random() / 2);
     if (waitMs > 0) await this.#wakeup.sleep(Math.min(waitMs, MAX_SLEEP_MS), { signal });
+  }
+
+  #noteSpare(entry: Entry): void {
+    const { key } = entry;
+    this.#spares.delete(key);
+    if (key === this.#lease.key || !this.#isSpare(entry) || this.#judgedSpares.has(key)) return;
+    if (this.#options.addresses === undefined) return;
+    this.#spares.add(key);
+    this.#wakeup.wake();
+  }
+
+  /**
+   * Gives up leases that this host has besides its own, as after a restore of a backup from before
+   * it moved: whoever got that subnet since is cut off while the lease is here. One whose subnet
+   * pods may use is kept, and so is one that comes back, as somebody must need it.
+   */
+  async #giveUpSpares(signal: AbortSignal): Promise<void> {
+    const { registry, log, addresses } = this.#options;
+    const local = await addresses!({ signal });
+    for (const key of [...this.#spares]) {
+      const spare = key === this.#lease.key ? undefined : await registry.get(key, { signal });
+      if (
+        spare !== undefined && this.#isSpare(spare) && !this.#isInUse(key, local) &&
+        await registry.remove(key, spare.revision, { signal })
+      ) {
+        log.warn("A further lease of this host is given up, as it serves another subnet", {
+          subnet: formatSubnet(this.#lease.subnet),
+          further: key,
+        });
+      }
+      this.#spares.delete(key);
+      if (spare !== undefined) this.#judgedSpares.add(key);
+    }
+  }
+
+  /** An address alone may have been another host's, as a virtual IP; a reservation is not ours. */
+  #isSpare({ value, expires }: Entry): boolean {
+    return expires && value === this.#value && this.#attributes.backendData !== undefined;
+  }
+
+  #isInUse(key: string, local: readonly Address[]): boolean {
+    try {
+      return sharesSubnet(key, this.#lease.subnet) || hasAddressOf(local, parseLeaseKey(key));
+    } catch {
+      return true; // junk; the watch counts and names it
+    }
   }
 
   async #renew(signal: AbortSignal): Promise<void> {

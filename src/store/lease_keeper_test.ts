@@ -429,6 +429,61 @@ Deno.test("LeaseKeeper keeps its subnet and is not held when another host has it
   assert.equal(store.get("10.3.1.0-24")?.value, value("192.0.2.1"));
 });
 
+Deno.test("LeaseKeeper gives up what a backup says is this host's, unless pods may use it", async () => {
+  const { options, registry, store, lines } = setUp();
+  const mine = { ...attributes("192.0.2.1"), backendData: { VtepMAC: "0a:00:00:00:00:01" } };
+  const text = encodeLeaseValue(mine);
+  store.put("10.3.2.0-24", text, { ttlSeconds: 86_400 }); // before the daemon starts
+  const keeper = await LeaseKeeper.acquire({
+    ...options,
+    attributes: mine,
+    previous: subnet("10.3.1.0/24"),
+    addresses: () =>
+      Promise.resolve(["192.0.2.1", "10.3.1.1", "10.3.4.1"].map((each) => Address.parse(each))),
+  }, { signal });
+  assert.equal(keeper.lease.key, "10.3.1.0-24", "the host has addresses of it");
+  await using _ = run(keeper, registry);
+  const gone = async (key: string) => {
+    await until(() => store.get(key) === undefined, `${key} is given up`);
+    assert.match(lines.join("\n"), new RegExp(`given up.*${key}`));
+  };
+  await gone("10.3.2.0-24");
+  store.put("10.3.3.0-24", text, { ttlSeconds: 86_400 }); // while it runs
+  await gone("10.3.3.0-24");
+  const kept = {
+    "10.3.2.0-24": [text, { ttlSeconds: 86_400 }], // somebody needs it
+    "10.3.4.0-24": [text, { ttlSeconds: 86_400 }], // with an address of this host
+    "10.3.5.0-24": [text, {}], // a reservation
+    "10.3.6.0-24": [value("192.0.2.1"), { ttlSeconds: 86_400 }], // of no certain host
+    "10.3.7.0-24": [text.replace("01", "02"), { ttlSeconds: 86_400 }], // another one behind the address
+    "junk": [text, { ttlSeconds: 86_400 }],
+  } as const;
+  for (const [key, [value, options]] of Object.entries(kept)) store.put(key, value, options);
+  store.put("10.3.8.0-24", text, { ttlSeconds: 86_400 });
+  await gone("10.3.8.0-24");
+  for (const key of Object.keys(kept)) assert.ok(store.get(key), `${key} is kept`);
+  assert.ok(store.get("10.3.1.0-24"));
+  assert.equal(lines.filter((line) => /given up/.test(line)).length, 3);
+});
+
+Deno.test("LeaseKeeper gives nothing up while its own lease is another host's", async () => {
+  const { options, registry, store } = setUp();
+  const mine = { ...attributes("192.0.2.1"), backendData: { VtepMAC: "0a:00:00:00:00:01" } };
+  const text = encodeLeaseValue(mine);
+  const addresses = () => Promise.resolve([Address.parse("192.0.2.1")]);
+  const keeper = await LeaseKeeper.acquire({ ...options, attributes: mine, addresses }, { signal });
+  await using _ = run(keeper, registry);
+  assert.equal(keeper.lease.key, "10.3.1.0-24");
+  store.put("10.3.1.0-24", value("192.0.2.66"), { ttlSeconds: 86_400 });
+  await until(() => !keeper.state.held, "lost");
+  store.put("10.3.2.0-24", text, { ttlSeconds: 86_400 });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.ok(store.get("10.3.2.0-24"));
+  store.delete("10.3.1.0-24");
+  await until(() => keeper.state.held, "held again");
+  await until(() => store.get("10.3.2.0-24") === undefined, "given up then");
+});
+
 Deno.test("LeaseKeeper takes another subnet when told to", async () => {
   const { options, registry, store } = setUp();
   const keeper = await LeaseKeeper.acquire({ ...options, onLeaseLoss: "reassign" }, { signal });

@@ -68,6 +68,31 @@ export class EtcdMember {
     await this.#process?.kill();
   }
 
+  /** Saves a backup; answers its path. */
+  async backUp(options: { signal: AbortSignal }): Promise<string> {
+    const path = `${this.#directory}/${this.label}.backup`;
+    await this.ctl(["snapshot", "save", path], options);
+    return path;
+  }
+
+  /**
+   * Puts a backup in the place of the data, as an operator does: the cluster's id stays, as name,
+   * peers and token do. To be called while the server does not run, of a cluster of one.
+   */
+  async restore(backup: string, options: { signal: AbortSignal }): Promise<void> {
+    await this.empty();
+    const kept = ["--name", "--data-dir", "--initial-advertise-peer-urls", "--initial-cluster"];
+    const flags = [...kept, "--initial-cluster-token"].flatMap((flag) => {
+      return [flag, this.#flags[this.#flags.indexOf(flag) + 1]!];
+    });
+    await this.ctl(["snapshot", "restore", backup, ...flags], options);
+  }
+
+  /** Deletes the data. To be called while the server does not run. */
+  async empty(): Promise<void> {
+    await Deno.remove(`${this.#directory}/${this.label}.data`, { recursive: true });
+  }
+
   /** The end of its log, for a message to a person. */
   tail(): string {
     return this.#process?.tail() ?? `  ${this.label} was never started`;

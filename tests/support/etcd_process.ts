@@ -87,6 +87,32 @@ export class EtcdServer {
     await this.#process?.kill();
   }
 
+  /** Saves a backup; answers its path. */
+  async backUp(options: { readonly signal: AbortSignal }): Promise<string> {
+    const path = `${this.#directory}/${this.name}.backup`;
+    await this.ctl(["snapshot", "save", path], options);
+    return path;
+  }
+
+  /**
+   * Puts a backup in the place of the data, as an operator does: the cluster's id stays, as name,
+   * peers and token do. To be called while the server does not run, of a cluster of one.
+   */
+  async restore(backup: string, options: { readonly signal: AbortSignal }): Promise<void> {
+    await this.empty();
+    await this.ctl([
+      ...["snapshot", "restore", backup, "--name", this.name],
+      ...["--data-dir", `${this.#directory}/${this.name}`],
+      ...["--initial-cluster", `${this.name}=${this.peerUrl}`],
+      ...["--initial-advertise-peer-urls", this.peerUrl],
+    ], options);
+  }
+
+  /** Deletes the data. To be called while the server does not run. */
+  async empty(): Promise<void> {
+    await Deno.remove(`${this.#directory}/${this.name}`, { recursive: true });
+  }
+
   /** SIGSTOP makes it silent without closing anything; SIGCONT lets it go on. */
   signal(signal: "SIGSTOP" | "SIGCONT"): void {
     this.#process?.signal(signal);
