@@ -10,6 +10,8 @@ export interface LabTestOptions {
   readonly needs?: readonly Tool[];
   /** What it runs where it opens no lab but namespaces alone. @default {LAB_TOOLS} */
   readonly tools?: readonly Tool[];
+  /** Returns what else keeps it from running here, if anything does. */
+  readonly obstacle?: () => string | undefined;
 }
 
 /** What a test that needs root is given. */
@@ -30,7 +32,8 @@ export function labTest(
   options: LabTestOptions = {},
 ): void {
   const obstacle = Deno.uid() === 0
-    ? missingTools([...options.tools ?? LAB_TOOLS, ...options.needs ?? []])
+    ? missingTools([...options.tools ?? LAB_TOOLS, ...options.needs ?? []]) ??
+      options.obstacle?.()
     : "needs root for network namespaces";
   Deno.test({
     name: skippable(name, obstacle),
