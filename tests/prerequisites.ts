@@ -35,6 +35,7 @@ const TOOLS = {
   "openssl": program("openssl", "openssl"),
   "tcpdump": program("tcpdump", "tcpdump"),
   "ethtool": program("ethtool", "ethtool"),
+  "strace": program("strace", "strace"),
   "gcc": program("gcc", "gcc"),
   "libc headers": header("stdio.h", "libc6-dev"),
   "kernel headers": header("linux/rtnetlink.h", "linux-libc-dev"),

@@ -21,6 +21,7 @@ export const CAMPAIGNS: Readonly<Record<string, () => Promise<{ readonly campaig
   health: () => import("./health.ts"),
   soak: () => import("./soak.ts"),
   "stalled-stderr": () => import("./stalled_stderr.ts"),
+  "syscall-kill": () => import("./syscall_kill.ts"),
   "wrong-store": () => import("./wrong_store.ts"),
 };
 
