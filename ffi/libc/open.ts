@@ -59,8 +59,13 @@ export class Libc implements Disposable {
     return this.#library.symbols;
   }
 
+  /** Why `call` failed, a C function of any library, asked for right after it. */
+  lastError(call: string): SystemCallError {
+    return new SystemCallError(call, this.#errno.getInt32());
+  }
+
   #check(call: string, result: number | bigint): number {
-    if (result < 0) throw new SystemCallError(call, this.#errno.getInt32());
+    if (result < 0) throw this.lastError(call);
     return Number(result);
   }
 

@@ -37,6 +37,7 @@ export const NETLINK_GET_STRICT_CHK = 12;
 export const NLMSGERR_ATTR_MSG = 1;
 
 /** <netlink/errno.h> */
+export const NLE_FAILURE = 1;
 export const NLE_AGAIN = 4;
 export const NLE_NOMEM = 5;
 export const NLE_MSG_TRUNC = 18;

@@ -1,7 +1,8 @@
 import { LITTLE_ENDIAN } from "../byte_order.ts";
+import { errnoText } from "../libc/errors.ts";
 import type { FileDescriptor, Libc } from "../libc/open.ts";
 import { openSharedLibrary } from "../shared_library.ts";
-import { NETLINK_ROUTE, NLE_AGAIN, NLE_MSG_TRUNC, NLE_NOMEM } from "./constants.ts";
+import { NETLINK_ROUTE, NLE_AGAIN, NLE_FAILURE, NLE_MSG_TRUNC, NLE_NOMEM } from "./constants.ts";
 import { LibnlError, ReceiveOverflowError } from "./errors.ts";
 import { nlmsghdr, sockaddr_nl } from "./structs.ts";
 import { libnlSymbols } from "./symbols.ts";
@@ -131,7 +132,13 @@ export class NetlinkSocket implements Disposable {
     const socket = symbols.nl_socket_alloc();
     if (!socket) throw new LibnlError("nl_socket_alloc", NLE_NOMEM, libnl.errorText(-NLE_NOMEM));
     try {
-      libnl.check("nl_connect", symbols.nl_connect(socket, NETLINK_ROUTE));
+      const connected = symbols.nl_connect(socket, NETLINK_ROUTE);
+      if (connected === -NLE_FAILURE) {
+        // libnl has no words of its own for too many open files and the like.
+        const { errno } = libc.lastError("nl_connect");
+        throw new LibnlError("nl_connect", NLE_FAILURE, errnoText(errno));
+      }
+      libnl.check("nl_connect", connected);
       libnl.check(
         "nl_socket_set_msg_buf_size",
         symbols.nl_socket_set_msg_buf_size(socket, BigInt(MAX_DATAGRAM_BYTES)),

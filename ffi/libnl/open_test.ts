@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { runProgram } from "../../src/util/process.ts";
 import { toolTest } from "../../tests/prerequisites.ts";
 import { Libc } from "../libc/open.ts";
 import { libcSymbols } from "../libc/symbols.ts";
@@ -38,3 +39,18 @@ toolTest("libnl's error codes have texts", ["libnl", "libnl-route"], () => {
   using libnl = openLibnl(libc);
   assert.throws(() => libnl.check("nl_connect", -4), /nl_connect failed: Try again/);
 });
+
+toolTest(
+  "a socket for which there is no descriptor left is refused by name",
+  ["libnl"],
+  async () => {
+    const [libc, libnl] = ["../libc/open.ts", "./open.ts"].map((path) => import.meta.resolve(path));
+    const script = `import { Libc } from "${libc}"; import { openLibnl } from "${libnl}";` +
+      "const libnl = openLibnl(Libc.open()); for (;;) libnl.openSocket();";
+    const { code, stderr } = await runProgram("bash", [
+      ...["-c", 'ulimit -n 100; exec "$0" eval --no-check "$1"', Deno.execPath(), script],
+    ], { signal: AbortSignal.timeout(60_000), env: { NO_COLOR: "1" } });
+    assert.equal(code, 1);
+    assert.match(stderr, /nl_connect failed: too many open files/i);
+  },
+);

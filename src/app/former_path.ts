@@ -17,10 +17,11 @@ import {
   sameSettings,
 } from "../dataplane/path_record.ts";
 import { describeError } from "../errors.ts";
-import { writeFileAtomically } from "../host/atomic_file.ts";
+import { removeFile, writeFileAtomically } from "../host/atomic_file.ts";
 import type { Logger } from "../log.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
+import { StateReporter } from "../util/state_reporter.ts";
 import type { TunnelPath } from "./tunnel_path.ts";
 
 /** What the last run left of its packet path. Disposing closes whatever nobody took. */
@@ -127,6 +128,8 @@ function isStillHere({ sockets }: PathRecord): boolean {
 
 /** Peers come and go; the record need not follow each of them. */
 const WRITE_AFTER_MS = 5_000;
+/** When a record that could not be written is tried again. */
+const RETRY_MS = 30_000;
 
 /** 10,000 peers take half a megabyte. */
 const MAX_BYTES = 8 << 20;
@@ -134,14 +137,24 @@ const MAX_BYTES = 8 << 20;
 /** The record on the disk. That it cannot be written or read cuts nothing off. */
 export class PathRecordFile implements AsyncDisposable {
   readonly #file: string;
-  readonly #log: Logger;
+  readonly #reporter: StateReporter;
+  readonly #delays: { readonly writeAfterMs: number; readonly retryMs: number };
   #due: PathRecord | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #failed = false;
+  /** The last write, which has to be over before the next one begins. */
+  #writing = Promise.resolve();
 
-  constructor(file: string, log: Logger) {
+  constructor(
+    file: string,
+    log: Logger,
+    delays = { writeAfterMs: WRITE_AFTER_MS, retryMs: RETRY_MS },
+  ) {
     this.#file = file;
-    this.#log = log;
+    this.#delays = delays;
+    this.#reporter = new StateReporter(log, {
+      failed: `Cannot write ${file}, so a restart will cut traffic for longer`,
+      recovered: `Could write ${file}`,
+    });
   }
 
   /** The record of the last run, if there is one that nobody but this user can have written. */
@@ -161,37 +174,49 @@ export class PathRecordFile implements AsyncDisposable {
   /** Has `record` written soon, in the place of what was there. */
   note(record: PathRecord): void {
     this.#due = record;
-    this.#timer ??= setTimeout(() => this.#write(), WRITE_AFTER_MS);
-  }
-
-  async #write(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    const due = this.#due;
-    this.#due = undefined;
-    if (due === undefined) return;
-    try {
-      await writeFileAtomically(this.#file, encodePathRecord(due), { mode: 0o600 });
-      this.#failed = false;
-    } catch (error) {
-      if (!this.#failed) {
-        this.#log.warn(
-          `Cannot write ${this.#file}, so a restart will cut traffic for longer: ` +
-            describeError(error),
-        );
-      }
-      this.#failed = true;
-    }
+    this.#writeAfter(this.#delays.writeAfterMs);
   }
 
   /** Removes the record: there is no path to carry on with. */
   async remove(): Promise<void> {
     this.#due = undefined;
-    await Deno.remove(this.#file).catch(() => {});
+    await this.#writing;
+    await removeFile(this.#file).catch(() => {});
   }
 
   /** Writes what is due. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#write();
+    this.#stopTimer();
+  }
+
+  #writeAfter(delayMs: number): void {
+    this.#timer ??= setTimeout(() => this.#write(), delayMs);
+  }
+
+  #stopTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #write(): Promise<void> {
+    this.#stopTimer();
+    this.#writing = this.#writing.then(() => this.#writeDue());
+    return this.#writing;
+  }
+
+  async #writeDue(): Promise<void> {
+    const due = this.#due;
+    this.#due = undefined;
+    if (due === undefined) return;
+    try {
+      await writeFileAtomically(this.#file, encodePathRecord(due), { mode: 0o600 });
+      this.#reporter.working();
+    } catch (error) {
+      this.#reporter.failing(error);
+      // What lies there is of an earlier time: the next run would carry on with that.
+      this.#due ??= due;
+      this.#writeAfter(this.#delays.retryMs);
+    }
   }
 }
