@@ -17,7 +17,7 @@ import { UnderlayPaths } from "../kernel/underlay_paths.ts";
 import { watchKernel } from "../kernel/watch_kernel.ts";
 import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
-import type { Address, Prefix } from "../net/mod.ts";
+import type { Address, Family, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
 import type { PlaneRuntime } from "./backend_runtime.ts";
@@ -70,17 +70,24 @@ export async function openHostNetwork(options: HostNetworkOptions): Promise<Host
     publicIpv6: found.publicIpv6,
     mtu: found.mtuBytes,
   });
-  for (const family of criteria.families) {
-    if (isForwarding(family) === false) {
-      log.warn(
-        `This host forwards no IPv${family} packets, so pods reach no other host; set ` +
-          (family === 4 ? "net.ipv4.ip_forward=1" : "net.ipv6.conf.all.forwarding=1"),
-      );
-    }
-  }
+  for (const family of criteria.families) warnOfForwardingOff(family, log);
   const resources = stack.move();
   // Not what led to it, but what it has, is looked at from now on; and routes may be very many.
   return new HostNetwork(options, netlink, criteria, found, { ...facts, routes: [] }, resources);
+}
+
+function warnOfForwardingOff(family: Family, log: Logger): void {
+  let isOn: boolean | undefined;
+  try {
+    isOn = isForwarding(family);
+  } catch (error) {
+    log.warn(`Cannot see whether this host forwards IPv${family} packets: ${describeError(error)}`);
+  }
+  if (isOn !== false) return;
+  log.warn(
+    `This host forwards no IPv${family} packets, so pods reach no other host; set ` +
+      (family === 4 ? "net.ipv4.ip_forward=1" : "net.ipv6.conf.all.forwarding=1"),
+  );
 }
 
 /**

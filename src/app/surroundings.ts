@@ -63,24 +63,33 @@ export class Surroundings {
 
   /** Looks until `signal` aborts; begins when the daemon's own part is in place. */
   async run({ signal }: { signal: AbortSignal }): Promise<never> {
+    await this.#attempt(() => this.#lookFirst(signal), signal);
+    while (!this.#options.isReady()) await delay(READY_MS, { signal });
+    for (;; await delay(LOOK_MS, { signal })) {
+      await this.#attempt(() => this.#look(signal), signal);
+    }
+  }
+
+  /** What cannot be looked at is said, and ends nothing. */
+  async #attempt(look: () => Promise<void>, signal: AbortSignal): Promise<void> {
+    try {
+      await look();
+      this.#failure = "";
+    } catch (error) {
+      signal.throwIfAborted();
+      const reason = describeError(error);
+      if (reason !== this.#failure) {
+        this.#options.log.warn(`Cannot look at what surrounds the network: ${reason}`);
+      }
+      this.#failure = reason;
+    }
+  }
+
+  async #lookFirst(signal: AbortSignal): Promise<void> {
     for (const { network: { family } } of enabledFamilies(this.#options.configured)) {
       if (isForwarding(family)) this.#forwarded.add(family);
     }
     if (this.#options.configured.backend === hostGw) await this.#warnOfCloud(signal);
-    while (!this.#options.isReady()) await delay(READY_MS, { signal });
-    for (;; await delay(LOOK_MS, { signal })) {
-      try {
-        await this.#look(signal);
-        this.#failure = "";
-      } catch (error) {
-        signal.throwIfAborted();
-        const reason = describeError(error);
-        if (reason !== this.#failure) {
-          this.#options.log.warn(`Cannot look at what surrounds the network: ${reason}`);
-        }
-        this.#failure = reason;
-      }
-    }
   }
 
   /** A container's or a test's virtual link has the host's firmware, and not the cloud behind it. */

@@ -5,6 +5,7 @@
  * @module
  */
 import { type LoggedProcess, startLogged } from "../support/logged_process.ts";
+import { sendSignal } from "../support/process_table.ts";
 import { denoEnvironment } from "../lab/mod.ts";
 
 /** What happens at a call: the daemon is killed before it, or so many calls from it on fail. */
@@ -61,10 +62,10 @@ const ERRORS: Readonly<Record<string, readonly string[]>> = {
 
 /** What the words for an error are, as whoever reports it may spell them. */
 export const ERROR_WORDS: Readonly<Record<string, RegExp>> = {
-  EMFILE: /EMFILE|Too many open files|No file descriptors/i,
-  ENOMEM: /ENOMEM|Cannot allocate memory|out of memory/i,
-  ENOSPC: /ENOSPC|No space left/i,
-  EIO: /EIO\b|Input\/output error/i,
+  EMFILE: /EMFILE|too many open files/i,
+  ENOMEM: /ENOMEM|not enough memory|cannot allocate memory|out of memory/i,
+  ENOSPC: /ENOSPC|no space left/i,
+  EIO: /EIO\b|i\/o error|input\/output error/i,
   ENOLCK: /ENOLCK|No locks available/i,
   EAGAIN: /EAGAIN|temporarily unavailable|try again/i,
 };
@@ -91,7 +92,23 @@ const GROUPS: readonly (readonly [share: number, has: (kind: CallKind) => boolea
 
 /** The words before a program's own that have it traced, from its first call on. */
 export function traced(output: string, point?: Point): string[] {
-  return ["strace", "-D", "-f", "--seccomp-bpf", "-qq", ...traceWords(output, point)];
+  // With a filter, other calls cost nothing; but at its stops no signal can be given.
+  const filter = point?.effect === "kill" ? [] : ["--seccomp-bpf"];
+  return ["strace", "-D", "-f", "-qq", ...filter, ...traceWords(output, point)];
+}
+
+/**
+ * Ends the tracing of `pid`, so that nothing more is hit: each child that it starts counts anew.
+ * The traced processes go on.
+ */
+export function release(pid: number): void {
+  try {
+    const status = Deno.readTextFileSync(`/proc/${pid}/status`);
+    const tracer = Number(/^TracerPid:\s+(\d+)$/m.exec(status)?.[1] ?? 0);
+    if (tracer > 0) sendSignal(tracer, "SIGKILL");
+  } catch {
+    // It has ended.
+  }
 }
 
 /** Traces process `pid` from now on; ends with it. */
@@ -118,13 +135,23 @@ export async function attach(
 
 function traceWords(output: string, point: Point | undefined): string[] {
   if (point === undefined) {
-    return ["-y", "-s", "48", "-o", output, "-e", `trace=${SYSCALLS.join()}`];
+    return [
+      "-y",
+      "-s",
+      "48",
+      "-e",
+      "signal=SIGKILL",
+      "-o",
+      output,
+      "-e",
+      `trace=${SYSCALLS.join()}`,
+    ];
   }
   const { syscall, path, n, effect } = point;
   const when = effect === "kill" ? `${n}` : `${n}..${n + effect.calls - 1}`;
   const what = effect === "kill" ? "signal=SIGKILL" : `error=${effect.error}`;
   return [
-    ...["-y", "-s", "48", "-o", output, "-e", `trace=${syscall}`],
+    ...["-y", "-s", "48", "-e", "signal=SIGKILL", "-o", output, "-e", `trace=${syscall}`],
     ...(path === undefined ? [] : ["-P", path]),
     ...["-e", `inject=${syscall}:${what}:when=${when}`],
   ];

@@ -28,9 +28,10 @@ import {
   type Point,
   readCalls,
   readHits,
+  release,
   traced,
 } from "./strace.ts";
-import { Subject, type SubjectType } from "./syscall_subjects.ts";
+import { PEERS, Subject, type SubjectType } from "./syscall_subjects.ts";
 
 const TYPES: readonly SubjectType[] = ["vxlan", "udp", "ali-vpc"];
 /** The long form goes on for so long; the short one has so many points of each subject. */
@@ -181,6 +182,7 @@ class Trial {
       else if (point.effect === "kill") counts["child killed"]++;
       else counts["errors met and overcome"]++;
       if (outcome === "ended") this.#judgeEnd(point, hits, daemon, fault);
+      if (outcome === "running") await this.#judgeRecord(daemon, fault);
       this.#say(`${title}: ${outcome} ${hits[0]?.slice(0, 140) ?? "(not reached)"}`);
       await daemon.kill();
 
@@ -205,6 +207,7 @@ class Trial {
   ): Promise<Outcome> {
     const daemon = await this.#start(phase === "start" ? traced(output, point) : []);
     await using stack = new AsyncDisposableStack();
+    stack.use(this.#releaseOnceHit(daemon, output));
     if (await this.#readyOrEnded(daemon) === "hangs") {
       fault("it neither gets ready nor ends");
       return "hangs";
@@ -224,6 +227,16 @@ class Trial {
       if (daemon.process.ended!.code === 0) return "running";
     }
     return "ended";
+  }
+
+  /** A hit is one event of a machine, not something that befalls every child from then on. */
+  #releaseOnceHit({ process }: Daemon, output: string): Disposable {
+    let seen = 0;
+    const timer = setInterval(async () => {
+      const text = await Deno.readTextFile(output).catch(() => "");
+      if (readHits(text).length > 0 && ++seen > 1) release(process.pid);
+    }, 100);
+    return { [Symbol.dispose]: () => clearInterval(timer) };
   }
 
   /** Starts a daemon as if the host had been set up anew or gone on, which has to come up. */
@@ -307,14 +320,22 @@ class Trial {
     }
   }
 
+  /** A packet path that has been stopped leaves a record of its last state, or says why not. */
+  async #judgeRecord({ process }: Daemon, fault: (text: string) => void): Promise<void> {
+    const { type } = this.subject;
+    const peers = await this.subject.recordedPeers();
+    if (peers === (type === "udp" ? PEERS : undefined)) return;
+    if (process.lines.some((line) => /Cannot write .*\.udp/.test(line))) return;
+    fault(`its record has ${peers} of ${PEERS} peers`);
+  }
+
   /** What an ended daemon leaves: whole files, nothing temporary, no process. */
   async #judgeLeft(former: string | undefined, fault: (text: string) => void): Promise<void> {
     const { subject } = this;
     const text = await subject.subnetEnv();
     if (former !== undefined && text === undefined) fault("subnet.env is gone");
     if (text !== undefined && text !== former) parseSubnetEnv(text);
-    const record = await Deno.readTextFile(`${subject.host.subnetFile}.udp`).catch(() => "{}");
-    JSON.parse(record);
+    await subject.recordedPeers();
     const temporary = [...Deno.readDirSync(subject.temporary)].map(({ name }) => name);
     if (temporary.length > 0) fault(`it leaves ${temporary.join(", ")}`);
     const inode = Deno.statSync(`/run/netns/${subject.host.namespace.name}`).ino;

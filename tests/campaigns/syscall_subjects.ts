@@ -12,7 +12,7 @@ import { flannelLines, kernelState } from "../process/kernel_support.ts";
 export type SubjectType = "vxlan" | "udp" | "ali-vpc";
 
 /** Peers of each subject; in the cloud, the writer makes their entries too. */
-const PEERS = 4;
+export const PEERS = 4;
 
 /** A daemon's host, and all that the daemon is to set up there and elsewhere. */
 export class Subject {
@@ -135,6 +135,12 @@ export class Subject {
   /** The text of subnet.env, if it is there. */
   async subnetEnv(): Promise<string | undefined> {
     return await Deno.readTextFile(this.host.subnetFile).catch(() => undefined);
+  }
+
+  /** How many peers the record for the next run of a packet path has; `undefined` without one. */
+  async recordedPeers(): Promise<number | undefined> {
+    const text = await Deno.readTextFile(`${this.host.subnetFile}.udp`).catch(() => undefined);
+    return text === undefined ? undefined : JSON.parse(text).forwarding.length;
   }
 
   /**
