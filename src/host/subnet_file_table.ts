@@ -71,23 +71,21 @@ export class SubnetFileTable implements Table<SubnetFileSpec> {
  * @throws If it exists and cannot be read.
  */
 export async function readSubnetFile(path: string): Promise<string | undefined> {
-  let file: Deno.FsFile | undefined;
   try {
-    file = await openTrusted(path);
+    using file = await openTrusted(path);
+    if (!file) return undefined;
+    const buffer = new Uint8Array(MAX_BYTES);
+    let length = 0;
+    while (length < MAX_BYTES) {
+      const count = await file.read(buffer.subarray(length));
+      if (count === null) break;
+      length += count;
+    }
+    return new TextDecoder().decode(buffer.subarray(0, length));
   } catch (error) {
     throw new Error(
       `Cannot read ${path}: see what is in its place, or choose another one with --subnet-file`,
       { cause: error },
     );
   }
-  if (!file) return undefined;
-  using _file = file;
-  const buffer = new Uint8Array(MAX_BYTES);
-  let length = 0;
-  while (length < MAX_BYTES) {
-    const count = await file.read(buffer.subarray(length));
-    if (count === null) break;
-    length += count;
-  }
-  return new TextDecoder().decode(buffer.subarray(0, length));
 }

@@ -70,7 +70,9 @@ class SysctlTable implements Table<SysctlSpec> {
         const other = raisedBy === undefined ? value : read(raisedBy);
         found.push({ name, value: Number(other) > Number(value) ? other : value });
       } catch (error) {
-        if (!(error instanceof SystemCallError) || error.code !== "ENOENT") throw error;
+        if (!(error instanceof SystemCallError) || error.code !== "ENOENT") {
+          throw new Error(`Cannot read ${this.#path(name)}`, { cause: error });
+        }
         this.#absent.add(name);
         found.push({ name, value: "" });
       }

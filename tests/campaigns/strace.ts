@@ -92,8 +92,9 @@ const GROUPS: readonly (readonly [share: number, has: (kind: CallKind) => boolea
 
 /** The words before a program's own that have it traced, from its first call on. */
 export function traced(output: string, point?: Point): string[] {
-  // With a filter, other calls cost nothing; but at its stops no signal can be given.
-  const filter = point?.effect === "kill" ? [] : ["--seccomp-bpf"];
+  // With a filter, other calls cost nothing; but no signal can be given at its stops, and without
+  // the tracer they fail.
+  const filter = point === undefined ? ["--seccomp-bpf"] : [];
   return ["strace", "-D", "-f", "-qq", ...filter, ...traceWords(output, point)];
 }
 
