@@ -90,6 +90,12 @@ Deno.test("SubnetFileTable says what to do when it cannot write", () =>
     assert.match(failed!.error.message, /^Cannot write .*--subnet-file$/);
   }));
 
+Deno.test("SubnetFileTable names the file of which a read fails", async () => {
+  // It opens, and its first byte cannot be read.
+  const table = new SubnetFileTable("/proc/self/mem");
+  await assert.rejects(table.list({ signal }), /Cannot read \/proc\/self\/mem: .*--subnet-file/);
+});
+
 Deno.test("SubnetFileTable replaces an endless or binary file without reading all of it", () =>
   withDirectory(async (directory) => {
     const path = `${directory}/subnet.env`;

@@ -51,6 +51,19 @@ Deno.test("sysctl Table says once that a parameter cannot be written, and lets i
   assert.match(readOnly[0]!, /^kernel\/ostype: System call open failed: permission denied/);
 });
 
+Deno.test("sysctl Table names the parameter of which a read fails", async () => {
+  // It opens, and its first byte cannot be read.
+  const table = createSysctlTable({
+    root: "/proc/self",
+    wanted: () => [{ name: "mem", value: "0" }],
+    onReadOnly: assert.fail,
+  });
+  await assert.rejects(
+    async () => await table.list({ signal }),
+    (error) => error instanceof Error && error.message === "Cannot read /proc/self/mem",
+  );
+});
+
 Deno.test("sysctl Table lets values be that do as well, and sees what counts instead", async () => {
   const root = await Deno.makeTempDir({ prefix: "flanneld-sysctl-" });
   try {
