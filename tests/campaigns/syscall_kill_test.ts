@@ -4,4 +4,5 @@ import { campaign } from "./syscall_kill.ts";
 
 labTest("campaign syscall-kill", ({ signal }) => runShort(campaign, { signal }), {
   needs: ["strace"],
+  timeoutMs: 240_000,
 });
