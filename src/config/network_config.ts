@@ -66,9 +66,11 @@ export function parseNetworkConfig(
   for (const name of duplicates) {
     fields.warn(`${JSON.stringify(name)} is given more than once; the last one counts`);
   }
-  const ipv4 = readFamily(fields, 4, fields.boolean("EnableIPv4") ?? true);
-  const ipv6 = readFamily(fields, 6, fields.boolean("EnableIPv6") ?? false);
-  if (fields.boolean("EnableIPv4") === false && fields.boolean("EnableIPv6") !== true) {
+  const enableIpv4 = fields.boolean("EnableIPv4") ?? true;
+  const enableIpv6 = fields.boolean("EnableIPv6") ?? false;
+  const ipv4 = readFamily(fields, 4, enableIpv4);
+  const ipv6 = readFamily(fields, 6, enableIpv6);
+  if (!enableIpv4 && !enableIpv6) {
     fields.fault("EnableIPv4 and EnableIPv6 are both false; enable one of them at least");
   }
   const enableNFTables = fields.boolean("EnableNFTables") ?? false;

@@ -125,6 +125,7 @@ Deno.test("parseNetworkConfig() refuses what upstream refuses, with its words", 
       { Network: "10.3.0.0/16", SubnetMin: "10.3.9.0", SubnetMax: "10.3.8.0" },
       /^SubnetMin 10.3.9.0 is after SubnetMax 10.3.8.0, so there is no subnet to lease$/,
     ],
+    [{ Network: "10.3.0.0/16", EnableIPv4: "true" }, /^EnableIPv4 must be true or false/],
     [{ EnableIPv4: false }, /^EnableIPv4 and EnableIPv6 are both false/],
     [{ Network: "10.3.0.0/16", EnableIPv6: "true" }, /^EnableIPv6 must be true or false/],
   ];
