@@ -273,12 +273,17 @@ function describeUse(
       .map(encodeLeaseKey);
     const among = large.length === 0 ? "" : `, several of them by ${nameSome(large)}`;
     const blocked = rangeUse(family, takenPrefixes(network, name, leases, occupied)).used - used;
-    const range = new Places(blockingPlaces(family, occupied));
+    // Those at work in the range; a place may be named that lies where a lease is anyway.
+    const range = blockingPlaces(family, occupied).filter(({ prefix }) =>
+      prefix.last.value >= family.subnetMin.value &&
+      prefix.address.value <= new Prefix(family.subnetMax, family.subnetLength).last.value &&
+      !prefixes.some((taken) => taken.contains(prefix))
+    );
     isBlocked ||= blocked > 0n;
     const others = blocked === 0n
       ? ""
       : `, and ${blocked} cannot be used here because of ${
-        nameSome(range.list.map(({ what }) => what))
+        nameSome(range.map(({ what }) => what))
       }`;
     return [`${used} of ${total} subnets of ${family.network} are leased${among}${others}`];
   });

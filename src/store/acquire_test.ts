@@ -199,7 +199,9 @@ Deno.test("a subnet that this host has addresses of goes before a lease that a b
 
 Deno.test("a range without a usable subnet is named, with what is in the way", () => {
   const network = { ...V4, SubnetMin: "10.24.4.0", SubnetMax: "10.24.7.0" };
-  const occupied = places("10.24.6.0/23", "10.24.5.1/32", "192.168.0.0/16");
+  // Those outside the range, or where a lease is anyway, are not what is in the way.
+  const elsewhere = ["192.168.0.0/16", "10.24.3.0/24", "10.24.8.1/32", "10.24.4.9/32"];
+  const occupied = places(...elsewhere, "10.24.6.0/23", "10.24.5.1/32");
   const step = plan(network, [entry("10.24.4.0-24", 2)], { occupied });
   assert.equal(
     text(step),
