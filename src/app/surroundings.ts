@@ -12,7 +12,7 @@ import { adviseOnHostGw, findCloudVendor } from "../kernel/cloud_vendor.ts";
 import { findDiversions, type PathCheck } from "../kernel/diversion.ts";
 import { hasLegacyTables, isForwarding, isForwardingFrom } from "../kernel/sysctl.ts";
 import type { Logger } from "../log.ts";
-import type { Address, Family } from "../net/mod.ts";
+import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import { delay } from "../util/time.ts";
 import type { HostNetwork } from "./host_network.ts";
 import { type ConfiguredNetwork, enabledFamilies } from "./network.ts";
@@ -116,8 +116,12 @@ export class Surroundings {
     // Without forwarding, no packet of a pod has a route.
     const checks = this.#checks(paths).filter(({ inputLink }) => !inputLink || cuts.length === 0);
     const diversions = await findDiversions(netlink, checks, { signal });
-    this.#notices.set("routes", diversions.map(({ text }) => text));
+    const tunnels = this.#tunnelChecks(paths);
+    const refused = await findDiversions(netlink, tunnels, { signal });
+    this.#notices.set("routes", [...diversions, ...refused].map(({ text }) => text));
     cuts.push(...diversions.filter(({ check }) => check.inputLink).map(({ text }) => text));
+    // One host that cannot be reached may have published a wrong address.
+    if (refused.length === tunnels.length) cuts.push(...refused.map(({ text }) => text));
 
     if (performance.now() - this.#rulesAt >= RULES_MS || this.#refusals.length > 0) {
       this.#refusals = await firewall.survey(paths, { signal, hasLegacyTables });
@@ -193,6 +197,25 @@ export class Surroundings {
     if (link?.ipip) return { ...path, protocol: "ipip" };
     const [socket] = latest?.udpSockets ?? [];
     return socket ? { ...path, protocol: "udp", port: socket.port } : undefined;
+  }
+
+  /** How the tunnel's own packets go to some of the peers. */
+  #tunnelChecks(paths: readonly PodPaths[]): PathCheck[] {
+    const { planner: { peers } } = this.#options;
+    const addresses = paths.flatMap(({ tunnel }) =>
+      tunnel
+        ? peers.slice(0, SAMPLED_PEERS).flatMap(({ attributes: { publicIp, publicIpv6 } }) => {
+          const destination = tunnel.local.family === 4 ? publicIp : publicIpv6;
+          return destination ? [{ destination, from: tunnel.local }] : [];
+        })
+        : []
+    );
+    return addresses.map(({ destination, from }) => ({
+      title: "Packets of the tunnel between hosts",
+      destination,
+      network: new Prefix(destination, addressBits(destination.family)),
+      from,
+    }));
   }
 
   /** What to look up: packets of pods and of this host to some of the peers. */

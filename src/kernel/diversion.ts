@@ -20,7 +20,8 @@ export interface PathCheck {
   readonly from?: Address;
   /** The link that it comes in by; without one it is the host's own. */
   readonly inputLink?: string;
-  readonly expected: { readonly link: string; readonly gateway?: Address };
+  /** Without it any link will do, as it does for the packets of a tunnel. */
+  readonly expected?: { readonly link: string; readonly gateway?: Address };
 }
 
 /** A packet that takes another way. */
@@ -33,8 +34,8 @@ export interface Diversion {
 /** At most this many rules are named. */
 const NAMED_RULES = 3;
 
-/** Errors by which a lookup ends at a route that refuses, or at none. */
-const REFUSALS: ReadonlySet<string> = new Set(["ENETUNREACH", "EHOSTUNREACH", "EACCES"]);
+/** Errors by which a lookup ends at a route or rule that refuses, or at none. */
+const REFUSALS: ReadonlySet<string> = new Set(["ENETUNREACH", "EHOSTUNREACH", "EACCES", "EINVAL"]);
 
 /** Looks each of `checks` up; those that take another way than expected are described. */
 export async function findDiversions(
@@ -61,6 +62,10 @@ export async function findDiversions(
       way = describeWay(route, links);
     } catch (error) {
       if (!(error instanceof NetlinkError) || !REFUSALS.has(error.code)) continue;
+      // A blackhole's error is also that of a source which cannot come in by a link.
+      if (
+        error.code === "EINVAL" && input && from && await isLocal(from, netlink, options)
+      ) continue;
       way = "nowhere";
     }
     rules ??= await netlink.listRules(options);
@@ -70,15 +75,28 @@ export async function findDiversions(
     const ip = destination.family === 6 ? "ip -6" : "ip";
     const before = Math.max(1, (culprits[0]?.priority ?? 0) - 1);
     const because = culprits.length > 0
-      ? `the kernel asks other tables before table main, by the rules "${named}". To let the ` +
-        `network come first: ${ip} rule add to ${check.network} lookup main priority ${before}`
-      : `a route that is not ours comes first; see "ip route get ${destination}` +
+      ? `rules come before table main: "${named}". To let the network come first: ` +
+        `${ip} rule add to ${check.network} lookup main priority ${before}`
+      : `${
+        expected ? "a route that is not ours comes first" : "no route leads there, or one refuses"
+      }; see "ip route get ${destination}` +
         `${from ? ` from ${from}` : ""}${inputLink ? ` iif ${inputLink}` : ""}"`;
-    const text = `${check.title} to ${destination}${from ? ` from ${from}` : ""} do not take the ` +
-      `route ${formatExpected(expected)}, but go ${way}: ${because}`;
+    const packets = `${check.title} to ${destination}${from ? ` from ${from}` : ""}`;
+    const text = expected
+      ? `${packets} do not take the route ${formatExpected(expected)}, but go ${way}: ${because}`
+      : `${packets} go ${way}: ${because}`;
     found.push({ check, text });
   }
   return found;
+}
+
+async function isLocal(address: Address, netlink: Netlink, options: { signal: AbortSignal }) {
+  try {
+    return (await netlink.routeGet(address, options)).type === "local";
+  } catch (error) {
+    if (error instanceof NetlinkError) return false;
+    throw error;
+  }
 }
 
 function isExpected(
@@ -86,12 +104,13 @@ function isExpected(
   links: LinkIndex,
   expected: PathCheck["expected"],
 ): boolean {
+  if (!expected) return type === "unicast" || type === "local";
   if (type !== "unicast" || linkIndex === undefined) return false;
   return links.at(linkIndex)?.name === expected.link &&
     (expected.gateway === undefined || (gateway?.equals(expected.gateway) ?? false));
 }
 
-function formatExpected({ link, gateway }: PathCheck["expected"]): string {
+function formatExpected({ link, gateway }: NonNullable<PathCheck["expected"]>): string {
   return `${gateway ? `via ${gateway} ` : ""}on ${link}`;
 }
 
@@ -104,21 +123,31 @@ function describeWay({ type, linkIndex, gateway }: Route, links: LinkIndex): str
 const MAIN_PRIORITY = 32_766;
 const TABLE_LOCAL = 255;
 
-function mayDivert(rule: Rule, { destination, from, inputLink }: PathCheck): boolean {
-  return rule.family === destination.family && rule.priority < MAIN_PRIORITY &&
-    rule.table !== TABLE_MAIN && rule.table !== TABLE_LOCAL && !rule.mark &&
+function mayDivert(rule: Rule, check: PathCheck): boolean {
+  return rule.family === check.destination.family && rule.priority < MAIN_PRIORITY &&
+    (rule.refusal !== undefined || (rule.table !== TABLE_MAIN && rule.table !== TABLE_LOCAL)) &&
+    (rule.inverted || selects(rule, check));
+}
+
+/** Whether the packet is one that the rule's conditions may hold for. */
+function selects(rule: Rule, { destination, from, inputLink }: PathCheck): boolean {
+  return !rule.mark && rule.outputLink === undefined &&
     (rule.from === undefined || (from !== undefined && rule.from.contains(from))) &&
     (rule.to === undefined || rule.to.contains(destination)) &&
     (rule.inputLink === undefined || rule.inputLink === inputLink);
 }
 
-function formatRule({ priority, from, to, inputLink, outputLink, table }: Rule): string {
+function formatRule(rule: Rule): string {
+  const { priority, from, to, mark, mask, inputLink, outputLink, table, refusal } = rule;
+  const hex = (value: number) => `0x${value.toString(16)}`;
   const parts = [
+    ...(rule.inverted ? ["not"] : []),
     `from ${from ?? "all"}`,
     ...(to ? [`to ${to}`] : []),
     ...(inputLink ? [`iif ${inputLink}`] : []),
     ...(outputLink ? [`oif ${outputLink}`] : []),
-    `lookup ${table}`,
+    ...(mark === undefined ? [] : [`fwmark ${hex(mark)}/${hex(mask ?? 0xffff_ffff)}`]),
+    refusal ?? `lookup ${table}`,
     `priority ${priority}`,
   ];
   return parts.join(" ");

@@ -144,7 +144,10 @@ export interface FdbEntry {
   readonly remote: Address;
 }
 
-/** A policy rule that leads to a table. */
+/** What a policy rule does with a packet in place of looking into a table. */
+export type RuleRefusal = "blackhole" | "unreachable" | "prohibit";
+
+/** A policy rule that leads to a table, or refuses. */
 export interface Rule {
   readonly family: Family;
   readonly priority: number;
@@ -157,6 +160,10 @@ export interface Rule {
   readonly mask?: number;
   readonly inputLink?: string;
   readonly outputLink?: string;
+  /** Absent where it leads to `table`. */
+  readonly refusal?: RuleRefusal;
+  /** It is for packets that its conditions do not hold for. */
+  readonly inverted?: true;
 }
 
 /** A link to be made; it is set up at once. */

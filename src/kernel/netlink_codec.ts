@@ -18,7 +18,11 @@ import {
 } from "../../ffi/libnl/constants.ts";
 import { Attributes, type MessageBounds, MessageWriter } from "../../ffi/libnl/messages.ts";
 import {
+  FIB_RULE_INVERT,
+  FR_ACT_BLACKHOLE,
+  FR_ACT_PROHIBIT,
   FR_ACT_TO_TBL,
+  FR_ACT_UNREACHABLE,
   FRA_DST,
   FRA_FWMARK,
   FRA_FWMASK,
@@ -138,6 +142,7 @@ import type {
   RouteScope,
   RouteType,
   Rule,
+  RuleRefusal,
   VxlanParameters,
 } from "./netlink.ts";
 
@@ -632,11 +637,21 @@ export function encodeRuleDump(writer: MessageWriter, family: Family, sequence: 
 
 const ruleAttributes = new Attributes(FRA_PROTOCOL);
 
-/** An RTM_NEWRULE message, if the rule leads to a table. */
+const RULE_REFUSALS: ReadonlyMap<number, RuleRefusal> = new Map([
+  [FR_ACT_BLACKHOLE, "blackhole"],
+  [FR_ACT_UNREACHABLE, "unreachable"],
+  [FR_ACT_PROHIBIT, "prohibit"],
+]);
+
+/** An RTM_NEWRULE message, if the rule leads to a table or refuses. */
 export function decodeRule(view: DataView<ArrayBuffer>, message: MessageBounds): Rule | undefined {
   const { start, end } = message;
   const family = familyOf(view.getUint8(start + fib_rule_hdr.family));
-  if (!family || view.getUint8(start + fib_rule_hdr.action) !== FR_ACT_TO_TBL) return undefined;
+  const action = view.getUint8(start + fib_rule_hdr.action);
+  const refusal = RULE_REFUSALS.get(action);
+  if (!family || (action !== FR_ACT_TO_TBL && !refusal)) return undefined;
+  const isInverted =
+    (view.getUint32(start + fib_rule_hdr.flags, LITTLE_ENDIAN) & FIB_RULE_INVERT) !== 0;
   const attributes = ruleAttributes.parse(view, start + fib_rule_hdr.size, end);
   const from = readAddress(attributes, FRA_SRC);
   const to = readAddress(attributes, FRA_DST);
@@ -655,5 +670,7 @@ export function decodeRule(view: DataView<ArrayBuffer>, message: MessageBounds):
     ...(mask === undefined ? {} : { mask }),
     ...(inputLink === undefined ? {} : { inputLink }),
     ...(outputLink === undefined ? {} : { outputLink }),
+    ...(refusal ? { refusal } : {}),
+    ...(isInverted ? { inverted: true } : {}),
   };
 }

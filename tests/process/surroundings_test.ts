@@ -55,6 +55,7 @@ labTest("what others do to the network's packets is named while it lasts", async
   });
   const host = lab.hosts[0]!;
   const { namespace, identity: { port } } = host;
+  const other = lab.hosts[1]!.identity;
   await startCluster(lab, { signal });
   await assertPodsPing(lab, { signal, seconds: 2 });
   const isFine = ({ ready, warnings }: Seen) => ready && warnings === "";
@@ -109,6 +110,21 @@ labTest("what others do to the network's packets is named while it lasts", async
     harm: () => ip(`route add 10.24.0.0/16 ${away} table 52`, "rule add lookup 52 priority 5270"),
     named: /Packets of pods to .* lookup 52 priority 5270"/,
     undo: () => ip("rule del lookup 52 priority 5270"),
+  }, {
+    harm: () =>
+      ip("route add blackhole 10.24.0.0/16 table 53", "rule add to 10.24.0.0/16 lookup 53"),
+    named: /Packets of pods to .* go nowhere: .*"from all to 10\.24\.0\.0\/16 lookup 53/,
+    undo: () => ip("rule del to 10.24.0.0/16 lookup 53"),
+  }, {
+    // Rules that refuse lead to no table.
+    harm: () => ip("rule add not from 192.0.2.0/24 to 10.24.0.0/16 prohibit priority 5272"),
+    named:
+      /Packets of pods to .*"not from 192\.0\.2\.0\/24 to 10\.24\.0\.0\/16 prohibit priority 5272"/,
+    undo: () => ip("rule del priority 5272"),
+  }, {
+    harm: () => ip(`rule add to ${other.port.address} blackhole priority 5273`),
+    named: /Packets of the tunnel between hosts to .* go nowhere: .*from all to \S+ blackhole/,
+    undo: () => ip("rule del priority 5273"),
   }]];
   for (const harms of rounds) {
     for (const { harm } of harms) await harm();
@@ -125,7 +141,7 @@ labTest("what others do to the network's packets is named while it lasts", async
     await until(host, "the end of it", isFine, signal);
   }
   await assertPodsPing(lab, { signal, seconds: 2, title: "after all" });
-  const lines = host.daemonLog().split("\n");
+  const lines = host.daemon.process.lines;
   const told = lines.filter((line) => / WARN +(host|firewall): /.test(line));
   const over = lines.filter((line) => /No longer true/.test(line));
   assert.equal(told.length, over.length, host.daemonLog());
