@@ -86,7 +86,10 @@ class Trial {
     "ended by the runtime": 0,
     "not reached": 0,
     "calls known": 0,
+    "kinds of calls known": 0,
+    "kinds of calls hit": 0,
   };
+  readonly #kindsHit = new Set<string>();
   readonly #directory: string;
   readonly #random: () => number;
   readonly #signal: AbortSignal;
@@ -119,9 +122,9 @@ class Trial {
       path.startsWith(`${subject.host.directory}/`) ||
       /^\/proc\/sys\/net\/|^\/dev\/net\//.test(path);
     const [starting, running] = [`${this.#directory}/starting`, `${this.#directory}/running`];
+    await subject.addPeers();
     const daemon = await this.#start(traced(starting));
     await daemon.ready({ signal: this.#signal, timeoutMs: READY_MS });
-    await subject.addPeers();
     this.#expected = await this.#steadyState();
     await daemon.stop();
     await subject.removePeers();
@@ -147,6 +150,7 @@ class Trial {
     };
     const total = (ranges: readonly CallRange[]) =>
       ranges.reduce((sum, { first, last }) => sum + last - first + 1, 0);
+    this.counts["kinds of calls known"] = this.#calls.start.length + this.#calls.running.length;
     this.counts["calls known"] = total(this.#calls.start) + total(this.#calls.running);
   }
 
@@ -174,6 +178,8 @@ class Trial {
       const outcome = await this.#meet(point, phase, output, fault);
       const daemon = subject.host.daemon;
       const hits = readHits(await Deno.readTextFile(output).catch(() => ""));
+      if (hits.length > 0) this.#kindsHit.add(`${phase} ${point.syscall} ${point.path}`);
+      counts["kinds of calls hit"] = this.#kindsHit.size;
       const { ended } = daemon.process;
       if (hits.length === 0) counts["not reached"]++;
       else if (ended?.signal === "SIGKILL") counts["daemon killed"]++;
@@ -298,7 +304,7 @@ class Trial {
     for (let former = "";;) {
       await delay(700, { signal: this.#signal });
       const state = await this.subject.state();
-      if (state.join("\n") === former) return state;
+      if (state.join("\n") === former && this.subject.isComplete(state)) return state;
       former = state.join("\n");
     }
   }

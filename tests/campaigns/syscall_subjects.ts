@@ -184,6 +184,14 @@ export class Subject {
       .map((line) => mac ? line.replaceAll(mac, "MAC") : line);
   }
 
+  /** Whether `state` has a way to each peer; a packet path of the daemon's own does not show it. */
+  isComplete(state: readonly string[]): boolean {
+    const ways = state.filter((line) => /^route|^entry.* Available$/.test(line));
+    const subnets = [...this.#peers.keys()].map((key) => key.replace(/.*\/(.*)-24$/, "$1/24"));
+    return this.type === "udp" ||
+      subnets.every((subnet) => ways.some((line) => line.includes(` ${subnet} `)));
+  }
+
   async #entries() {
     if (this.type !== "ali-vpc") return [];
     const { routeEntries } = await this.#lab.cloud.control.snapshot();
