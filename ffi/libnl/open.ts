@@ -41,6 +41,15 @@ export class Libnl implements Disposable {
     throw new LibnlError(call, -result, this.errorText(result));
   }
 
+  /**
+   * As {@linkcode Libnl.check}, right after a function that made a system call on this thread: for
+   * too many open files and the like, libnl has no words of its own.
+   */
+  checkCall(call: string, result: number): number {
+    if (result !== -NLE_FAILURE) return this.check(call, result);
+    throw new LibnlError(call, NLE_FAILURE, errnoText(this.#libc.lastError(call).errno));
+  }
+
   /** Opens an rtnetlink socket. @throws {LibnlError} */
   openSocket(): NetlinkSocket {
     return NetlinkSocket.open(this, this.#libc, this.#library.symbols);
@@ -132,13 +141,7 @@ export class NetlinkSocket implements Disposable {
     const socket = symbols.nl_socket_alloc();
     if (!socket) throw new LibnlError("nl_socket_alloc", NLE_NOMEM, libnl.errorText(-NLE_NOMEM));
     try {
-      const connected = symbols.nl_connect(socket, NETLINK_ROUTE);
-      if (connected === -NLE_FAILURE) {
-        // libnl has no words of its own for too many open files and the like.
-        const { errno } = libc.lastError("nl_connect");
-        throw new LibnlError("nl_connect", NLE_FAILURE, errnoText(errno));
-      }
-      libnl.check("nl_connect", connected);
+      libnl.checkCall("nl_connect", symbols.nl_connect(socket, NETLINK_ROUTE));
       libnl.check(
         "nl_socket_set_msg_buf_size",
         symbols.nl_socket_set_msg_buf_size(socket, BigInt(MAX_DATAGRAM_BYTES)),
@@ -175,14 +178,14 @@ export class NetlinkSocket implements Disposable {
   join(group: number): void {
     this.#assertOpen();
     const result = this.#symbols.nl_socket_add_membership(this.#socket, group);
-    this.#libnl.check("nl_socket_add_membership", result);
+    this.#libnl.checkCall("nl_socket_add_membership", result);
   }
 
   /** Makes {@linkcode NetlinkSocket.receive} return at once when nothing is there. */
   setNonblocking(): void {
     this.#assertOpen();
     const result = this.#symbols.nl_socket_set_nonblocking(this.#socket);
-    this.#libnl.check("nl_socket_set_nonblocking", result);
+    this.#libnl.checkCall("nl_socket_set_nonblocking", result);
   }
 
   /**
@@ -219,7 +222,7 @@ export class NetlinkSocket implements Disposable {
       if (length === -NLE_NOMEM || length === -NLE_MSG_TRUNC) {
         throw new ReceiveOverflowError("Cannot receive from netlink: messages were lost");
       }
-      this.#libnl.check("nl_recv", length);
+      this.#libnl.checkCall("nl_recv", length);
       if (length === 0) continue;
       const memory = Deno.UnsafePointer.create(this.#pointer[0]!)!;
       try {

@@ -49,8 +49,8 @@ const ERRORS: Readonly<Record<string, readonly string[]>> = {
   bind: ["ENOMEM"],
   connect: ["ENOMEM"],
   setsockopt: ["ENOMEM"],
-  sendto: ["ENOMEM", "EIO"],
-  sendmsg: ["ENOMEM", "EIO"],
+  sendto: ["ENOMEM", "ENOBUFS"],
+  sendmsg: ["ENOMEM", "ENOBUFS"],
   recvfrom: ["ENOMEM", "EIO"],
   recvmsg: ["ENOMEM", "EIO"],
   ioctl: ["ENOMEM", "EIO"],
@@ -64,6 +64,7 @@ const ERRORS: Readonly<Record<string, readonly string[]>> = {
 export const ERROR_WORDS: Readonly<Record<string, RegExp>> = {
   EMFILE: /EMFILE|too many open files/i,
   ENOMEM: /ENOMEM|not enough memory|cannot allocate memory|out of memory/i,
+  ENOBUFS: /ENOBUFS|no buffer space|out of memory/i,
   ENOSPC: /ENOSPC|no space left/i,
   EIO: /EIO\b|i\/o error|input\/output error/i,
   ENOLCK: /ENOLCK|No locks available/i,

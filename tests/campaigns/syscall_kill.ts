@@ -192,10 +192,14 @@ class Trial {
       this.#say(`${title}: ${outcome} ${hits[0]?.slice(0, 140) ?? "(not reached)"}`);
       await daemon.kill();
 
-      await this.#judgeLeft(former, fault);
+      const text = await this.#judgeLeft(former, fault);
       const kept = await subject.leaseKeys();
       if (kept.length > 1) fault(`it has ${kept.length} leases: ${kept.join(", ")}`);
-      if (outcome !== "running") await this.#recover(kept[0], fault);
+      if (outcome !== "running") {
+        await this.#recover(kept[0], fault);
+        const now = await subject.subnetEnv();
+        if (text !== undefined && now !== text) fault(`subnet.env was ${text}, and is ${now}`);
+      }
     } catch (error) {
       this.#signal.throwIfAborted();
       fault(describeError(error));
@@ -335,12 +339,18 @@ class Trial {
     fault(`its record has ${peers} of ${PEERS} peers`);
   }
 
-  /** What an ended daemon leaves: whole files, nothing temporary, no process. */
-  async #judgeLeft(former: string | undefined, fault: (text: string) => void): Promise<void> {
+  /**
+   * What an ended daemon leaves: whole files, nothing temporary, no process. Returns the text of
+   * subnet.env, which no later run has a reason to change.
+   */
+  async #judgeLeft(
+    former: string | undefined,
+    fault: (text: string) => void,
+  ): Promise<string | undefined> {
     const { subject } = this;
     const text = await subject.subnetEnv();
-    if (former !== undefined && text === undefined) fault("subnet.env is gone");
-    if (text !== undefined && text !== former) parseSubnetEnv(text);
+    if (former !== undefined && text !== former) fault(`subnet.env was ${former}, and is ${text}`);
+    if (text !== undefined) parseSubnetEnv(text);
     await subject.recordedPeers();
     const temporary = [...Deno.readDirSync(subject.temporary)].map(({ name }) => name);
     if (temporary.length > 0) fault(`it leaves ${temporary.join(", ")}`);
@@ -351,6 +361,7 @@ class Trial {
       await delay(20, { signal: this.#signal });
     }
     if (left().length > 0) fault(`it leaves ${left().length} processes`);
+    return text;
   }
 }
 
