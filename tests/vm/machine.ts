@@ -64,7 +64,7 @@ export async function runMachine(options: RunMachineOptions): Promise<MachineRes
     { file: options.projectDisk, options: "readonly=on" },
     { file: resultDisk, options: "cache=unsafe" },
   ];
-  // Tests outside, which know less patience, come first.
+  // Whatever else runs on this machine comes first.
   const command = namespace.command("nice", [
     ...["-n", "10", "qemu-system-x86_64"],
     ...["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"],

@@ -39,7 +39,7 @@ export interface VmTestResult {
 
 /**
  * How many times longer than usual the tests wait: emulated, everything takes 10 times longer, and
- * twice that beside other tests, to which the emulator gives way.
+ * twice that on a busy machine.
  */
 const SLOWNESS = 24;
 
