@@ -1,7 +1,7 @@
 import { aliVpc, type AliVpcConfig, type AliVpcFacts, type Host } from "../backends/mod.ts";
 import { HostRoutes } from "../cloud/ali/host_routes.ts";
 import { type AliVpcIdentity, type AliVpcOptions, identifyAliVpc } from "../cloud/ali/identify.ts";
-import type { HostStatus } from "../cloud/ali/cluster_state.ts";
+import type { Brake, HostStatus } from "../cloud/ali/cluster_state.ts";
 import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
 import { occupiedPlaces } from "../cloud/ali/occupied.ts";
 import type { Lease } from "../lease/lease.ts";
@@ -380,7 +380,7 @@ class AliVpcRuntime implements BackendRuntime {
       registry,
       config,
       network: network.ipv4!.network,
-      storePrefix: context.options.etcdPrefix,
+      approvalCommand: (brake) => this.#approvalCommand(brake),
       leases,
       log,
     });
@@ -462,6 +462,11 @@ class AliVpcRuntime implements BackendRuntime {
     return Math.min(...dueMs);
   }
 
+  #approvalCommand(brake: Brake): string {
+    const { options: { etcdPrefix: prefix }, registry: { api } } = this.#options.context;
+    return approvalCommand({ api, prefix }, brake);
+  }
+
   #status(): Record<string, unknown> {
     const { identity, election, context } = this.#options;
     const { instanceId, vpcId } = identity.instance;
@@ -493,7 +498,7 @@ class AliVpcRuntime implements BackendRuntime {
         ...(summary.brake === undefined ? {} : {
           waitsForApproval: {
             routes: summary.brake.routes,
-            approve: approvalCommand(context.options.etcdPrefix, summary.brake),
+            approve: this.#approvalCommand(summary.brake),
           },
         }),
       },

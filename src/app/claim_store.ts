@@ -46,6 +46,11 @@ export class ClaimStore {
       ?.find((claim) => claim.instanceId === instanceId);
   }
 
+  /** To be called when the store may be another one: all pages are read again at the next update. */
+  forget(): void {
+    this.#read = false;
+  }
+
   /**
    * Reads the pages of these subnets anew: the store may have lost them meanwhile.
    *

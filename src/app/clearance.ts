@@ -20,6 +20,8 @@ import type { CloudRoute } from "../cloud/ali/route_entry.ts";
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
+import { joinPath } from "../store/etcd_options.ts";
+import { type EtcdApi, quote } from "../store/open.ts";
 import type { CallOptions, Registry } from "../store/registry.ts";
 import type { ClaimStore } from "./claim_store.ts";
 import { requireClusterId } from "./cluster_identity.ts";
@@ -38,8 +40,8 @@ export type Holder =
 /** Options of {@linkcode Clearance}. */
 export interface ClearanceOptions {
   readonly registry: Pick<Registry, "space">;
-  /** In front of every key, for messages. */
-  readonly storePrefix: string;
+  /** What a person runs to let go what is held. */
+  readonly approvalCommand: (brake: Brake) => string;
   readonly clusterId: string;
   readonly book: ClaimStore;
   readonly orphans: Orphans;
@@ -97,7 +99,7 @@ export class Clearance {
   readonly #options: Required<ClearanceOptions>;
   readonly #brake: RemovalBrake;
   readonly #instances = new Map<string, Known>();
-  readonly #ask = crypto.getRandomValues(new Uint8Array(8)).toHex();
+  #ask = newQuestion();
   readonly #cleared = new Set<string>();
   readonly #states = new Map<string, { readonly state: StrayState; readonly reason?: string }>();
   /** At the last look. */
@@ -115,6 +117,15 @@ export class Clearance {
   /** Takes over what a former writer has shown to people. */
   seed(brake: Brake | undefined): void {
     this.#brake.seed(brake);
+  }
+
+  /**
+   * Asks the hosts once more. To be called when the leases were read as a whole: a backup that was
+   * restored in this term may hold an answer to the very question, from before the host moved on.
+   */
+  askAnew(): void {
+    this.#ask = newQuestion();
+    this.#cleared.clear();
   }
 
   /** Whether the entry may be removed, or led elsewhere. */
@@ -300,7 +311,7 @@ export class Clearance {
   }
 
   #tellBrake(brake: Brake | undefined): void {
-    const { log, now, storePrefix } = this.#options;
+    const { log, now, approvalCommand } = this.#options;
     const before = this.#held;
     this.#held = brake;
     if (brake === undefined) {
@@ -313,7 +324,7 @@ export class Clearance {
     log.warn(
       "Removals of route entries wait for a person's word, as they are many: " +
         `${nameSome(brake.routes)}. If these instances do not use them any more, let them go: ` +
-        approvalCommand(storePrefix, brake),
+        approvalCommand(brake),
     );
   }
 
@@ -352,9 +363,18 @@ const REMEDIES: Partial<Record<StrayState, string>> = {
     "it is not used",
 };
 
-/** What a person runs to let go what is held. */
-export function approvalCommand(storePrefix: string, { token }: Brake): string {
-  return `etcdctl put ${storePrefix}/${APPROVAL_PATH} ${token}`;
+/** What a person runs to let go what is held in the store of this API, below this prefix. */
+export function approvalCommand(
+  { api, prefix }: { readonly api: EtcdApi | undefined; readonly prefix: string },
+  { token }: Brake,
+): string {
+  return api === "v2"
+    ? `ETCDCTL_API=2 etcdctl set ${quote(joinPath("/", prefix, APPROVAL_PATH))} ${token}`
+    : `etcdctl put ${quote(joinPath(prefix, APPROVAL_PATH))} ${token}`;
+}
+
+function newQuestion(): string {
+  return crypto.getRandomValues(new Uint8Array(8)).toHex();
 }
 
 function nameSome(routes: readonly string[]): string {

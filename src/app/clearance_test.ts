@@ -6,7 +6,7 @@ import { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import { Prefix } from "../net/mod.ts";
 import { ClaimStore } from "./claim_store.ts";
-import { Clearance } from "./clearance.ts";
+import { approvalCommand, Clearance } from "./clearance.ts";
 import { ensureClusterId, OtherClusterError } from "./cluster_identity.ts";
 import { findHolder } from "./lease_holders.ts";
 import { questionFor, SubnetStatements } from "./subnet_statement.ts";
@@ -48,7 +48,8 @@ async function open(
   const ended = new Set<string>();
   const clearance = new Clearance({
     registry,
-    storePrefix: "/coreos.com/network",
+    approvalCommand: (brake) =>
+      approvalCommand({ api: "v3", prefix: "/coreos.com//network/" }, brake),
     clusterId,
     book: claims,
     orphans,
@@ -235,6 +236,18 @@ Deno.test("a host that states another subnet gives the former up, in the term of
   assert.deepEqual(await world.look(), { [subnet(1)]: "exists" });
 });
 
+Deno.test("an answer that was given before the store was read anew is none any more", async () => {
+  const world = await open({ holders: { 1: "i-a" }, instances: ["i-me", "i-a"] });
+  world.leases.replace([lease(2, "192.168.0.1", "i-a")]);
+  await world.pastGrace();
+  const answer = JSON.stringify({ ask: world.clearance.report.ask, subnet: subnet(2) });
+  await world.registry.space("ali-vpc/statements").create("i-a", answer, undefined, { signal });
+  assert.deepEqual(await world.look(), { [subnet(1)]: "going" });
+  world.clearance.askAnew();
+  assert.deepEqual(world.taken(), []);
+  assert.deepEqual(await world.look(), { [subnet(1)]: "exists" });
+});
+
 Deno.test("questionFor() asks only hosts that have another subnet", () => {
   const orphan = {
     routeTableId: "vtb-1",
@@ -332,4 +345,15 @@ Deno.test("no change of the writer loses count of what was removed within the ho
     await world.pastGrace(12);
     assert.equal(world.taken().length, n < 2 ? 1 : 0, `${n} of a dozen`);
   }
+});
+
+Deno.test("approvalCommand() is right for either API, and for any prefix", () => {
+  const brake = { token: "0123456789abcdef", routes: [] };
+  const of = (api: "v3" | "v2" | undefined, prefix: string) =>
+    approvalCommand({ api, prefix }, brake).replace(/removals(?= |')/, "…");
+  assert.equal(of("v3", "/a"), "etcdctl put /a/ali-vpc/approval/… 0123456789abcdef");
+  assert.equal(of(undefined, "/a//b/"), "etcdctl put /a/b/ali-vpc/approval/… 0123456789abcdef");
+  assert.equal(of("v3", "/"), "etcdctl put /ali-vpc/approval/… 0123456789abcdef");
+  assert.equal(of("v3", "a b"), "etcdctl put 'a b/ali-vpc/approval/…' 0123456789abcdef");
+  assert.equal(of("v2", "a"), "ETCDCTL_API=2 etcdctl set /a/ali-vpc/approval/… 0123456789abcdef");
 });

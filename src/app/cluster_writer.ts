@@ -3,7 +3,7 @@ import { AliApiError } from "../cloud/ali/errors.ts";
 import type { AliVpcAccess } from "../cloud/ali/access.ts";
 import { MAX_BATCH } from "../cloud/ali/client.ts";
 import { type ClusterClaim, type ClusterPlan, planCluster } from "../cloud/ali/cluster_plan.ts";
-import type { ClusterState } from "../cloud/ali/cluster_state.ts";
+import type { Brake, ClusterState } from "../cloud/ali/cluster_state.ts";
 import { findOccupied } from "../cloud/ali/occupied.ts";
 import type { AliVpcIdentity } from "../cloud/ali/identify.ts";
 import { type CloudRoute, keyOf, markOf } from "../cloud/ali/route_entry.ts";
@@ -41,8 +41,8 @@ export interface ClusterWriterOptions {
   readonly registry: Pick<Registry, "space">;
   readonly config: AliVpcConfig;
   readonly network: Prefix;
-  /** In front of every key of the store, for messages. */
-  readonly storePrefix: string;
+  /** What a person runs to let held removals go. */
+  readonly approvalCommand: (brake: Brake) => string;
   readonly leases: LeaseMap;
   readonly log: Logger;
 }
@@ -201,6 +201,8 @@ class Service {
   readonly #book: ClaimStore;
   readonly #ends: LeaseEnds;
   readonly #clearance: Clearance;
+  /** How often the leases had been read as a whole when they last changed. */
+  #replacements = -1;
   #claims: readonly ClusterClaim[] = [];
   #claimsChangedAt = -Infinity;
   #chosen: ChosenTables;
@@ -247,7 +249,7 @@ class Service {
     const { vpcId, instanceId } = identity.instance;
     this.#clearance = new Clearance({
       registry,
-      storePrefix: options.storePrefix,
+      approvalCommand: options.approvalCommand,
       clusterId,
       book: this.#book,
       orphans: this.#routes.orphans,
@@ -281,6 +283,12 @@ class Service {
 
   leasesChanged(): void {
     if (this.#options.leases.complete) this.#leasesKnown.resolve();
+    const { replacements } = this.#options.leases;
+    if (replacements !== this.#replacements) {
+      this.#replacements = replacements;
+      this.#book.forget();
+      this.#clearance.askAnew();
+    }
     const claims = this.#readClaims();
     this.#ends.changed(claims);
     const same = claims.length === this.#claims.length &&

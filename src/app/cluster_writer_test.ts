@@ -75,7 +75,7 @@ Deno.test("ClusterWriter.run() outlives a store that does not take the office ba
     registry: new MemoryRegistry(),
     config,
     network: NETWORK,
-    storePrefix: "/coreos.com/network",
+    approvalCommand: ({ token }) => `approve ${token}`,
     leases: new LeaseMap({ network: { ipv4: { network: NETWORK } } as never }),
     log: quiet,
   });
@@ -141,7 +141,7 @@ Deno.test("ClusterWriter tells a write that waits of leases that come meanwhile"
     registry: new MemoryRegistry(),
     config,
     network: NETWORK,
-    storePrefix: "/coreos.com/network",
+    approvalCommand: ({ token }) => `approve ${token}`,
     leases,
     log: quiet,
   });

@@ -319,7 +319,8 @@ export class LeaseKeeper {
 
   /** An address alone may have been another host's, as a virtual IP; a reservation is not ours. */
   #isSpare({ value, expires }: Entry): boolean {
-    return expires && value === this.#value && this.#attributes.backendData !== undefined;
+    const { backendData = this.#attributes.backendV6Data } = this.#attributes;
+    return expires && value === this.#value && backendData !== undefined;
   }
 
   #isInUse(key: string, local: readonly Address[]): boolean {

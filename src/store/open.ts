@@ -342,6 +342,6 @@ function writeCommand(settings: EtcdSettings, api: EtcdApi, config: string): str
 }
 
 /** `text` as one word for a shell. */
-function quote(text: string): string {
+export function quote(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
