@@ -129,10 +129,7 @@ async function story(
     world.entries().filter(({ nextHops }) => nextHops[0]!.id === instanceId);
   const mustBeReady = async (when: string, withinSeconds = START_SECONDS) => {
     if (await cluster.ready(withinSeconds)) return;
-    const waiting = cluster.running.filter((host) =>
-      // A backup may give somebody else what a host holds; it keeps its route, and says so.
-      !host.isReady && !host.reasons.some((reason) => /holds \S+ now/.test(reason))
-    );
+    const waiting = cluster.running.filter((host) => !host.isReady);
     for (const { instanceId, reasons } of waiting) {
       fault(`${when}: ${instanceId} is not ready: ${reasons.join("; ")}`);
     }

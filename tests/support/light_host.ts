@@ -243,6 +243,11 @@ export class LightHost implements AsyncDisposable {
         network: configured.network,
         attributes: runtime.announce(host),
         previous: instance.previous,
+        // The bridge of its pods has an address of the subnet that they have.
+        addresses: () => {
+          const served = this.#keeper?.lease.subnet ?? instance.previous;
+          return Promise.resolve([address, ...(served?.ipv4 ? [served.ipv4.address.add(1n)] : [])]);
+        },
         occupied: async (each) => await runtime.avoid?.(each) ?? Places.none,
         renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
         onLeaseLoss: options.onLeaseLoss,
