@@ -16,6 +16,7 @@ import type { Logger } from "../log.ts";
 import type { Places } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
+import type { EtcdRegistry } from "../store/open.ts";
 import type { Registry } from "../store/registry.ts";
 import type { FormerPath } from "./former_path.ts";
 import type { HostNetwork } from "./host_network.ts";
@@ -95,7 +96,7 @@ export interface BackendRuntimeOptions {
   /** What the last run left of its packet path. */
   readonly formerPath: FormerPath;
   readonly hostNetwork: HostNetwork;
-  readonly registry: Registry;
+  readonly registry: Registry & Partial<Pick<EtcdRegistry, "api">>;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }

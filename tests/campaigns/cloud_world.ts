@@ -266,12 +266,11 @@ export class WorldHost {
     return this.isReleased ? undefined : this.#subnet;
   }
 
-  start(): void {
+  start(subnet = this.subnet): void {
     if (this.#daemon !== undefined || this.isReleased) return;
     const { world, store } = this.cluster;
     const registry = this.#registry = new MemoryRegistry(store);
     registry.gate = this.process.gate;
-    const { subnet } = this;
     this.isFresh = false;
     world.time.as(this.process, () => {
       this.#daemon = startLightHosts({
