@@ -468,7 +468,7 @@ class AliVpcRuntime implements BackendRuntime {
   }
 
   #status(): Record<string, unknown> {
-    const { identity, election, context } = this.#options;
+    const { identity, election } = this.#options;
     const { instanceId, vpcId } = identity.instance;
     const { summary } = this.#follower ?? {};
     const writing = this.#writer?.status();
