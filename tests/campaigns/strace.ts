@@ -75,6 +75,8 @@ export const ERROR_WORDS: Readonly<Record<string, RegExp>> = {
 const FILE_CALLS = [
   ...["openat", "read", "write", "fsync", "rename", "chmod", "ftruncate", "flock", "unlink"],
   ...["mkdir", "statx", "readlink", "ioctl"],
+  // Where there are no others, as on arm64.
+  ...["renameat", "renameat2", "fchmodat", "unlinkat", "mkdirat", "readlinkat"],
 ];
 const SOCKET_CALLS = [
   ...["socket", "bind", "connect", "setsockopt", "sendto", "sendmsg", "recvfrom", "recvmsg"],
@@ -211,7 +213,7 @@ export function drawPoint(calls: readonly CallRange[], random: () => number): Po
     return kinds.length > 0 ? Array.from({ length: share }, () => kinds) : [];
   });
   const { syscall, path, first, last } = pick(pick(groups));
-  const errors = ERRORS[syscall];
+  const errors = ERRORS[syscall] ?? ERRORS[syscall.replace(/^f(?=chmod)|at2?$/g, "")];
   const effect = errors === undefined || random() < 0.5
     ? "kill"
     : { error: pick(errors), calls: pick([1, 1, 3]) };
