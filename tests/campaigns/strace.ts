@@ -138,26 +138,17 @@ export async function attach(
 }
 
 function traceWords(output: string, point: Point | undefined): string[] {
+  const words = ["-y", "-s", "48", "-e", "signal=SIGKILL", "-o", output];
   if (point === undefined) {
-    return [
-      "-y",
-      "-s",
-      "48",
-      "-e",
-      "signal=SIGKILL",
-      "-o",
-      output,
-      "-e",
-      `trace=${SYSCALLS.join()}`,
-    ];
+    return [...words, "-e", `trace=${SYSCALLS.map((name) => `?${name}`)}`];
   }
   const { syscall, path, n, effect } = point;
   const when = effect === "kill" ? `${n}` : `${n}..${n + effect.calls - 1}`;
   const what = effect === "kill" ? "signal=SIGKILL" : `error=${effect.error}`;
   return [
-    ...["-y", "-s", "48", "-e", "signal=SIGKILL", "-o", output, "-e", `trace=${syscall}`],
+    ...words,
+    ...["-e", `trace=${syscall}`, "-e", `inject=${syscall}:${what}:when=${when}`],
     ...(path === undefined ? [] : ["-P", path]),
-    ...["-e", `inject=${syscall}:${what}:when=${when}`],
   ];
 }
 
