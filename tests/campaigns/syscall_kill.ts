@@ -21,6 +21,7 @@ import { patient } from "../support/slowness.ts";
 import { type Campaign, CampaignFailure, seededRandom } from "./campaign.ts";
 import {
   attach,
+  type CallKind,
   type CallRange,
   describePoint,
   drawPoint,
@@ -159,7 +160,9 @@ class Trial {
     const { subject, counts } = this;
     const random = this.#random;
     const phase = random() < 0.5 ? "start" : "running";
-    const point = drawPoint(this.#calls[phase], random);
+    const calls = this.#calls[phase];
+    const unmet = calls.filter((kind) => !this.#kindsHit.has(keyOf(phase, kind)));
+    const point = drawPoint(unmet.length > 0 && random() < 0.5 ? unmet : calls, random);
     // Where all is in place, nothing is written.
     const isFresh = random() < 0.5 || /\.flanneld$/.test(point.path ?? "");
     if (isFresh) await subject.reset();
@@ -178,7 +181,7 @@ class Trial {
       const outcome = await this.#meet(point, phase, output, fault);
       const daemon = subject.host.daemon;
       const hits = readHits(await Deno.readTextFile(output).catch(() => ""));
-      if (hits.length > 0) this.#kindsHit.add(`${phase} ${point.syscall} ${point.path}`);
+      if (hits.length > 0) this.#kindsHit.add(keyOf(phase, point));
       counts["kinds of calls hit"] = this.#kindsHit.size;
       const { ended } = daemon.process;
       if (hits.length === 0) counts["not reached"]++;
@@ -363,6 +366,10 @@ class Trial {
     if (left().length > 0) fault(`it leaves ${left().length} processes`);
     return text;
   }
+}
+
+function keyOf(phase: string, { syscall, path }: CallKind): string {
+  return `${phase} ${syscall} ${path}`;
 }
 
 /** What one has and the other has not. */
