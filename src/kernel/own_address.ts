@@ -78,7 +78,8 @@ export function isHostLength({ address: { prefix } }: LinkAddress): boolean {
  * keepalived or kube-vip put beside it and take to another host at any time, come last:
  *
  * - a permanent one without a subnet;
- * - a permanent IPv4 address beside one that DHCP gave to this host in the same subnet;
+ * - a permanent IPv4 address beside one that DHCP gave to this host in the same subnet, be its
+ *   length written wrong;
  * - a secondary IPv4 address, that is one added to a subnet that the link had an address in.
  *
  * Then, as the kernel chooses, one in the subnet of the gateway; then, as upstream, one without
@@ -95,7 +96,7 @@ export function usableAddresses(
     unfitness(each) === undefined
   );
   const isBeside = (each: LinkAddress) => ({ permanent, address }: LinkAddress) =>
-    !permanent && (address.prefix.equals(each.address.prefix) ||
+    !permanent && (address.prefix.overlaps(each.address.prefix) ||
       (isHostLength(each) && address.prefix.length === each.address.prefix.length));
   const isBesideLeased = (each: LinkAddress) =>
     family === 4 && each.permanent && usable.some(isBeside(each));
