@@ -49,6 +49,13 @@ export function parseEndpoint(text: string, defaults: { secure: boolean }): Endp
   if (/^[\da-f]*:[\da-f]*:[\da-f:.]*(\/.*)?$/i.test(address)) {
     return "it must have its IPv6 address in brackets, such as http://[2001:db8::5]:2379";
   }
+  if (/^https?:(?!\d+(?:[/?#]|$))/i.test(address)) {
+    return "it must hold its scheme once, and two slashes after it, as in http://HOST:PORT";
+  }
+  // No socket takes the link that such an address needs.
+  if (/^\[(?:fe[89ab][\da-f]:|[^\]]*%)/i.test(address)) {
+    return "it must have an address that needs no link (%eth0): link-local ones are not supported";
+  }
   const match = FORM.exec(address);
   if (match === null) {
     return "it must be of the form http://HOST:PORT, https://HOST:PORT or HOST:PORT";
