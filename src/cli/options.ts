@@ -93,6 +93,8 @@ export function readOptions(values: FlagValues, findings: OptionFindings): Optio
   }
   function list<T>(name: ListFlag, mustBe: string, parse: (value: string) => T | undefined): T[] {
     return values[name].flatMap((value) => {
+      // A script's `--iface=$IFACE` without the variable; upstream takes it for not given.
+      if (value.trim() === "") return [];
       const found = parse(value.trim());
       if (found === undefined) findings.fault(name, mustBe, value);
       return found === undefined ? [] : [found];
@@ -232,7 +234,6 @@ function readInterface(text: string, findings: OptionFindings): string | undefin
 }
 
 function tryParseRegex(text: string): RegExp | undefined {
-  if (text === "") return undefined;
   try {
     return parseGoRegex(text);
   } catch {

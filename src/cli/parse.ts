@@ -130,7 +130,7 @@ function parseFlags(
     conflict: (sentence) => faults.push(sentence),
     warn: (sentence) => warnings.push(sentence),
   });
-  if (values["no-masq-cidr"].length > 0 && !values["ip-masq"]) {
+  if (options.noMasqCidr.length > 0 && !values["ip-masq"]) {
     warnings.push("--no-masq-cidr has no effect without --ip-masq");
   }
   if (faults.length > 0) throw new UsageError(faults.join("\n"));

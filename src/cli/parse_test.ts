@@ -306,8 +306,8 @@ Deno.test("parseCommandLine() says in one line what is wrong", () => {
       "it must be an IP address",
     ],
     [
-      ["--iface="],
-      'Invalid value "" for --iface: ' +
+      ["--iface=eth0:1"],
+      'Invalid value "eth0:1" for --iface: ' +
       "it must be an interface name or an IP address",
     ],
     [
@@ -508,6 +508,14 @@ Deno.test("parseCommandLine() drops carriage returns and blanks at the ends of e
     plain(optionsOf([])),
   );
   assert.equal(parseCommandLine(["cleanup\r"], {}).action, "cleanup");
+});
+
+Deno.test("parseCommandLine() takes an empty value of a list for one that is not given", () => {
+  const flags = ["--iface=", "--iface-regex=", "--no-masq-cidr= \r"];
+  const { options, warnings } = run(flags);
+  assert.deepEqual([options.iface, options.ifaceRegex, options.noMasqCidr], [[], [], []]);
+  assert.deepEqual(warnings, []);
+  assert.deepEqual(optionsOf([...flags, "--iface=eth0"]).iface, ["eth0"]);
 });
 
 Deno.test("parseCommandLine() takes a link's name as ip prints it", () => {

@@ -54,7 +54,7 @@ const REFUSED: readonly {
   },
   {
     title: "every fault at once",
-    flags: ["--etcd-api=v4", "--iface=", "--public-ip=fd00::1"],
+    flags: ["--etcd-api=v4", "--iface=eth0:1", "--public-ip=fd00::1"],
     env: { FLANNELD_IP_MASQ: "yes" },
     says: [/FLANNELD_IP_MASQ/, /--etcd-api/, /--iface/, /--public-ip/],
   },
