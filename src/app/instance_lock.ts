@@ -22,6 +22,7 @@ import { SECRET_FLAGS } from "../cli/parse.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import { followLinks } from "../host/atomic_file.ts";
 import type { Logger } from "../log.ts";
+import { joinPath } from "../store/etcd_options.ts";
 import { delay } from "../util/time.ts";
 
 /** Options of {@linkcode takeInstanceLock}. */
@@ -242,7 +243,7 @@ async function lockPath(subnetFile: string): Promise<string> {
 
 /** `flanneld:/coreos.com/network`, or a digest where that is too long. */
 async function lockName(etcdPrefix: string): Promise<string> {
-  const name = `flanneld:${etcdPrefix}`;
+  const name = `flanneld:${joinPath(etcdPrefix)}`; // of all ways to write it, the same
   const bytes = new TextEncoder().encode(name);
   if (bytes.length <= MAX_NAME_BYTES) return name;
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));

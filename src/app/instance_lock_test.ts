@@ -59,6 +59,9 @@ Deno.test("takeInstanceLock() lets in one per subnet file and per prefix, and na
     await refused(take(file, `${prefix}/b`).lock),
     /the same subnet file \S+ is running/,
   );
+  for (const same of [`${prefix}/`, `//${prefix}/.`, `${prefix}/x/..`]) {
+    assert.match(await refused(take(`${directory}/b.env`, same).lock), /the same etcd prefix/);
+  }
   const named = await refused(take(`${directory}/b.env`, prefix).lock);
   assert.match(named, /the same etcd prefix \S+ is running/);
   assert.match(named, new RegExp(`\\(pid ${Deno.pid}: `));
