@@ -42,6 +42,8 @@ const SHORT_POINTS = 3;
 const READY_MS = 30_000;
 const SETTLED_MS = 30_000;
 const LEFT_MS = 5_000;
+/** How long a run goes on that was not hit by then. */
+const LOOK_MS = 1_500;
 
 export const campaign: Campaign = {
   summary: "SIGKILL, ENOSPC, EMFILE, ENOMEM, EIO at any system call of start, publish and stop",
@@ -90,6 +92,7 @@ class Trial {
     "kinds of calls known": 0,
     "kinds of calls hit": 0,
   };
+  readonly #kindsTried = new Set<string>();
   readonly #kindsHit = new Set<string>();
   readonly #directory: string;
   readonly #random: () => number;
@@ -161,8 +164,9 @@ class Trial {
     const random = this.#random;
     const phase = random() < 0.5 ? "start" : "running";
     const calls = this.#calls[phase];
-    const unmet = calls.filter((kind) => !this.#kindsHit.has(keyOf(phase, kind)));
-    const point = drawPoint(unmet.length > 0 && random() < 0.5 ? unmet : calls, random);
+    const untried = calls.filter((kind) => !this.#kindsTried.has(keyOf(phase, kind)));
+    const point = drawPoint(untried.length > 0 && random() < 0.5 ? untried : calls, random);
+    this.#kindsTried.add(keyOf(phase, point));
     // Where all is in place, nothing is written.
     const isFresh = random() < 0.5 || /\.flanneld$/.test(point.path ?? "");
     if (isFresh) await subject.reset();
@@ -236,6 +240,8 @@ class Trial {
       return "hangs";
     }
     if (daemon.process.ended === undefined) {
+      // What is looked at from time to time comes a little later.
+      if (!await wasHit(output)) await delay(LOOK_MS, { signal: this.#signal });
       await daemon.stop();
       if (daemon.process.ended!.code === 0) return "running";
     }
@@ -246,8 +252,7 @@ class Trial {
   #releaseOnceHit({ process }: Daemon, output: string): Disposable {
     let seen = 0;
     const timer = setInterval(async () => {
-      const text = await Deno.readTextFile(output).catch(() => "");
-      if (readHits(text).length > 0 && ++seen > 1) release(process.pid);
+      if (await wasHit(output) && ++seen > 1) release(process.pid);
     }, 100);
     return { [Symbol.dispose]: () => clearInterval(timer) };
   }
@@ -366,6 +371,10 @@ class Trial {
     if (left().length > 0) fault(`it leaves ${left().length} processes`);
     return text;
   }
+}
+
+async function wasHit(output: string): Promise<boolean> {
+  return readHits(await Deno.readTextFile(output).catch(() => "")).length > 0;
 }
 
 function keyOf(phase: string, { syscall, path }: CallKind): string {
