@@ -118,11 +118,16 @@ atOnce("both etcd APIs serve; auto takes the one that has the config", async ({ 
   await lab.etcd.put("/old/config", JSON.stringify(v2Config), { signal, api: 2 });
   await lab.etcd.put(`${ETCD_PREFIX}/config`, JSON.stringify(v2Config), { signal, api: 2 });
   const cases = [
-    { flags: [], network: "10.24.0.0/16", api: 3 },
-    { flags: ["--etcd-api=v3"], network: "10.24.0.0/16", api: 3 },
-    { flags: ["--etcd-api=v2"], network: "10.99.0.0/16", api: 2 },
-    { flags: ["--etcd-prefix=/old"], network: "10.99.0.0/16", api: 2 },
-    { flags: ["--etcd-prefix=/old", "--etcd-api=auto"], network: "10.99.0.0/16", api: 2 },
+    { flags: [], network: "10.24.0.0/16", api: 3, under: ETCD_PREFIX },
+    { flags: ["--etcd-api=v3"], network: "10.24.0.0/16", api: 3, under: ETCD_PREFIX },
+    { flags: ["--etcd-api=v2"], network: "10.99.0.0/16", api: 2, under: ETCD_PREFIX },
+    { flags: ["--etcd-prefix=/old"], network: "10.99.0.0/16", api: 2, under: "/old" },
+    {
+      flags: ["--etcd-prefix=/old", "--etcd-api=auto"],
+      network: "10.99.0.0/16",
+      api: 2,
+      under: "/old",
+    },
   ] as const;
   await Promise.all(cases.map(async ({ flags, network }, index) => {
     const host = lab.hosts[index]!;
@@ -137,18 +142,20 @@ atOnce("both etcd APIs serve; auto takes the one that has the config", async ({ 
     for (const key of text.split("\n").filter((each) => each.startsWith("/"))) {
       const value = await port.ctl(["-o", "extended", "get", key], { signal, api: 2 });
       const ttl = /^TTL: (\d+)$/m.exec(value)?.[1];
-      v2.set(key.split("/").at(-1)!, { value: value.split("\n").at(-2)!, ttl: Number(ttl) });
+      // Under two prefixes, two hosts may draw the same subnet.
+      v2.set(key, { value: value.split("\n").at(-2)!, ttl: Number(ttl) });
     }
   }
-  for (const [index, { api }] of cases.entries()) {
+  for (const [index, { api, under }] of cases.entries()) {
     const host = lab.hosts[index]!;
     const { prefix } = (await host.readSubnetEnv()).subnet;
     const key = `${prefix.address}-${prefix.length}`;
     const value = `{"PublicIP":"${host.address}","PublicIPv6":null}`;
     assert.equal(v3.get(key), api === 3 ? value : undefined, host.daemon.process.tail());
-    assert.equal(v2.get(key)?.value, api === 2 ? value : undefined);
+    const inV2 = v2.get(`${under}/subnets/${key}`);
+    assert.equal(inV2?.value, api === 2 ? value : undefined);
     if (api === 2) {
-      const { ttl } = v2.get(key)!;
+      const { ttl } = inV2!;
       assert.ok(ttl! > 86_300 && ttl! <= 86_400, `a day, not ${ttl} s`);
     }
   }
