@@ -12,6 +12,7 @@ import { LINK_ALIAS_PREFIX } from "../kernel/link_table.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import { type Address, type Family, MacAddress } from "../net/mod.ts";
+import { isOwnedBy } from "../store/acquire.ts";
 import { inSlices } from "../util/slices.ts";
 import type { BackendRuntime, BackendRuntimeOptions, UnderlayRuntime } from "./backend_runtime.ts";
 
@@ -94,7 +95,10 @@ function randomMac(): MacAddress {
   return MacAddress.fromBytes(bytes);
 }
 
-/** The first peer of a key before the own one whose device has the own MAC. */
+/**
+ * The first peer of a key before the own one whose device has the own MAC. Not a former lease of
+ * this very host, as a restored backup of the store may hold.
+ */
 function* findTwin(
   family: Family,
   mac: MacAddress,
@@ -106,6 +110,7 @@ function* findTwin(
     if (++count % STEP_PEERS === 0) yield;
     const { key, attributes: { backendType, backendData, backendV6Data } } = peer;
     if (key >= own.key || backendType !== "vxlan") continue;
+    if (isOwnedBy(peer.attributes, own.attributes)) continue;
     if (readVtepMac(family === 4 ? backendData : backendV6Data)?.equals(mac)) return peer;
   }
   return undefined;

@@ -44,10 +44,14 @@ Deno.test("A vxlan host gives way in MAC to a peer whose lease comes before its 
   } as unknown as BackendRuntimeOptions);
   const host = { link: "eth0", mtuBytes: 1500, publicIp: Address.parse("192.0.2.5") };
   const published = () => runtime.announce(host).backendData;
-  const lease = (n: number, backendData: Json): Lease => ({
+  const lease = (n: number, backendData: Json, address = n): Lease => ({
     key: `10.5.${n}.0-24`,
     subnet: { ipv4: Prefix.parse(`10.5.${n}.0/24`) },
-    attributes: { backendType: "vxlan", backendData },
+    attributes: {
+      publicIp: Address.parse(`192.0.2.${address}`),
+      backendType: "vxlan",
+      backendData,
+    },
   });
   const first = published()!;
   const own = lease(5, first);
@@ -56,6 +60,8 @@ Deno.test("A vxlan host gives way in MAC to a peer whose lease comes before its 
 
   assert.equal(await follow([...others, lease(6, first)]), false);
   assert.deepEqual([published(), lines], [first, []], "the later lease gives way");
+  assert.equal(await follow([...others, lease(4, first, 5)]), false);
+  assert.deepEqual([published(), lines], [first, []], "it is this host's own, of before");
   const peers = [...others, lease(4, first)];
   assert.equal(await follow(peers), true);
   assert.notDeepEqual(published(), first);
