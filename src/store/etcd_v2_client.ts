@@ -222,7 +222,10 @@ export class EtcdV2Client implements Disposable {
       if (long && body.signal.aborted) return { answer: undefined, index, clusterId };
       throw ended(cause, body.signal);
     }
-    if (long && text === "") return { answer: undefined, index, clusterId };
+    // What a member sends that stops in order. Another store may be in its place next time.
+    if (long && text === "") {
+      throw new EtcdError("lost", endpoint.url, "the server ended the watch");
+    }
     const answer = parseAnswer(request.method, response, text, endpoint);
     return { answer, index, clusterId };
   }
