@@ -240,6 +240,9 @@ export class Host {
   async removePods(options: { signal: AbortSignal }): Promise<void> {
     const pods = this.#pods;
     this.#pods = [];
+    // By hand: the kernel removes the links of a namespace some time after the namespace, and
+    // their names are wanted again.
+    await this.namespace.ip(pods.map((_, index) => `link del pod${index + 1}`), options);
     for (const pod of pods) await this.#set.remove(pod.namespace);
     if (this.#podSubnets) await this.namespace.ip(["link del cni0"], options);
     this.#podSubnets = undefined;
