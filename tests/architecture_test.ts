@@ -24,7 +24,8 @@ const ALLOWED: Record<string, readonly string[]> = {
   host: ["net", "lease", "reconcile", "util"],
   cloud: ["net", "state", "reconcile", "lease", "config", "backends", "util"],
   dataplane: ["net", "util", "ffi"],
-  health: ["util", "net"],
+  health: ["util", "net", "status"],
+  status: ["net", "state", "util"],
   cli: ["net", "config", "util"],
 };
 

@@ -4,7 +4,7 @@ import type { Reconciler } from "../reconcile/reconciler.ts";
 import type { LeaseKeeper } from "../store/lease_keeper.ts";
 import type { CloudRuntime } from "./backend_runtime.ts";
 import type { Planner } from "./planner.ts";
-import type { Condition } from "./readiness.ts";
+import type { Condition } from "../status/readiness.ts";
 import { watchedReconciler } from "./watched_reconciler.ts";
 
 /** Options of {@linkcode CloudLoop}. */

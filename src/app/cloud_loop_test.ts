@@ -7,7 +7,7 @@ import type { LeaseKeeper } from "../store/lease_keeper.ts";
 import type { CloudRuntime } from "./backend_runtime.ts";
 import { CloudLoop } from "./cloud_loop.ts";
 import type { Planner } from "./planner.ts";
-import { Condition, Readiness } from "./readiness.ts";
+import { Condition, Readiness } from "../status/readiness.ts";
 
 Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or expired", () => {
   let state: LeaseKeeper["state"] = { held: true, expiresAt: undefined };

@@ -22,7 +22,7 @@ import { LeaseKeeper } from "../store/lease_keeper.ts";
 import { type EtcdRegistry, openRegistry } from "../store/open.ts";
 import { isTransient } from "../store/registry.ts";
 import type { Notifier } from "../util/notify.ts";
-import { Announcer } from "./announcer.ts";
+import { Announcer } from "../status/announcer.ts";
 import { type BackendRuntime, openBackendRuntime } from "./backend_runtime.ts";
 import { CloudLoop } from "./cloud_loop.ts";
 import { followLeases } from "./follow_leases.ts";
@@ -30,7 +30,7 @@ import { FormerPath } from "./former_path.ts";
 import { type FormerRun, readFormerRun } from "./former_run.ts";
 import { type HostNetwork, openHostNetwork } from "./host_network.ts";
 import { requireRights, requireRightsOfHost } from "./host_rights.ts";
-import { judgeLeftOut } from "./left_out.ts";
+import { judgeLeftOut } from "../status/left_out.ts";
 import { firewallMode, planSubnetFile, planTrafficRules } from "./local_plans.ts";
 import { releaseStartupMemory } from "./memory.ts";
 import {
@@ -42,8 +42,8 @@ import {
 } from "./network.ts";
 import { patiently } from "./patience.ts";
 import { Planner } from "./planner.ts";
-import { Condition, Readiness } from "./readiness.ts";
-import { SkippedNotices } from "./skipped_notices.ts";
+import { Condition, Readiness } from "../status/readiness.ts";
+import { SkippedNotices } from "../status/skipped_notices.ts";
 import { Surroundings } from "./surroundings.ts";
 import { watchedReconciler, type WatchedReconcilerOptions } from "./watched_reconciler.ts";
 

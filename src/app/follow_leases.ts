@@ -4,8 +4,8 @@ import type { Logger } from "../log.ts";
 import type { KnownEntries, Registry, WatchEvent, WatchUpdate } from "../store/registry.ts";
 import { inSlices } from "../util/slices.ts";
 import { StateReporter } from "../util/state_reporter.ts";
-import type { Condition } from "./readiness.ts";
-import type { SkippedNotices } from "./skipped_notices.ts";
+import type { Condition } from "../status/readiness.ts";
+import type { SkippedNotices } from "../status/skipped_notices.ts";
 
 /** How long peers may be out of date before the daemon counts as not ready. */
 const STALE_AFTER_MS = 60_000;

@@ -4,8 +4,8 @@ import { createLogger } from "../log.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import type { WatchEvent, WatchUpdate } from "../store/registry.ts";
 import { followLeases } from "./follow_leases.ts";
-import { Condition, Readiness } from "./readiness.ts";
-import { SkippedNotices } from "./skipped_notices.ts";
+import { Condition, Readiness } from "../status/readiness.ts";
+import { SkippedNotices } from "../status/skipped_notices.ts";
 
 const { signal } = new AbortController();
 const log = createLogger({ format: "human", verbosity: 0, write: () => {} });

@@ -17,7 +17,7 @@ import { delay } from "../util/time.ts";
 import type { HostNetwork } from "./host_network.ts";
 import { type ConfiguredNetwork, enabledFamilies } from "./network.ts";
 import type { Planner } from "./planner.ts";
-import type { Condition } from "./readiness.ts";
+import type { Condition } from "../status/readiness.ts";
 
 /** Between two looks at whether there is anything to be looked at yet. */
 const READY_MS = 500;

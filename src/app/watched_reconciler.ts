@@ -1,5 +1,5 @@
 import { Reconciler, type ReconcilerOptions } from "../reconcile/reconciler.ts";
-import type { Condition } from "./readiness.ts";
+import type { Condition } from "../status/readiness.ts";
 
 /** Options of {@linkcode watchedReconciler}. */
 export interface WatchedReconcilerOptions

@@ -15,8 +15,8 @@ import {
 } from "../../src/app/network.ts";
 import { patiently } from "../../src/app/patience.ts";
 import { Planner } from "../../src/app/planner.ts";
-import { Condition, Readiness } from "../../src/app/readiness.ts";
-import { SkippedNotices } from "../../src/app/skipped_notices.ts";
+import { Condition, Readiness } from "../../src/status/readiness.ts";
+import { SkippedNotices } from "../../src/status/skipped_notices.ts";
 import type { AliVpcConfig, Host } from "../../src/backends/mod.ts";
 import type { Options } from "../../src/cli/options.ts";
 import { parseCommandLine } from "../../src/cli/parse.ts";
