@@ -10,7 +10,7 @@ import {
 import { HOST_SHARDS } from "../cloud/ali/cluster_state.ts";
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import type { CallOptions, Entry, KeySpace, Registry } from "../store/registry.ts";
+import type { CallOptions, Entry, KeySpace, Registry } from "../store/etcd/key_space.ts";
 import { CLUSTER_FOLDER } from "./cluster_publication.ts";
 
 const PAGE_KEY = "doc";

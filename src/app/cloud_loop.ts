@@ -1,7 +1,7 @@
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
-import type { LeaseKeeper } from "../store/lease_keeper.ts";
+import type { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
 import type { CloudRuntime } from "./backend_runtime.ts";
 import type { Planner } from "./planner.ts";
 import type { Condition } from "../status/readiness.ts";

@@ -3,7 +3,7 @@ import { LeaseMap } from "../lease/lease_map.ts";
 import { createLogger } from "../log.ts";
 import { Prefix } from "../net/mod.ts";
 import type { DesiredState } from "../state/mod.ts";
-import type { LeaseKeeper } from "../store/lease_keeper.ts";
+import type { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
 import type { CloudRuntime } from "./backend_runtime.ts";
 import { CloudLoop } from "./cloud_loop.ts";
 import type { Planner } from "./planner.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 import { OperatorError } from "../errors.ts";
-import type { CallOptions, Registry } from "../store/registry.ts";
+import type { CallOptions, Registry } from "../store/etcd/key_space.ts";
 import { CLUSTER_FOLDER } from "./cluster_publication.ts";
 
 /** Below {@linkcode CLUSTER_FOLDER}. */

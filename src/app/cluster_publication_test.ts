@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { encodeHosts, shardOf } from "../cloud/ali/cluster_state.ts";
 import { createLogger } from "../log.ts";
-import type { KeySpace, WatchUpdate } from "../store/registry.ts";
+import type { KeySpace, WatchUpdate } from "../store/etcd/key_space.ts";
 import { ClusterFollower } from "./cluster_publication.ts";
 
 /** A store whose first answers are waited for, and that counts the watches of each space. */

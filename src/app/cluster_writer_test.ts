@@ -11,8 +11,8 @@ import type { Lease } from "../lease/lease.ts";
 import { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import { Address, Prefix } from "../net/mod.ts";
-import type { Election, Term } from "../store/election.ts";
-import { StoreError } from "../store/registry.ts";
+import type { Election, Term } from "../store/etcd/election.ts";
+import { StoreError } from "../store/etcd/key_space.ts";
 import { ClusterWriter } from "./cluster_writer.ts";
 
 const NETWORK = Prefix.parse("10.24.0.0/16");

@@ -1,7 +1,7 @@
 import { describeError } from "../errors.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
-import type { KnownEntries, Registry, WatchEvent, WatchUpdate } from "../store/registry.ts";
+import type { KnownEntries, Registry, WatchEvent, WatchUpdate } from "../store/etcd/key_space.ts";
 import { inSlices } from "../util/slices.ts";
 import { StateReporter } from "../util/state_reporter.ts";
 import type { Condition } from "../status/readiness.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { LeaseMap } from "../lease/lease_map.ts";
 import { createLogger } from "../log.ts";
 import { Address, Prefix } from "../net/mod.ts";
-import type { WatchEvent, WatchUpdate } from "../store/registry.ts";
+import type { WatchEvent, WatchUpdate } from "../store/etcd/key_space.ts";
 import { followLeases } from "./follow_leases.ts";
 import { Condition, Readiness } from "../status/readiness.ts";
 import { SkippedNotices } from "../status/skipped_notices.ts";

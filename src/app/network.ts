@@ -3,8 +3,8 @@ import type { Options } from "../cli/options.ts";
 import { type NetworkConfig, parseNetworkConfig } from "../config/network_config.ts";
 import { ConfigError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { isTransient } from "../store/registry.ts";
-import type { EtcdRegistry, OpenRegistryOptions } from "../store/open.ts";
+import { isTransient } from "../store/etcd/key_space.ts";
+import type { EtcdRegistry, OpenRegistryOptions } from "../store/etcd/open.ts";
 import { Backoff } from "../util/time.ts";
 import { patiently } from "./patience.ts";
 

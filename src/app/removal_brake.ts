@@ -11,7 +11,7 @@
  * @module
  */
 import type { Brake } from "../cloud/ali/cluster_state.ts";
-import type { CallOptions, Entry, KeySpace, Registry } from "../store/registry.ts";
+import type { CallOptions, Entry, KeySpace, Registry } from "../store/etcd/key_space.ts";
 import { CLUSTER_FOLDER } from "./cluster_publication.ts";
 
 /** A subnet that is to be taken away from an instance, in whichever tables. */

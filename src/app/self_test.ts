@@ -53,7 +53,7 @@ export async function selfTest({ say }: SelfTestOptions): Promise<boolean> {
 
 /** Its .proto files are read when it is loaded, and compiled into the client's methods. */
 async function useEtcd(): Promise<void> {
-  const { loadEtcd3 } = await import("../store/etcd_connection.ts");
+  const { loadEtcd3 } = await import("../store/etcd/connection.ts");
   const { Etcd3 } = await loadEtcd3();
   const client = new Etcd3({ hosts: "http://127.0.0.1:1" });
   try {

@@ -15,7 +15,7 @@ import type { ClusterSummary } from "../cloud/ali/cluster_state.ts";
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { Prefix } from "../net/mod.ts";
-import type { CallOptions, Registry } from "../store/registry.ts";
+import type { CallOptions, Registry } from "../store/etcd/key_space.ts";
 import { Wakeup } from "../util/wakeup.ts";
 import { CLUSTER_FOLDER } from "./cluster_publication.ts";
 

@@ -12,7 +12,7 @@ import { LINK_ALIAS_PREFIX } from "../kernel/link_table.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import { type Address, type Family, MacAddress } from "../net/mod.ts";
-import { isOwnedBy } from "../store/acquire.ts";
+import { isOwnedBy } from "../store/etcd/acquire.ts";
 import { inSlices } from "../util/slices.ts";
 import type { BackendRuntime, BackendRuntimeOptions, UnderlayRuntime } from "./backend_runtime.ts";
 

@@ -6,7 +6,7 @@
  * @module
  */
 import { createLogger } from "../../src/log.ts";
-import { Election } from "../../src/store/election.ts";
+import { Election } from "../../src/store/etcd/election.ts";
 import { delay } from "../../src/util/time.ts";
 import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";
 import { TimedProcess, VirtualTime } from "../support/virtual_time.ts";

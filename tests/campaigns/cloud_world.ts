@@ -6,7 +6,7 @@
  */
 import { Prefix } from "../../src/net/mod.ts";
 import { delay } from "../../src/util/time.ts";
-import type { EtcdRegistry } from "../../src/store/open.ts";
+import type { EtcdRegistry } from "../../src/store/etcd/open.ts";
 import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";
 import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { type RouteEntry, type Simulator, startSimulator } from "../simulator/mod.ts";

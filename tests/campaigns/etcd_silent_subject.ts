@@ -6,9 +6,9 @@
  * @module
  */
 import { createLogger } from "../../src/log.ts";
-import { EtcdConnection } from "../../src/store/etcd_connection.ts";
-import { parseEtcdOptions } from "../../src/store/etcd_options.ts";
-import { EtcdV2Client } from "../../src/store/etcd_v2_client.ts";
+import { EtcdConnection } from "../../src/store/etcd/connection.ts";
+import { parseEtcdOptions } from "../../src/store/etcd/options.ts";
+import { EtcdV2Client } from "../../src/store/etcd/v2_client.ts";
 
 /** What the subject is told, as JSON in its only argument. */
 export interface SubjectOrder {

@@ -13,8 +13,8 @@ import {
   StoreError,
   type WatchEvent,
   type WatchUpdate,
-} from "../../src/store/registry.ts";
-import { spacePrefix } from "../../src/store/etcd_options.ts";
+} from "../../src/store/etcd/key_space.ts";
+import { spacePrefix } from "../../src/store/etcd/options.ts";
 import { abortable } from "../../src/util/abortable.ts";
 
 interface Stored {

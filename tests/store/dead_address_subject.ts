@@ -6,7 +6,7 @@
  * @module
  */
 import { createLogger } from "../../src/log.ts";
-import { openRegistry } from "../../src/store/open.ts";
+import { openRegistry } from "../../src/store/etcd/open.ts";
 import { EtcdServers } from "../support/etcd_process.ts";
 import { run } from "../support/run.ts";
 

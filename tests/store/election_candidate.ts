@@ -6,9 +6,9 @@
  * @module
  */
 import { createLogger } from "../../src/log.ts";
-import { Election } from "../../src/store/election.ts";
-import { EtcdV2Registry } from "../../src/store/etcd_v2.ts";
-import { EtcdV3Registry } from "../../src/store/etcd_v3.ts";
+import { Election } from "../../src/store/etcd/election.ts";
+import { EtcdV2Registry } from "../../src/store/etcd/v2.ts";
+import { EtcdV3Registry } from "../../src/store/etcd/v3.ts";
 import { delay } from "../../src/util/time.ts";
 import { settingsFor } from "./support.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { EtcdV2Registry } from "../../src/store/etcd_v2.ts";
-import { EtcdV3Registry } from "../../src/store/etcd_v3.ts";
+import { EtcdV2Registry } from "../../src/store/etcd/v2.ts";
+import { EtcdV3Registry } from "../../src/store/etcd/v3.ts";
 import { delay } from "../../src/util/time.ts";
 import { EtcdServers } from "../support/etcd_process.ts";
 import { testRegistryContract } from "./registry_contract.ts";

@@ -1,7 +1,7 @@
 /** An etcd that was restored from a backup or emptied, under the same name and cluster id. */
 import assert from "node:assert/strict";
-import { EtcdV2Registry } from "../../src/store/etcd_v2.ts";
-import { EtcdV3Registry } from "../../src/store/etcd_v3.ts";
+import { EtcdV2Registry } from "../../src/store/etcd/v2.ts";
+import { EtcdV3Registry } from "../../src/store/etcd/v3.ts";
 import { type EtcdServer, EtcdServers } from "../support/etcd_process.ts";
 import { etcdTest, Relay, settingsFor } from "./support.ts";
 import { WatchLog } from "./watch_log.ts";

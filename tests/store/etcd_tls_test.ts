@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { ConfigError, OperatorError } from "../../src/errors.ts";
-import { EtcdV2Registry } from "../../src/store/etcd_v2.ts";
-import { EtcdV3Registry } from "../../src/store/etcd_v3.ts";
-import type { EtcdSettings } from "../../src/store/etcd_options.ts";
-import { openRegistry } from "../../src/store/open.ts";
-import type { Registry } from "../../src/store/registry.ts";
+import { EtcdV2Registry } from "../../src/store/etcd/v2.ts";
+import { EtcdV3Registry } from "../../src/store/etcd/v3.ts";
+import type { EtcdSettings } from "../../src/store/etcd/options.ts";
+import { openRegistry } from "../../src/store/etcd/open.ts";
+import type { Registry } from "../../src/store/etcd/key_space.ts";
 import { EtcdServers } from "../support/etcd_process.ts";
 import { type CertificateFiles, TestCa } from "../support/test_ca.ts";
 import { rejectsWith } from "./registry_contract.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { EtcdV2Registry } from "../../src/store/etcd_v2.ts";
+import { EtcdV2Registry } from "../../src/store/etcd/v2.ts";
 import { type EtcdServer, EtcdServers } from "../support/etcd_process.ts";
 import { rejectsWith } from "./registry_contract.ts";
 import { etcdTest, Relay, settingsFor } from "./support.ts";

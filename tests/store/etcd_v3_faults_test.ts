@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { EtcdV3Registry } from "../../src/store/etcd_v3.ts";
+import { EtcdV3Registry } from "../../src/store/etcd/v3.ts";
 import { delay } from "../../src/util/time.ts";
 import { type EtcdServer, EtcdServers } from "../support/etcd_process.ts";
 import { eventually } from "../support/eventually.ts";

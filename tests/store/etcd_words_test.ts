@@ -1,8 +1,8 @@
 /** What a wrong endpoint, certificate or server is answered with: in seconds, and what to do. */
 import assert from "node:assert/strict";
 import tls from "node:tls";
-import type { OpenRegistryOptions } from "../../src/store/open.ts";
-import { openRegistry } from "../../src/store/open.ts";
+import type { OpenRegistryOptions } from "../../src/store/etcd/open.ts";
+import { openRegistry } from "../../src/store/etcd/open.ts";
 import { EtcdServers } from "../support/etcd_process.ts";
 import { run } from "../support/run.ts";
 import { TestCa } from "../support/test_ca.ts";

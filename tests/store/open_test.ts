@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Secret } from "../../src/secret.ts";
-import { openRegistry, type OpenRegistryOptions } from "../../src/store/open.ts";
+import { openRegistry, type OpenRegistryOptions } from "../../src/store/etcd/open.ts";
 import { EtcdServers } from "../support/etcd_process.ts";
 import { eventually } from "../support/eventually.ts";
 import { rejectsWith } from "./registry_contract.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type KeySpace, type Registry, StoreError } from "../../src/store/registry.ts";
+import { type KeySpace, type Registry, StoreError } from "../../src/store/etcd/key_space.ts";
 import { eventually } from "../support/eventually.ts";
 import { WatchLog } from "./watch_log.ts";
 

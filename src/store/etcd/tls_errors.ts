@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { describeError } from "../errors.ts";
-import type { Endpoint } from "../net/mod.ts";
-import type { TlsFiles } from "./etcd_options.ts";
+import { describeError } from "../../errors.ts";
+import type { Endpoint } from "../../net/mod.ts";
+import type { TlsFiles } from "./options.ts";
 
 /** For whom {@linkcode describeTlsError} finds words. */
 export interface TlsAttempt {

@@ -1,13 +1,13 @@
 import type { IWatchResponse } from "etcd3";
-import { compareRevisions } from "../lease/lease_map.ts";
-import { childSignal } from "../util/child_signal.ts";
-import { delay } from "../util/time.ts";
-import type { EtcdClient } from "./etcd_client.ts";
-import type { EtcdConnection } from "./etcd_connection.ts";
-import { EtcdError } from "./etcd_error.ts";
-import { entryKey, type KeyRange, type RangeSnapshot, readRange, toEntry } from "./etcd_range.ts";
+import { compareRevisions } from "../../lease/lease_map.ts";
+import { childSignal } from "../../util/child_signal.ts";
+import { delay } from "../../util/time.ts";
+import type { EtcdClient } from "./client.ts";
+import type { EtcdConnection } from "./connection.ts";
+import { EtcdError } from "./error.ts";
+import { entryKey, type KeyRange, type RangeSnapshot, readRange, toEntry } from "./range.ts";
 import { keepFollowing, relistDelay, type WatchTiming } from "./follow.ts";
-import type { CallOptions, WatchEvent, WatchUpdate } from "./registry.ts";
+import type { CallOptions, WatchEvent, WatchUpdate } from "./key_space.ts";
 
 /** How long one request of a watch may take: a page, or the probe before it goes on. */
 const REQUEST_MS = 10_000;

@@ -1,18 +1,18 @@
-import { ConfigError, describeError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import { Backoff, deadline } from "../util/time.ts";
+import { ConfigError, describeError } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
+import { Backoff, deadline } from "../../util/time.ts";
 import { nearestConfigs, prefixOfConfig } from "./config_search.ts";
-import { loadEtcd3 } from "./etcd_connection.ts";
-import { EtcdError } from "./etcd_error.ts";
+import { loadEtcd3 } from "./connection.ts";
+import { EtcdError } from "./error.ts";
 import {
   configKey,
   type EtcdOptions,
   type EtcdSettings,
   parseEtcdOptions,
   spacePrefix,
-} from "./etcd_options.ts";
-import { EtcdV2Registry } from "./etcd_v2.ts";
-import { EtcdV3Registry } from "./etcd_v3.ts";
+} from "./options.ts";
+import { EtcdV2Registry } from "./v2.ts";
+import { EtcdV3Registry } from "./v3.ts";
 import { keepFollowing } from "./follow.ts";
 import type {
   CallOptions,
@@ -21,8 +21,8 @@ import type {
   Registry,
   WatchOptions,
   WatchUpdate,
-} from "./registry.ts";
-import { StoreError } from "./registry.ts";
+} from "./key_space.ts";
+import { StoreError } from "./key_space.ts";
 import { readTlsFiles } from "./tls_files.ts";
 import { requireTlsSockets } from "./tls_socket.ts";
 

@@ -1,9 +1,9 @@
 import type { ICompare, IKeyValue, IRequestOp, ITxnResponse } from "etcd3";
 import { Buffer } from "node:buffer";
 import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./config_search.ts";
-import { EtcdClient } from "./etcd_client.ts";
-import { EtcdError } from "./etcd_error.ts";
-import { configKey, type EtcdSettings, spacePrefix, subnetsPrefix } from "./etcd_options.ts";
+import { EtcdClient } from "./client.ts";
+import { EtcdError } from "./error.ts";
+import { configKey, type EtcdSettings, spacePrefix, subnetsPrefix } from "./options.ts";
 import {
   type KeyRange,
   prefixRange,
@@ -11,8 +11,8 @@ import {
   readRange,
   singleKey,
   toEntry,
-} from "./etcd_range.ts";
-import { followRange } from "./etcd_watch.ts";
+} from "./range.ts";
+import { followRange } from "./watch.ts";
 import { valueChanges, WATCH_TIMING, type WatchTiming } from "./follow.ts";
 import type {
   CallOptions,
@@ -21,8 +21,8 @@ import type {
   Registry,
   WatchOptions,
   WatchUpdate,
-} from "./registry.ts";
-import { StoreError } from "./registry.ts";
+} from "./key_space.ts";
+import { StoreError } from "./key_space.ts";
 
 /** The keys of one range of etcd v3. */
 export class EtcdV3Space implements KeySpace {

@@ -1,28 +1,28 @@
-import type { NetworkConfig } from "../config/network_config.ts";
-import { OperatorError } from "../errors.ts";
+import type { NetworkConfig } from "../../config/network_config.ts";
+import { OperatorError } from "../../errors.ts";
 import {
   encodeLeaseKey,
   encodeLeaseValue,
   parseLeaseKey,
   parseLeasesInSteps,
   parseLeaseValue,
-} from "../lease/codec.ts";
+} from "../../lease/codec.ts";
 import {
   formatSubnet,
   type Lease,
   type LeaseAttributes,
   type LeaseSubnet,
-} from "../lease/lease.ts";
-import type { Logger } from "../log.ts";
-import type { Address, Places } from "../net/mod.ts";
-import { inSlices } from "../util/slices.ts";
-import { StateReporter } from "../util/state_reporter.ts";
-import type { Clocks } from "../util/stopwatch.ts";
-import { Backoff } from "../util/time.ts";
-import { Wakeup } from "../util/wakeup.ts";
+} from "../../lease/lease.ts";
+import type { Logger } from "../../log.ts";
+import type { Address, Places } from "../../net/mod.ts";
+import { inSlices } from "../../util/slices.ts";
+import { StateReporter } from "../../util/state_reporter.ts";
+import type { Clocks } from "../../util/stopwatch.ts";
+import { Backoff } from "../../util/time.ts";
+import { Wakeup } from "../../util/wakeup.ts";
 import { findEarlierRival, hasAddressOf, isOwnedBy, planAcquire, sharesSubnet } from "./acquire.ts";
 import { LeaseTerm } from "./lease_term.ts";
-import type { Entry, KnownEntries, Registry, WatchUpdate } from "./registry.ts";
+import type { Entry, KnownEntries, Registry, WatchUpdate } from "./key_space.ts";
 
 /** Upstream's lease time. */
 export const LEASE_TTL_SECONDS = 24 * 3600;

@@ -6,7 +6,7 @@
  */
 import https from "node:https";
 import { Readable } from "node:stream";
-import type { Endpoint } from "../net/mod.ts";
+import type { Endpoint } from "../../net/mod.ts";
 import type { TlsMaterial } from "./tls_files.ts";
 import { tlsOptions } from "./tls_socket.ts";
 

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { MemoryRegistry, MemoryStore } from "../../tests/fakes/memory_registry.ts";
-import { encodeLeaseValue } from "../lease/codec.ts";
-import { createLogger } from "../log.ts";
-import { Address, Places, Prefix } from "../net/mod.ts";
+import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registry.ts";
+import { encodeLeaseValue } from "../../lease/codec.ts";
+import { createLogger } from "../../log.ts";
+import { Address, Places, Prefix } from "../../net/mod.ts";
 import { planAcquire } from "./acquire.ts";
-import type { LeaseSubnet } from "../lease/lease.ts";
+import type { LeaseSubnet } from "../../lease/lease.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
-import { type Entry, StoreError } from "./registry.ts";
+import { type Entry, StoreError } from "./key_space.ts";
 
 const network = {
   ipv4: {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { configKey, DEFAULT_PREFIX, joinPath } from "./etcd_options.ts";
+import { configKey, DEFAULT_PREFIX, joinPath } from "./options.ts";
 
 /** Keys that are named at most. */
 const MAX_NAMED = 3;

@@ -1,13 +1,7 @@
 import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./config_search.ts";
-import { EtcdV2Client, type Node, type Reply, type V2Request } from "./etcd_v2_client.ts";
-import { EtcdError } from "./etcd_error.ts";
-import {
-  configKey,
-  type EtcdSettings,
-  joinPath,
-  spacePrefix,
-  subnetsPrefix,
-} from "./etcd_options.ts";
+import { EtcdV2Client, type Node, type Reply, type V2Request } from "./v2_client.ts";
+import { EtcdError } from "./error.ts";
+import { configKey, type EtcdSettings, joinPath, spacePrefix, subnetsPrefix } from "./options.ts";
 import {
   keepFollowing,
   relistDelay,
@@ -22,7 +16,7 @@ import type {
   Registry,
   WatchEvent,
   WatchUpdate,
-} from "./registry.ts";
+} from "./key_space.ts";
 
 /** A key, or a directory with all below it; entries are named by what follows `strip`. */
 interface Subtree {

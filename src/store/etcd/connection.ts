@@ -16,12 +16,12 @@ import type {
   IWatchResponse,
 } from "etcd3";
 import { Buffer } from "node:buffer";
-import { describeError } from "../errors.ts";
-import { deadline } from "../util/time.ts";
-import { EtcdError, fromGrpcError, portHint } from "./etcd_error.ts";
-import type { Endpoint } from "../net/mod.ts";
-import { configKey, type EtcdSettings } from "./etcd_options.ts";
-import { type MemberChannel, openChannel } from "./etcd_channel.ts";
+import { describeError } from "../../errors.ts";
+import { deadline } from "../../util/time.ts";
+import { EtcdError, fromGrpcError, portHint } from "./error.ts";
+import type { Endpoint } from "../../net/mod.ts";
+import { configKey, type EtcdSettings } from "./options.ts";
+import { type MemberChannel, openChannel } from "./channel.ts";
 import { keepFirstHttp2Bytes } from "./http2_workaround.ts";
 import {
   CLOSED_BY_SERVER,

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
-import { ConfigError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import { Secret } from "../secret.ts";
+import { ConfigError } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
+import { Secret } from "../../secret.ts";
 import {
   configKey,
   type EtcdOptions,
   joinPath,
   parseEtcdOptions,
   subnetsPrefix,
-} from "./etcd_options.ts";
+} from "./options.ts";
 
 const log = {} as Logger; // not used by what is tested here
 

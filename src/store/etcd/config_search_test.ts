@@ -7,7 +7,7 @@ import {
   nearestConfigs,
   prefixOfConfig,
 } from "./config_search.ts";
-import { configKey } from "./etcd_options.ts";
+import { configKey } from "./options.ts";
 
 const PREFIX = "/coreos.com/network";
 

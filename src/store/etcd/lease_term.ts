@@ -1,4 +1,4 @@
-import { type Clocks, Stopwatch } from "../util/stopwatch.ts";
+import { type Clocks, Stopwatch } from "../../util/stopwatch.ts";
 
 /** Options of {@linkcode LeaseTerm}. */
 export interface LeaseTermOptions {

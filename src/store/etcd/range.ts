@@ -1,7 +1,7 @@
 import type { IKeyValue, IRangeRequest, IRangeResponse } from "etcd3";
 import { Buffer } from "node:buffer";
-import { EtcdError } from "./etcd_error.ts";
-import type { Entry } from "./registry.ts";
+import { EtcdError } from "./error.ts";
+import type { Entry } from "./key_space.ts";
 
 /** A range of keys of etcd v3. */
 export interface KeyRange {

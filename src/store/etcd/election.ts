@@ -1,12 +1,12 @@
-import type { Logger } from "../log.ts";
-import { abortable } from "../util/abortable.ts";
-import { childSignal } from "../util/child_signal.ts";
-import { StateReporter } from "../util/state_reporter.ts";
-import { type Clocks, Countdown, Stopwatch } from "../util/stopwatch.ts";
-import { Backoff, deadline } from "../util/time.ts";
-import { Wakeup } from "../util/wakeup.ts";
+import type { Logger } from "../../log.ts";
+import { abortable } from "../../util/abortable.ts";
+import { childSignal } from "../../util/child_signal.ts";
+import { StateReporter } from "../../util/state_reporter.ts";
+import { type Clocks, Countdown, Stopwatch } from "../../util/stopwatch.ts";
+import { Backoff, deadline } from "../../util/time.ts";
+import { Wakeup } from "../../util/wakeup.ts";
 import { LeaseTerm } from "./lease_term.ts";
-import { type CallOptions, type Entry, isTransient, type KeySpace } from "./registry.ts";
+import { type CallOptions, type Entry, isTransient, type KeySpace } from "./key_space.ts";
 
 /** How long an office stays taken after its holder was last heard of. */
 export const ELECTION_TTL_SECONDS = 15;

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { Backoff } from "../util/time.ts";
-import { StoreError, type WatchUpdate } from "./registry.ts";
+import { Backoff } from "../../util/time.ts";
+import { StoreError, type WatchUpdate } from "./key_space.ts";
 
 /** Times of a watch. */
 export interface WatchTiming {

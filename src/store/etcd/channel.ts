@@ -9,8 +9,8 @@
 import type * as Grpc from "@grpc/grpc-js";
 import { lookup } from "node:dns/promises";
 import { isIP, type Socket } from "node:net";
-import type { Endpoint } from "../net/mod.ts";
-import { abortable } from "../util/abortable.ts";
+import type { Endpoint } from "../../net/mod.ts";
+import { abortable } from "../../util/abortable.ts";
 import { sessionOver } from "./http2_workaround.ts";
 import type { TlsMaterial } from "./tls_files.ts";
 import { hasTlsSockets, startTls } from "./tls_socket.ts";

@@ -1,9 +1,9 @@
-import type { Logger } from "../log.ts";
-import { abortable } from "../util/abortable.ts";
-import { EtcdConnection, type Methods } from "./etcd_connection.ts";
-import { EtcdError, joinFailures } from "./etcd_error.ts";
-import type { EtcdSettings } from "./etcd_options.ts";
-import type { CallOptions } from "./registry.ts";
+import type { Logger } from "../../log.ts";
+import { abortable } from "../../util/abortable.ts";
+import { EtcdConnection, type Methods } from "./connection.ts";
+import { EtcdError, joinFailures } from "./error.ts";
+import type { EtcdSettings } from "./options.ts";
+import type { CallOptions } from "./key_space.ts";
 
 /** How long a member may take to answer while there is another one to ask. */
 export const FAILOVER_MS = 2_500;

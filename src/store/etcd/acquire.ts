@@ -1,4 +1,4 @@
-import type { NetworkConfig } from "../config/network_config.ts";
+import type { NetworkConfig } from "../../config/network_config.ts";
 import {
   blockingPlaces,
   chooseSubnet,
@@ -6,17 +6,17 @@ import {
   fitsFamily,
   rangeUse,
   takenPrefixes,
-} from "../lease/allocate.ts";
-import { encodeLeaseKey, parseLease, parseLeaseKey } from "../lease/codec.ts";
+} from "../../lease/allocate.ts";
+import { encodeLeaseKey, parseLease, parseLeaseKey } from "../../lease/codec.ts";
 import {
   formatSubnet,
   type Lease,
   type LeaseAttributes,
   type LeaseSubnet,
-} from "../lease/lease.ts";
-import { compareRevisions } from "../lease/lease_map.ts";
-import { type Address, addressBits, type Place, Places, Prefix } from "../net/mod.ts";
-import type { Entry } from "./registry.ts";
+} from "../../lease/lease.ts";
+import { compareRevisions } from "../../lease/lease_map.ts";
+import { type Address, addressBits, type Place, Places, Prefix } from "../../net/mod.ts";
+import type { Entry } from "./key_space.ts";
 
 /** Leases, and other things in the way, that a message names. */
 const NAMED = 3;

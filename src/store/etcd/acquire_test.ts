@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { type NetworkConfig, parseNetworkConfig } from "../config/network_config.ts";
-import { fitsConfig } from "../lease/allocate.ts";
-import { encodeLeaseKey, encodeLeaseValue, parseLeaseKey } from "../lease/codec.ts";
-import type { LeaseSubnet } from "../lease/lease.ts";
-import { Address, Places, Prefix } from "../net/mod.ts";
+import { type NetworkConfig, parseNetworkConfig } from "../../config/network_config.ts";
+import { fitsConfig } from "../../lease/allocate.ts";
+import { encodeLeaseKey, encodeLeaseValue, parseLeaseKey } from "../../lease/codec.ts";
+import type { LeaseSubnet } from "../../lease/lease.ts";
+import { Address, Places, Prefix } from "../../net/mod.ts";
 import { type AcquireStep, isOwnedBy, planAcquire } from "./acquire.ts";
-import type { Entry } from "./registry.ts";
+import type { Entry } from "./key_space.ts";
 
 const V4 = { Network: "10.24.0.0/16" };
 const V6 = { EnableIPv6: true, IPv6Network: "fd00:24::/56" };

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { EtcdError, type EtcdErrorKind, fromGrpcError, joinFailures } from "./etcd_error.ts";
+import { EtcdError, type EtcdErrorKind, fromGrpcError, joinFailures } from "./error.ts";
 
 const URL = "http://10.0.0.5:2379";
 

@@ -1,7 +1,7 @@
-import { ConfigError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import { type Endpoint, parseEndpoint } from "../net/mod.ts";
-import type { Secret } from "../secret.ts";
+import { ConfigError } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
+import { type Endpoint, parseEndpoint } from "../../net/mod.ts";
+import type { Secret } from "../../secret.ts";
 
 /** Upstream's default of `--etcd-prefix`. */
 export const DEFAULT_PREFIX = "/coreos.com/network";

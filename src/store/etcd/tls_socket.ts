@@ -6,8 +6,8 @@
  */
 import { isIP, type Socket } from "node:net";
 import tls from "node:tls";
-import { OperatorError } from "../errors.ts";
-import type { Endpoint } from "../net/mod.ts";
+import { OperatorError } from "../../errors.ts";
+import type { Endpoint } from "../../net/mod.ts";
 import type { TlsMaterial } from "./tls_files.ts";
 
 /** The server speaks TLS, but not HTTP/2, and so not gRPC. */

@@ -4,8 +4,8 @@
  * @module
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { describeError } from "../errors.ts";
-import type { TlsFiles } from "./etcd_options.ts";
+import { describeError } from "../../errors.ts";
+import type { TlsFiles } from "./options.ts";
 
 /** What TLS is made with, PEM texts. */
 export interface TlsMaterial {

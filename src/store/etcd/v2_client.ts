@@ -1,11 +1,11 @@
 import * as v from "valibot";
-import { describeError } from "../errors.ts";
-import { deadline } from "../util/time.ts";
-import { FAILOVER_MS, LAST_REQUEST_MS } from "./etcd_client.ts";
-import { EtcdError, type EtcdErrorKind, joinFailures, portHint } from "./etcd_error.ts";
-import type { Endpoint } from "../net/mod.ts";
-import type { EtcdSettings, TlsFiles } from "./etcd_options.ts";
-import type { CallOptions } from "./registry.ts";
+import { describeError } from "../../errors.ts";
+import { deadline } from "../../util/time.ts";
+import { FAILOVER_MS, LAST_REQUEST_MS } from "./client.ts";
+import { EtcdError, type EtcdErrorKind, joinFailures, portHint } from "./error.ts";
+import type { Endpoint } from "../../net/mod.ts";
+import type { EtcdSettings, TlsFiles } from "./options.ts";
+import type { CallOptions } from "./key_space.ts";
 import { HttpsClient } from "./https_fetch.ts";
 import { CLOSED_BY_SERVER, describeTlsError, SPEAKS_TLS } from "./tls_errors.ts";
 import { readTlsFiles, sameTlsMaterial, type TlsMaterial } from "./tls_files.ts";
