@@ -22,7 +22,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   kernel: ["net", "state", "reconcile", "util", "ffi"],
   firewall: ["net", "state", "reconcile", "util"],
   host: ["net", "lease", "reconcile", "util"],
-  cloud: ["net", "state", "reconcile", "lease", "config", "backends", "util"],
+  cloud: ["net", "state", "reconcile", "store", "status", "lease", "config", "backends", "util"],
   dataplane: ["net", "util", "ffi"],
   health: ["util", "net", "status"],
   status: ["net", "state", "util"],

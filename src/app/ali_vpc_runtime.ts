@@ -1,9 +1,9 @@
 import { aliVpc, type AliVpcConfig, type AliVpcFacts, type Host } from "../backends/mod.ts";
-import { HostRoutes } from "../cloud/ali/host_routes.ts";
+import { HostRoutes } from "../cloud/routes/host_routes.ts";
 import { type AliVpcIdentity, type AliVpcOptions, identifyAliVpc } from "../cloud/ali/identify.ts";
-import type { Brake, HostStatus } from "../cloud/ali/cluster_state.ts";
-import type { SourceDestCheckTable } from "../cloud/ali/source_dest_check.ts";
-import { occupiedPlaces } from "../cloud/ali/occupied.ts";
+import type { Brake, HostStatus } from "../cloud/routes/cluster_state.ts";
+import type { SourceDestCheckTable } from "../cloud/routes/source_dest_check.ts";
+import { occupiedPlaces } from "../cloud/routes/occupied.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import type { Places } from "../net/mod.ts";
@@ -20,15 +20,15 @@ import type {
   CloudRunContext,
   CloudRuntime,
 } from "./backend_runtime.ts";
-import { approvalCommand } from "./clearance.ts";
-import { ensureClusterId } from "./cluster_identity.ts";
-import { CLUSTER_FOLDER, ClusterFollower, readSummary } from "./cluster_publication.ts";
-import { ClusterWriter } from "./cluster_writer.ts";
+import { approvalCommand } from "../cloud/routes/clearance.ts";
+import { ensureClusterId } from "../cloud/routes/cluster_identity.ts";
+import { CLUSTER_FOLDER, ClusterFollower, readSummary } from "../cloud/routes/publication.ts";
+import { ClusterWriter } from "../cloud/routes/leader.ts";
 import { aliVpcEndpoints } from "./own_routes.ts";
 import { decideChecksumOffload } from "./underlay_runtime.ts";
-import { SubnetStatements } from "./subnet_statement.ts";
-import { SwitchedRoutes } from "./switched_routes.ts";
-import { APART_MS, writerPatienceMs } from "./writer_patience.ts";
+import { SubnetStatements } from "../cloud/routes/subnet_statement.ts";
+import { SwitchedRoutes } from "../cloud/routes/switched_routes.ts";
+import { APART_MS, writerPatienceMs } from "../cloud/routes/leader_patience.ts";
 
 /** How long the writer may take to look at the check of a new host's interface. */
 const CHECK_PATIENCE_MS = 10_000;

@@ -19,7 +19,7 @@ import { deadline } from "../util/time.ts";
 import { pathRecordFile } from "./former_path.ts";
 import { mayChangeNetwork, requireCleanUpRights } from "./host_rights.ts";
 import { CleanUpSummary } from "./cleanup_summary.ts";
-import { readClusterId } from "./cluster_identity.ts";
+import { readClusterId } from "../cloud/routes/cluster_identity.ts";
 import { openHostKernel } from "./host_network.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
 import { configureNetwork, registryOptions } from "./network.ts";

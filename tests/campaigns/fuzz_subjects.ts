@@ -5,7 +5,7 @@
  */
 import { ConfigError } from "../../src/errors.ts";
 import { forEachMessage, type MessageBounds, MessageWriter } from "../../ffi/libnl/messages.ts";
-import { parseHosts, parseSummary } from "../../src/cloud/ali/cluster_state.ts";
+import { parseHosts, parseSummary } from "../../src/cloud/routes/cluster_state.ts";
 import { parseNetworkConfig } from "../../src/config/network_config.ts";
 import {
   findUnprintedTables,

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { Prefix } from "../../src/net/mod.ts";
-import type { RouteClaim } from "../../src/cloud/ali/route_entry.ts";
+import type { RouteClaim } from "../../src/cloud/routes/route_entry.ts";
 import { EXAMPLE } from "../simulator/example.ts";
 import type { FaultEffect, RequestRecord, Simulator } from "../simulator/mod.ts";
 import {

@@ -7,7 +7,7 @@ import type { Rpc } from "../../src/cloud/ali/rpc.ts";
 import {
   type NamedInterface,
   SourceDestCheckTable,
-} from "../../src/cloud/ali/source_dest_check.ts";
+} from "../../src/cloud/routes/source_dest_check.ts";
 import { diff } from "../../src/reconcile/diff.ts";
 import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { type Simulator, startSimulator } from "../simulator/mod.ts";

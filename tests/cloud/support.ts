@@ -5,7 +5,7 @@ import {
   type AliVpcOptions,
   identifyAliVpc,
 } from "../../src/cloud/ali/identify.ts";
-import type { Clock } from "../../src/cloud/ali/patience.ts";
+import type { Clock } from "../../src/cloud/routes/patience.ts";
 import type { Lease } from "../../src/lease/lease.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/log.ts";
 import { Address, Prefix } from "../../src/net/mod.ts";

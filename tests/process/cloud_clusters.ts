@@ -5,7 +5,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type ClusterSummary, parseSummary } from "../../src/cloud/ali/cluster_state.ts";
+import { type ClusterSummary, parseSummary } from "../../src/cloud/routes/cluster_state.ts";
 import { describeError } from "../../src/errors.ts";
 import type { CloudSnapshot, RouteEntry } from "../simulator/model.ts";
 import {

@@ -1,6 +1,6 @@
 /** Whose route entries are whose, and in which tables ours belong. */
 import assert from "node:assert/strict";
-import { encodeBookPage, pageOf } from "../../src/cloud/ali/claim_book.ts";
+import { encodeBookPage, pageOf } from "../../src/cloud/routes/claim_book.ts";
 import { describeLosses, type Host, labTest, SYSTEM_TABLE_ID } from "../lab/mod.ts";
 import { pingMatrix } from "../lab/ping.ts";
 import { settleAll } from "../support/settle_all.ts";

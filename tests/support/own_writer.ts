@@ -1,12 +1,12 @@
-import { HostRoutes } from "../../src/cloud/ali/host_routes.ts";
+import { HostRoutes } from "../../src/cloud/routes/host_routes.ts";
 import {
   type AliVpcInstance,
   type AliVpcOptions,
   identifyAliVpc,
 } from "../../src/cloud/ali/identify.ts";
-import { Patience } from "../../src/cloud/ali/patience.ts";
-import type { RouteTable } from "../../src/cloud/ali/route_table.ts";
-import type { SourceDestCheckTable } from "../../src/cloud/ali/source_dest_check.ts";
+import { Patience } from "../../src/cloud/routes/patience.ts";
+import type { RouteTable } from "../../src/cloud/routes/route_table.ts";
+import type { SourceDestCheckTable } from "../../src/cloud/routes/source_dest_check.ts";
 import type { Lease } from "../../src/lease/lease.ts";
 
 /** The id of the cluster, whose store is left out here. */

@@ -3,8 +3,8 @@ import { OperatorError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Prefix } from "../../net/mod.ts";
 import type { VpcClient, VpcInfo } from "./client.ts";
-import { type Clock, Patience } from "./patience.ts";
-import { RouteTable, type RouteTableOptions } from "./route_table.ts";
+import { type Clock, Patience } from "../routes/patience.ts";
+import { RouteTable, type RouteTableOptions } from "../routes/route_table.ts";
 import { checkRouteTables } from "./table_check.ts";
 import { TableChoice } from "./table_choice.ts";
 

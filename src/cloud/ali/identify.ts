@@ -15,15 +15,15 @@ import {
 } from "./endpoints.ts";
 import { asStartupError } from "./errors.ts";
 import { Metadata, METADATA_ENDPOINT } from "./metadata.ts";
-import type { Clock } from "./patience.ts";
-import { RouteTable } from "./route_table.ts";
+import type { Clock } from "../routes/patience.ts";
+import { RouteTable } from "../routes/route_table.ts";
 import { lazyRpc, openRpc, type Rpc } from "./rpc.ts";
-import { Silence } from "./silence.ts";
+import { Silence } from "../routes/silence.ts";
 import {
   type NamedInterface,
   SourceDestCheckTable,
   type SourceDestCheckTableOptions,
-} from "./source_dest_check.ts";
+} from "../routes/source_dest_check.ts";
 
 /** Options of {@linkcode identifyAliVpc}. */
 export interface AliVpcOptions {

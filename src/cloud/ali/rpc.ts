@@ -7,7 +7,7 @@ import { onBrokenBody } from "../broken_body.ts";
 import type { RateLimiter } from "../rate_limiter.ts";
 import type { Credentials, CredentialsProvider } from "./credentials.ts";
 import { AliApiError, type Reaction } from "./errors.ts";
-import { Silence } from "./silence.ts";
+import { Silence } from "../routes/silence.ts";
 
 /** A request parameter; lists become `Name.1`, `Name.2`, …, and `undefined` is left out. */
 export type Parameter =

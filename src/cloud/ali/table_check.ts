@@ -2,9 +2,9 @@ import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
 import type { VpcClient } from "./client.ts";
 import { AliApiError } from "./errors.ts";
-import type { Patience } from "./patience.ts";
-import { countEntries, tableFull } from "./route_table.ts";
-import { DEFAULT_ROUTE_QUOTA, fillLevel } from "./table_quota.ts";
+import type { Patience } from "../routes/patience.ts";
+import { countEntries, tableFull } from "../routes/route_table.ts";
+import { DEFAULT_ROUTE_QUOTA, fillLevel } from "../routes/table_quota.ts";
 
 /** Options of {@linkcode checkRouteTables}. */
 export interface TableCheckOptions {

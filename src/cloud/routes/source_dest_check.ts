@@ -3,8 +3,12 @@ import type { Logger } from "../../log.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
 import type { SourceDestCheckSpec } from "../../state/mod.ts";
 import { Backoff, delay } from "../../util/time.ts";
-import { type EcsClient, MAX_INTERFACES_PER_CALL, type NetworkInterfaceInfo } from "./client.ts";
-import { AliApiError, cleanText } from "./errors.ts";
+import {
+  type EcsClient,
+  MAX_INTERFACES_PER_CALL,
+  type NetworkInterfaceInfo,
+} from "../ali/client.ts";
+import { AliApiError, cleanText } from "../ali/errors.ts";
 
 /** An interface whose check is looked after, and who says that it is a host's. */
 export interface NamedInterface {

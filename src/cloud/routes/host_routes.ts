@@ -1,5 +1,5 @@
 import type { Lease } from "../../lease/lease.ts";
-import type { AliVpcAccess } from "./access.ts";
+import type { AliVpcAccess } from "../ali/access.ts";
 import type { ClusterMark } from "./route_entry.ts";
 import type { RouteTable } from "./route_table.ts";
 

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
-import { MemoryRegistry, MemoryStore } from "../../tests/fakes/memory_registry.ts";
-import { Orphans } from "../cloud/ali/orphans.ts";
-import { type CloudRoute, routeEntryName } from "../cloud/ali/route_entry.ts";
-import { LeaseMap } from "../lease/lease_map.ts";
-import type { Logger } from "../log.ts";
-import { Prefix } from "../net/mod.ts";
+import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registry.ts";
+import { Orphans } from "./orphans.ts";
+import { type CloudRoute, routeEntryName } from "./route_entry.ts";
+import { LeaseMap } from "../../lease/lease_map.ts";
+import type { Logger } from "../../log.ts";
+import { Prefix } from "../../net/mod.ts";
 import { ClaimStore } from "./claim_store.ts";
 import { approvalCommand, Clearance } from "./clearance.ts";
 import { ensureClusterId, OtherClusterError } from "./cluster_identity.ts";

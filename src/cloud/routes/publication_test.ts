@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { encodeHosts, shardOf } from "../cloud/ali/cluster_state.ts";
-import { createLogger } from "../log.ts";
-import type { KeySpace, WatchUpdate } from "../store/etcd/key_space.ts";
-import { ClusterFollower } from "./cluster_publication.ts";
+import { encodeHosts, shardOf } from "./cluster_state.ts";
+import { createLogger } from "../../log.ts";
+import type { KeySpace, WatchUpdate } from "../../store/etcd/key_space.ts";
+import { ClusterFollower } from "./publication.ts";
 
 /** A store whose first answers are waited for, and that counts the watches of each space. */
 class SlowStore {

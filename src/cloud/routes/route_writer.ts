@@ -4,8 +4,8 @@ import type { Change } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
 import type { delay } from "../../util/time.ts";
 import { Turns } from "../../util/turns.ts";
-import type { VpcClient } from "./client.ts";
-import { AliApiError } from "./errors.ts";
+import type { VpcClient } from "../ali/client.ts";
+import { AliApiError } from "../ali/errors.ts";
 import {
   type CloudRoute,
   type ClusterMark,

@@ -1,4 +1,4 @@
-import type { RouteEntry, VpcClient } from "./client.ts";
+import type { RouteEntry, VpcClient } from "../ali/client.ts";
 import type { Orphans } from "./orphans.ts";
 import {
   type CloudRoute,

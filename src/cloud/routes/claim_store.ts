@@ -6,12 +6,12 @@ import {
   pageOf,
   parseBookPage,
   turnPage,
-} from "../cloud/ali/claim_book.ts";
-import { HOST_SHARDS } from "../cloud/ali/cluster_state.ts";
-import { describeError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import type { CallOptions, Entry, KeySpace, Registry } from "../store/etcd/key_space.ts";
-import { CLUSTER_FOLDER } from "./cluster_publication.ts";
+} from "./claim_book.ts";
+import { HOST_SHARDS } from "./cluster_state.ts";
+import { describeError } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
+import type { CallOptions, Entry, KeySpace, Registry } from "../../store/etcd/key_space.ts";
+import { CLUSTER_FOLDER } from "./publication.ts";
 
 const PAGE_KEY = "doc";
 /** Another writer may be at the same page for a moment, at the turn of two terms. */

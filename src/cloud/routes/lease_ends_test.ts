@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { LeaseMap } from "../lease/lease_map.ts";
-import { Prefix } from "../net/mod.ts";
+import { LeaseMap } from "../../lease/lease_map.ts";
+import { Prefix } from "../../net/mod.ts";
 import { LeaseEnds } from "./lease_ends.ts";
 
 function lease(n: number) {

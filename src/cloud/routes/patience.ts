@@ -1,6 +1,6 @@
 import type { Logger } from "../../log.ts";
 import { Backoff, delay } from "../../util/time.ts";
-import { AliApiError } from "./errors.ts";
+import { AliApiError } from "../ali/errors.ts";
 
 /** Time as `ali-vpc` uses it. */
 export interface Clock {

@@ -4,7 +4,7 @@ import type { Logger } from "../../log.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
 import { childSignal } from "../../util/child_signal.ts";
 import { delay } from "../../util/time.ts";
-import type { VpcClient } from "./client.ts";
+import type { VpcClient } from "../ali/client.ts";
 import { Orphans } from "./orphans.ts";
 import {
   Claims,

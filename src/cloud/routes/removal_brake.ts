@@ -10,9 +10,9 @@
  *
  * @module
  */
-import type { Brake } from "../cloud/ali/cluster_state.ts";
-import type { CallOptions, Entry, KeySpace, Registry } from "../store/etcd/key_space.ts";
-import { CLUSTER_FOLDER } from "./cluster_publication.ts";
+import type { Brake } from "./cluster_state.ts";
+import type { CallOptions, Entry, KeySpace, Registry } from "../../store/etcd/key_space.ts";
+import { CLUSTER_FOLDER } from "./publication.ts";
 
 /** A subnet that is to be taken away from an instance, in whichever tables. */
 export interface Taking {

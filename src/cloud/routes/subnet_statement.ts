@@ -11,13 +11,13 @@
  * @module
  */
 import * as v from "valibot";
-import type { ClusterSummary } from "../cloud/ali/cluster_state.ts";
-import { describeError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import { Prefix } from "../net/mod.ts";
-import type { CallOptions, Registry } from "../store/etcd/key_space.ts";
-import { Wakeup } from "../util/wakeup.ts";
-import { CLUSTER_FOLDER } from "./cluster_publication.ts";
+import type { ClusterSummary } from "./cluster_state.ts";
+import { describeError } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
+import { Prefix } from "../../net/mod.ts";
+import type { CallOptions, Registry } from "../../store/etcd/key_space.ts";
+import { Wakeup } from "../../util/wakeup.ts";
+import { CLUSTER_FOLDER } from "./publication.ts";
 
 /** A store that did not take an answer is tried again after this. */
 const AGAIN_MS = 30_000;

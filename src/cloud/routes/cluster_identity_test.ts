@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { MemoryRegistry, MemoryStore } from "../../tests/fakes/memory_registry.ts";
-import { OperatorError } from "../errors.ts";
+import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registry.ts";
+import { OperatorError } from "../../errors.ts";
 import { ensureClusterId, readClusterId } from "./cluster_identity.ts";
 
 const signal = new AbortController().signal;

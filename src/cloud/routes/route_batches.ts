@@ -1,7 +1,12 @@
 import type { Logger } from "../../log.ts";
 import type { Change, FailedChange } from "../../reconcile/table.ts";
-import { type CallOptions, MAX_BATCH, type RefusedRouteEntry, type VpcClient } from "./client.ts";
-import { AliApiError } from "./errors.ts";
+import {
+  type CallOptions,
+  MAX_BATCH,
+  type RefusedRouteEntry,
+  type VpcClient,
+} from "../ali/client.ts";
+import { AliApiError } from "../ali/errors.ts";
 import {
   type CloudRoute,
   type ClusterMark,

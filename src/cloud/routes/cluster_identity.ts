@@ -5,9 +5,9 @@
  *
  * @module
  */
-import { OperatorError } from "../errors.ts";
-import type { CallOptions, Registry } from "../store/etcd/key_space.ts";
-import { CLUSTER_FOLDER } from "./cluster_publication.ts";
+import { OperatorError } from "../../errors.ts";
+import type { CallOptions, Registry } from "../../store/etcd/key_space.ts";
+import { CLUSTER_FOLDER } from "./publication.ts";
 
 /** Below {@linkcode CLUSTER_FOLDER}. */
 const ID_KEY = "cluster";

@@ -1,5 +1,5 @@
-import { type CloudRoute, formatCloudRoute } from "../cloud/ali/route_entry.ts";
-import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
+import { type CloudRoute, formatCloudRoute } from "./route_entry.ts";
+import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
 
 /** Options of {@linkcode SwitchedRoutes}. */
 export interface SwitchedRoutesOptions {

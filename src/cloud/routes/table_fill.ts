@@ -1,6 +1,6 @@
-import type { ClusterState } from "../cloud/ali/cluster_state.ts";
-import { DEFAULT_ROUTE_QUOTA, type FillLevel, fillLevel } from "../cloud/ali/table_quota.ts";
-import type { Logger } from "../log.ts";
+import type { ClusterState } from "./cluster_state.ts";
+import { DEFAULT_ROUTE_QUOTA, type FillLevel, fillLevel } from "./table_quota.ts";
+import type { Logger } from "../../log.ts";
 
 /** Tells of each table once when it gets nearly full, when it is full, and when it is neither. */
 export class TableFill {

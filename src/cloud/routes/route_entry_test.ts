@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Prefix } from "../../net/mod.ts";
 import { diff, formatChange } from "../../reconcile/diff.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
-import type { RouteEntry } from "./client.ts";
+import type { RouteEntry } from "../ali/client.ts";
 import {
   Claims,
   type ClusterOwner,

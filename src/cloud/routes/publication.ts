@@ -8,16 +8,16 @@ import {
   parseHosts,
   parseSummary,
   shardOf,
-} from "../cloud/ali/cluster_state.ts";
-import { describeError } from "../errors.ts";
-import type { Logger } from "../log.ts";
+} from "./cluster_state.ts";
+import { describeError } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
 import type {
   CallOptions,
   Entry,
   KeySpace,
   Registry,
   WatchUpdate,
-} from "../store/etcd/key_space.ts";
+} from "../../store/etcd/key_space.ts";
 
 /** The folder of what flanneld keeps in the store for `ali-vpc`; upstream looks at none of it. */
 export const CLUSTER_FOLDER = "ali-vpc";

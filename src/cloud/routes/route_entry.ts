@@ -7,7 +7,7 @@
 import type { Prefix } from "../../net/mod.ts";
 import type { Kind } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
-import type { NextHop, RouteEntry, RouteEntryStatus } from "./client.ts";
+import type { NextHop, RouteEntry, RouteEntryStatus } from "../ali/client.ts";
 
 /** A route entry as the Table reports it. A desired one has the fields of the spec alone. */
 export interface CloudRoute extends CloudRouteSpec {

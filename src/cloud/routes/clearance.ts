@@ -14,15 +14,15 @@
  *
  * @module
  */
-import type { Brake, Stray, StrayState } from "../cloud/ali/cluster_state.ts";
-import type { Orphans } from "../cloud/ali/orphans.ts";
-import type { CloudRoute } from "../cloud/ali/route_entry.ts";
-import { describeError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import type { Prefix } from "../net/mod.ts";
-import { joinPath } from "../store/etcd/options.ts";
-import { type EtcdApi, quote } from "../store/etcd/open.ts";
-import type { CallOptions, Registry } from "../store/etcd/key_space.ts";
+import type { Brake, Stray, StrayState } from "./cluster_state.ts";
+import type { Orphans } from "./orphans.ts";
+import type { CloudRoute } from "./route_entry.ts";
+import { describeError } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
+import type { Prefix } from "../../net/mod.ts";
+import { joinPath } from "../../store/etcd/options.ts";
+import { type EtcdApi, quote } from "../../store/etcd/open.ts";
+import type { CallOptions, Registry } from "../../store/etcd/key_space.ts";
 import type { ClaimStore } from "./claim_store.ts";
 import { requireClusterId } from "./cluster_identity.ts";
 import { APPROVAL_PATH, keyOfTaking, RemovalBrake } from "./removal_brake.ts";

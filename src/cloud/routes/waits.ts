@@ -1,7 +1,7 @@
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { Backoff, type delay } from "../../util/time.ts";
-import { AliApiError, type RetryCause } from "./errors.ts";
+import { AliApiError, type RetryCause } from "../ali/errors.ts";
 
 /** A waiting host says so again after this. */
 const REMIND_MS = 5 * 60_000;

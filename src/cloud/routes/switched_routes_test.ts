@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import type { CloudRoute } from "../cloud/ali/route_entry.ts";
-import type { Table } from "../reconcile/table.ts";
+import type { CloudRoute } from "./route_entry.ts";
+import type { Table } from "../../reconcile/table.ts";
 import { SwitchedRoutes } from "./switched_routes.ts";
 
 Deno.test("SwitchedRoutes asks the own Table while it is in use, and not more often than it may", async () => {

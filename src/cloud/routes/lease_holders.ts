@@ -1,7 +1,7 @@
-import { readAliVpcClaim } from "../backends/mod.ts";
-import type { Lease } from "../lease/lease.ts";
-import type { LeaseMap } from "../lease/lease_map.ts";
-import { Prefix } from "../net/mod.ts";
+import { readAliVpcClaim } from "../../backends/mod.ts";
+import type { Lease } from "../../lease/lease.ts";
+import type { LeaseMap } from "../../lease/lease_map.ts";
+import { Prefix } from "../../net/mod.ts";
 import type { Holder } from "./clearance.ts";
 
 /** Where a key of `subnets/` begins like one of a lease, whatever is wrong with it. */

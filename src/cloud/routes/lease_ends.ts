@@ -1,4 +1,4 @@
-import type { LeaseMap } from "../lease/lease_map.ts";
+import type { LeaseMap } from "../../lease/lease_map.ts";
 
 /** A lease that named its instance. */
 interface Held {

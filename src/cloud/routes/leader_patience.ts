@@ -1,4 +1,4 @@
-import type { HostState } from "../cloud/ali/cluster_state.ts";
+import type { HostState } from "./cluster_state.ts";
 
 /** A host of which no writer has said anything for this long writes its own route. */
 const PATIENCE_MS = 60_000;

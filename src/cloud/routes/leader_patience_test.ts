@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { writerPatienceMs } from "./writer_patience.ts";
+import { writerPatienceMs } from "./leader_patience.ts";
 
 const base = { state: undefined, tunnels: true, hosts: 1_000, lot: 0.5 } as const;
 
