@@ -13,7 +13,7 @@
 import fs from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import { LIBNL_SONAMES } from "../src/app/carried_libraries.ts";
+import { LIBNL_SONAMES } from "../src/host/carried_libraries.ts";
 import { describeError, OperatorError } from "../src/errors.ts";
 import { ensurePrerequisites, LIBNL_NEEDS } from "../tests/prerequisites.ts";
 import { describeDownloadFailure } from "./download_failure.ts";

@@ -21,7 +21,18 @@ const ALLOWED: Record<string, readonly string[]> = {
   store: ["net", "config", "lease", "util"],
   kernel: ["net", "state", "reconcile", "util", "ffi"],
   firewall: ["net", "state", "reconcile", "util"],
-  host: ["net", "lease", "reconcile", "util"],
+  host: [
+    ...["net", "util", "ffi", "config", "lease", "state", "reconcile", "kernel", "firewall"],
+    ...["backends", "cli", "status"],
+    "app", // planner, kernel tables and network, until they have moved
+    "store", // paths of etcd
+    "runtime", // PlaneRuntime
+  ],
+  runtime: [
+    ...["net", "util", "ffi", "config", "lease", "state", "reconcile", "store", "backends", "cli"],
+    ...["kernel", "firewall", "host", "dataplane", "cloud", "status"],
+    "app", // network, and the runtime of ali-vpc, until they have moved
+  ],
   cloud: ["net", "state", "reconcile", "store", "status", "lease", "config", "backends", "util"],
   dataplane: ["net", "util", "ffi"],
   health: ["util", "net", "status"],

@@ -19,13 +19,13 @@ import type {
   BackendRuntimeOptions,
   CloudRunContext,
   CloudRuntime,
-} from "./backend_runtime.ts";
+} from "../runtime/runtime.ts";
 import { approvalCommand } from "../cloud/routes/clearance.ts";
 import { ensureClusterId } from "../cloud/routes/cluster_identity.ts";
 import { CLUSTER_FOLDER, ClusterFollower, readSummary } from "../cloud/routes/publication.ts";
 import { ClusterWriter } from "../cloud/routes/leader.ts";
 import { aliVpcEndpoints } from "./own_routes.ts";
-import { decideChecksumOffload } from "./underlay_runtime.ts";
+import { decideChecksumOffload } from "../runtime/kernel.ts";
 import { SubnetStatements } from "../cloud/routes/subnet_statement.ts";
 import { SwitchedRoutes } from "../cloud/routes/switched_routes.ts";
 import { APART_MS, writerPatienceMs } from "../cloud/routes/leader_patience.ts";

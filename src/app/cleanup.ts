@@ -1,3 +1,4 @@
+import { configureNetwork } from "../backends/configured_network.ts";
 import { aliVpc, type AliVpcConfig } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import { parseNetworkConfig } from "../config/network_config.ts";
@@ -16,13 +17,13 @@ import { isOwnedBy } from "../store/etcd/acquire.ts";
 import { openRegistry } from "../store/etcd/open.ts";
 import type { Entry } from "../store/etcd/key_space.ts";
 import { deadline } from "../util/time.ts";
-import { pathRecordFile } from "./former_path.ts";
-import { mayChangeNetwork, requireCleanUpRights } from "./host_rights.ts";
+import { pathRecordFile } from "../runtime/udp/former_path.ts";
+import { mayChangeNetwork, requireCleanUpRights } from "../host/host_rights.ts";
 import { CleanUpSummary } from "./cleanup_summary.ts";
 import { readClusterId } from "../cloud/routes/cluster_identity.ts";
-import { openHostKernel } from "./host_network.ts";
+import { openHostKernel } from "../host/host_network.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
-import { configureNetwork, registryOptions } from "./network.ts";
+import { registryOptions } from "./network.ts";
 
 /** What the clean-up is given. */
 export interface CleanUpOptions {

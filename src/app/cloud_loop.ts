@@ -2,7 +2,7 @@ import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import type { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
-import type { CloudRuntime } from "./backend_runtime.ts";
+import type { CloudRuntime } from "../runtime/runtime.ts";
 import type { Planner } from "./planner.ts";
 import type { Condition } from "../status/readiness.ts";
 import { watchedReconciler } from "./watched_reconciler.ts";

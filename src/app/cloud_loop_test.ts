@@ -4,7 +4,7 @@ import { createLogger } from "../log.ts";
 import { Prefix } from "../net/mod.ts";
 import type { DesiredState } from "../state/mod.ts";
 import type { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
-import type { CloudRuntime } from "./backend_runtime.ts";
+import type { CloudRuntime } from "../runtime/runtime.ts";
 import { CloudLoop } from "./cloud_loop.ts";
 import type { Planner } from "./planner.ts";
 import { Condition, Readiness } from "../status/readiness.ts";

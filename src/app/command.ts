@@ -11,8 +11,8 @@ import { withSystemDirectories } from "../util/process.ts";
 import { feedWatchdog, openNotifier } from "../util/notify.ts";
 import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
-import { takeInstanceLock } from "./instance_lock.ts";
-import { hearLibraries } from "./libraries.ts";
+import { takeInstanceLock } from "../host/instance_lock.ts";
+import { hearLibraries } from "../util/libraries.ts";
 
 /** How long an orderly end may take before the process ends anyway. */
 const STOP_LIMIT_MS = 1_800;

@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { type ConfiguredNetwork, enabledFamilies } from "../backends/configured_network.ts";
 import type { Options } from "../cli/options.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import { type Firewall, openFirewall } from "../firewall/mod.ts";
@@ -23,28 +24,23 @@ import { type EtcdRegistry, openRegistry } from "../store/etcd/open.ts";
 import { isTransient } from "../store/etcd/key_space.ts";
 import type { Notifier } from "../util/notify.ts";
 import { Announcer } from "../status/announcer.ts";
-import { type BackendRuntime, openBackendRuntime } from "./backend_runtime.ts";
+import { openBackendRuntime } from "../runtime/mod.ts";
+import type { BackendRuntime } from "../runtime/runtime.ts";
 import { CloudLoop } from "./cloud_loop.ts";
 import { followLeases } from "./follow_leases.ts";
-import { FormerPath } from "./former_path.ts";
-import { type FormerRun, readFormerRun } from "./former_run.ts";
-import { type HostNetwork, openHostNetwork } from "./host_network.ts";
-import { requireRights, requireRightsOfHost } from "./host_rights.ts";
+import { FormerPath } from "../runtime/udp/former_path.ts";
+import { type FormerRun, readFormerRun } from "../host/former_run.ts";
+import { type HostNetwork, openHostNetwork } from "../host/host_network.ts";
+import { requireRights, requireRightsOfHost } from "../host/host_rights.ts";
 import { judgeLeftOut } from "../status/left_out.ts";
-import { firewallMode, planSubnetFile, planTrafficRules } from "./local_plans.ts";
-import { releaseStartupMemory } from "./memory.ts";
-import {
-  type ConfiguredNetwork,
-  enabledFamilies,
-  followNetworkConfig,
-  registryOptions,
-  waitForNetworkConfig,
-} from "./network.ts";
-import { patiently } from "./patience.ts";
+import { firewallMode, planSubnetFile, planTrafficRules } from "../host/local_plans.ts";
+import { releaseStartupMemory } from "../host/memory.ts";
+import { followNetworkConfig, registryOptions, waitForNetworkConfig } from "./network.ts";
+import { patiently } from "../util/patience.ts";
 import { Planner } from "./planner.ts";
 import { Condition, Readiness } from "../status/readiness.ts";
 import { SkippedNotices } from "../status/skipped_notices.ts";
-import { Surroundings } from "./surroundings.ts";
+import { Surroundings } from "../host/surroundings.ts";
 import { watchedReconciler, type WatchedReconcilerOptions } from "./watched_reconciler.ts";
 
 /** What the daemon is given. */

@@ -14,7 +14,7 @@ import type { Address, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { Table } from "../reconcile/table.ts";
 import type { DesiredState, RouteSpec } from "../state/mod.ts";
-import type { PlaneRuntime } from "./backend_runtime.ts";
+import type { PlaneRuntime } from "../runtime/runtime.ts";
 
 /** Options of {@linkcode KernelTables}. */
 export interface KernelTablesOptions {

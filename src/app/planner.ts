@@ -5,7 +5,7 @@ import type { Address } from "../net/mod.ts";
 import type { DesiredState, RouteSpec } from "../state/mod.ts";
 import { ROUTE_PROTOCOL } from "../state/mod.ts";
 import { atOnce, inSlices } from "../util/slices.ts";
-import type { BackendRuntime } from "./backend_runtime.ts";
+import type { BackendRuntime } from "../runtime/runtime.ts";
 
 /** The metric of least preference. */
 const LAST_METRIC = 2 ** 32 - 1;

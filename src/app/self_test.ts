@@ -11,7 +11,7 @@ import { describeError } from "../errors.ts";
 import { Secret } from "../secret.ts";
 import { abortable } from "../util/abortable.ts";
 import { deadline } from "../util/time.ts";
-import { LIBNL_SONAMES, loadCarriedLibraries } from "./carried_libraries.ts";
+import { LIBNL_SONAMES, loadCarriedLibraries } from "../host/carried_libraries.ts";
 
 /** How long a part may take; all do with a fraction of it. */
 const LIMIT_MS = 15_000;

@@ -8,7 +8,7 @@
  */
 import { aliVpc, type AliVpcConfig } from "../../src/backends/mod.ts";
 import { type AliVpcContext, aliVpcOptions } from "../../src/app/ali_vpc_runtime.ts";
-import type { BackendRuntime } from "../../src/app/backend_runtime.ts";
+import type { BackendRuntime } from "../../src/runtime/runtime.ts";
 import { describeCalls, openColdCluster } from "../support/cold_start.ts";
 import type { OpenRuntime } from "../support/light_host.ts";
 import { openOwnWriter } from "../support/own_writer.ts";

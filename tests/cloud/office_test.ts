@@ -1,8 +1,8 @@
 /** Who may hold the office of the route writer while it starts. */
 import assert from "node:assert/strict";
 import { openAliVpcRuntime } from "../../src/app/ali_vpc_runtime.ts";
-import type { BackendRuntime } from "../../src/app/backend_runtime.ts";
-import type { ConfiguredNetwork } from "../../src/app/network.ts";
+import type { BackendRuntime } from "../../src/runtime/runtime.ts";
+import type { ConfiguredNetwork } from "../../src/backends/configured_network.ts";
 import { parseCommandLine } from "../../src/cli/parse.ts";
 import { LeaseMap } from "../../src/lease/lease_map.ts";
 import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";

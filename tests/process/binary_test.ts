@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { type DaemonProgram, daemonProgram, labTest, REPOSITORY } from "../lab/mod.ts";
 import { run } from "../support/run.ts";
 import { settleAll } from "../support/settle_all.ts";
-import { LIBNL_SONAMES } from "../../src/app/carried_libraries.ts";
+import { LIBNL_SONAMES } from "../../src/host/carried_libraries.ts";
 import { openAllocLab, startReady } from "./support.ts";
 import { note } from "./cloud_support.ts";
 import { surviveFaults } from "./cloud_fault_scenarios.ts";

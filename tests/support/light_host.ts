@@ -6,14 +6,14 @@
  */
 import { CloudLoop } from "../../src/app/cloud_loop.ts";
 import { type AliVpcContext, openAliVpcRuntime } from "../../src/app/ali_vpc_runtime.ts";
-import type { BackendRuntime } from "../../src/app/backend_runtime.ts";
+import type { BackendRuntime } from "../../src/runtime/runtime.ts";
 import { followLeases } from "../../src/app/follow_leases.ts";
 import {
   followNetworkConfig,
   registryOptions,
   waitForNetworkConfig,
 } from "../../src/app/network.ts";
-import { patiently } from "../../src/app/patience.ts";
+import { patiently } from "../../src/util/patience.ts";
 import { Planner } from "../../src/app/planner.ts";
 import { Condition, Readiness } from "../../src/status/readiness.ts";
 import { SkippedNotices } from "../../src/status/skipped_notices.ts";

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { encodePathRecord, type PathRecord } from "../dataplane/path_record.ts";
-import { createLogger } from "../log.ts";
-import { Address } from "../net/mod.ts";
-import { delay } from "../util/time.ts";
+import { encodePathRecord, type PathRecord } from "../../dataplane/path_record.ts";
+import { createLogger } from "../../log.ts";
+import { Address } from "../../net/mod.ts";
+import { delay } from "../../util/time.ts";
 import { PathRecordFile } from "./former_path.ts";
 
 function recordOf(port: number): PathRecord {

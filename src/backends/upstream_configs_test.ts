@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { createLogger } from "../log.ts";
-import { configureNetwork } from "./network.ts";
+import { configureNetwork } from "./configured_network.ts";
 
 const log = createLogger({ format: "human", verbosity: 0, write: () => {} });
 

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { SystemCallError } from "../../ffi/libc/errors.ts";
-import { type FileDescriptor, Libc } from "../../ffi/libc/open.ts";
+import { SystemCallError } from "../../../ffi/libc/errors.ts";
+import { type FileDescriptor, Libc } from "../../../ffi/libc/open.ts";
 import {
   adoptTunQueue,
   adoptUdpSocket,
@@ -14,23 +14,23 @@ import {
   setTransmitQueueLength,
   type TunQueue,
   type UdpSocket,
-} from "../../ffi/tun/open.ts";
-import { UDP_LINK_NAME } from "../backends/mod.ts";
-import type { FdStore } from "../dataplane/fd_store.ts";
-import type { PathSettings } from "../dataplane/path_record.ts";
+} from "../../../ffi/tun/open.ts";
+import { UDP_LINK_NAME } from "../../backends/mod.ts";
+import type { FdStore } from "../../dataplane/fd_store.ts";
+import type { PathSettings } from "../../dataplane/path_record.ts";
 import {
   openTunnel,
   SOCKET_BUFFER_BYTES,
   TRANSMIT_QUEUE_PACKETS,
   type Tunnel,
   type TunnelIdentity,
-} from "../dataplane/tunnel.ts";
-import { describeError, OperatorError } from "../errors.ts";
-import type { Logger } from "../log.ts";
-import type { Prefix } from "../net/mod.ts";
-import type { AnyStage } from "../reconcile/reconciler.ts";
-import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
-import type { DesiredState, ForwardingSpec, UdpSocketSpec } from "../state/mod.ts";
+} from "../../dataplane/tunnel.ts";
+import { describeError, OperatorError } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
+import type { Prefix } from "../../net/mod.ts";
+import type { AnyStage } from "../../reconcile/reconciler.ts";
+import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
+import type { DesiredState, ForwardingSpec, UdpSocketSpec } from "../../state/mod.ts";
 
 function listOf<Name extends "udpSockets" | "forwarding">(
   state: DesiredState | undefined,

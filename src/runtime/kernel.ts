@@ -14,7 +14,7 @@ import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import { type Address, type Family, MacAddress } from "../net/mod.ts";
 import { isOwnedBy } from "../store/etcd/acquire.ts";
 import { inSlices } from "../util/slices.ts";
-import type { BackendRuntime, BackendRuntimeOptions, UnderlayRuntime } from "./backend_runtime.ts";
+import type { BackendRuntime, BackendRuntimeOptions, UnderlayRuntime } from "./runtime.ts";
 
 /** MACs of the families' VXLAN devices. */
 type Macs = { readonly [family in Family]?: MacAddress };

@@ -12,10 +12,10 @@ import {
   planRuleSets,
   type RuleSetSpec,
 } from "../firewall/mod.ts";
-import { renderSubnetEnv } from "../host/subnet_env.ts";
-import type { SubnetFileSpec } from "../host/subnet_file_table.ts";
+import { renderSubnetEnv } from "./subnet_env.ts";
+import type { SubnetFileSpec } from "./subnet_file_table.ts";
 import type { Lease } from "../lease/lease.ts";
-import { type ConfiguredNetwork, enabledFamilies } from "./network.ts";
+import { type ConfiguredNetwork, enabledFamilies } from "../backends/configured_network.ts";
 
 /** Where the config wants traffic rules. */
 export function firewallMode({ network }: ConfiguredNetwork): FirewallMode {

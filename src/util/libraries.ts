@@ -6,7 +6,7 @@
  */
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { RecentTexts } from "../util/recent_texts.ts";
+import { RecentTexts } from "./recent_texts.ts";
 
 /** Writers of the console that libraries use. */
 const WORDS = ["log", "info", "debug", "warn", "error", "trace", "dir", "table"] as const;

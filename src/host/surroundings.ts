@@ -15,8 +15,8 @@ import type { Logger } from "../log.ts";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import { delay } from "../util/time.ts";
 import type { HostNetwork } from "./host_network.ts";
-import { type ConfiguredNetwork, enabledFamilies } from "./network.ts";
-import type { Planner } from "./planner.ts";
+import { type ConfiguredNetwork, enabledFamilies } from "../backends/configured_network.ts";
+import type { Planner } from "../app/planner.ts";
 import type { Condition } from "../status/readiness.ts";
 
 /** Between two looks at whether there is anything to be looked at yet. */

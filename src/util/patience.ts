@@ -1,7 +1,7 @@
 import { describeError, OperatorError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { StateReporter } from "../util/state_reporter.ts";
-import { Backoff } from "../util/time.ts";
+import { StateReporter } from "./state_reporter.ts";
+import { Backoff } from "./time.ts";
 
 /** Options of {@linkcode patiently}. */
 export interface PatienceOptions {

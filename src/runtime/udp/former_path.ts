@@ -7,21 +7,21 @@
  *
  * @module
  */
-import { UDP_LINK_NAME } from "../backends/mod.ts";
-import { FdStore } from "../dataplane/fd_store.ts";
+import { UDP_LINK_NAME } from "../../backends/mod.ts";
+import { FdStore } from "../../dataplane/fd_store.ts";
 import {
   encodePathRecord,
   parsePathRecord,
   type PathRecord,
   type PathSettings,
   sameSettings,
-} from "../dataplane/path_record.ts";
-import { describeError } from "../errors.ts";
-import { removeFile, writeFileAtomically } from "../host/atomic_file.ts";
-import type { Logger } from "../log.ts";
-import { Reconciler } from "../reconcile/reconciler.ts";
-import type { DesiredState } from "../state/mod.ts";
-import { StateReporter } from "../util/state_reporter.ts";
+} from "../../dataplane/path_record.ts";
+import { describeError } from "../../errors.ts";
+import { removeFile, writeFileAtomically } from "../../host/atomic_file.ts";
+import type { Logger } from "../../log.ts";
+import { Reconciler } from "../../reconcile/reconciler.ts";
+import type { DesiredState } from "../../state/mod.ts";
+import { StateReporter } from "../../util/state_reporter.ts";
 import type { TunnelPath } from "./tunnel_path.ts";
 
 /** What the last run left of its packet path. Disposing closes whatever nobody took. */

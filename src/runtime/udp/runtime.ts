@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { udp, type UdpConfig } from "../backends/mod.ts";
-import type { BackendRuntime, BackendRuntimeOptions } from "./backend_runtime.ts";
+import { udp, type UdpConfig } from "../../backends/mod.ts";
+import type { BackendRuntime, BackendRuntimeOptions } from "../runtime.ts";
 import { TunnelPath } from "./tunnel_path.ts";
 
 /** Opens what the tunnel needs; packets pass once the first plan is in place. */

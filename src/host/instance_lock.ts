@@ -20,7 +20,7 @@ import { Libc } from "../../ffi/libc/open.ts";
 import type { Options } from "../cli/options.ts";
 import { SECRET_FLAGS } from "../cli/parse.ts";
 import { describeError, OperatorError } from "../errors.ts";
-import { followLinks } from "../host/atomic_file.ts";
+import { followLinks } from "./atomic_file.ts";
 import type { Logger } from "../log.ts";
 import { joinPath } from "../store/etcd/options.ts";
 import { delay } from "../util/time.ts";

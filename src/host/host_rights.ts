@@ -14,7 +14,7 @@ import { OperatorError } from "../errors.ts";
 import type { Firewall } from "../firewall/mod.ts";
 import { type Capability, effectiveCapabilities } from "../kernel/capabilities.ts";
 import type { Netlink } from "../kernel/netlink.ts";
-import type { ConfiguredNetwork } from "./network.ts";
+import type { ConfiguredNetwork } from "../backends/configured_network.ts";
 
 type RightsOptions = Pick<Options, "ipMasq" | "iptablesForwardRules" | "ipBlackholeRoute">;
 type RightsNetwork = Pick<ConfiguredNetwork, "backend" | "backendConfig">;

@@ -1,15 +1,13 @@
-import {
-  aliVpc,
-  type AliVpcConfig,
-  type Host,
-  hostGw,
-  ipip,
-  type Planning,
-  udp,
-  type UdpConfig,
-  vxlan,
-} from "../backends/mod.ts";
+/**
+ * What a backend may have besides its pure plan: facts that the plan needs, Tables of its own, and
+ * loops.
+ *
+ * @module
+ */
+import type { Host, Planning } from "../backends/mod.ts";
+import type { ConfiguredNetwork } from "../backends/configured_network.ts";
 import type { Options } from "../cli/options.ts";
+import type { HostNetwork } from "../host/host_network.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
@@ -18,10 +16,7 @@ import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
 import type { EtcdRegistry } from "../store/etcd/open.ts";
 import type { Registry } from "../store/etcd/key_space.ts";
-import type { FormerPath } from "./former_path.ts";
-import type { HostNetwork } from "./host_network.ts";
-import type { ConfiguredNetwork } from "./network.ts";
-import { openUnderlayRuntime } from "./underlay_runtime.ts";
+import type { FormerPath } from "./udp/former_path.ts";
 
 /** The part of a backend that needs the world: facts gathered, and Tables beyond the kernel's. */
 export interface BackendRuntime extends AsyncDisposable {
@@ -88,7 +83,7 @@ export interface CloudRunContext {
   readonly onChange: (change: { readonly plan: boolean }) => void;
 }
 
-/** Options of {@linkcode openBackendRuntime}. */
+/** Options of `openBackendRuntime()`. */
 export interface BackendRuntimeOptions {
   readonly configured: ConfiguredNetwork;
   readonly options: Options;
@@ -99,34 +94,4 @@ export interface BackendRuntimeOptions {
   readonly registry: Registry & Partial<Pick<EtcdRegistry, "api">>;
   readonly log: Logger;
   readonly signal: AbortSignal;
-}
-
-/**
- * Opens what the backend needs besides the kernel and checks it, before a lease is written.
- *
- * @throws {OperatorError} What only a person can mend.
- * @throws {Error} What time may mend; call again.
- */
-export async function openBackendRuntime(context: BackendRuntimeOptions): Promise<BackendRuntime> {
-  const { backend, backendConfig: config, network } = context.configured;
-  if (backend !== udp) await context.formerPath.discard();
-  if (backend === aliVpc) {
-    // Only ali-vpc pays for the SDK.
-    const { openAliVpcRuntime } = await import("./ali_vpc_runtime.ts");
-    return await openAliVpcRuntime(context, config as AliVpcConfig);
-  }
-  if (backend === udp) {
-    // Only udp pays for the packet path.
-    const { openUdpRuntime } = await import("./udp_runtime.ts");
-    return await openUdpRuntime(context, config as UdpConfig);
-  }
-  if (backend === hostGw || backend === vxlan || backend === ipip) {
-    return await openUnderlayRuntime(context);
-  }
-  return {
-    announce: (host) => backend.announce(config, host, undefined),
-    plan: (host, own, peers) =>
-      backend.plan({ config, network, host, facts: undefined, own, peers }),
-    [Symbol.asyncDispose]: () => Promise.resolve(),
-  };
 }

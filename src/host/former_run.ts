@@ -1,6 +1,6 @@
 import { describeError } from "../errors.ts";
-import { previousNetworks, previousSubnet } from "../host/subnet_env.ts";
-import { readSubnetFile } from "../host/subnet_file_table.ts";
+import { previousNetworks, previousSubnet } from "./subnet_env.ts";
+import { readSubnetFile } from "./subnet_file_table.ts";
 import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";

@@ -4,8 +4,8 @@ import { parseNetworkConfig } from "../config/network_config.ts";
 import type { Json, Lease } from "../lease/lease.ts";
 import { createLogger } from "../log.ts";
 import { Address, Prefix } from "../net/mod.ts";
-import type { BackendRuntimeOptions } from "./backend_runtime.ts";
-import { decideChecksumOffload, openUnderlayRuntime } from "./underlay_runtime.ts";
+import type { BackendRuntimeOptions } from "./runtime.ts";
+import { decideChecksumOffload, openUnderlayRuntime } from "./kernel.ts";
 
 const { signal } = new AbortController();
 

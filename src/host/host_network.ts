@@ -20,10 +20,10 @@ import type { Logger } from "../log.ts";
 import type { Address, Family, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
-import type { PlaneRuntime } from "./backend_runtime.ts";
+import type { PlaneRuntime } from "../runtime/runtime.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
 import { mayChangeNetwork } from "./host_rights.ts";
-import { KernelTables, linkAlias } from "./kernel_tables.ts";
+import { KernelTables, linkAlias } from "../app/kernel_tables.ts";
 import { ReservedSpace } from "./reserved_space.ts";
 
 /** How long a leased address may be gone before a permanent one beside it is published instead. */
