@@ -166,6 +166,31 @@ etcdTest("openRegistry() waits for the config to turn up in either store", async
   assert.deepEqual(seen, [undefined, CONFIG, "{}"]);
 });
 
+etcdTest(
+  "openRegistry() closes the store that it does not choose, and all at its end",
+  async () => {
+    await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
+    await etcd.any.ctl(["set", CONFIG_KEY, CONFIG], { signal, api: 2 });
+    using relay = new Relay(etcd.any.port);
+    const areLeft = (count: number, api: string) =>
+      eventually(() => relay.open === count, { signal, title: `${count} connections with ${api}` });
+    for (const api of ["v2", "v3"] as const) {
+      await using registry = await open([relay.endpoint]);
+      assert.equal(relay.open, 0);
+      // Many calls meet the choice.
+      const read = await Promise.all([1, 2, 3].map(() => registry.readConfig({ signal })));
+      assert.deepEqual(read, [CONFIG, CONFIG, CONFIG]);
+      assert.equal(registry.api, api);
+      await areLeft(api === "v2" ? 3 : 1, api);
+      assert.match(await registry.explainMissingConfig(CONFIG, { signal }), /^Cannot find/);
+      await areLeft(api === "v2" ? 3 : 1, api);
+      await registry[Symbol.asyncDispose]();
+      await areLeft(0, api);
+      await etcd.any.ctl(["put", CONFIG_KEY, CONFIG], { signal });
+    }
+  },
+);
+
 etcdTest("openRegistry() needs no etcd to open, and reads it once it is there", async () => {
   await using etcd = await EtcdServers.start({ signal });
   await etcd.any.ctl(["put", CONFIG_KEY, CONFIG], { signal });

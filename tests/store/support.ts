@@ -64,6 +64,7 @@ export class Relay implements Disposable {
   #frozen = false;
   #refusing = false;
   #accepted = 0;
+  #open = 0;
 
   constructor(targetPort: number, options: { hostname?: string; port?: number } = {}) {
     const { hostname = "127.0.0.1", port = 0 } = options;
@@ -85,6 +86,11 @@ export class Relay implements Disposable {
   /** Connections taken so far. */
   get accepted(): number {
     return this.#accepted;
+  }
+
+  /** Connections that lead to the other port now. */
+  get open(): number {
+    return this.#open;
   }
 
   /** From now on bytes vanish in both directions, and no connection is closed. */
@@ -120,7 +126,10 @@ export class Relay implements Disposable {
         this.#accepted++;
         this.#connections.add(local);
         if (this.#refusing) close(local);
-        else if (!this.#frozen) this.#join(local);
+        else if (!this.#frozen) {
+          this.#open++;
+          this.#join(local).finally(() => this.#open--);
+        }
       }
     } catch { /* closed */ }
   }
@@ -147,8 +156,7 @@ export class Relay implements Disposable {
       } catch { /* closed */ }
       if (!silent) { for (const connection of [from, to]) close(connection); }
     };
-    pump(local, remote);
-    pump(remote, local);
+    await Promise.all([pump(local, remote), pump(remote, local)]);
   }
 }
 

@@ -1,5 +1,4 @@
 import { ConfigError, describeError } from "../../errors.ts";
-import type { Logger } from "../../log.ts";
 import { Backoff, deadline } from "../../util/time.ts";
 import { nearestConfigs, prefixOfConfig } from "./config_search.ts";
 import { loadEtcd3 } from "./connection.ts";
@@ -78,15 +77,12 @@ const SEARCH_MS = 5_000;
 
 /** Both stores of one cluster, and the choice between them. */
 class StoreChoice implements AsyncDisposable {
-  readonly #log: Logger;
-  readonly #v3: EtcdV3Registry;
-  readonly #v2: EtcdV2Registry;
+  readonly #settings: EtcdSettings;
+  readonly #open = new Map<EtcdApi, EtcdV3Registry | EtcdV2Registry>();
   #api: EtcdApi | undefined;
 
   constructor(settings: EtcdSettings, api: EtcdApi | "auto") {
-    this.#log = settings.log;
-    this.#v3 = new EtcdV3Registry(settings);
-    this.#v2 = new EtcdV2Registry(settings);
+    this.#settings = settings;
     this.#api = api === "auto" ? undefined : api;
   }
 
@@ -96,7 +92,13 @@ class StoreChoice implements AsyncDisposable {
   }
 
   of(api: EtcdApi): EtcdV3Registry | EtcdV2Registry {
-    return api === "v3" ? this.#v3 : this.#v2;
+    let registry = this.#open.get(api);
+    if (registry === undefined) {
+      const settings = this.#settings;
+      registry = api === "v3" ? new EtcdV3Registry(settings) : new EtcdV2Registry(settings);
+      this.#open.set(api, registry);
+    }
+    return registry;
   }
 
   /**
@@ -107,13 +109,14 @@ class StoreChoice implements AsyncDisposable {
     if (this.#api !== undefined) return this.of(this.#api);
     let served = true;
     try {
-      if (await this.#v3.readConfig(options) !== undefined) return this.#choose("v3");
+      if (await this.of("v3").readConfig(options) !== undefined) return await this.#choose("v3");
     } catch (error) {
+      if (this.#api !== undefined) return this.of(this.#api); // another call has closed this store
       if (!(error instanceof EtcdError) || error.kind !== "not-served") throw error;
       served = false;
     }
-    if (await this.holdsConfig("v2", options)) return this.#choose("v2");
-    return served ? this.#v3 : this.#v2;
+    if (await this.holdsConfig("v2", options)) return await this.#choose("v2");
+    return this.of(this.#api ?? (served ? "v3" : "v2"));
   }
 
   /** Whether a store holds the config, as far as it can be asked at all. */
@@ -139,21 +142,38 @@ class StoreChoice implements AsyncDisposable {
   }
 
   addressesChanged(): void {
-    this.#v3.addressesChanged();
-    this.#v2.addressesChanged();
+    for (const registry of this.#open.values()) registry.addressesChanged();
+  }
+
+  /** Closes the store that was not chosen: its connection would be of no use. */
+  async closeOther(): Promise<void> {
+    if (this.#api === undefined) return;
+    const other = otherApi(this.#api);
+    const registry = this.#open.get(other);
+    this.#open.delete(other);
+    await registry?.[Symbol.asyncDispose]();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([this.#v3[Symbol.asyncDispose](), this.#v2[Symbol.asyncDispose]()]);
+    await Promise.all(
+      [...this.#open.values()].map((registry) => registry[Symbol.asyncDispose]()),
+    );
   }
 
-  #choose(api: EtcdApi): Registry {
+  async #choose(api: EtcdApi): Promise<Registry> {
     if (this.#api === undefined) {
       this.#api = api;
-      if (api === "v2") this.#log.info("using etcd's v2 API: only that one holds the config");
+      if (api === "v2") {
+        this.#settings.log.info("using etcd's v2 API: only that one holds the config");
+      }
+      await this.closeOther();
     }
     return this.of(this.#api);
   }
+}
+
+function otherApi(api: EtcdApi): EtcdApi {
+  return api === "v3" ? "v2" : "v3";
 }
 
 /** The keys of one space in the store that is chosen. */
@@ -291,11 +311,12 @@ class SwitchingRegistry extends SwitchingSpace implements EtcdRegistry {
     const key = configKey(this.#settings.prefix);
     const where = this.#choice.of(api).description;
     const command = writeCommand(this.#settings, api, exampleConfig);
-    const other: EtcdApi = api === "v3" ? "v2" : "v3";
+    const other = otherApi(api);
     const near = await this.#choice.findConfigs(api, options);
     const elsewhere = await this.#choice.holdsConfig(other, options)
       ? [`etcd's ${other} API does hold this key: use --etcd-api=${other} if that is the one`]
       : this.#nameNear(await this.#choice.findConfigs(other, options), other);
+    await this.#choice.closeOther();
     return [
       `Cannot find the network config: ${where} has no key ${key}`,
       ...this.#nameNear(near, api),

@@ -215,10 +215,6 @@ export class EtcdV2Registry extends EtcdV2Space implements Registry {
     return new EtcdV2Space(this.#client, subtree, this.#timing);
   }
 
-  /**
-   * fetch() keeps its connections to itself: in clear text, a request without answer is repeated
-   * over another one after the usual time.
-   */
   addressesChanged(): void {
     this.#client.addressesChanged();
   }
@@ -337,7 +333,13 @@ class SubtreeFollower {
       if (reply.answer === undefined) {
         this.#next = Math.max(this.#next!, reply.index + 1);
         // A poll says nothing about a member that is cut off from the others; a quorum read does.
-        const same = await this.#canResume();
+        // Of one key: reading a directory would bring all below it.
+        const { clusterId, index } = await this.#client.send(read(this.#probePath, false), {
+          signal: this.#options.signal,
+          idempotent: true,
+          timeoutMs: this.#timing.probeMs,
+        });
+        const same = clusterId === this.#clusterId && index >= this.#next - 1;
         if (!same || performance.now() >= this.#relistAt) yield await this.#snapshot();
         continue;
       }
@@ -354,17 +356,6 @@ class SubtreeFollower {
         yield { type: "events", events: [event] };
       }
     }
-  }
-
-  /** Whether this is the store that we know, by a quorum read. */
-  async #canResume(): Promise<boolean> {
-    // One key: reading a directory would bring all below it.
-    const reply = await this.#client.send(read(this.#probePath, false), {
-      signal: this.#options.signal,
-      idempotent: true,
-      timeoutMs: this.#timing.probeMs,
-    });
-    return reply.clusterId === this.#clusterId && reply.index >= this.#next! - 1;
   }
 
   async #snapshot(): Promise<WatchUpdate> {

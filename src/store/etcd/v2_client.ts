@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { describeError } from "../../errors.ts";
+import { childSignal } from "../../util/child_signal.ts";
 import { deadline } from "../../util/time.ts";
 import { FAILOVER_MS, LAST_REQUEST_MS } from "./client.ts";
 import { EtcdError, type EtcdErrorKind, joinFailures, portHint } from "./error.ts";
@@ -88,9 +89,11 @@ const EVENT_INDEX_CLEARED = 401;
 export class EtcdV2Client implements Disposable {
   readonly settings: EtcdSettings;
   readonly #lifetime = new AbortController();
+  /** Ends what waits on connections from addresses that this host no longer has. */
+  #addresses = new AbortController();
   #current: number;
-  /** Clients for TLS, by the member's URL. */
-  readonly #clients = new Map<string, TlsClient>();
+  /** By the member's URL. */
+  readonly #clients = new Map<string, MemberClient>();
 
   constructor(settings: EtcdSettings) {
     this.settings = settings;
@@ -109,10 +112,11 @@ export class EtcdV2Client implements Disposable {
   ): Promise<Reply> {
     const { timeoutMs = LAST_REQUEST_MS } = options;
     const failures: EtcdError[] = [];
-    const count = this.settings.endpoints.length;
-    for (let attempt = 1; attempt <= count; attempt++) {
-      const last = attempt === count || !options.idempotent;
+    let attempts = this.settings.endpoints.length;
+    for (let attempt = 1; attempt <= attempts; attempt++) {
+      const last = attempt === attempts || !options.idempotent;
       const member = this.#current;
+      const addresses = this.#addresses;
       try {
         return await this.#ask(this.settings.endpoints[member]!, request, {
           signal: options.signal,
@@ -120,7 +124,8 @@ export class EtcdV2Client implements Disposable {
         });
       } catch (error) {
         if (!(error instanceof EtcdError) || !error.isPassing) throw error;
-        this.#leave(member);
+        if (addresses !== this.#addresses) attempts++; // which says nothing of the member
+        else this.#leave(member);
         if (error.mayHaveRun && !options.idempotent) throw error;
         failures.push(error);
       }
@@ -158,8 +163,10 @@ export class EtcdV2Client implements Disposable {
     this.addressesChanged();
   }
 
-  /** Leaves the connections that can be left; what waits there for an answer fails. */
+  /** Closes all connections; what waits there for an answer fails, and may be asked again. */
   addressesChanged(): void {
+    this.#addresses.abort(new Error("the addresses of this host have changed"));
+    this.#addresses = new AbortController();
     for (const client of this.#clients.values()) client[Symbol.dispose]();
     this.#clients.clear();
   }
@@ -191,13 +198,11 @@ export class EtcdV2Client implements Disposable {
     let response: Response;
     using head = deadline(options.timeoutMs, { signal });
     using body = deadline(options.timeoutMs + (options.waitMs ?? 0), { signal });
-    const either = new AbortController();
+    using either = childSignal(body.signal, this.#addresses.signal);
     const onHead = () => either.abort(head.signal.reason);
-    const onBody = () => either.abort(body.signal.reason);
     head.signal.addEventListener("abort", onHead);
-    body.signal.addEventListener("abort", onBody);
     try {
-      const client = endpoint.secure ? await this.#client(endpoint) : PLAIN_CLIENT;
+      const client = await this.#client(endpoint);
       response = await client.fetch(this.#url(endpoint, request), {
         method: request.method,
         headers: this.#headers(),
@@ -244,34 +249,35 @@ export class EtcdV2Client implements Disposable {
   }
 
   /** A client with the TLS files as they are now; the same one while they are the same. */
-  async #client(endpoint: Endpoint): Promise<TlsClient> {
-    let material: TlsMaterial;
+  async #client(endpoint: Endpoint): Promise<MemberClient> {
+    let material: TlsMaterial = NO_TLS_FILES;
     try {
-      material = await readTlsFiles(this.settings.tls);
+      if (endpoint.secure) material = await readTlsFiles(this.settings.tls);
     } catch (cause) {
       throw new EtcdError("unreachable", endpoint.url, describeError(cause), { cause });
     }
+    this.#lifetime.signal.throwIfAborted();
     const former = this.#clients.get(endpoint.url);
     if (former !== undefined && sameTlsMaterial(former.material, material)) return former;
     former?.[Symbol.dispose]();
-    const client = hasTlsSockets()
+    const client = endpoint.secure && hasTlsSockets()
       ? new HttpsClient(endpoint, material)
-      : new OlderTlsClient(material);
+      : new FetchClient(material);
     this.#clients.set(endpoint.url, client);
     return client;
   }
 }
 
-/** What makes requests over TLS. */
-interface TlsClient extends Pick<HttpsClient, "fetch" | "material">, Disposable {}
+const NO_TLS_FILES: TlsMaterial = { ca: undefined, cert: undefined, key: undefined };
 
-/** Requests in clear text. A redirect is an answer, too: where it leads is not for etcd to say. */
-const PLAIN_CLIENT: Pick<HttpsClient, "fetch"> = {
-  fetch: (url, request) => fetch(url, { ...request, redirect: "manual" }),
-};
+/** What makes requests to one member. */
+interface MemberClient extends Pick<HttpsClient, "fetch" | "material">, Disposable {}
 
-/** TLS before Deno 2.9, where `node:https` leaks connections: the given CA adds to Deno's roots. */
-class OlderTlsClient implements TlsClient {
+/**
+ * Requests in clear text, and TLS before Deno 2.9, where `node:https` leaks connections: the given
+ * CA adds to Deno's roots. A redirect is an answer, too: where it leads is not for etcd to say.
+ */
+class FetchClient implements MemberClient {
   readonly material: TlsMaterial;
   readonly #client: Deno.HttpClient;
 
