@@ -6,14 +6,17 @@
  * `lease_writer.ts flap ENDPOINT COUNT [BACKEND]` does one after the other, and prints the
  * milliseconds that it took;
  * `lease_writer.ts touch ENDPOINT COUNT` changes COUNT of them, one each 50 ms, and prints the time
- * at which each was sent, in milliseconds since the epoch.
+ * at which each was sent, in milliseconds since the epoch;
+ * `lease_writer.ts churn ENDPOINT COUNT BACKEND FIRST PERIOD` makes COUNT changes beside the first
+ * FIRST leases, one each PERIOD milliseconds: in turn a new lease, another address of it, its end;
+ * `lease_writer.ts grow …` likewise makes COUNT new leases.
  *
  * @module
  */
 import { Etcd3 } from "etcd3";
 import { ETCD_PREFIX } from "../lab/lab.ts";
 
-const [action, endpoint, count, backend = "alloc"] = Deno.args;
+const [action, endpoint, count, backend = "alloc", first, period] = Deno.args;
 const etcd = new Etcd3({ hosts: endpoint! });
 
 function key(i: number): string {
@@ -54,6 +57,14 @@ if (action === "fill") {
   await forAll((i) => etcd.put(key(i)).value(value(i)).exec());
   await forAll((i) => etcd.delete().key(key(i)).exec());
   console.log(Math.round(performance.now() - startedAt));
+} else if (action === "churn" || action === "grow") {
+  for (let i = 0; i < Number(count); i++) {
+    await new Promise((resolve) => setTimeout(resolve, Number(period)));
+    const stage = action === "grow" ? 0 : i % 3;
+    const number = Number(first) + (action === "grow" ? i : Math.floor(i / 3) % 100);
+    if (stage === 2) await etcd.delete().key(key(number)).exec();
+    else await etcd.put(key(number)).value(value(number, stage)).exec();
+  }
 } else {
   for (let i = 0; i < Number(count); i++) {
     await new Promise((resolve) => setTimeout(resolve, 50));

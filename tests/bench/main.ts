@@ -16,6 +16,7 @@ const BENCHMARKS: Record<string, () => Promise<Benchmark>> = {
   cluster: () => import("./cluster.ts"),
   udp: () => import("./udp.ts"),
   kernel: () => import("./kernel.ts"),
+  change: () => import("./change.ts"),
   throughput: () => import("./kernel_throughput.ts"),
 };
 
