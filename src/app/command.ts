@@ -1,7 +1,7 @@
 import denoConfig from "../../deno.json" with { type: "json" };
 import { cleanEnvironment } from "../cli/environment.ts";
 import { hideArguments } from "../cli/hide_arguments.ts";
-import { parseCommandLine, SECRET_FLAGS } from "../cli/parse.ts";
+import { readCommandLine, SECRET_FLAGS } from "../cli/parse.ts";
 import { usage } from "../cli/usage.ts";
 import { describeError, OperatorError, UsageError } from "../errors.ts";
 import { createLogger } from "../log.ts";
@@ -29,7 +29,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   Deno.env.set("PATH", withSystemDirectories(environment["PATH"])); // for iptables and nft
   let command;
   try {
-    command = parseCommandLine(args, environment);
+    command = await readCommandLine(args, environment);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     for (const line of error.message.split("\n")) write(Deno.stderr, `flanneld: ${redact(line)}\n`);

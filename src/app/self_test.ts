@@ -6,6 +6,7 @@
  * @module
  */
 import * as v from "valibot";
+import { loadGoRegex } from "../cli/go_syntax.ts";
 import { RateLimiter } from "../cloud/rate_limiter.ts";
 import { describeError } from "../errors.ts";
 import { Secret } from "../secret.ts";
@@ -27,6 +28,7 @@ const PARTS: readonly Part[] = [
   { name: "Alibaba Cloud client", use: useCloud },
   { name: "packet worker", use: useWorker },
   { name: "libnl", use: useLibnl },
+  { name: "regular expressions", use: useRegex },
 ];
 
 /** Options of {@linkcode selfTest}. */
@@ -61,6 +63,11 @@ async function useEtcd(): Promise<void> {
   } finally {
     client.close();
   }
+}
+
+async function useRegex(): Promise<void> {
+  const compile = await loadGoRegex();
+  if (!compile("^eth[[:digit:]]$").test("eth0")) throw new Error("eth0 does not match");
 }
 
 /** One call, to a service of our own: loaded in the wrong way it gets no answer. */

@@ -1,7 +1,7 @@
 import { Address, type Endpoint, type Family, parseEndpoint, Prefix } from "../net/mod.ts";
 import { Secret } from "../secret.ts";
 import type { FlagName, FlagValues } from "./flags.ts";
-import { parseGoRegex } from "./go_syntax.ts";
+import type { CompilePattern, Pattern } from "./go_syntax.ts";
 
 /** The checked options of a run, from flags, environment and defaults. */
 export interface Options {
@@ -25,7 +25,7 @@ export interface Options {
 
   /** Names or IP addresses. */
   readonly iface: readonly string[];
-  readonly ifaceRegex: readonly RegExp[];
+  readonly ifaceRegex: readonly Pattern[];
   readonly ifaceCanReach?: Address;
   readonly publicIp?: Address;
   readonly publicIpv6?: Address;
@@ -66,7 +66,11 @@ export interface OptionFindings {
 const DAY_SECONDS = 86_400;
 
 /** Checks what each flag's type leaves open. The result is only good if nothing was found wrong. */
-export function readOptions(values: FlagValues, findings: OptionFindings): Options {
+export function readOptions(
+  values: FlagValues,
+  findings: OptionFindings,
+  compilePattern: CompilePattern,
+): Options {
   function text(name: StringFlag): string {
     if (values[name].trim() === "") findings.fault(name, "it must not be empty");
     return values[name];
@@ -122,7 +126,14 @@ export function readOptions(values: FlagValues, findings: OptionFindings): Optio
       "it must be an interface name or an IP address",
       (value) => readInterface(value, findings),
     ),
-    ifaceRegex: list("iface-regex", "it must be a regular expression (RE2)", tryParseRegex),
+    ifaceRegex: list("iface-regex", "it must be a regular expression (RE2)", (value) => {
+      try {
+        return compilePattern(value);
+      } catch (error) {
+        if (error instanceof SyntaxError) return undefined;
+        throw error;
+      }
+    }),
     ...optional("ifaceCanReach", address("iface-can-reach")),
     ...optional("publicIp", address("public-ip", 4)),
     ...optional("publicIpv6", address("public-ipv6", 6)),
@@ -231,14 +242,6 @@ function readInterface(text: string, findings: OptionFindings): string | undefin
     findings.warn(`--iface ${text} is taken for the link ${name}, as ip prints its name so`);
   }
   return name;
-}
-
-function tryParseRegex(text: string): RegExp | undefined {
-  try {
-    return parseGoRegex(text);
-  } catch {
-    return undefined;
-  }
 }
 
 /** `{ [name]: value }`, or nothing for `undefined`, as exactOptionalPropertyTypes asks for. */

@@ -14,7 +14,7 @@ import {
   unlikelyText,
 } from "./faults.ts";
 import { environmentName, type Flag, type FlagName, FLAGS, type FlagValues } from "./flags.ts";
-import { parseGoBoolean, parseGoInteger } from "./go_syntax.ts";
+import { type CompilePattern, loadGoRegex, parseGoBoolean, parseGoInteger } from "./go_syntax.ts";
 import { type Options, readOptions } from "./options.ts";
 
 /** What the user asked for. */
@@ -51,22 +51,35 @@ interface Setting {
 /** `--release`, with a value or without. */
 const RELEASE = /^--?release(?:=([^]*))?$/;
 
+/** {@linkcode parseCommandLine}, with the library for regular expressions if one may be given. */
+export async function readCommandLine(
+  args: readonly string[],
+  environment: Environment,
+): Promise<CommandLine> {
+  const words = [...args, ...Object.keys(environment)];
+  const mayHavePatterns = words.some((word) => /iface[-_]regex/i.test(word));
+  return parseCommandLine(args, environment, mayHavePatterns ? await loadGoRegex() : undefined);
+}
+
 /**
  * Reads the arguments: flags alone; `cleanup` and flags, one of which may be `--release`; or
  * `self-test` alone. Blanks and line ends around values do not count.
  *
+ * @param compilePattern Needed for `--iface-regex` alone.
  * @throws {UsageError} With one line for each fault; a line never holds a secret.
  */
 export function parseCommandLine(
   args: readonly string[],
   environment: Environment,
+  compilePattern: CompilePattern = withoutPatterns,
 ): CommandLine {
   const variables = cleanEnvironment(environment);
   const words = args.map(withoutLineEnds);
   const faults: string[] = [];
   if (words.length === 1 && words[0] === "self-test") return { action: "self-test" };
   if (words[0] !== "cleanup") {
-    return parseFlags(args, { words, environment: variables, faults, also: [] });
+    const context = { words, environment: variables, faults, also: [], compilePattern };
+    return parseFlags(args, context);
   }
   let release = false;
   const isRelease = (word: string) => RELEASE.test(word);
@@ -85,6 +98,7 @@ export function parseCommandLine(
     environment: variables,
     faults,
     also: ["release"],
+    compilePattern,
   });
   return command.action === "run" ? { ...command, action: "cleanup", release } : command;
 }
@@ -98,7 +112,7 @@ export function parseCommandLine(
  */
 function parseFlags(
   args: readonly string[],
-  { words, environment, faults, also }: {
+  { words, environment, faults, also, compilePattern }: {
     /** The arguments that may be flags. */
     readonly words: readonly string[];
     readonly environment: Environment;
@@ -106,6 +120,7 @@ function parseFlags(
     readonly faults: string[];
     /** Names of flags that are read elsewhere. */
     readonly also: readonly string[];
+    readonly compilePattern: CompilePattern;
   },
 ): Exclude<CommandLine, { readonly action: "cleanup" | "self-test" }> {
   const warnings: string[] = [];
@@ -129,12 +144,16 @@ function parseFlags(
     },
     conflict: (sentence) => faults.push(sentence),
     warn: (sentence) => warnings.push(sentence),
-  });
+  }, compilePattern);
   if (options.noMasqCidr.length > 0 && !values["ip-masq"]) {
     warnings.push("--no-masq-cidr has no effect without --ip-masq");
   }
   if (faults.length > 0) throw new UsageError(faults.join("\n"));
   return { action: "run", options, warnings };
+}
+
+function withoutPatterns(): never {
+  throw new Error("Cannot compile a pattern: the library is not loaded");
 }
 
 function readArguments(

@@ -3,12 +3,15 @@ import fc from "fast-check";
 import { UsageError } from "../errors.ts";
 import { environmentName, type Flag, FLAGS } from "./flags.ts";
 import type { Options } from "./options.ts";
-import { parseCommandLine, SECRET_FLAGS } from "./parse.ts";
+import { loadGoRegex } from "./go_syntax.ts";
+import { parseCommandLine, readCommandLine, SECRET_FLAGS } from "./parse.ts";
+
+const compilePattern = await loadGoRegex();
 
 type Environment = Record<string, string>;
 
 function run(args: string[], environment: Environment = {}) {
-  const commandLine = parseCommandLine(args, environment);
+  const commandLine = parseCommandLine(args, environment, compilePattern);
   assert.equal(commandLine.action, "run");
   return commandLine;
 }
@@ -19,7 +22,7 @@ function optionsOf(args: string[], environment: Environment = {}): Options {
 
 function faultsOf(args: string[], environment: Environment = {}): string[] {
   try {
-    parseCommandLine(args, environment);
+    parseCommandLine(args, environment, compilePattern);
   } catch (error) {
     assert.ok(error instanceof UsageError, String(error));
     return error.message.split("\n");
@@ -508,6 +511,20 @@ Deno.test("parseCommandLine() drops carriage returns and blanks at the ends of e
     plain(optionsOf([])),
   );
   assert.equal(parseCommandLine(["cleanup\r"], {}).action, "cleanup");
+});
+
+Deno.test("readCommandLine() loads what patterns need, from a flag or a variable", async () => {
+  for (
+    const [args, environment] of [
+      [["--iface-regex", "^eth"], {}],
+      [["-iface-regex=^eth"], {}],
+      [["cleanup", "--iface-regex=^eth"], {}],
+      [[], { FLANNELD_IFACE_REGEX: "^eth" }],
+    ] as const
+  ) {
+    const command = await readCommandLine(args, environment);
+    assert.ok("options" in command && command.options.ifaceRegex[0]!.test("eth0"));
+  }
 });
 
 Deno.test("parseCommandLine() takes an empty value of a list for one that is not given", () => {

@@ -28,7 +28,7 @@ export interface InterfaceCriteria {
   /** `--iface`: names or addresses, in order. */
   readonly interfaces: readonly string[];
   /** `--iface-regex`, in order, after `interfaces`; not anchored. */
-  readonly patterns: readonly RegExp[];
+  readonly patterns: readonly { test(text: string): boolean; toString(): string }[];
   /** `--iface-can-reach`, after `patterns`. */
   readonly canReach?: Address;
   /** `--public-ip`: advertised instead of the interface's address. */
@@ -212,7 +212,7 @@ function* byAddress(
 }
 
 function* byPattern(
-  pattern: RegExp,
+  pattern: InterfaceCriteria["patterns"][number],
   criteria: InterfaceCriteria,
   facts: InterfaceFacts,
   explain: string[],

@@ -86,6 +86,7 @@ binaryTest("the binary has every part that it loads late", async ({ path, signal
     "ok: Alibaba Cloud client",
     "ok: packet worker",
     "ok: libnl (carried)",
+    "ok: regular expressions",
   ]);
 });
 
