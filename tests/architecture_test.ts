@@ -17,10 +17,10 @@ const ALLOWED: Record<string, readonly string[]> = {
   lease: ["net", "config", "util"],
   state: ["net"],
   backends: ["net", "config", "lease", "state", "util"],
-  reconcile: ["net", "state", "util"],
-  store: ["net", "config", "lease", "util"],
+  reconcile: ["net", "state", "util", "status"],
+  store: ["net", "config", "lease", "util", "status"],
   kernel: ["net", "state", "reconcile", "util", "ffi"],
-  firewall: ["net", "state", "reconcile", "util"],
+  firewall: ["net", "state", "reconcile", "util", "status"],
   host: [
     ...["net", "util", "ffi", "config", "lease", "state", "reconcile", "kernel", "firewall"],
     ...["backends", "cli", "status"],
@@ -34,7 +34,7 @@ const ALLOWED: Record<string, readonly string[]> = {
     "app", // network, and the runtime of ali-vpc, until they have moved
   ],
   cloud: ["net", "state", "reconcile", "store", "status", "lease", "config", "backends", "util"],
-  dataplane: ["net", "util", "ffi"],
+  dataplane: ["net", "util", "ffi", "status"],
   health: ["util", "net", "status"],
   status: ["net", "state", "util"],
   cli: ["net", "config", "util"],

@@ -37,7 +37,9 @@ function openPlanner({ blackhole = false } = {}) {
       *plan(_host, _own, peers): Planning {
         const end = performance.now() + 12;
         while (performance.now() < end) yield onStep();
-        return { skippedPeers: peers.map(({ key }) => ({ key, reason: "" })) };
+        return {
+          skippedPeers: peers.map(({ key }) => ({ key, code: "peer-address", reason: "" })),
+        };
       },
     },
     leases,

@@ -207,7 +207,7 @@ function* planOverflow(
     }
     // The VPC takes our packets there, but nothing of the other host's to us.
     const reason = claim ?? "it is no host of ours, so it does not know this one's VXLAN device";
-    skippedPeers.push({ key: peer.key, reason });
+    skippedPeers.push({ key: peer.key, code: "peer-stranger", reason });
   }
   const tunnelled: TunnelledPeer[] = [];
   const { usable } = yield* usablePeers(side, "", ours, skippedPeers);

@@ -62,6 +62,7 @@ export const hostGw: Backend<HostGwConfig, HostGwFacts> = {
         } else {
           const reason = path.direct ? `it is on link ${path.link}` : path.reason;
           skippedPeers.push({
+            code: "peer-next-hop",
             key,
             reason: `${publicAddress} cannot be next hop on ${host.link}: ${reason}`,
           });

@@ -9,6 +9,7 @@ import type { Json, Lease } from "../lease/lease.ts";
 import { type Address, addressBits, type Family, type Place, Places, Prefix } from "../net/mod.ts";
 import {
   type DesiredState,
+  type PeerFault,
   ROUTE_PROTOCOL,
   type RouteSpec,
   type SkippedPeer,
@@ -112,22 +113,30 @@ export function* usablePeers(
     if (++count % STEP_PEERS === 0) yield;
     const subnet = family === 4 ? subnets.ipv4 : subnets.ipv6;
     const address = family === 4 ? attributes.publicIp : attributes.publicIpv6;
-    const reason = attributes.backendType !== backendType
-      ? `its backend is ${attributes.backendType || "of a type that leases do not tell"}, ` +
-        `not ${backendType}`
+    const fault: Fault | undefined = attributes.backendType !== backendType
+      ? [
+        "peer-backend",
+        `its backend is ${attributes.backendType || "of a type that leases do not tell"}, ` +
+        `not ${backendType}`,
+      ]
       : subnet === undefined
-      ? `it has no IPv${family} subnet of ${side.network}`
+      ? ["peer-subnet", `it has no IPv${family} subnet of ${side.network}`]
       : address === undefined
-      ? `it publishes no IPv${family} address`
+      ? ["peer-address", `it publishes no IPv${family} address`]
       : address.equals(local) || ownPublic?.equals(address)
-      ? `its public address ${address} is this host's own`
+      ? ["peer-address", `its public address ${address} is this host's own`]
       : side.subnet.contains(address)
-      ? `its public address ${address} lies inside this host's own subnet ${side.subnet}`
+      ? [
+        "peer-address",
+        `its public address ${address} lies inside this host's own subnet ${side.subnet}`,
+      ]
       : subnet.contains(address)
-      ? `its subnet ${subnet} covers its own public address ${address}`
+      ? ["peer-overlap", `its subnet ${subnet} covers its own public address ${address}`]
       : coverage(subnet, occupied);
-    if (reason !== undefined) skipped.push({ key, reason });
-    else {
+    if (fault !== undefined) {
+      const [code, reason] = fault;
+      skipped.push({ key, code, reason });
+    } else {
       const data = family === 4 ? attributes.backendData : attributes.backendV6Data;
       usable.push({ key, subnet: subnet!, publicAddress: address!, data });
     }
@@ -135,9 +144,11 @@ export function* usablePeers(
   return { usable, occupied };
 }
 
-function coverage(subnet: Prefix, occupied: Places): string | undefined {
+type Fault = readonly [code: PeerFault, reason: string];
+
+function coverage(subnet: Prefix, occupied: Places): Fault | undefined {
   const place = occupied.find(subnet);
-  return place && `its subnet ${subnet} overlaps ${place.what}`;
+  return place && ["peer-overlap", `its subnet ${subnet} overlaps ${place.what}`];
 }
 
 /** The public addresses of hosts that lie inside the network. */

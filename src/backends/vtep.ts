@@ -111,7 +111,7 @@ export function* planTunnels(
       const name = holder ? `${holder.key} (${holder.publicAddress})` : "this host";
       const reason = `its device's MAC ${mac} is also that of ${name}; ` +
         `restart flanneld there after deleting the link ${link}`;
-      skipped.push({ key, reason });
+      skipped.push({ key, code: "peer-device", reason });
       continue;
     }
     neighbors.push({ link, address: subnet.address, mac });

@@ -166,8 +166,9 @@ function* planPeers(
     }
     if (config.directRouting && !path) continue; // looked up before the next round
     const mac = readMac(peer.data);
-    if (typeof mac === "string") skipped.push({ key: peer.key, reason: mac });
-    else {
+    if (typeof mac === "string") {
+      skipped.push({ key: peer.key, code: "peer-device", reason: mac });
+    } else {
       const { key, subnet, publicAddress, data } = peer;
       tunnelled.push({ key, subnet, publicAddress, data, mac });
     }

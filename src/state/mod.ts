@@ -97,10 +97,21 @@ export type UnderlayPath =
    */
   | { readonly direct: false; readonly link?: string; readonly reason: string };
 
+/** What is wrong about a peer that is left out; codes of problems, see `src/status/model.ts`. */
+export type PeerFault =
+  | "peer-backend"
+  | "peer-subnet"
+  | "peer-address"
+  | "peer-overlap"
+  | "peer-device"
+  | "peer-next-hop"
+  | "peer-stranger";
+
 /** A peer for which a plan wants less than for others, and why. */
 export interface SkippedPeer {
   /** The lease's key. */
   readonly key: string;
+  readonly code: PeerFault;
   readonly reason: string;
 }
 
@@ -130,6 +141,23 @@ export interface SourceDestCheckSpec {
   readonly networkInterfaceId: string;
   readonly enabled: boolean;
 }
+
+/** The kinds of objects that Tables hold. */
+export type KindId =
+  | "link"
+  | "offload"
+  | "sysctl"
+  | "address"
+  | "neighbor"
+  | "fdb"
+  | "tun-queue"
+  | "udp-socket"
+  | "forwarding"
+  | "route"
+  | "route-entry"
+  | "source-dest-check"
+  | "rule-set"
+  | "subnet-file";
 
 /** Everything a backend wants to hold. Absent lists are empty. */
 export interface DesiredState {

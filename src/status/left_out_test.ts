@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { judgeLeftOut } from "./left_out.ts";
 
-const skip = (...keys: string[]) => keys.map((key) => ({ key, reason: `${key} is odd` }));
+const skip = (...keys: string[]) =>
+  keys.map((key) => ({ key, code: "peer-address" as const, reason: `${key} is odd` }));
 
 Deno.test("judgeLeftOut() lets nobody count as ready who reaches no other host", () => {
   const one = { peers: 3, families: 1 };
