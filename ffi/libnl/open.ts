@@ -2,7 +2,7 @@ import { LITTLE_ENDIAN } from "../byte_order.ts";
 import { errnoText } from "../libc/errors.ts";
 import type { FileDescriptor, Libc } from "../libc/open.ts";
 import { openSharedLibrary } from "../shared_library.ts";
-import { NETLINK_ROUTE, NLE_AGAIN, NLE_FAILURE, NLE_MSG_TRUNC, NLE_NOMEM } from "./constants.ts";
+import { NLE_AGAIN, NLE_FAILURE, NLE_MSG_TRUNC, NLE_NOMEM } from "./constants.ts";
 import { LibnlError, ReceiveOverflowError } from "./errors.ts";
 import { nlmsghdr, sockaddr_nl } from "./structs.ts";
 import { libnlSymbols } from "./symbols.ts";
@@ -50,9 +50,9 @@ export class Libnl implements Disposable {
     throw new LibnlError(call, NLE_FAILURE, errnoText(this.#libc.lastError(call).errno));
   }
 
-  /** Opens an rtnetlink socket. @throws {LibnlError} */
-  openSocket(): NetlinkSocket {
-    return NetlinkSocket.open(this, this.#libc, this.#library.symbols);
+  /** Opens a socket of `protocol` (NETLINK_*). @throws {LibnlError} */
+  openSocket(protocol: number): NetlinkSocket {
+    return NetlinkSocket.open(this, this.#libc, this.#library.symbols, protocol);
   }
 
   /**
@@ -115,7 +115,7 @@ export function openLibnl(libc: Libc): Libnl {
   return new Libnl(libc, openSharedLibrary("libnl-3.so.200", libnlSymbols, packages));
 }
 
-/** An rtnetlink socket. Sends and receives whole datagrams. */
+/** A netlink socket. Sends and receives whole datagrams. */
 export class NetlinkSocket implements Disposable {
   readonly #libnl: Libnl;
   readonly #libc: Libc;
@@ -137,11 +137,12 @@ export class NetlinkSocket implements Disposable {
     libnl: Libnl,
     libc: Libc,
     symbols: Deno.DynamicLibrary<typeof libnlSymbols>["symbols"],
+    protocol: number,
   ): NetlinkSocket {
     const socket = symbols.nl_socket_alloc();
     if (!socket) throw new LibnlError("nl_socket_alloc", NLE_NOMEM, libnl.errorText(-NLE_NOMEM));
     try {
-      libnl.checkCall("nl_connect", symbols.nl_connect(socket, NETLINK_ROUTE));
+      libnl.checkCall("nl_connect", symbols.nl_connect(socket, protocol));
       libnl.check(
         "nl_socket_set_msg_buf_size",
         symbols.nl_socket_set_msg_buf_size(socket, BigInt(MAX_DATAGRAM_BYTES)),

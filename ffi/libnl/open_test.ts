@@ -4,6 +4,7 @@ import { toolTest } from "../../tests/prerequisites.ts";
 import { Libc } from "../libc/open.ts";
 import { libcSymbols } from "../libc/symbols.ts";
 import { LibraryNotFoundError, openSharedLibrary } from "../shared_library.ts";
+import { NETLINK_ROUTE } from "./constants.ts";
 import { openLibnl } from "./open.ts";
 
 Deno.test("openSharedLibrary() names the packages of a library that is missing", () => {
@@ -23,7 +24,7 @@ toolTest(
   () => {
     using libc = Libc.open();
     using libnl = openLibnl(libc);
-    const socket = libnl.openSocket();
+    const socket = libnl.openSocket(NETLINK_ROUTE);
     assert.ok(socket.portId > 0);
     socket[Symbol.dispose]();
     socket[Symbol.dispose]();
@@ -46,7 +47,7 @@ toolTest(
   async () => {
     const [libc, libnl] = ["../libc/open.ts", "./open.ts"].map((path) => import.meta.resolve(path));
     const script = `import { Libc } from "${libc}"; import { openLibnl } from "${libnl}";` +
-      "const libnl = openLibnl(Libc.open()); for (;;) libnl.openSocket();";
+      "const libnl = openLibnl(Libc.open()); for (;;) libnl.openSocket(0);";
     const { code, stderr } = await runProgram("bash", [
       ...["-c", 'ulimit -n 100; exec "$0" eval --no-check "$1"', Deno.execPath(), script],
     ], { signal: AbortSignal.timeout(60_000), env: { NO_COLOR: "1" } });

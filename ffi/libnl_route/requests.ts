@@ -1,7 +1,7 @@
 /**
- * Requests for links and policy rules, built by libnl-route: they are few, and deeply nested, so
- * that its knowledge is worth more than speed. Routes, addresses and neighbours come by the
- * thousand and are encoded without it.
+ * Requests for links, built by libnl-route: they are few, and deeply nested, so that its knowledge
+ * is worth more than speed. Routes, addresses and neighbours come by the thousand and are encoded
+ * without it.
  *
  * @module
  */
@@ -11,7 +11,6 @@ import { Attributes } from "../libnl/messages.ts";
 import type { CObject } from "../libnl/open.ts";
 import { nlattr, nlmsghdr } from "../libnl/structs.ts";
 import {
-  FR_ACT_TO_TBL,
   IFF_UP,
   IFLA_INFO_DATA,
   IFLA_LINKINFO,
@@ -26,60 +25,38 @@ function cString(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(`${text}\0`);
 }
 
-/** An address in network order, 4 or 16 bytes; a prefix length where one is meant. */
-export interface RawAddress {
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly prefixLength?: number;
-}
+type Bytes = Uint8Array<ArrayBuffer>;
 
-/** What can be said about a link; absent members are left as they are. */
+/** What can be said about a link; absent members are left as they are. Addresses in network order. */
 export interface RawLink {
   readonly index?: number;
   readonly name?: string;
-  readonly kind?: string;
-  readonly mtuBytes?: number;
-  /** Six bytes. */
-  readonly mac?: Uint8Array<ArrayBuffer>;
+  readonly kind?: string | undefined;
+  readonly mtuBytes?: number | undefined;
+  readonly mac?: Bytes | undefined;
   /** `true` sets IFF_UP. */
-  readonly up?: true;
+  readonly up?: true | undefined;
   readonly txQueueLength?: number;
   /** A text of the owner's, at most 255 bytes. */
-  readonly alias?: string;
-  readonly ipip?: {
-    /** Four bytes. */
-    readonly local: Uint8Array<ArrayBuffer>;
-  };
+  readonly alias?: string | undefined;
+  readonly ipip?: { readonly local: Bytes } | undefined;
   readonly vxlan?: {
-    readonly vni?: number;
-    readonly port?: number;
-    readonly underlayIndex?: number;
-    readonly local?: RawAddress;
-    readonly learning?: boolean;
-    readonly gbp?: boolean;
-  };
-}
-
-/** A policy rule that leads to a routing table. */
-export interface RawRule {
-  readonly family: number;
-  readonly priority: number;
-  readonly table: number;
-  readonly from?: RawAddress;
-  readonly to?: RawAddress;
-  readonly mark?: number;
-  readonly mask?: number;
-  readonly inputLink?: string;
-  readonly outputLink?: string;
-  readonly protocol: number;
+    readonly vni?: number | undefined;
+    readonly port?: number | undefined;
+    readonly underlayIndex?: number | undefined;
+    readonly local?: Bytes | undefined;
+    readonly learning?: boolean | undefined;
+    readonly gbp?: boolean | undefined;
+  } | undefined;
 }
 
 function withAddress<T>(
   route: LibnlRoute,
   family: number,
-  address: RawAddress,
+  bytes: Bytes,
   use: (address: CObject<"nl_addr">) => T,
 ): T {
-  const object = route.libnl.buildAddress(family, address.bytes, address.prefixLength);
+  const object = route.libnl.buildAddress(family, bytes);
   try {
     return use(object); // libnl-route's setters take a reference or a copy of their own
   } finally {
@@ -110,7 +87,7 @@ function withLink<T>(
     }
     if (link.alias !== undefined) symbols.rtnl_link_set_ifalias(object, cString(link.alias));
     if (link.mac !== undefined) {
-      withAddress(route, AF_LLC, { bytes: link.mac }, (address) => {
+      withAddress(route, AF_LLC, link.mac, (address) => {
         symbols.rtnl_link_set_addr(object, address);
       });
     }
@@ -140,7 +117,7 @@ function setVxlan(
     libnl.check("rtnl_link_vxlan_set_link", result);
   }
   if (local !== undefined) {
-    withAddress(route, local.bytes.length === 4 ? AF_INET : AF_INET6, local, (address) => {
+    withAddress(route, local.length === 4 ? AF_INET : AF_INET6, local, (address) => {
       const result = symbols.rtnl_link_vxlan_set_local(link, address);
       libnl.check("rtnl_link_vxlan_set_local", result);
     });
@@ -221,48 +198,4 @@ export function buildLinkRemove(route: LibnlRoute, index: number) {
       "rtnl_link_build_delete_request",
       (place) => route.symbols.rtnl_link_build_delete_request(object, place),
     ));
-}
-
-/** RTM_NEWRULE or RTM_DELRULE. */
-export function buildRule(route: LibnlRoute, verb: "add" | "remove", rule: RawRule, flags: number) {
-  const { symbols, libnl } = route;
-  const object = route.owned<"rtnl_rule">("rtnl_rule_alloc", symbols.rtnl_rule_alloc());
-  try {
-    symbols.rtnl_rule_set_family(object, rule.family);
-    symbols.rtnl_rule_set_prio(object, rule.priority);
-    symbols.rtnl_rule_set_table(object, rule.table);
-    symbols.rtnl_rule_set_action(object, FR_ACT_TO_TBL);
-    libnl.check("rtnl_rule_set_protocol", symbols.rtnl_rule_set_protocol(object, rule.protocol));
-    if (rule.mark !== undefined) symbols.rtnl_rule_set_mark(object, rule.mark);
-    if (rule.mask !== undefined) symbols.rtnl_rule_set_mask(object, rule.mask);
-    if (rule.from) {
-      withAddress(route, rule.family, rule.from, (address) => {
-        libnl.check("rtnl_rule_set_src", symbols.rtnl_rule_set_src(object, address));
-      });
-    }
-    if (rule.to) {
-      withAddress(route, rule.family, rule.to, (address) => {
-        libnl.check("rtnl_rule_set_dst", symbols.rtnl_rule_set_dst(object, address));
-      });
-    }
-    if (rule.inputLink !== undefined) {
-      const result = symbols.rtnl_rule_set_iif(object, cString(rule.inputLink));
-      libnl.check("rtnl_rule_set_iif", result);
-    }
-    if (rule.outputLink !== undefined) {
-      const result = symbols.rtnl_rule_set_oif(object, cString(rule.outputLink));
-      libnl.check("rtnl_rule_set_oif", result);
-    }
-    return verb === "add"
-      ? route.buildMessage(
-        "rtnl_rule_build_add_request",
-        (place) => symbols.rtnl_rule_build_add_request(object, flags, place),
-      )
-      : route.buildMessage(
-        "rtnl_rule_build_delete_request",
-        (place) => symbols.rtnl_rule_build_delete_request(object, flags, place),
-      );
-  } finally {
-    symbols.rtnl_rule_put(object);
-  }
 }

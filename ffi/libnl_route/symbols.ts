@@ -157,35 +157,4 @@ export const libnlRouteSymbols = {
   rtnl_neigh_build_add_request: { parameters: [pointer, int, buffer], result: int },
   // int rtnl_neigh_build_delete_request(struct rtnl_neigh *, int, struct nl_msg **); <netlink/route/neighbour.h>
   rtnl_neigh_build_delete_request: { parameters: [pointer, int, buffer], result: int },
-
-  // struct rtnl_rule *rtnl_rule_alloc(void); <netlink/route/rule.h>
-  rtnl_rule_alloc: { parameters: [], result: pointer },
-  // void rtnl_rule_put(struct rtnl_rule *); <netlink/route/rule.h>
-  rtnl_rule_put: { parameters: [pointer], result: void_ },
-  // void rtnl_rule_set_family(struct rtnl_rule *, int); <netlink/route/rule.h>
-  rtnl_rule_set_family: { parameters: [pointer, int], result: void_ },
-  // void rtnl_rule_set_prio(struct rtnl_rule *, uint32_t); <netlink/route/rule.h>
-  rtnl_rule_set_prio: { parameters: [pointer, uint32_t], result: void_ },
-  // void rtnl_rule_set_mark(struct rtnl_rule *, uint32_t); <netlink/route/rule.h>
-  rtnl_rule_set_mark: { parameters: [pointer, uint32_t], result: void_ },
-  // void rtnl_rule_set_mask(struct rtnl_rule *, uint32_t); <netlink/route/rule.h>
-  rtnl_rule_set_mask: { parameters: [pointer, uint32_t], result: void_ },
-  // void rtnl_rule_set_table(struct rtnl_rule *, uint32_t); <netlink/route/rule.h>
-  rtnl_rule_set_table: { parameters: [pointer, uint32_t], result: void_ },
-  // void rtnl_rule_set_action(struct rtnl_rule *, uint8_t); <netlink/route/rule.h>
-  rtnl_rule_set_action: { parameters: [pointer, uint8_t], result: void_ },
-  // int rtnl_rule_set_src(struct rtnl_rule *, struct nl_addr *); <netlink/route/rule.h>
-  rtnl_rule_set_src: { parameters: [pointer, pointer], result: int },
-  // int rtnl_rule_set_dst(struct rtnl_rule *, struct nl_addr *); <netlink/route/rule.h>
-  rtnl_rule_set_dst: { parameters: [pointer, pointer], result: int },
-  // int rtnl_rule_set_iif(struct rtnl_rule *, const char *); <netlink/route/rule.h>
-  rtnl_rule_set_iif: { parameters: [pointer, buffer], result: int },
-  // int rtnl_rule_set_oif(struct rtnl_rule *, const char *); <netlink/route/rule.h>
-  rtnl_rule_set_oif: { parameters: [pointer, buffer], result: int },
-  // int rtnl_rule_set_protocol(struct rtnl_rule *, uint8_t); <netlink/route/rule.h>
-  rtnl_rule_set_protocol: { parameters: [pointer, uint8_t], result: int },
-  // int rtnl_rule_build_add_request(struct rtnl_rule *, int, struct nl_msg **); <netlink/route/rule.h>
-  rtnl_rule_build_add_request: { parameters: [pointer, int, buffer], result: int },
-  // int rtnl_rule_build_delete_request(struct rtnl_rule *, int, struct nl_msg **); <netlink/route/rule.h>
-  rtnl_rule_build_delete_request: { parameters: [pointer, int, buffer], result: int },
 } as const satisfies Deno.ForeignLibraryInterface;

@@ -115,7 +115,7 @@ async function useLibnl(options: { signal: AbortSignal }): Promise<string> {
   if (Deno.build.standalone && lost.length > 0) {
     throw new Error(`the executable does not carry ${lost.join(", ")}, or it does not load`);
   }
-  const { openNetlink } = await import("../kernel/open_netlink.ts");
+  const { openNetlink } = await import("../kernel/netlink/rtnetlink.ts");
   await using netlink = openNetlink();
   await netlink.listLinks(options);
   return lost.length > 0 ? "the system's" : "carried";

@@ -10,7 +10,7 @@ import {
   waitForExternalInterface,
 } from "../kernel/external_interface.ts";
 import type { Link, Netlink, NetlinkEvent } from "../kernel/netlink.ts";
-import { openNetlink } from "../kernel/open_netlink.ts";
+import { openNetlink } from "../kernel/netlink/rtnetlink.ts";
 import type { InterfaceFacts } from "../kernel/own_address.ts";
 import { isForwarding } from "../kernel/sysctl.ts";
 import { UnderlayPaths } from "../kernel/underlay_paths.ts";

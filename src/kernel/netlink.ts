@@ -214,8 +214,7 @@ export type NetlinkRequest =
     readonly noun: "neighbor";
     readonly value: Neighbor;
   }
-  | { readonly verb: "add" | "replace" | "remove"; readonly noun: "fdb"; readonly value: FdbEntry }
-  | { readonly verb: "add" | "remove"; readonly noun: "rule"; readonly value: Rule };
+  | { readonly verb: "add" | "replace" | "remove"; readonly noun: "fdb"; readonly value: FdbEntry };
 
 /** The tables that events tell about. `neighbor` covers `fdb`, which the kernel reports with it. */
 export type NetlinkEventKind = "link" | "address" | "route" | "neighbor" | "fdb" | "rule";
@@ -313,8 +312,6 @@ export function formatRequest({ verb, noun, value }: NetlinkRequest): string {
       return `${verb} neighbour ${value.address} lladdr ${value.mac}`;
     case "fdb":
       return `${verb} forwarding entry ${value.mac} dst ${value.remote}`;
-    case "rule":
-      return `${verb} rule ${value.priority} to table ${value.table}`;
   }
 }
 

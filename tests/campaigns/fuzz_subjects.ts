@@ -14,19 +14,16 @@ import {
 } from "../../src/firewall/iptables_dump.ts";
 import { parseNftTable } from "../../src/firewall/nft_ruleset.ts";
 import { previousNetworks, previousSubnet } from "../../src/host/subnet_env.ts";
+import { decodeAddress, encodeAddress } from "../../src/kernel/netlink/codec/address.ts";
+import { decodeLink, encodeLinkDump } from "../../src/kernel/netlink/codec/link.ts";
 import {
-  decodeAddress,
   decodeFdbEntry,
-  decodeLink,
   decodeNeighbor,
-  decodeRoute,
-  decodeRule,
-  encodeAddress,
   encodeFdbDump,
-  encodeLinkDump,
   encodeNeighbor,
-  encodeRuleDump,
-} from "../../src/kernel/netlink_codec.ts";
+} from "../../src/kernel/netlink/codec/neighbor.ts";
+import { decodeRoute } from "../../src/kernel/netlink/codec/route.ts";
+import { decodeRule, encodeRuleDump } from "../../src/kernel/netlink/codec/rule.ts";
 import { LeaseMap } from "../../src/lease/lease_map.ts";
 import { InterfaceAddress, MacAddress } from "../../src/net/mod.ts";
 

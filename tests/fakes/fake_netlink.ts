@@ -222,17 +222,6 @@ export class FakeKernel {
         const { linkIndex } = value;
         return this.publish({ kind: "fdb", removed: verb === "remove", linkIndex }, origin);
       }
-      case "rule": {
-        const { value, verb } = request;
-        const text = (rule: Rule) =>
-          [rule.family, rule.priority, rule.table, rule.from, rule.to, rule.mark].join(" ");
-        const found = this.rules.some((each) => text(each) === text(value));
-        refuseUnless(!(found && verb === "add"), "EEXIST");
-        refuseUnless(found || verb !== "remove", "ENOENT");
-        if (verb === "add") this.rules.push({ ...value });
-        else this.rules = this.rules.filter((each) => text(each) !== text(value));
-        return this.publish({ kind: "rule", removed: verb === "remove" }, origin);
-      }
     }
   }
 

@@ -9,7 +9,7 @@ import {
 import { createAddressTable, createFdbTable } from "../../src/kernel/link_entry_table.ts";
 import { createLinkTable } from "../../src/kernel/link_table.ts";
 import { type Netlink, TABLE_MAIN } from "../../src/kernel/netlink.ts";
-import { openNetlink } from "../../src/kernel/open_netlink.ts";
+import { openNetlink } from "../../src/kernel/netlink/rtnetlink.ts";
 import { createRouteTable } from "../../src/kernel/route_table.ts";
 import { Address, InterfaceAddress, MacAddress, Prefix } from "../../src/net/mod.ts";
 import { type LinkSpec, ROUTE_PROTOCOL, type RouteSpec } from "../../src/state/mod.ts";

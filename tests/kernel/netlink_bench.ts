@@ -5,7 +5,7 @@
 import process from "node:process";
 import { createLinkTable } from "../../src/kernel/link_table.ts";
 import { createFdbTable, createNeighborTable } from "../../src/kernel/link_entry_table.ts";
-import { openNetlink } from "../../src/kernel/open_netlink.ts";
+import { openNetlink } from "../../src/kernel/netlink/rtnetlink.ts";
 import { createRouteTable } from "../../src/kernel/route_table.ts";
 import { Address, InterfaceAddress, MacAddress, Prefix } from "../../src/net/mod.ts";
 import type { Table } from "../../src/reconcile/table.ts";

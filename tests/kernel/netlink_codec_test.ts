@@ -28,15 +28,14 @@ import {
 } from "../../ffi/libnl_route/constants.ts";
 import { type LibnlRoute, openLibnlRoute } from "../../ffi/libnl_route/open.ts";
 import type { FdbEntry, Neighbor, Route } from "../../src/kernel/netlink.ts";
+import { decodeAddress } from "../../src/kernel/netlink/codec/address.ts";
 import {
-  addressFamily,
-  decodeAddress,
   decodeFdbEntry,
   decodeNeighbor,
-  decodeRoute,
   encodeNeighbor,
-  encodeRoute,
-} from "../../src/kernel/netlink_codec.ts";
+} from "../../src/kernel/netlink/codec/neighbor.ts";
+import { decodeRoute, encodeRoute } from "../../src/kernel/netlink/codec/route.ts";
+import { addressFamily } from "../../src/kernel/netlink/codec/values.ts";
 import {
   Address,
   addressBits,

@@ -1,21 +1,39 @@
-import { openNetlink } from "../../src/kernel/open_netlink.ts";
+import { openNetlink } from "../../src/kernel/netlink/rtnetlink.ts";
 import { FakeKernel } from "../fakes/fake_netlink.ts";
 import { createTestNamespace, namespaceObstacle } from "./namespace.ts";
-import { type ContractKernel, netlinkContract } from "./netlink_contract.ts";
+import { netlinkContract, type RuleKernel } from "./netlink_contract.ts";
 
 const obstacle = namespaceObstacle();
 
 netlinkContract("FakeNetlink", () => {
   const kernel = new FakeKernel();
-  return Promise.resolve({ open: () => kernel.open(), async [Symbol.asyncDispose]() {} });
+  return Promise.resolve({
+    open: () => kernel.open(),
+    addRule: (rule) => Promise.resolve(void kernel.rules.push(rule)),
+    async [Symbol.asyncDispose]() {},
+  });
 });
 
 netlinkContract(
   "Netlink",
-  async (): Promise<ContractKernel> => {
+  async (): Promise<RuleKernel> => {
     const namespace = await createTestNamespace();
     return {
       open: () => openNetlink({ namespace: namespace.path }),
+      async addRule({ family, priority, table, protocol, from, mark, mask }) {
+        const selector = ["from", `${from}`, "fwmark", `${mark}/${mask}`];
+        const action = ["lookup", `${table}`, "protocol", `${protocol}`];
+        const priorities = ["priority", `${priority}`];
+        await namespace.run(
+          "ip",
+          `-${family}`,
+          "rule",
+          "add",
+          ...priorities,
+          ...selector,
+          ...action,
+        );
+      },
       [Symbol.asyncDispose]: () => namespace[Symbol.asyncDispose](),
     };
   },

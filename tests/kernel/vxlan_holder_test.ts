@@ -6,7 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { createLinkTable } from "../../src/kernel/link_table.ts";
-import { openNetlink } from "../../src/kernel/open_netlink.ts";
+import { openNetlink } from "../../src/kernel/netlink/rtnetlink.ts";
 import { Address } from "../../src/net/mod.ts";
 import type { LinkSpec } from "../../src/state/mod.ts";
 import { eventually } from "../support/eventually.ts";

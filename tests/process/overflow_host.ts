@@ -13,7 +13,7 @@ import {
   type Host as BackendHost,
 } from "../../src/backends/mod.ts";
 import { parseNetworkConfig } from "../../src/config/network_config.ts";
-import { openNetlink } from "../../src/kernel/open_netlink.ts";
+import { openNetlink } from "../../src/kernel/netlink/rtnetlink.ts";
 import type { Lease } from "../../src/lease/lease.ts";
 import { createLogger } from "../../src/log.ts";
 import { Address, MacAddress, Prefix } from "../../src/net/mod.ts";

@@ -10,7 +10,7 @@ import {
   createNeighborTable,
 } from "../../../src/kernel/link_entry_table.ts";
 import type { Netlink } from "../../../src/kernel/netlink.ts";
-import { openNetlink } from "../../../src/kernel/open_netlink.ts";
+import { openNetlink } from "../../../src/kernel/netlink/rtnetlink.ts";
 import { createRouteTable } from "../../../src/kernel/route_table.ts";
 import type { Table } from "../../../src/reconcile/table.ts";
 import { type Host, labTest } from "../../lab/mod.ts";

@@ -1,0 +1,258 @@
+/**
+ * Routes as rtnetlink messages (RTM_*ROUTE).
+ *
+ * @module
+ */
+import { LITTLE_ENDIAN } from "../../../../ffi/byte_order.ts";
+import {
+  NLM_F_CREATE,
+  NLM_F_DUMP,
+  NLM_F_EXCL,
+  NLM_F_REPLACE,
+  NLM_F_REQUEST,
+} from "../../../../ffi/libnl/constants.ts";
+import {
+  Attributes,
+  type MessageBounds,
+  type MessageWriter,
+} from "../../../../ffi/libnl/messages.ts";
+import {
+  RT_SCOPE_NOWHERE,
+  RT_TABLE_COMPAT,
+  RTA_DST,
+  RTA_ENCAP,
+  RTA_FLOW,
+  RTA_GATEWAY,
+  RTA_IIF,
+  RTA_METRICS,
+  RTA_MULTIPATH,
+  RTA_NH_ID,
+  RTA_OIF,
+  RTA_PREFSRC,
+  RTA_PRIORITY,
+  RTA_SRC,
+  RTA_TABLE,
+  RTA_VIA,
+  RTM_DELROUTE,
+  RTM_F_CLONED,
+  RTM_GETROUTE,
+  RTM_NEWROUTE,
+  RTN_ANYCAST,
+  RTN_BLACKHOLE,
+  RTN_BROADCAST,
+  RTN_LOCAL,
+  RTN_MULTICAST,
+  RTN_PROHIBIT,
+  RTN_THROW,
+  RTN_UNICAST,
+  RTN_UNREACHABLE,
+  RTNH_F_DEAD,
+  RTNH_F_ONLINK,
+} from "../../../../ffi/libnl_route/constants.ts";
+import { rtmsg, rtnexthop, rtvia } from "../../../../ffi/libnl_route/structs.ts";
+import { Address, addressBits, type Family, Prefix } from "../../../net/mod.ts";
+import type { NextHop, Route, RouteLookup, RouteType } from "../../netlink.ts";
+import { addressFamily, familyOf, readAddress, SCOPE_NAMES, SCOPES } from "./values.ts";
+
+const ROUTE_TYPES: ReadonlyMap<RouteType, number> = new Map([
+  ["unicast", RTN_UNICAST],
+  ["local", RTN_LOCAL],
+  ["broadcast", RTN_BROADCAST],
+  ["anycast", RTN_ANYCAST],
+  ["multicast", RTN_MULTICAST],
+  ["blackhole", RTN_BLACKHOLE],
+  ["unreachable", RTN_UNREACHABLE],
+  ["prohibit", RTN_PROHIBIT],
+  ["throw", RTN_THROW],
+]);
+const ROUTE_TYPE_NAMES = new Map([...ROUTE_TYPES].map(([name, number]) => [number, name]));
+
+/** RTM_GETROUTE of one family; the kernel filters by table where it can. */
+export function encodeRouteDump(
+  writer: MessageWriter,
+  filter: { readonly family: Family; readonly table: number },
+  sequence: number,
+): void {
+  writer.start(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, sequence);
+  const at = writer.reserve(rtmsg.size);
+  writer.setUint8(at + rtmsg.rtm_family, addressFamily(filter.family));
+  setTable(writer, at, filter.table);
+  writer.finish();
+}
+
+/** RTM_GETROUTE of the route to one address. */
+export function encodeRouteGet(
+  writer: MessageWriter,
+  address: Address,
+  sequence: number,
+  { from, inputLinkIndex }: RouteLookup = {},
+): void {
+  writer.start(RTM_GETROUTE, NLM_F_REQUEST, sequence);
+  const at = writer.reserve(rtmsg.size);
+  writer.setUint8(at + rtmsg.rtm_family, addressFamily(address.family));
+  writer.setUint8(at + rtmsg.rtm_dst_len, addressBits(address.family));
+  if (from) writer.setUint8(at + rtmsg.rtm_src_len, addressBits(address.family));
+  writer.attribute(RTA_DST, address.toBytes());
+  if (from) writer.attribute(RTA_SRC, from.toBytes());
+  if (inputLinkIndex !== undefined) writer.attributeUint32(RTA_IIF, inputLinkIndex);
+  writer.finish();
+}
+
+/** Table numbers of more than 8 bits have an attribute. */
+function setTable(writer: MessageWriter, header: number, table: number): void {
+  writer.setUint8(header + rtmsg.rtm_table, table < 256 ? table : RT_TABLE_COMPAT);
+  if (table >= 256) writer.attributeUint32(RTA_TABLE, table);
+}
+
+/** RTM_NEWROUTE or RTM_DELROUTE. @throws {TypeError} For a route that cannot be written. */
+export function encodeRoute(
+  writer: MessageWriter,
+  verb: "add" | "replace" | "remove",
+  route: Route,
+  sequence: number,
+): void {
+  const type = ROUTE_TYPES.get(route.type);
+  const scope = SCOPES.get(route.scope);
+  if (verb !== "remove" && (route.nextHops.length > 0 || route.others.length > 0)) {
+    throw new TypeError(
+      `Cannot ${verb} route ${route.destination}: it has several next hops or ` +
+        `properties that are not known`,
+    );
+  }
+  if (type === undefined || scope === undefined) {
+    throw new TypeError(`Cannot ${verb} route ${route.destination}: type or scope is not known`);
+  }
+  const flags = {
+    add: NLM_F_CREATE | NLM_F_EXCL,
+    replace: NLM_F_CREATE | NLM_F_REPLACE,
+    remove: 0,
+  }[verb];
+  const { destination, gateway } = route;
+  writer.start(
+    verb === "remove" ? RTM_DELROUTE : RTM_NEWROUTE,
+    NLM_F_REQUEST | flags,
+    sequence,
+  );
+  const at = writer.reserve(rtmsg.size);
+  writer.setUint8(at + rtmsg.rtm_family, addressFamily(destination.family));
+  writer.setUint8(at + rtmsg.rtm_dst_len, destination.length);
+  writer.setUint8(at + rtmsg.rtm_tos, route.tos);
+  writer.setUint8(at + rtmsg.rtm_protocol, route.protocol);
+  // A scope in a removal is a condition as well; `nowhere` matches any.
+  writer.setUint8(at + rtmsg.rtm_scope, verb === "remove" ? RT_SCOPE_NOWHERE : scope);
+  writer.setUint8(at + rtmsg.rtm_type, type);
+  if (route.onlink) writer.setUint32(at + rtmsg.rtm_flags, RTNH_F_ONLINK);
+  setTable(writer, at, route.table);
+  if (destination.length > 0) writer.attribute(RTA_DST, destination.address.toBytes());
+  if (gateway?.family === destination.family) {
+    writer.attribute(RTA_GATEWAY, gateway.toBytes());
+  } else if (gateway) {
+    const via = new Uint8Array(rtvia.size + addressBits(gateway.family) / 8);
+    new DataView(via.buffer).setUint16(
+      rtvia.rtvia_family,
+      addressFamily(gateway.family),
+      LITTLE_ENDIAN,
+    );
+    via.set(gateway.toBytes(), rtvia.rtvia_addr);
+    writer.attribute(RTA_VIA, via);
+  }
+  if (route.linkIndex !== undefined) writer.attributeUint32(RTA_OIF, route.linkIndex);
+  if (route.source) writer.attribute(RTA_PREFSRC, route.source.toBytes());
+  // Written even when it is the default: without it, an IPv6 removal matches any metric.
+  writer.attributeUint32(RTA_PRIORITY, route.metric);
+  writer.finish();
+}
+
+const routeAttributes = new Attributes(RTA_NH_ID);
+const nextHopAttributes = new Attributes(RTA_ENCAP);
+
+/** An RTM_NEWROUTE message, if it is a route of the family and table asked for. */
+export function decodeRoute(
+  view: DataView<ArrayBuffer>,
+  message: MessageBounds,
+  filter: { readonly family?: Family; readonly table?: number } = {},
+): Route | undefined {
+  const { start, end } = message;
+  const family = familyOf(view.getUint8(start + rtmsg.rtm_family));
+  const flags = view.getUint32(start + rtmsg.rtm_flags, LITTLE_ENDIAN);
+  // Where the kernel has no IPv6, a dump of it is answered with all families (rtnl_dump_all).
+  if (!family || (filter.family ?? family) !== family) return undefined;
+  const attributes = routeAttributes.parse(view, start + rtmsg.size, end);
+  const table = attributes.uint32(RTA_TABLE) ?? view.getUint8(start + rtmsg.rtm_table);
+  if (filter.table !== undefined) {
+    // Cached exceptions (RTM_F_CLONED) are no configuration.
+    if (table !== filter.table || (flags & RTM_F_CLONED) !== 0) return undefined;
+  }
+  const destination = readAddress(attributes, RTA_DST) ?? Address.unspecified(family);
+  const linkIndex = attributes.uint32(RTA_OIF);
+  const source = readAddress(attributes, RTA_PREFSRC);
+  const others: string[] = [];
+  if (attributes.has(RTA_METRICS)) others.push("metrics");
+  if (attributes.has(RTA_ENCAP)) others.push("encap");
+  if (attributes.has(RTA_FLOW)) others.push("realms");
+  if (attributes.has(RTA_SRC)) others.push("from");
+  if (attributes.has(RTA_NH_ID)) others.push(`nhid ${attributes.uint32(RTA_NH_ID)}`);
+  const gateway = decodeGateway(attributes);
+  return {
+    destination: new Prefix(destination, view.getUint8(start + rtmsg.rtm_dst_len)),
+    type: ROUTE_TYPE_NAMES.get(view.getUint8(start + rtmsg.rtm_type)) ?? "other",
+    table,
+    protocol: view.getUint8(start + rtmsg.rtm_protocol),
+    scope: SCOPE_NAMES.get(view.getUint8(start + rtmsg.rtm_scope)) ?? "other",
+    tos: view.getUint8(start + rtmsg.rtm_tos),
+    metric: attributes.uint32(RTA_PRIORITY) ?? 0,
+    onlink: (flags & RTNH_F_ONLINK) !== 0,
+    dead: (flags & RTNH_F_DEAD) !== 0,
+    ...(gateway ? { gateway } : {}),
+    ...(linkIndex === undefined ? {} : { linkIndex }),
+    ...(source ? { source } : {}),
+    nextHops: decodeNextHops(view, attributes.bytes(RTA_MULTIPATH)),
+    others,
+  };
+}
+
+/** The destination of an RTM_NEWROUTE or RTM_DELROUTE message; `undefined` for a default route. */
+export function decodeRouteDestination(
+  view: DataView<ArrayBuffer>,
+  { start, end }: MessageBounds,
+): Prefix | undefined {
+  const attributes = routeAttributes.parse(view, start + rtmsg.size, end);
+  const destination = readAddress(attributes, RTA_DST);
+  return destination && new Prefix(destination, view.getUint8(start + rtmsg.rtm_dst_len));
+}
+
+function decodeGateway(attributes: Attributes): Address | undefined {
+  const gateway = readAddress(attributes, RTA_GATEWAY);
+  if (gateway) return gateway;
+  const via = attributes.bytes(RTA_VIA)?.subarray(rtvia.rtvia_addr);
+  return via?.length === 4 || via?.length === 16 ? Address.fromBytes(via) : undefined;
+}
+
+function decodeNextHops(
+  view: DataView<ArrayBuffer>,
+  bytes: Uint8Array | undefined,
+): readonly NextHop[] {
+  const nextHops: NextHop[] = [];
+  if (!bytes) return nextHops;
+  const start = bytes.byteOffset - view.byteOffset;
+  const end = start + bytes.length;
+  for (let at = start; at + rtnexthop.size <= end;) {
+    const length = view.getUint16(at + rtnexthop.rtnh_len, LITTLE_ENDIAN);
+    if (length < rtnexthop.size || at + length > end) {
+      throw new RangeError(`Cannot read next hop: length ${length} in ${end - at} bytes`);
+    }
+    const flags = view.getUint8(at + rtnexthop.rtnh_flags);
+    const gateway = decodeGateway(
+      nextHopAttributes.parse(view, at + rtnexthop.size, at + length),
+    );
+    nextHops.push({
+      ...(gateway ? { gateway } : {}),
+      linkIndex: view.getInt32(at + rtnexthop.rtnh_ifindex, LITTLE_ENDIAN),
+      onlink: (flags & RTNH_F_ONLINK) !== 0,
+      dead: (flags & RTNH_F_DEAD) !== 0,
+      weight: view.getUint8(at + rtnexthop.rtnh_hops) + 1,
+    });
+    at += (length + 3) & ~3;
+  }
+  return nextHops;
+}

@@ -1,0 +1,53 @@
+/**
+ * What the nouns' messages have in common: address families, scopes, addresses as attributes.
+ *
+ * @module
+ */
+import { AF_INET, AF_INET6 } from "../../../../ffi/libnl/constants.ts";
+import type { Attributes } from "../../../../ffi/libnl/messages.ts";
+import {
+  RT_SCOPE_HOST,
+  RT_SCOPE_LINK,
+  RT_SCOPE_NOWHERE,
+  RT_SCOPE_SITE,
+  RT_SCOPE_UNIVERSE,
+} from "../../../../ffi/libnl_route/constants.ts";
+import { Address, type Family, MacAddress } from "../../../net/mod.ts";
+import type { RouteScope } from "../../netlink.ts";
+
+/** `rtm_scope` and `ifa_scope` by name. */
+export const SCOPES: ReadonlyMap<RouteScope, number> = new Map([
+  ["universe", RT_SCOPE_UNIVERSE],
+  ["site", RT_SCOPE_SITE],
+  ["link", RT_SCOPE_LINK],
+  ["host", RT_SCOPE_HOST],
+  ["nowhere", RT_SCOPE_NOWHERE],
+]);
+export const SCOPE_NAMES = new Map([...SCOPES].map(([name, number]) => [number, name]));
+
+/** The socket address family of `family`. */
+export function addressFamily(family: Family): number {
+  return family === 4 ? AF_INET : AF_INET6;
+}
+
+/** The IP version of an address family, `undefined` for any other. */
+export function familyOf(addressFamily: number): Family | undefined {
+  return addressFamily === AF_INET ? 4 : addressFamily === AF_INET6 ? 6 : undefined;
+}
+
+// A dump has thousands of addresses, so they are read where they lie.
+
+/** The address in attribute `type`; `undefined` if it is absent or of no address's size. */
+export function readAddress(attributes: Attributes, type: number): Address | undefined {
+  const at = attributes.offset(type);
+  if (at < 0) return undefined;
+  const size = attributes.size(type);
+  if (size !== 4 && size !== 16) return undefined;
+  return Address.read(attributes.view, at, size === 4 ? 4 : 6);
+}
+
+/** The MAC address in attribute `type`. */
+export function readMac(attributes: Attributes, type: number): MacAddress | undefined {
+  const at = attributes.offset(type);
+  return at >= 0 && attributes.size(type) === 6 ? MacAddress.read(attributes.view, at) : undefined;
+}

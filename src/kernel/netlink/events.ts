@@ -1,0 +1,252 @@
+/**
+ * Subscriptions to rtnetlink notifications. They wait in a poll on another thread, which an eventfd
+ * ends.
+ *
+ * @module
+ */
+import { LITTLE_ENDIAN } from "../../../ffi/byte_order.ts";
+import {
+  BPF_ABS,
+  BPF_H,
+  BPF_JEQ,
+  BPF_JMP,
+  BPF_K,
+  BPF_LD,
+  BPF_RET,
+  BPF_W,
+} from "../../../ffi/libc/constants.ts";
+import type { BpfInstruction, FileDescriptor, Libc } from "../../../ffi/libc/open.ts";
+import { AF_BRIDGE } from "../../../ffi/libnl/constants.ts";
+import { ReceiveOverflowError } from "../../../ffi/libnl/errors.ts";
+import { forEachMessage, type MessageBounds } from "../../../ffi/libnl/messages.ts";
+import type { NetlinkSocket } from "../../../ffi/libnl/open.ts";
+import { nlmsghdr } from "../../../ffi/libnl/structs.ts";
+import {
+  RTM_DELADDR,
+  RTM_DELLINK,
+  RTM_DELNEIGH,
+  RTM_DELROUTE,
+  RTM_DELRULE,
+  RTM_NEWADDR,
+  RTM_NEWLINK,
+  RTM_NEWNEIGH,
+  RTM_NEWROUTE,
+  RTM_NEWRULE,
+  RTNLGRP_IPV4_IFADDR,
+  RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_IPV4_RULE,
+  RTNLGRP_IPV6_IFADDR,
+  RTNLGRP_IPV6_ROUTE,
+  RTNLGRP_IPV6_RULE,
+  RTNLGRP_LINK,
+  RTNLGRP_NEIGH,
+} from "../../../ffi/libnl_route/constants.ts";
+import { ifaddrmsg, ifinfomsg, ndmsg, rtmsg } from "../../../ffi/libnl_route/structs.ts";
+import type { NetlinkEvent, NetlinkEventKind, NetlinkEvents } from "../netlink.ts";
+import { decodeRouteDestination } from "./codec/route.ts";
+import type { NetlinkTransport } from "./transport.ts";
+
+/** Room for the events of some 10,000 changes made by others at once; beyond, "lost" is said. */
+const EVENT_BUFFER_BYTES = 4 << 20;
+
+/** Events handed over in one step, so that a flood does not keep other work waiting. */
+const EVENTS_PER_STEP = 4_096;
+
+const GROUPS: Readonly<Record<NetlinkEventKind, readonly number[]>> = {
+  link: [RTNLGRP_LINK],
+  address: [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR],
+  route: [RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE],
+  neighbor: [RTNLGRP_NEIGH],
+  fdb: [RTNLGRP_NEIGH],
+  rule: [RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE],
+};
+const EVENT_KINDS = Object.keys(GROUPS) as NetlinkEventKind[];
+
+/**
+ * A BPF program that drops notifications of changes made through `portId`: thousands of own routes
+ * would else wake the process, or overflow the buffer. Link changes stay, since they take addresses
+ * and routes with them of which the kernel does not tell.
+ */
+function ownChangesFilter(portId: number): BpfInstruction[] {
+  const swapped = new DataView(new ArrayBuffer(4));
+  const word = (value: number) => {
+    swapped.setUint32(0, value, LITTLE_ENDIAN);
+    return swapped.getUint32(0, false);
+  };
+  const half = (value: number) => {
+    swapped.setUint16(0, value, LITTLE_ENDIAN);
+    return swapped.getUint16(0, false);
+  };
+  return [
+    [BPF_LD | BPF_W | BPF_ABS, 0, 0, nlmsghdr.nlmsg_pid],
+    [BPF_JMP | BPF_JEQ | BPF_K, 0, 4, word(portId)],
+    [BPF_LD | BPF_H | BPF_ABS, 0, 0, nlmsghdr.nlmsg_type],
+    [BPF_JMP | BPF_JEQ | BPF_K, 2, 0, half(RTM_NEWLINK)],
+    [BPF_JMP | BPF_JEQ | BPF_K, 1, 0, half(RTM_DELLINK)],
+    [BPF_RET | BPF_K, 0, 0, 0],
+    [BPF_RET | BPF_K, 0, 0, 0xffffffff],
+  ];
+}
+
+/**
+ * Subscribes to what others than `transport` itself change.
+ *
+ * @param options.onClose Called when the subscription has been disposed of.
+ */
+export function subscribeTo(
+  transport: NetlinkTransport,
+  { signal, kinds = EVENT_KINDS, onClose }: {
+    readonly signal: AbortSignal;
+    readonly kinds?: readonly NetlinkEventKind[];
+    readonly onClose: () => void;
+  },
+): NetlinkEvents {
+  signal.throwIfAborted();
+  const { libc, portId } = transport;
+  using stack = new DisposableStack();
+  const socket = stack.use(transport.openSocket());
+  libc.setReceiveBuffer(socket.fd, EVENT_BUFFER_BYTES);
+  libc.attachFilter(socket.fd, ownChangesFilter(portId));
+  socket.setNonblocking();
+  for (const kind of kinds) for (const group of GROUPS[kind]) socket.join(group);
+  const subscription = new Subscription(
+    libc,
+    socket,
+    libc.eventfd(),
+    new Set(kinds),
+    signal,
+    onClose,
+  );
+  stack.move(); // the subscription's own
+  return subscription;
+}
+
+class Subscription implements NetlinkEvents {
+  readonly #libc: Libc;
+  readonly #socket: NetlinkSocket;
+  readonly #wake: FileDescriptor;
+  readonly #kinds: ReadonlySet<NetlinkEventKind>;
+  readonly #signal: AbortSignal;
+  readonly #onClose: () => void;
+  #pendingPoll: Promise<unknown> | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(
+    libc: Libc,
+    socket: NetlinkSocket,
+    wake: FileDescriptor,
+    kinds: ReadonlySet<NetlinkEventKind>,
+    signal: AbortSignal,
+    onClose: () => void,
+  ) {
+    this.#libc = libc;
+    this.#socket = socket;
+    this.#wake = wake;
+    this.#kinds = kinds;
+    this.#signal = signal;
+    this.#onClose = onClose;
+    signal.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  readonly #onAbort = () => {
+    // The thread that is blocked in poll cannot be told otherwise.
+    if (!this.#closing) this.#libc.signalEventfd(this.#wake);
+  };
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<readonly NetlinkEvent[], void, void> {
+    for (;;) {
+      this.#signal.throwIfAborted();
+      if (this.#closing) throw new TypeError("Cannot wait for netlink events: closed");
+      const events = this.#drain();
+      if (events.length > 0) {
+        yield events;
+        continue;
+      }
+      if (this.#pendingPoll) {
+        throw new TypeError("Cannot wait for netlink events twice at a time");
+      }
+      this.#pendingPoll = this.#libc.pollReadable([this.#socket.fd, this.#wake]);
+      try {
+        await this.#pendingPoll;
+      } finally {
+        this.#pendingPoll = undefined;
+      }
+    }
+  }
+
+  /** What has arrived, without waiting. */
+  #drain(): NetlinkEvent[] {
+    const events: NetlinkEvent[] = [];
+    while (events.length < EVENTS_PER_STEP) {
+      try {
+        const view = this.#socket.receive();
+        if (!view) break;
+        forEachMessage(view, (message) => {
+          const event = readEvent(view, message);
+          if (event && this.#kinds.has(event.kind)) events.push(event);
+        });
+      } catch (error) {
+        if (!(error instanceof ReceiveOverflowError)) throw error;
+        events.push({ kind: "lost" });
+      }
+    }
+    return events;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    this.#signal.removeEventListener("abort", this.#onAbort);
+    this.#libc.signalEventfd(this.#wake);
+    // The poll uses both descriptors: closed under it, their numbers might be given anew.
+    await this.#pendingPoll;
+    this.#socket[Symbol.dispose]();
+    this.#libc.close(this.#wake);
+    this.#onClose();
+  }
+}
+
+/** What a notification is about; read from its header, and a route's destination. */
+function readEvent(
+  view: DataView<ArrayBuffer>,
+  message: MessageBounds,
+): Exclude<NetlinkEvent, { kind: "lost" }> | undefined {
+  const { type, start } = message;
+  switch (type) {
+    case RTM_NEWLINK:
+    case RTM_DELLINK: {
+      const linkIndex = view.getInt32(start + ifinfomsg.ifi_index, LITTLE_ENDIAN);
+      // A port that leaves its bridge is RTM_DELLINK of family AF_BRIDGE; the link stays.
+      const bridge = view.getUint8(start + ifinfomsg.ifi_family) === AF_BRIDGE;
+      return { kind: "link", removed: type === RTM_DELLINK && !bridge, linkIndex };
+    }
+    case RTM_NEWADDR:
+    case RTM_DELADDR: {
+      const linkIndex = view.getUint32(start + ifaddrmsg.ifa_index, LITTLE_ENDIAN);
+      return { kind: "address", removed: type === RTM_DELADDR, linkIndex };
+    }
+    case RTM_NEWROUTE:
+    case RTM_DELROUTE: {
+      const protocol = view.getUint8(start + rtmsg.rtm_protocol);
+      const destination = decodeRouteDestination(view, message);
+      return {
+        kind: "route",
+        removed: type === RTM_DELROUTE,
+        protocol,
+        ...(destination ? { destination } : {}),
+      };
+    }
+    case RTM_NEWNEIGH:
+    case RTM_DELNEIGH: {
+      const bridge = view.getUint8(start + ndmsg.ndm_family) === AF_BRIDGE;
+      const linkIndex = view.getInt32(start + ndmsg.ndm_ifindex, LITTLE_ENDIAN);
+      return { kind: bridge ? "fdb" : "neighbor", removed: type === RTM_DELNEIGH, linkIndex };
+    }
+    case RTM_NEWRULE:
+    case RTM_DELRULE:
+      return { kind: "rule", removed: type === RTM_DELRULE };
+  }
+  return undefined;
+}

@@ -1,0 +1,472 @@
+/**
+ * One netlink protocol of one network namespace: requests with their replies, dumps and batches.
+ * What messages say is left to the caller.
+ *
+ * The kernel works through a request while it is sent, which is done on another thread; after that
+ * the replies are there.
+ *
+ * @module
+ */
+import { LITTLE_ENDIAN } from "../../../ffi/byte_order.ts";
+import { SOL_NETLINK } from "../../../ffi/libc/constants.ts";
+import { SystemCallError } from "../../../ffi/libc/errors.ts";
+import { type FileDescriptor, Libc } from "../../../ffi/libc/open.ts";
+import {
+  NETLINK_CAP_ACK,
+  NETLINK_EXT_ACK,
+  NETLINK_GET_STRICT_CHK,
+  NLM_F_ACK,
+  NLM_F_ACK_TLVS,
+  NLM_F_CAPPED,
+  NLM_F_DUMP_INTR,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSG_OVERRUN,
+  NLMSGERR_ATTR_MSG,
+} from "../../../ffi/libnl/constants.ts";
+import {
+  DumpInterruptedError,
+  NetlinkError,
+  ReceiveOverflowError,
+} from "../../../ffi/libnl/errors.ts";
+import {
+  Attributes,
+  forEachMessage,
+  type MessageBounds,
+  MessageWriter,
+} from "../../../ffi/libnl/messages.ts";
+import { type Libnl, type NetlinkSocket, openLibnl } from "../../../ffi/libnl/open.ts";
+import { nlmsgerr, nlmsghdr } from "../../../ffi/libnl/structs.ts";
+import { inSlices } from "../../util/slices.ts";
+import { Backoff, delay } from "../../util/time.ts";
+
+/**
+ * Requests of one datagram. Only the last asks for an acknowledgement (errors come anyway), and
+ * all errors of a datagram fit the smallest receive buffer: about 2 KiB each of 208 KiB doubled.
+ */
+const BATCH_REQUESTS = 128;
+
+/** The kernel replies at once; this only keeps a fault in that from hanging the process. */
+const RECEIVE_TIMEOUT_MS = 5_000;
+
+const RECEIVE_BUFFER_BYTES = 1 << 20;
+
+/** Times that an interrupted dump is tried. Each takes milliseconds, changes come in bursts. */
+const DUMP_ATTEMPTS = 10;
+
+/** A dump of so many takes some milliseconds. Each holds some hundreds of messages. */
+const LONG_DUMP_DATAGRAMS = 16;
+
+/** Writes one message. */
+export type Encode = (writer: MessageWriter, sequence: number) => void;
+
+/** What a message says; `undefined` if it is not what was asked for. */
+export type Decode<T> = (view: DataView<ArrayBuffer>, message: MessageBounds) => T | undefined;
+
+/** `decode` for messages of `type` alone. */
+export function only<T>(type: number, decode: Decode<T>): Decode<T> {
+  return (view, message) => message.type === type ? decode(view, message) : undefined;
+}
+
+/** A request, and what it is about, such as `Cannot add route 10.5.7.0/24`. */
+export interface Query {
+  readonly operation: string;
+  readonly encode: Encode;
+}
+
+/** How requests of one kind are written, and named in errors. */
+export interface RequestFormat<Request> {
+  /** @throws For a request that cannot be written. */
+  encode(writer: MessageWriter, request: Request, sequence: number): void;
+  describe(request: Request): string;
+}
+
+/** A file of another network namespace to work in, such as `/run/netns/x`. */
+export interface NetlinkOptions {
+  readonly namespace?: string;
+}
+
+/** Requests written for one datagram. */
+interface Batch {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Places in the list of requests by sequence number. */
+  readonly indexes: ReadonlyMap<number, number>;
+  /** The sequence number that is acknowledged. */
+  readonly last: number;
+  readonly first: number;
+  readonly end: number;
+}
+
+/** How a request went: the kernel's error number, 0 for success. */
+interface Outcome {
+  readonly errno: number;
+  readonly detail?: string | undefined;
+}
+
+/** A datagram and its messages. */
+interface HeldDatagram {
+  readonly view: DataView<ArrayBuffer>;
+  readonly messages: readonly MessageBounds[];
+}
+
+/** See the module. */
+export class NetlinkTransport implements AsyncDisposable {
+  readonly libc: Libc;
+  readonly libnl: Libnl;
+  readonly #protocol: number;
+  readonly #options: NetlinkOptions;
+  #socket: NetlinkSocket | undefined;
+  #sequence = 0;
+  /** Settles when the exchange that was begun last is over; it never rejects. */
+  #last: Promise<void> = Promise.resolve();
+  #disposed = false;
+
+  /**
+   * @param protocol NETLINK_*.
+   * @throws {LibraryNotFoundError} If libnl is missing, naming its packages.
+   */
+  static open(protocol: number, options: NetlinkOptions = {}): NetlinkTransport {
+    using stack = new DisposableStack();
+    const libc = stack.use(Libc.open());
+    const libnl = stack.use(openLibnl(libc));
+    const transport = new NetlinkTransport(libc, libnl, protocol, options);
+    stack.move(); // now its own
+    return transport;
+  }
+
+  private constructor(libc: Libc, libnl: Libnl, protocol: number, options: NetlinkOptions) {
+    this.libc = libc;
+    this.libnl = libnl;
+    this.#protocol = protocol;
+    this.#options = options;
+    this.#socket = this.#openRequestSocket();
+  }
+
+  /** A further socket of the protocol and namespace; the caller disposes of it. */
+  openSocket(): NetlinkSocket {
+    const { namespace } = this.#options;
+    const open = () => this.libnl.openSocket(this.#protocol);
+    return namespace ? this.libc.inNetworkNamespace(namespace, open) : open();
+  }
+
+  /** The port id that requests are sent from, and that their notifications carry. */
+  get portId(): number {
+    return this.#requests.portId;
+  }
+
+  #openRequestSocket(): NetlinkSocket {
+    const socket = this.openSocket();
+    try {
+      this.libc.setReceiveBuffer(socket.fd, RECEIVE_BUFFER_BYTES);
+      this.libc.setReceiveTimeout(socket.fd, RECEIVE_TIMEOUT_MS);
+      // Linux 4.12: explanations with errors; 4.3: errors without the request; 4.20: dumps filtered
+      // by the kernel. Older ones lack nothing but that.
+      for (const option of [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK]) {
+        this.#setOptional(socket.fd, option);
+      }
+      return socket;
+    } catch (error) {
+      socket[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  #setOptional(fd: FileDescriptor, option: number): void {
+    try {
+      this.libc.setSocketOption(fd, SOL_NETLINK, option, 1);
+    } catch (error) {
+      if (!(error instanceof SystemCallError) || error.code !== "ENOPROTOOPT") throw error;
+    }
+  }
+
+  get #requests(): NetlinkSocket {
+    if (this.#disposed) throw new TypeError("Cannot use netlink: it is closed");
+    return this.#socket ??= this.#openRequestSocket();
+  }
+
+  /**
+   * Sends `bytes` and hands each reply to `visit` until it returns true; one exchange at a time.
+   * If the transport fails, the socket is given up: replies that are still to come would confuse
+   * the next request.
+   */
+  async #exchange(
+    bytes: Uint8Array<ArrayBuffer>,
+    visit: (view: DataView<ArrayBuffer>, message: MessageBounds) => boolean,
+  ): Promise<void> {
+    const before = this.#last;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#last = promise;
+    try {
+      await before;
+      await this.#exchangeNow(bytes, visit);
+    } finally {
+      resolve();
+    }
+  }
+
+  async #exchangeNow(
+    bytes: Uint8Array<ArrayBuffer>,
+    visit: (view: DataView<ArrayBuffer>, message: MessageBounds) => boolean,
+  ): Promise<void> {
+    const socket = this.#requests;
+    try {
+      await socket.send(bytes);
+      for (let done = false; !done;) {
+        const view = socket.receive();
+        if (!view) {
+          throw new Error(
+            `Cannot read from netlink: the kernel did not answer within ${RECEIVE_TIMEOUT_MS} ms`,
+          );
+        }
+        forEachMessage(view, (message) => {
+          if (message.type === NLMSG_OVERRUN) {
+            throw new ReceiveOverflowError("Cannot receive from netlink: messages were lost");
+          }
+          done = visit(view, message) || done;
+        });
+      }
+    } catch (error) {
+      this.#socket = undefined;
+      socket[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  #nextSequence(): number {
+    this.#sequence = (this.#sequence + 1) >>> 0 || 1;
+    return this.#sequence;
+  }
+
+  /** The messages of one dump. @throws {DumpInterruptedError} */
+  async #dumpOnce({ operation, encode }: Query): Promise<readonly HeldDatagram[]> {
+    const datagrams: HeldDatagram[] = [];
+    let received: DataView<ArrayBuffer> | undefined;
+    let messages: MessageBounds[];
+    const sequence = this.#nextSequence();
+    const writer = new MessageWriter();
+    encode(writer, sequence);
+    let interrupted = false;
+    let errno = 0;
+    await this.#exchange(writer.bytes, (view, message) => {
+      if (message.sequence !== sequence) return false;
+      if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
+      if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
+        // Both carry an int: 0 or a negative error number.
+        const size = message.end - message.start;
+        errno = size >= 4 ? -view.getInt32(message.start, LITTLE_ENDIAN) : 0;
+        return true;
+      }
+      if (view !== received) {
+        // The datagram's memory is used again for the next one.
+        const end = view.byteOffset + view.byteLength;
+        messages = [];
+        datagrams.push({ view: new DataView(view.buffer.slice(view.byteOffset, end)), messages });
+        received = view;
+      }
+      messages.push(message);
+      return false;
+    });
+    if (errno > 0) throw new NetlinkError(operation, errno);
+    if (interrupted) {
+      throw new DumpInterruptedError(`${operation}: it changed while it was read`);
+    }
+    return datagrams;
+  }
+
+  /**
+   * What `decode` makes of the messages of a dump, which is read again if it was interrupted.
+   *
+   * @throws {NetlinkError}
+   * @throws {DumpInterruptedError} If that goes on.
+   */
+  async dump<T>(
+    query: Query,
+    decode: Decode<T>,
+    { signal }: { signal: AbortSignal },
+  ): Promise<T[]> {
+    const backoff = new Backoff({ initialMs: 2, maxMs: 100 });
+    for (;;) {
+      signal.throwIfAborted();
+      try {
+        const datagrams = await this.#dumpOnce(query);
+        // The dump itself cannot be parted: its socket is for nothing else until it is over.
+        if (datagrams.length >= LONG_DUMP_DATAGRAMS) await delay(0, { signal });
+        return await inSlices(decodeInSteps(datagrams, decode), { signal });
+      } catch (error) {
+        const again = error instanceof DumpInterruptedError ||
+          error instanceof ReceiveOverflowError;
+        if (!again || backoff.failures + 1 >= DUMP_ATTEMPTS) throw error;
+      }
+      await backoff.wait({ signal });
+    }
+  }
+
+  /** What `decode` makes of the one reply to each query, or the kernel's error. */
+  async getAll<T>(
+    queries: readonly Query[],
+    decode: Decode<T>,
+    { signal }: { signal: AbortSignal },
+  ): Promise<readonly (T | Error)[]> {
+    const replies: (T | Error)[] = [];
+    for (let first = 0; first < queries.length; first += BATCH_REQUESTS) {
+      signal.throwIfAborted();
+      replies.push(...await this.#getBatch(queries.slice(first, first + BATCH_REQUESTS), decode));
+    }
+    return replies;
+  }
+
+  async #getBatch<T>(
+    queries: readonly Query[],
+    decode: Decode<T>,
+  ): Promise<readonly (T | Error)[]> {
+    const writer = new MessageWriter();
+    const waiting = new Map<number, number>();
+    queries.forEach(({ encode }, i) => {
+      const sequence = this.#nextSequence();
+      waiting.set(sequence, i);
+      encode(writer, sequence);
+    });
+    const replies = queries.map(({ operation }): T | Error =>
+      new Error(`${operation}: the answer is not known`)
+    );
+    await this.#exchange(writer.bytes, (view, message) => {
+      const index = waiting.get(message.sequence);
+      if (index === undefined) return false;
+      if (message.type === NLMSG_ERROR) {
+        const { errno, detail } = readOutcome(view, message);
+        replies[index] = new NetlinkError(queries[index]!.operation, errno, detail);
+      } else {
+        replies[index] = decode(view, message) ?? replies[index]!;
+      }
+      waiting.delete(message.sequence);
+      return waiting.size === 0;
+    });
+    return replies;
+  }
+
+  /** {@linkcode NetlinkTransport.getAll} for one query. @throws {NetlinkError} */
+  async get<T>(query: Query, decode: Decode<T>, options: { signal: AbortSignal }): Promise<T> {
+    const [reply] = await this.getAll([query], decode, options);
+    if (reply instanceof Error) throw reply;
+    return reply!;
+  }
+
+  /**
+   * Tries each request in order and returns, at the same place, its error or `undefined`. Throws
+   * only if the kernel cannot be talked to, or on abort (between batches).
+   */
+  async change<Request>(
+    requests: readonly Request[],
+    format: RequestFormat<Request>,
+    { signal }: { signal: AbortSignal },
+  ): Promise<readonly (Error | undefined)[]> {
+    const errors = requests.map((): Error | undefined => undefined);
+    const writers = [new MessageWriter(), new MessageWriter()] as const;
+    let batch = this.#encodeBatch(writers[0], requests, format, 0, errors);
+    for (let i = 1; batch.first < requests.length; i++) {
+      signal.throwIfAborted();
+      const sending = this.#sendBatch(batch, requests, format, errors);
+      // The next one is written while the kernel works through this one.
+      batch = this.#encodeBatch(writers[i % 2]!, requests, format, batch.end, errors);
+      await sending;
+    }
+    return errors;
+  }
+
+  /** Writes the next of `requests`, for one datagram; notes which cannot be written. */
+  #encodeBatch<Request>(
+    writer: MessageWriter,
+    requests: readonly Request[],
+    format: RequestFormat<Request>,
+    first: number,
+    errors: (Error | undefined)[],
+  ): Batch {
+    writer.clear();
+    const indexes = new Map<number, number>();
+    const end = Math.min(first + BATCH_REQUESTS, requests.length);
+    let last = 0;
+    for (let i = first; i < end; i++) {
+      const sequence = this.#nextSequence();
+      try {
+        format.encode(writer, requests[i]!, sequence);
+        indexes.set(sequence, i);
+        last = sequence;
+      } catch (error) {
+        errors[i] = error instanceof Error ? error : new Error(String(error));
+      }
+    }
+    if (indexes.size > 0) writer.addFlags(NLM_F_ACK);
+    return { bytes: writer.bytes, indexes, last, first, end };
+  }
+
+  /** Sends what was written as one datagram and notes its requests' errors. */
+  async #sendBatch<Request>(
+    { bytes, indexes, last }: Batch,
+    requests: readonly Request[],
+    format: RequestFormat<Request>,
+    errors: (Error | undefined)[],
+  ): Promise<void> {
+    if (indexes.size === 0) return;
+    let acknowledged = 0;
+    try {
+      await this.#exchange(bytes, (view, message) => {
+        const index = indexes.get(message.sequence);
+        if (message.type !== NLMSG_ERROR || index === undefined) return false;
+        acknowledged = message.sequence;
+        const { errno, detail } = readOutcome(view, message);
+        if (errno !== 0) {
+          const operation = `Cannot ${format.describe(requests[index]!)}`;
+          errors[index] = new NetlinkError(operation, errno, detail);
+        }
+        return message.sequence === last;
+      });
+    } catch (cause) {
+      // The kernel worked through the datagram before it replied; which of these failed is lost.
+      for (const [sequence, index] of indexes) {
+        if (errors[index] !== undefined || sequence <= acknowledged) continue;
+        const request = format.describe(requests[index]!);
+        errors[index] = new Error(`Cannot tell whether this worked: ${request}`, { cause });
+      }
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    await this.#last; // another thread may be using the socket
+    this.#socket?.[Symbol.dispose]();
+    this.libnl[Symbol.dispose]();
+    this.libc[Symbol.dispose]();
+  }
+}
+
+/** What `decode` makes of the messages. A datagram of them takes some tenths of a millisecond. */
+function* decodeInSteps<T>(
+  datagrams: readonly HeldDatagram[],
+  decode: Decode<T>,
+): Generator<void, T[]> {
+  const values: T[] = [];
+  for (const { view, messages } of datagrams) {
+    for (const message of messages) {
+      const value = decode(view, message);
+      if (value !== undefined) values.push(value);
+    }
+    yield;
+  }
+  return values;
+}
+
+const ackAttributes = new Attributes(NLMSGERR_ATTR_MSG);
+
+/** An NLMSG_ERROR message. */
+function readOutcome(view: DataView<ArrayBuffer>, message: MessageBounds): Outcome {
+  const errno = -view.getInt32(message.start + nlmsgerr.error, LITTLE_ENDIAN);
+  if (errno === 0 || (message.flags & NLM_F_ACK_TLVS) === 0) return { errno };
+  // Attributes follow the request's header, or the whole request unless it was left out.
+  const request = message.start + nlmsgerr.msg;
+  const length = (message.flags & NLM_F_CAPPED) !== 0
+    ? nlmsghdr.size
+    : view.getUint32(request + nlmsghdr.nlmsg_len, LITTLE_ENDIAN);
+  const start = request + ((length + 3) & ~3);
+  return { errno, detail: ackAttributes.parse(view, start, message.end).string(NLMSGERR_ATTR_MSG) };
+}
