@@ -10,7 +10,7 @@ import type { Places } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
 import { Election } from "../store/etcd/election.ts";
-import { StoreError } from "../store/etcd/key_space.ts";
+import { StoreError } from "../store/errors.ts";
 import { childSignal } from "../util/child_signal.ts";
 import { deadline } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";

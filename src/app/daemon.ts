@@ -21,7 +21,7 @@ import type { Logger } from "../log.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
 import { type EtcdRegistry, openRegistry } from "../store/etcd/open.ts";
-import { isTransient } from "../store/etcd/key_space.ts";
+import { isTransient } from "../store/errors.ts";
 import type { Notifier } from "../util/notify.ts";
 import { Announcer } from "../status/announcer.ts";
 import { openBackendRuntime } from "../runtime/mod.ts";

@@ -13,7 +13,7 @@ const entry = (n: number) => ({
   key: `10.${n >> 8}.${n & 255}.0-24`,
   value: '{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VNI":1}}',
   revision: String(n + 1),
-  createRevision: String(n + 1),
+  order: String(n + 1),
   expires: false,
 });
 

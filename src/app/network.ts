@@ -1,7 +1,7 @@
 import { type ConfiguredNetwork, configureNetwork } from "../backends/configured_network.ts";
 import type { Options } from "../cli/options.ts";
 import type { Logger } from "../log.ts";
-import { isTransient } from "../store/etcd/key_space.ts";
+import { isTransient } from "../store/errors.ts";
 import type { EtcdRegistry, OpenRegistryOptions } from "../store/etcd/open.ts";
 import { Backoff } from "../util/time.ts";
 import { patiently } from "../util/patience.ts";

@@ -10,7 +10,7 @@ const { signal } = new AbortController();
 const entry = (n: number) => ({
   key: `10.5.${n}.0-24`,
   value: `{"PublicIP":"192.0.2.${n}"}`,
-  createRevision: String(n),
+  order: String(n),
 });
 const own: Lease = {
   key: "10.5.1.0-24",

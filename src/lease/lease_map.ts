@@ -8,8 +8,11 @@ import type { Lease } from "./lease.ts";
 export interface LeaseEntry {
   readonly key: string;
   readonly value: string;
-  /** Decimal; orders entries by age where two claim one subnet. */
-  readonly createRevision: string;
+  /**
+   * Opaque but for its order, in which the texts of older entries are lower: of two that claim one
+   * subnet the older one stays.
+   */
+  readonly order: string;
 }
 
 /** Entries looked at between two steps; some milliseconds at most. */
@@ -25,7 +28,7 @@ export interface LeaseMapOptions {
  * no lease of this network (junk key or value, outside the network, overlapping another's subnet)
  * is kept apart with the reason and disturbs no other; it is looked at again when it changes, or
  * when the lease it overlaps goes. Of two overlapping leases the one that was there first stays;
- * in a snapshot that is the one with the lower create revision, so that all hosts agree. Of a lease
+ * in a snapshot that is the older one by its order, so that all hosts agree. Of a lease
  * with two families, the one that the network does not have is left out.
  */
 export class LeaseMap {
@@ -104,7 +107,7 @@ export class LeaseMap {
       if (!present.has(key)) changed = this.#remove(key) || changed;
     }
     yield;
-    const byAge = [...entries].sort((a, b) => compareRevisions(a.createRevision, b.createRevision));
+    const byAge = [...entries].sort((a, b) => a.order < b.order ? -1 : a.order > b.order ? 1 : 0);
     let count = 0;
     for (const entry of byAge) {
       if (count++ % STEP_ENTRIES === 0) yield;
@@ -199,11 +202,6 @@ export class LeaseMap {
 
 function subnets(lease: Lease): Prefix[] {
   return [lease.subnet.ipv4, lease.subnet.ipv6].filter((prefix) => prefix !== undefined);
-}
-
-/** Orders decimal revisions of any size. */
-export function compareRevisions(a: string, b: string): number {
-  return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
 }
 
 /**

@@ -13,7 +13,7 @@ const network = {
 };
 
 function entry(key: string, ip = "192.0.2.1", revision = "1"): LeaseEntry {
-  return { key, value: `{"PublicIP":"${ip}","PublicIPv6":null}`, createRevision: revision };
+  return { key, value: `{"PublicIP":"${ip}","PublicIPv6":null}`, order: revision };
 }
 
 function keys(map: LeaseMap): string[] {
@@ -39,7 +39,7 @@ Deno.test("LeaseMap keeps junk apart, counted and named, without disturbing othe
   map.replace([
     entry("10.3.1.0-24"),
     entry("junk"),
-    { key: "10.3.2.0-24", value: "not json", createRevision: "1" },
+    { key: "10.3.2.0-24", value: "not json", order: "1" },
     entry("10.9.1.0-24"),
     entry("0.0.0.0-0&fd00::-64"),
   ]);
@@ -47,7 +47,7 @@ Deno.test("LeaseMap keeps junk apart, counted and named, without disturbing othe
   assert.equal(map.skippedCount, 4);
   assert.match(map.skipped().get("10.9.1.0-24")!, /not inside the network/);
   assert.equal(
-    map.put({ key: "10.3.1.0-24", value: "{", createRevision: "2" }),
+    map.put({ key: "10.3.1.0-24", value: "{", order: "2" }),
     true,
     "it is no lease now",
   );
@@ -72,7 +72,7 @@ Deno.test("LeaseMap takes what the network has of a lease with a family more", (
 
 Deno.test("LeaseMap lets the older of two overlapping leases stand until it goes", () => {
   const map = new LeaseMap({ network });
-  map.replace([entry("10.3.4.0-25", "192.0.2.2", "100"), entry("10.3.4.0-24", "192.0.2.1", "99")]);
+  map.replace([entry("10.3.4.0-25", "192.0.2.2", "100"), entry("10.3.4.0-24", "192.0.2.1", "099")]);
   assert.deepEqual(keys(map), ["10.3.4.0-24"]);
   assert.match(map.skipped().get("10.3.4.0-25")!, /overlaps the lease 10\.3\.4\.0-24/);
   assert.equal(map.delete("10.3.4.0-24"), true);

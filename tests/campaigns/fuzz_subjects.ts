@@ -144,7 +144,7 @@ function leaseSubject(): Subject {
   return textSubject("leases", samples, (text) => {
     const at = text.indexOf("\n");
     const key = text.slice(0, at);
-    map.put({ key, value: text.slice(at + 1), createRevision: "7" });
+    map.put({ key, value: text.slice(at + 1), order: "7" });
     const isSkipped = map.skipped().has(key);
     if (map.get(key) === undefined && !isSkipped) throw new TypeError(`${key} is lost`);
     if (isSkipped && map.skipped().get(key) === "") throw new TypeError(`${key} has no reason`);

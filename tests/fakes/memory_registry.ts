@@ -5,15 +5,17 @@
  *
  * @module
  */
+import { type CallOptions, StoreError } from "../../src/store/errors.ts";
 import {
-  type CallOptions,
   type Entry,
   type KeySpace,
+  orderOf,
   type Registry,
-  StoreError,
   type WatchEvent,
   type WatchUpdate,
 } from "../../src/store/etcd/key_space.ts";
+import type { Documents } from "../../src/store/documents.ts";
+import { SpaceDocuments } from "../../src/store/etcd/documents.ts";
 import { spacePrefix } from "../../src/store/etcd/options.ts";
 import { abortable } from "../../src/util/abortable.ts";
 
@@ -217,7 +219,7 @@ function toEntry(key: string, stored: Stored): Entry {
     key,
     value: stored.value,
     revision: String(stored.revision),
-    createRevision: String(stored.createRevision),
+    order: orderOf(stored.createRevision),
     expires: stored.expiresAtSeconds !== undefined,
   };
 }
@@ -437,6 +439,10 @@ export class MemoryRegistry extends MemorySpace implements Registry {
   space(name: string): KeySpace {
     const label = spacePrefix("", name);
     return new MemorySpace(this.#connection, this.store.area(name), label);
+  }
+
+  documents(name: string): Documents {
+    return new SpaceDocuments(this.space(name), (key, value) => `write ${name}/${key} ${value}`);
   }
 
   addressesChanged(): void {}

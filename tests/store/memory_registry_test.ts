@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { StoreError } from "../../src/store/etcd/key_space.ts";
+import { StoreError } from "../../src/store/errors.ts";
 import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";
 import { testRegistryContract } from "./registry_contract.ts";
 import { WatchLog } from "./watch_log.ts";

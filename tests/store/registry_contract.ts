@@ -4,7 +4,8 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type KeySpace, type Registry, StoreError } from "../../src/store/etcd/key_space.ts";
+import { StoreError } from "../../src/store/errors.ts";
+import type { KeySpace, Registry } from "../../src/store/etcd/key_space.ts";
 import { eventually } from "../support/eventually.ts";
 import { WatchLog } from "./watch_log.ts";
 
@@ -199,7 +200,7 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
     assert.equal(second?.value, "2");
     assert.equal(second.expires, true);
     assert.notEqual(second.revision, first!.revision);
-    assert.equal(second.createRevision, first!.createRevision);
+    assert.equal(second.order, first!.order);
     assert.equal(await space.update(KEY, "3", first!.revision, 60, context), undefined);
     assert.deepEqual(await space.get(KEY, context), second);
     const ttl = await space.timeToLive(KEY, context);

@@ -10,7 +10,8 @@ import {
 import { HOST_SHARDS } from "./cluster_state.ts";
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
-import type { CallOptions, Entry, KeySpace, Registry } from "../../store/etcd/key_space.ts";
+import type { CallOptions } from "../../store/errors.ts";
+import type { Entry, KeySpace, Registry } from "../../store/etcd/key_space.ts";
 import { CLUSTER_FOLDER } from "./publication.ts";
 
 const PAGE_KEY = "doc";

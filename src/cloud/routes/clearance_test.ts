@@ -120,7 +120,7 @@ function lease(n: number, ip: string, instanceId?: string) {
   return {
     key: subnet(n).replace("/", "-"),
     value: JSON.stringify({ PublicIP: ip, ...data }),
-    createRevision: "1",
+    order: "1",
   };
 }
 
@@ -202,7 +202,7 @@ Deno.test("keys that overlap the subnet keep its entry, junk or not", async () =
   ];
   for (const { key, value } of keys) {
     const world = await open({ holders: { 1: "i-a" }, instances: ["i-me"] });
-    world.leases.replace([{ key, value, createRevision: "1" }]);
+    world.leases.replace([{ key, value, order: "1" }]);
     assert.deepEqual(await world.pastGrace(), {}, key);
     assert.deepEqual(world.taken(), [], key);
   }

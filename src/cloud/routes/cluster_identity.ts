@@ -6,7 +6,8 @@
  * @module
  */
 import { OperatorError } from "../../errors.ts";
-import type { CallOptions, Registry } from "../../store/etcd/key_space.ts";
+import type { CallOptions } from "../../store/errors.ts";
+import type { Registry } from "../../store/etcd/key_space.ts";
 import { CLUSTER_FOLDER } from "./publication.ts";
 
 /** Below {@linkcode CLUSTER_FOLDER}. */

@@ -20,7 +20,8 @@ import { type AnyStage, Reconciler, type RoundReport } from "../../reconcile/rec
 import type { Table } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
 import type { Election, Term } from "../../store/etcd/election.ts";
-import { type Registry, StoreError } from "../../store/etcd/key_space.ts";
+import { StoreError } from "../../store/errors.ts";
+import type { Registry } from "../../store/etcd/key_space.ts";
 import { abortable } from "../../util/abortable.ts";
 import { childSignal } from "../../util/child_signal.ts";
 import { StateReporter } from "../../util/state_reporter.ts";

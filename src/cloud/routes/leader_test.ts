@@ -12,7 +12,7 @@ import { LeaseMap } from "../../lease/lease_map.ts";
 import type { Logger } from "../../log.ts";
 import { Address, Prefix } from "../../net/mod.ts";
 import type { Election, Term } from "../../store/etcd/election.ts";
-import { StoreError } from "../../store/etcd/key_space.ts";
+import { StoreError } from "../../store/errors.ts";
 import { ClusterWriter } from "./leader.ts";
 
 const NETWORK = Prefix.parse("10.24.0.0/16");
@@ -40,7 +40,7 @@ function lease(n: number, instanceId: string, revision: string) {
       VSwitchID: "vsw-1",
     },
   });
-  return { key: `10.24.${n}.0-24`, value, createRevision: revision };
+  return { key: `10.24.${n}.0-24`, value, order: revision };
 }
 
 /** An identity whose access is as given. */

@@ -4,7 +4,7 @@ import { Prefix } from "../../net/mod.ts";
 import { LeaseEnds } from "./lease_ends.ts";
 
 function lease(n: number) {
-  return { key: `10.24.${n}.0-24`, value: '{"PublicIP":"10.0.0.1"}', createRevision: "1" };
+  return { key: `10.24.${n}.0-24`, value: '{"PublicIP":"10.0.0.1"}', order: "1" };
 }
 
 function open(numbers: readonly number[]) {

@@ -11,13 +11,8 @@ import {
 } from "./cluster_state.ts";
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
-import type {
-  CallOptions,
-  Entry,
-  KeySpace,
-  Registry,
-  WatchUpdate,
-} from "../../store/etcd/key_space.ts";
+import type { CallOptions } from "../../store/errors.ts";
+import type { Entry, KeySpace, Registry, WatchUpdate } from "../../store/etcd/key_space.ts";
 
 /** The folder of what flanneld keeps in the store for `ali-vpc`; upstream looks at none of it. */
 export const CLUSTER_FOLDER = "ali-vpc";

@@ -66,7 +66,7 @@ Deno.test("ClusterFollower follows a shard through a storm of leases, and anothe
   const value = encodeHosts("7", [[other, status]]);
   store.answer(`ali-vpc/hosts-${shardOf(other)}`, {
     type: "snapshot",
-    entries: [{ key: "doc", value, revision: "1", createRevision: "1", expires: false }],
+    entries: [{ key: "doc", value, revision: "1", order: "1", expires: false }],
   });
   await settle();
   assert.deepEqual(follower.own, status);

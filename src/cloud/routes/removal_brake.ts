@@ -11,7 +11,8 @@
  * @module
  */
 import type { Brake } from "./cluster_state.ts";
-import type { CallOptions, Entry, KeySpace, Registry } from "../../store/etcd/key_space.ts";
+import type { CallOptions } from "../../store/errors.ts";
+import type { Entry, KeySpace, Registry } from "../../store/etcd/key_space.ts";
 import { CLUSTER_FOLDER } from "./publication.ts";
 
 /** A subnet that is to be taken away from an instance, in whichever tables. */

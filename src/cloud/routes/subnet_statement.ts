@@ -15,7 +15,8 @@ import type { ClusterSummary } from "./cluster_state.ts";
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
-import type { CallOptions, Registry } from "../../store/etcd/key_space.ts";
+import type { CallOptions } from "../../store/errors.ts";
+import type { Registry } from "../../store/etcd/key_space.ts";
 import { Wakeup } from "../../util/wakeup.ts";
 import { CLUSTER_FOLDER } from "./publication.ts";
 

@@ -14,7 +14,6 @@ import {
   type LeaseAttributes,
   type LeaseSubnet,
 } from "../../lease/lease.ts";
-import { compareRevisions } from "../../lease/lease_map.ts";
 import { type Address, addressBits, type Place, Places, Prefix } from "../../net/mod.ts";
 import type { Entry } from "./key_space.ts";
 
@@ -308,7 +307,7 @@ export function findEarlierRival(own: Entry, entries: readonly Entry[]): string 
   return entries.find((entry) => {
     if (entry.key === own.key) return false;
     // An entry that was created later sees ours by the same rule.
-    if (compareRevisions(entry.createRevision, own.createRevision) > 0) return false;
+    if (entry.order > own.order) return false;
     return sharesSubnet(entry.key, subnet);
   })?.key;
 }

@@ -3,7 +3,7 @@ import { abortable } from "../../util/abortable.ts";
 import { EtcdConnection, type Methods } from "./connection.ts";
 import { EtcdError, joinFailures } from "./error.ts";
 import type { EtcdSettings } from "./options.ts";
-import type { CallOptions } from "./key_space.ts";
+import type { CallOptions } from "../errors.ts";
 
 /** How long a member may take to answer while there is another one to ask. */
 export const FAILOVER_MS = 2_500;

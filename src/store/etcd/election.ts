@@ -6,7 +6,8 @@ import { type Clocks, Countdown, Stopwatch } from "../../util/stopwatch.ts";
 import { Backoff, deadline } from "../../util/time.ts";
 import { Wakeup } from "../../util/wakeup.ts";
 import { LeaseTerm } from "./lease_term.ts";
-import { type CallOptions, type Entry, isTransient, type KeySpace } from "./key_space.ts";
+import { type CallOptions, isTransient } from "../errors.ts";
+import type { Entry, KeySpace } from "./key_space.ts";
 
 /** How long an office stays taken after its holder was last heard of. */
 export const ELECTION_TTL_SECONDS = 15;

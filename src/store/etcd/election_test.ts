@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registry.ts";
 import { createLogger } from "../../log.ts";
 import { Election, ELECTION_TTL_SECONDS, type ElectionOptions, type Term } from "./election.ts";
-import { type KeySpace, StoreError } from "./key_space.ts";
+import { StoreError } from "../errors.ts";
+import type { KeySpace } from "./key_space.ts";
 
 const TTL = ELECTION_TTL_SECONDS;
 const FOLDER = "ali-vpc/election";

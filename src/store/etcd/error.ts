@@ -1,5 +1,5 @@
 import { describeError } from "../../errors.ts";
-import { StoreError } from "./key_space.ts";
+import { StoreError } from "../errors.ts";
 import { describeConnectError } from "./tls_errors.ts";
 
 /**

@@ -4,7 +4,8 @@
  * @module
  */
 import { Backoff } from "../../util/time.ts";
-import { StoreError, type WatchUpdate } from "./key_space.ts";
+import { StoreError } from "../errors.ts";
+import type { WatchUpdate } from "./key_space.ts";
 
 /** Times of a watch. */
 export interface WatchTiming {

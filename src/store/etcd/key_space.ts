@@ -6,6 +6,7 @@
  *
  * @module
  */
+import type { CallOptions } from "../errors.ts";
 
 /** A key of a {@linkcode KeySpace}, as the store holds it. Nothing about it is trusted yet. */
 export interface Entry {
@@ -14,10 +15,20 @@ export interface Entry {
   readonly value: string;
   /** mod_revision (v3) or modifiedIndex (v2), in decimal. */
   readonly revision: string;
-  /** create_revision (v3) or createdIndex (v2), in decimal. */
-  readonly createRevision: string;
+  /** When the key was created; see {@linkcode orderOf}. */
+  readonly order: string;
   /** Whether the key ends by itself (it has an etcd lease or TTL). False for a reservation. */
   readonly expires: boolean;
+}
+
+/** Orders decimal revisions of any size. */
+export function compareRevisions(a: string, b: string): number {
+  return a.length - b.length || (a < b ? -1 : a > b ? 1 : 0);
+}
+
+/** The order of keys by a create_revision (v3) or createdIndex (v2): earlier ones are lower texts. */
+export function orderOf(createRevision: string | number): string {
+  return String(createRevision).padStart(20, "0");
 }
 
 /** A change seen by {@linkcode KeySpace.watch}. A deletion is also how an expiry shows. */
@@ -35,31 +46,6 @@ export type WatchUpdate =
   | { readonly type: "snapshot"; readonly entries: readonly Entry[] }
   | { readonly type: "events"; readonly events: readonly WatchEvent[] }
   | { readonly type: "disconnected"; readonly error: Error };
-
-/** How a store failed. */
-export class StoreError extends Error {
-  override name = "StoreError";
-  /**
-   * `unavailable`: may pass by itself (no connection, no leader, time-out); `denied`: credentials
-   * or rights are wrong; `invalid`: the store refused the request itself.
-   */
-  readonly reason: "unavailable" | "denied" | "invalid";
-
-  constructor(reason: StoreError["reason"], message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.reason = reason;
-  }
-}
-
-/** Whether time may mend `error`; false for what the store denied or refused as invalid. */
-export function isTransient(error: unknown): boolean {
-  return !(error instanceof StoreError) || error.reason === "unavailable";
-}
-
-/** Options of every call. A call ends with `signal.reason` on abort and has its own deadline. */
-export interface CallOptions {
-  readonly signal: AbortSignal;
-}
 
 /** What is known of a space. */
 export interface KnownEntries {

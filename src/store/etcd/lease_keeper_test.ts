@@ -6,7 +6,8 @@ import { Address, Places, Prefix } from "../../net/mod.ts";
 import { planAcquire } from "./acquire.ts";
 import type { LeaseSubnet } from "../../lease/lease.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
-import { type Entry, StoreError } from "./key_space.ts";
+import { StoreError } from "../errors.ts";
+import type { Entry } from "./key_space.ts";
 
 const network = {
   ipv4: {
@@ -26,7 +27,7 @@ function value(ip: string): string {
 }
 
 function entry(key: string, ip: string, expires = true): Entry {
-  return { key, value: value(ip), revision: "1", createRevision: "1", expires };
+  return { key, value: value(ip), revision: "1", order: "1", expires };
 }
 
 function subnet(text: string) {
@@ -115,7 +116,7 @@ Deno.test("planAcquire() follows upstream's order of preference", () => {
     key: "10.3.1.0-24",
     value: "garbage",
     revision: "1",
-    createRevision: "1",
+    order: "1",
     expires: true,
   };
   assert.equal(
@@ -162,9 +163,9 @@ Deno.test("hosts that choose one IPv4 subnet at a time, with several IPv6 ones, 
 });
 
 Deno.test("planAcquire() gives back a lease that shares a subnet with an earlier one, before it is used", () => {
-  const at = (createRevision: string, key: string, ip: string) => ({
+  const at = (order: string, key: string, ip: string) => ({
     ...entry(key, ip),
-    createRevision,
+    order,
   });
   const plan = (entries: Entry[], previous?: LeaseSubnet) =>
     planAcquire({
@@ -174,19 +175,19 @@ Deno.test("planAcquire() gives back a lease that shares a subnet with an earlier
       previous,
       random: () => 0,
     }).action;
-  const mine = at("7", "10.3.2.0-24&fd00:3:0:2::-64", "192.0.2.1");
+  const mine = at("07", "10.3.2.0-24&fd00:3:0:2::-64", "192.0.2.1");
   const subnet = {
     ipv4: Prefix.parse("10.3.2.0/24"),
     ipv6: Prefix.parse("fd00:3:0:2::/64"),
   };
-  const earlier = at("6", "10.3.2.0-24&fd00:3:0:3::-64", "192.0.2.9");
+  const earlier = at("06", "10.3.2.0-24&fd00:3:0:3::-64", "192.0.2.9");
   const later = at("10", "10.3.2.0-24&fd00:3:0:3::-64", "192.0.2.9");
   assert.equal(plan([earlier, mine]), "remove");
   assert.equal(plan([later, mine]), "reuse");
   assert.equal(plan([earlier, mine], subnet), "reuse", "pods have its addresses");
   assert.equal(plan([earlier, { ...mine, expires: false }]), "reuse", "the operator's word");
-  assert.equal(plan([at("6", "10.3.3.0-24&fd00:3:0:3::-64", "192.0.2.9"), mine]), "reuse");
-  assert.equal(plan([at("6", "junk", "192.0.2.9"), mine]), "reuse");
+  assert.equal(plan([at("06", "10.3.3.0-24&fd00:3:0:3::-64", "192.0.2.9"), mine]), "reuse");
+  assert.equal(plan([at("06", "junk", "192.0.2.9"), mine]), "reuse");
 });
 
 Deno.test("LeaseKeeper.acquire() writes upstream's bytes with a day to live", async () => {

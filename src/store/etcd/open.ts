@@ -2,26 +2,23 @@ import { ConfigError, describeError } from "../../errors.ts";
 import { Backoff, deadline } from "../../util/time.ts";
 import { nearestConfigs, prefixOfConfig } from "./config_search.ts";
 import { loadEtcd3 } from "./connection.ts";
+import type { Documents } from "../documents.ts";
+import { SpaceDocuments } from "./documents.ts";
 import { EtcdError } from "./error.ts";
 import {
   configKey,
   type EtcdOptions,
   type EtcdSettings,
+  joinPath,
   parseEtcdOptions,
   spacePrefix,
 } from "./options.ts";
 import { EtcdV2Registry } from "./v2.ts";
 import { EtcdV3Registry } from "./v3.ts";
 import { keepFollowing } from "./follow.ts";
-import type {
-  CallOptions,
-  Entry,
-  KeySpace,
-  Registry,
-  WatchOptions,
-  WatchUpdate,
-} from "./key_space.ts";
-import { StoreError } from "./key_space.ts";
+import type { CallOptions } from "../errors.ts";
+import type { Entry, KeySpace, Registry, WatchOptions, WatchUpdate } from "./key_space.ts";
+import { StoreError } from "../errors.ts";
 import { readTlsFiles } from "./tls_files.ts";
 import { requireTlsSockets } from "./tls_socket.ts";
 
@@ -43,6 +40,8 @@ export interface EtcdRegistry extends Registry {
    * command that writes `exampleConfig` there, and whether the other API holds the key. No secret.
    */
   explainMissingConfig(exampleConfig: string, options: CallOptions): Promise<string>;
+  /** Documents in the space of this name. */
+  documents(name: string): Documents;
 }
 
 /**
@@ -300,6 +299,15 @@ class SwitchingRegistry extends SwitchingSpace implements EtcdRegistry {
   space(name: string): KeySpace {
     spacePrefix(this.#settings.prefix, name); // a wrong name fails here, not at the first call
     return new SwitchingSpace(this.#choice, (registry) => registry.space(name));
+  }
+
+  documents(name: string): Documents {
+    return new SpaceDocuments(this.space(name), (key, value) => {
+      const path = joinPath(this.#settings.prefix, name, key);
+      return this.api === "v2"
+        ? `ETCDCTL_API=2 etcdctl set ${quote(joinPath("/", path))} ${quote(value)}`
+        : `etcdctl put ${quote(path)} ${quote(value)}`;
+    });
   }
 
   addressesChanged(): void {

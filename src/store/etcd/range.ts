@@ -1,7 +1,7 @@
 import type { IKeyValue, IRangeRequest, IRangeResponse } from "etcd3";
 import { Buffer } from "node:buffer";
 import { EtcdError } from "./error.ts";
-import type { Entry } from "./key_space.ts";
+import { type Entry, orderOf } from "./key_space.ts";
 
 /** A range of keys of etcd v3. */
 export interface KeyRange {
@@ -95,7 +95,7 @@ export function toEntry(kv: IKeyValue, range: KeyRange): Entry {
     key: entryKey(kv, range),
     value: kv.value.toString(),
     revision: kv.mod_revision,
-    createRevision: kv.create_revision,
+    order: orderOf(kv.create_revision),
     expires: kv.lease !== "0",
   };
 }

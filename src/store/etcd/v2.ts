@@ -9,13 +9,14 @@ import {
   WATCH_TIMING,
   type WatchTiming,
 } from "./follow.ts";
-import type {
-  CallOptions,
-  Entry,
-  KeySpace,
-  Registry,
-  WatchEvent,
-  WatchUpdate,
+import type { CallOptions } from "../errors.ts";
+import {
+  type Entry,
+  type KeySpace,
+  orderOf,
+  type Registry,
+  type WatchEvent,
+  type WatchUpdate,
 } from "./key_space.ts";
 
 /** A key, or a directory with all below it; entries are named by what follows `strip`. */
@@ -247,7 +248,7 @@ function toEntry(node: Node, subtree: Subtree): Entry {
     key: node.key.slice(subtree.strip.length),
     value: node.value ?? "",
     revision: String(node.modifiedIndex),
-    createRevision: String(node.createdIndex),
+    order: orderOf(node.createdIndex),
     expires: node.expiration !== undefined,
   };
 }

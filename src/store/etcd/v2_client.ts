@@ -6,7 +6,7 @@ import { FAILOVER_MS, LAST_REQUEST_MS } from "./client.ts";
 import { EtcdError, type EtcdErrorKind, joinFailures, portHint } from "./error.ts";
 import type { Endpoint } from "../../net/mod.ts";
 import type { EtcdSettings, TlsFiles } from "./options.ts";
-import type { CallOptions } from "./key_space.ts";
+import type { CallOptions } from "../errors.ts";
 import { HttpsClient } from "./https_fetch.ts";
 import { CLOSED_BY_SERVER, describeTlsError, SPEAKS_TLS } from "./tls_errors.ts";
 import { readTlsFiles, sameTlsMaterial, type TlsMaterial } from "./tls_files.ts";

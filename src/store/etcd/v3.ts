@@ -14,15 +14,16 @@ import {
 } from "./range.ts";
 import { followRange } from "./watch.ts";
 import { valueChanges, WATCH_TIMING, type WatchTiming } from "./follow.ts";
-import type {
-  CallOptions,
-  Entry,
-  KeySpace,
-  Registry,
-  WatchOptions,
-  WatchUpdate,
+import type { CallOptions } from "../errors.ts";
+import {
+  type Entry,
+  type KeySpace,
+  orderOf,
+  type Registry,
+  type WatchOptions,
+  type WatchUpdate,
 } from "./key_space.ts";
-import { StoreError } from "./key_space.ts";
+import { StoreError } from "../errors.ts";
 
 /** The keys of one range of etcd v3. */
 export class EtcdV3Space implements KeySpace {
@@ -174,7 +175,7 @@ export class EtcdV3Space implements KeySpace {
     const { revision } = response.header;
     const createRevision = response.responses.at(-1)?.response_put?.prev_kv?.create_revision ??
       revision;
-    return { key, value, revision, createRevision, expires: lease !== "0" };
+    return { key, value, revision, order: orderOf(createRevision), expires: lease !== "0" };
   }
 
   /** Conditions without a key of their own are about `key`. */

@@ -1,5 +1,4 @@
 import type { IWatchResponse } from "etcd3";
-import { compareRevisions } from "../../lease/lease_map.ts";
 import { childSignal } from "../../util/child_signal.ts";
 import { delay } from "../../util/time.ts";
 import type { EtcdClient } from "./client.ts";
@@ -7,7 +6,8 @@ import type { EtcdConnection } from "./connection.ts";
 import { EtcdError } from "./error.ts";
 import { entryKey, type KeyRange, type RangeSnapshot, readRange, toEntry } from "./range.ts";
 import { keepFollowing, relistDelay, type WatchTiming } from "./follow.ts";
-import type { CallOptions, WatchEvent, WatchUpdate } from "./key_space.ts";
+import type { CallOptions } from "../errors.ts";
+import { compareRevisions, type WatchEvent, type WatchUpdate } from "./key_space.ts";
 
 /** How long one request of a watch may take: a page, or the probe before it goes on. */
 const REQUEST_MS = 10_000;
