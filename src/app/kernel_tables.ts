@@ -13,7 +13,7 @@ import type { Logger } from "../log.ts";
 import type { Address, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { Table } from "../reconcile/table.ts";
-import type { DesiredState, RouteSpec } from "../state/mod.ts";
+import type { DesiredState, KindId, RouteSpec } from "../state/mod.ts";
 import type { PlaneRuntime } from "../runtime/runtime.ts";
 
 /** Options of {@linkcode KernelTables}. */
@@ -27,8 +27,8 @@ export interface KernelTablesOptions {
   readonly log: Logger;
 }
 
-/** Which kinds of objects an event may have changed: all, or these by their names. */
-export type Drift = "all" | readonly string[];
+/** Which kinds of objects an event may have changed: all, or these. */
+export type Drift = "all" | readonly KindId[];
 
 /**
  * What is written into own links' aliases. Daemons on one host have subnet files of their own, and
@@ -165,9 +165,9 @@ export class KernelTables {
       case "route":
         return event.destination && this.#isOwn(event.destination) ? ["route"] : [];
       case "neighbor":
-        return this.#isOurs(event.linkIndex) ? ["neighbour"] : [];
+        return this.#isOurs(event.linkIndex) ? ["neighbor"] : [];
       case "fdb":
-        return this.#isOurs(event.linkIndex) ? ["forwarding entry"] : [];
+        return this.#isOurs(event.linkIndex) ? ["fdb"] : [];
       case "rule":
         return [];
     }

@@ -5,7 +5,7 @@ import { parseNetworkConfig } from "../config/network_config.ts";
 import { createLogger } from "../log.ts";
 import { Address, InterfaceAddress, MacAddress, Prefix } from "../net/mod.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
-import { type DesiredState, ROUTE_PROTOCOL } from "../state/mod.ts";
+import { type DesiredState, type KindId, ROUTE_PROTOCOL } from "../state/mod.ts";
 import { atOnce } from "../util/slices.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
 
@@ -62,11 +62,11 @@ function openHost(subnetFile = "/run/flannel/subnet.env") {
     const stages = tables.stages(
       () => state,
       (address) => String(address) === "192.0.2.2",
-    ).filter(({ table }) => !["offload", "kernel parameter"].includes(table.kind.name));
+    ).filter(({ table }) => !["offload", "sysctl"].includes(table.kind.id));
     const reconciler = new Reconciler({ name: "kernel", stages, resyncMs: Infinity, log });
     return {
       tables,
-      round: (kinds?: ReadonlySet<string>) =>
+      round: (kinds?: ReadonlySet<KindId>) =>
         reconciler.round({ signal, ...(kinds ? { kinds } : {}) }),
       want: (other: DesiredState) => void (state = other),
     };
@@ -216,9 +216,9 @@ Deno.test("KernelTables say which of their objects an event may be about", async
     [{ kind: "address", removed: true, linkIndex: flannel }, ["address"]],
     [{ kind: "address", removed: true, linkIndex: eth0 }, "all"],
     [{ kind: "address", removed: false, linkIndex: veth.index }, []],
-    [{ kind: "neighbor", removed: true, linkIndex: flannel }, ["neighbour"]],
+    [{ kind: "neighbor", removed: true, linkIndex: flannel }, ["neighbor"]],
     [{ kind: "neighbor", removed: true, linkIndex: eth0 }, []],
-    [{ kind: "fdb", removed: false, linkIndex: flannel }, ["forwarding entry"]],
+    [{ kind: "fdb", removed: false, linkIndex: flannel }, ["fdb"]],
     [{ kind: "route", removed: true, destination: Prefix.parse("10.5.2.0/24") }, ["route"]],
     [{ kind: "route", removed: true, destination: Prefix.parse("10.6.2.0/24") }, []],
     [{ kind: "route", removed: true }, []],

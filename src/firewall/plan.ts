@@ -164,6 +164,7 @@ export function multicast(family: Family): Prefix {
 
 /** Rule sets of one mode, family and table are one object; every rule is compared, in order. */
 export const ruleSetKind: Kind<RuleSetSpec> = {
+  id: "rule-set",
   name: "rule set",
   key({ mode, variant, table, family }) {
     return `${mode}${variant === undefined ? "" : `-${variant}`} ${table} IPv${family}`;

@@ -19,7 +19,7 @@ import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import type { Address, Family, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
-import type { DesiredState } from "../state/mod.ts";
+import type { DesiredState, KindId } from "../state/mod.ts";
 import type { PlaneRuntime } from "../runtime/runtime.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
 import { mayChangeNetwork } from "./host_rights.ts";
@@ -213,11 +213,11 @@ export class HostNetwork implements AsyncDisposable {
   async watch(
     { signal, onDrift }: {
       readonly signal: AbortSignal;
-      readonly onDrift: (kinds?: Iterable<string>) => void;
+      readonly onDrift: (kinds?: Iterable<KindId>) => void;
     },
   ): Promise<never> {
     const { log } = this.#options;
-    let kinds = new Set<string>();
+    let kinds = new Set<KindId>();
     let all = false;
     let look = false;
     const note = (event: NetlinkEvent) => {

@@ -12,6 +12,7 @@ export interface SubnetFileSpec {
 const MAX_BYTES = 65_536;
 
 const subnetFileKind: Kind<SubnetFileSpec> = {
+  id: "subnet-file",
   name: "subnet file",
   key: ({ path }) => path,
   equal: (desired, actual) => desired.text === actual.text,

@@ -24,6 +24,7 @@ export function createNeighborTable(
   options: OwnedLinksOptions,
 ): Table<NeighborSpec> {
   return new LinkEntryTable<NeighborSpec>(netlink, options, {
+    id: "neighbor",
     name: "neighbour",
     key: (spec) => `${spec.link} ${spec.address}`,
     equal: (desired, actual) => desired.mac.equals(actual.mac),
@@ -46,6 +47,7 @@ export function createNeighborTable(
 /** The permanent forwarding entries of our VXLAN devices. */
 export function createFdbTable(netlink: Netlink, options: OwnedLinksOptions): Table<FdbSpec> {
   return new LinkEntryTable<FdbSpec>(netlink, options, {
+    id: "fdb",
     name: "forwarding entry",
     // A unicast address has one remote, another one replaces it; group addresses and the all-zeros
     // default may have several (vxlan_core.c, vxlan_fdb_update).
@@ -79,6 +81,7 @@ export function createAddressTable(
 ): Table<AddressSpec> {
   const { ownsAddress = () => true } = options;
   return new LinkEntryTable<AddressSpec>(netlink, options, {
+    id: "address",
     name: "address",
     // IPv4 may have one address with several prefix lengths, IPv6 may not (ipv6_add_addr).
     key: ({ link, address }) =>
@@ -129,8 +132,9 @@ class LinkEntryTable<Spec extends { readonly link: string }> implements Table<Sp
     this.#netlink = netlink;
     this.#options = options;
     this.#definition = definition;
-    const { name, key, equal, format } = definition;
+    const { id, name, key, equal, format } = definition;
     this.kind = {
+      id,
       name,
       key,
       equal,

@@ -94,6 +94,7 @@ function differences(
 
 function linkKind({ ownsLink, alias }: LinkTableOptions): Kind<LinkSpec> {
   return {
+    id: "link",
     name: "link",
     key: (spec) => spec.name,
     equal(desired, actual) {

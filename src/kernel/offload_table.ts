@@ -12,6 +12,7 @@ export interface OffloadTableOptions {
 }
 
 const offloadKind: Kind<OffloadSpec> = {
+  id: "offload",
   name: "offload",
   key: ({ link }) => link,
   equal: (desired, actual) => desired.txChecksum === actual.txChecksum,

@@ -33,6 +33,7 @@ function identity({ destination, tos, metric }: Route): string {
 
 /** Routes of table main. A desired route has tos 0. */
 export const routeKind: Kind<RouteSpec> = {
+  id: "route",
   name: "route",
 
   key(spec) {

@@ -17,6 +17,7 @@ export interface SysctlTableOptions {
 const READ_ONLY: ReadonlySet<string> = new Set(["EROFS", "EACCES", "EPERM"]);
 
 const sysctlKind: Kind<SysctlSpec> = {
+  id: "sysctl",
   name: "kernel parameter",
   key: ({ name }) => name,
   equal: (desired, actual) =>

@@ -1,5 +1,6 @@
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import type { KindId } from "../state/mod.ts";
 import { RecentTexts } from "../util/recent_texts.ts";
 import { inSlices } from "../util/slices.ts";
 import { Backoff, delay } from "../util/time.ts";
@@ -81,7 +82,7 @@ export class Reconciler {
   readonly #options: ReconcilerOptions;
   readonly #wakeup = new Wakeup();
   /** Kinds to look at in the next round; all of them, if nobody named one. */
-  readonly #requested = new Set<string>();
+  readonly #requested = new Set<KindId>();
   #requestedAll = false;
   #report: RoundReport = { inSync: false, changed: 0, problems: [], unseen: false };
   readonly #recentProblems = new RecentTexts();
@@ -104,10 +105,10 @@ export class Reconciler {
   }
 
   /**
-   * Asks for a round soon. Requests made meanwhile fold into one. With `kinds`, the names of
-   * Tables' kinds, only these are looked at, unless the last round left something undone.
+   * Asks for a round soon. Requests made meanwhile fold into one. With `kinds`, only
+   * Tables of these are looked at, unless the last round left something undone.
    */
-  request(kinds?: Iterable<string>): void {
+  request(kinds?: Iterable<KindId>): void {
     if (kinds === undefined) this.#requestedAll = true;
     else for (const kind of kinds) this.#requested.add(kind);
     this.#wakeup.wake();
@@ -153,7 +154,7 @@ export class Reconciler {
    * report.
    */
   async round(
-    { signal, kinds }: { signal: AbortSignal; kinds?: ReadonlySet<string> },
+    { signal, kinds }: { signal: AbortSignal; kinds?: ReadonlySet<KindId> },
   ): Promise<RoundReport> {
     this.#outdated = false;
     const problems: string[] = [];
@@ -183,7 +184,7 @@ export class Reconciler {
       stages = [];
     }
     for (const stage of stages) {
-      if (due && !due.has(stage.table.kind.name)) continue;
+      if (due && !due.has(stage.table.kind.id)) continue;
       try {
         const desired = stage.desired();
         if (desired === undefined) {

@@ -12,6 +12,7 @@ interface Thing {
 }
 
 const kind: Kind<Thing> = {
+  id: "route",
   name: "thing",
   key: ({ name }) => name,
   equal: (a, b) => a.value === b.value && a.owner === b.owner,
@@ -233,9 +234,9 @@ Deno.test("Reconciler.run() folds requests, repairs drift on resync and ends on 
 });
 
 Deno.test("Reconciler looks only at the kinds asked for, and at all after anything else", async () => {
-  const tables = ["link", "address", "route"].map((name) => {
+  const tables = (["link", "address", "route"] as const).map((id) => {
     const table = new MemoryTable();
-    return Object.assign(table, { kind: { ...kind, name } });
+    return Object.assign(table, { kind: { ...kind, id } });
   });
   const [links, addresses, routes] = tables as [MemoryTable, MemoryTable, MemoryTable];
   let prepared = false;
@@ -248,7 +249,7 @@ Deno.test("Reconciler looks only at the kinds asked for, and at all after anythi
     prepare: () => Promise.resolve(prepared),
     stages: tables.map((table) => ({
       table,
-      desired: () => [ours(table.kind.name)],
+      desired: () => [ours(table.kind.id)],
       ...(table === links ? { carriesLater: true } : {}),
     })),
   });

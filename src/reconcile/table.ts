@@ -1,5 +1,8 @@
+import type { KindId } from "../state/mod.ts";
+
 /** What a kind of object is: its identity, when two are the same, and which ones are ours. */
 export interface Kind<Spec> {
+  readonly id: KindId;
   /** The noun in messages, singular: `route`, `route entry`, `rule set`. */
   readonly name: string;
   /** Identity within the Table. Two specs of one key cannot exist side by side. */

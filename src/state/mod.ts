@@ -152,6 +152,7 @@ export type KindId =
   | "fdb"
   | "tun-queue"
   | "udp-socket"
+  | "packet-path"
   | "forwarding"
   | "route"
   | "route-entry"

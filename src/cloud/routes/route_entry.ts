@@ -229,6 +229,7 @@ export function keyOf({ routeTableId, destination }: Place): string {
 /** The {@linkcode Kind} of route entries, as `owner()` sees them at the moment. */
 export function routeEntryKind(owner: () => Owner): Kind<CloudRoute> {
   return {
+    id: "route-entry",
     name: "route entry",
     key: keyOf,
     equal: (desired, actual) =>

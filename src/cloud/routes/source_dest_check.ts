@@ -87,6 +87,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
       ...options,
     };
     this.kind = {
+      id: "source-dest-check",
       name: "source/destination check",
       key: (spec) => spec.networkInterfaceId,
       equal: (desired, actual) => desired.enabled === actual.enabled,

@@ -52,6 +52,7 @@ export class SwitchedRoutes implements Table<CloudRoute> {
 }
 
 const IDLE_KIND: Kind<CloudRoute> = {
+  id: "route-entry",
   name: "route entry",
   key: ({ routeTableId, destination }) => `${routeTableId} ${destination}`,
   equal: () => true,

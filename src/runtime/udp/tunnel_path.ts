@@ -123,6 +123,7 @@ export class TunnelPath implements AsyncDisposable {
   /** The open queue of the TUN device. Opening it makes the device. */
   readonly queueTable: Table<QueueSpec> = {
     kind: {
+      id: "tun-queue",
       name: "TUN queue",
       key: ({ name }) => name,
       equal: () => true,
@@ -139,6 +140,7 @@ export class TunnelPath implements AsyncDisposable {
 
   readonly socketTable: Table<UdpSocketSpec> = {
     kind: {
+      id: "udp-socket",
       name: "UDP socket",
       key: ({ address, port }) => `${address} ${port}`,
       equal: () => true,
@@ -182,6 +184,7 @@ export class TunnelPath implements AsyncDisposable {
   /** The running Worker; it starts once all it needs is there. */
   readonly workerTable: Table<{ readonly name: string }> = {
     kind: {
+      id: "packet-path",
       name: "packet path",
       key: ({ name }) => name,
       equal: () => true,
@@ -344,6 +347,7 @@ export class TunnelPath implements AsyncDisposable {
 }
 
 const forwardingKind: Kind<ForwardingSpec> = {
+  id: "forwarding",
   name: "forwarding",
   key: ({ destination }) => destination.toString(),
   equal: (desired, actual) =>
