@@ -230,6 +230,11 @@ export class Attributes {
     return at < 0 ? undefined : this.#view.getUint8(at);
   }
 
+  uint16(type: number): number | undefined {
+    const at = this.#at(type, 2);
+    return at < 0 ? undefined : this.#view.getUint16(at, LITTLE_ENDIAN);
+  }
+
   uint32(type: number): number | undefined {
     const at = this.#at(type, 4);
     return at < 0 ? undefined : this.#view.getUint32(at, LITTLE_ENDIAN);

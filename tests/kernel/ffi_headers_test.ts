@@ -69,6 +69,7 @@ const INCLUDES = [
   "linux/if_tun.h",
   "linux/virtio_net.h",
   "linux/netlink.h",
+  "linux/genetlink.h",
   "linux/rtnetlink.h",
   "linux/if_link.h",
   "linux/if_tunnel.h",
