@@ -1,11 +1,11 @@
 /**
- * What the READMEs say of flags, keys, RAM actions, files and messages is what the sources have,
- * and both languages say the same.
+ * What README.md and docs/ say of flags, keys, RAM actions, files, commands and messages is what
+ * the sources have, and both languages say the same.
  *
  * @module
  */
 import assert from "node:assert/strict";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { backends, findBackend } from "../src/backends/mod.ts";
 import { EcsClient, VpcClient } from "../src/cloud/ali/client.ts";
 import { RAM_ACTIONS } from "../src/cloud/ali/rights.ts";
@@ -17,8 +17,9 @@ import { Prefix } from "../src/net/mod.ts";
 
 const root = join(import.meta.dirname!, "..");
 
-/** A README, taken apart. */
-interface Readme {
+/** A document, taken apart. */
+interface Document {
+  /** Its path in the repository. */
   readonly name: string;
   readonly text: string;
   /** The text without its fenced blocks. */
@@ -31,7 +32,7 @@ interface Readme {
   readonly tables: readonly (readonly (readonly string[])[])[];
 }
 
-function readReadme(name: string): Readme {
+function readDocument(name: string): Document {
   const text = Deno.readTextFileSync(join(root, name));
   const blocks: { language: string; text: string }[] = [];
   const prose = text.replaceAll(/^```(\w*)\n([^]*?)^```$/gm, (_, language, block) => {
@@ -44,7 +45,9 @@ function readReadme(name: string): Readme {
     if (line.startsWith("|") && !inTable) tables.push([]);
     inTable = line.startsWith("|");
     if (!inTable || /^[|\s-]+$/.test(line)) continue;
-    tables.at(-1)!.push(line.split("|").slice(1, -1).map((cell) => cell.trim()));
+    // A bar in a code span stands as \| in the source.
+    const cells = line.replaceAll("\\|", "\0").split("|").slice(1, -1);
+    tables.at(-1)!.push(cells.map((cell) => cell.replaceAll("\0", "|").trim()));
   }
   const headings = [...prose.matchAll(/^(#+) /gm)].map((match) => match[1]!.length);
   return { name, text, prose, headings, blocks, tables };
@@ -60,73 +63,129 @@ function onlyCode(cell: string): string | undefined {
   return /^`([^`]+)`$/.exec(cell)?.[1];
 }
 
-/** The table whose first row's first cell is `flag`, `key` … in the README's language. */
-function tableWith(readme: Readme, firstSpan: string): readonly (readonly string[])[] {
-  const table = readme.tables.find((rows) => rows[1]?.[0]?.includes(`\`${firstSpan}\``));
-  assert.ok(table, `${readme.name} has no table that begins with ${firstSpan}`);
-  return table.slice(1);
+/** README and docs/ in one language, in the order of their English names. */
+class Manual {
+  readonly documents: readonly Document[];
+  readonly text: string;
+  readonly prose: string;
+  readonly blocks: Document["blocks"];
+  readonly tables: Document["tables"];
+
+  constructor(readonly language: string, names: readonly string[]) {
+    this.documents = names.map(readDocument);
+    this.text = this.documents.map(({ text }) => text).join("\n");
+    this.prose = this.documents.map(({ prose }) => prose).join("\n");
+    this.blocks = this.documents.flatMap(({ blocks }) => blocks);
+    this.tables = this.documents.flatMap(({ tables }) => tables);
+  }
+
+  /** The rows of the one table whose first cell below its heading has `firstSpan`. */
+  tableWith(firstSpan: string): readonly (readonly string[])[] {
+    const found = this.tables.filter((rows) => rows[1]?.[0]?.includes(`\`${firstSpan}\``));
+    assert.equal(found.length, 1, `${this.language}: tables that begin with ${firstSpan}`);
+    return found[0]!.slice(1);
+  }
 }
 
-/** The code spans of each cell; languages differ in their order. */
-function codeOfTables({ tables }: Readme): string[][][][] {
-  return tables.map((rows) => rows.map((row) => row.map((cell) => codeSpans(cell).sort())));
-}
-
-const english = readReadme("README.md");
-const chinese = readReadme("README.zh-CN.md");
+const guides = namesIn("docs");
+const english = new Manual("English", ["README.md", ...guides.map((name) => `docs/${name}`)]);
+const chinese = new Manual("中文", [
+  "README.zh-CN.md",
+  ...guides.map((name) => `docs/zh-CN/${name}`),
+]);
 const both = [english, chinese];
 
-Deno.test("both READMEs have the same headings, blocks, tables and code in each row", () => {
-  assert.ok(english.headings.length > 10 && english.tables.length > 5);
-  assert.deepEqual(chinese.headings, english.headings);
+/** The Markdown files of a folder, sorted. */
+function namesIn(folder: string): string[] {
+  return [...Deno.readDirSync(join(root, folder))].map(({ name }) => name)
+    .filter((name) => name.endsWith(".md")).sort();
+}
+
+Deno.test("both languages have the same documents, headings, blocks, tables and code", () => {
+  assert.deepEqual(namesIn("docs/zh-CN"), guides);
   const code = ({ text }: { text: string }) => text.replaceAll(/\s+#.*$/gm, "");
-  assert.deepEqual(chinese.blocks.map(code), english.blocks.map(code));
-  assert.deepEqual(
-    codeOfTables(chinese),
-    codeOfTables(english),
-  );
+  // Languages differ in the order within a cell.
+  const codeOfTables = ({ tables }: Document) =>
+    tables.map((rows) => rows.map((row) => row.map((cell) => codeSpans(cell).sort())));
+  for (const [i, original] of english.documents.entries()) {
+    const translated = chinese.documents[i]!;
+    assert.deepEqual(translated.headings, original.headings, translated.name);
+    assert.deepEqual(translated.blocks.map(code), original.blocks.map(code), translated.name);
+    assert.deepEqual(codeOfTables(translated), codeOfTables(original), translated.name);
+    // A flag or a variable of the prose is in both.
+    const options = ({ prose }: Document) =>
+      [...new Set(prose.match(/--[a-z][\w-]+|\bFLANNELD_\w+/g))].sort();
+    assert.deepEqual(options(translated), options(original), translated.name);
+  }
 });
 
 Deno.test("links lead to headings and files that exist", () => {
-  for (const { name, text } of both) {
-    const anchors = [...text.matchAll(/^#+ (.+)$/gm)].map((match) =>
-      // As GitHub makes them.
-      match[1]!.toLowerCase().replaceAll(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-")
-    );
-    for (const [, target] of text.matchAll(/\]\(([^)]+)\)/g)) {
-      if (/^https:/.test(target!)) continue;
-      if (target!.startsWith("#")) assert.ok(anchors.includes(target!.slice(1)), name + target);
-      else assert.ok(Deno.statSync(join(root, target!)).isFile);
+  const architecture = readDocument("ARCHITECTURE.md");
+  for (const { name, text } of [...both.flatMap(({ documents }) => documents), architecture]) {
+    const targets = [
+      ...text.matchAll(/\]\(([^)]+)\)/g),
+      ...text.matchAll(/(?:src|srcset|href)="([^"]+)"/g),
+    ].map((match) => match[1]!);
+    for (const target of targets) {
+      if (/^https?:/.test(target)) continue;
+      const [path, anchor] = target.split("#");
+      const file = join(root, path === "" ? name : join(dirname(name), path!));
+      assert.ok(exists(file), `${name}: ${target}`);
+      if (anchor !== undefined) {
+        assert.ok(anchorsOf(Deno.readTextFileSync(file)).has(anchor), `${name}: ${target}`);
+      }
     }
   }
 });
 
-Deno.test("every flag is described with its default", () => {
-  for (const readme of both) {
-    const rows = tableWith(readme, "--etcd-endpoints");
+/** The anchors of a document's headings, as GitHub makes them. */
+function anchorsOf(text: string): Set<string> {
+  return new Set(
+    [...text.matchAll(/^#+ (.+)$/gm)].map((match) =>
+      match[1]!.toLowerCase().replaceAll(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-")
+    ),
+  );
+}
+
+Deno.test("a README is short, names no source file, and leads to every document", () => {
+  for (const [{ documents }, folder] of [[english, "docs"], [chinese, "docs/zh-CN"]] as const) {
+    const { name, text, prose } = documents[0]!;
+    assert.ok(text.split("\n").length <= 150, `${name} has more than 150 lines`);
+    assert.deepEqual(prose.match(/`(?:src|ffi|tests)\/[^`]*`/g), null, name);
+    for (const guide of guides) {
+      assert.ok(prose.includes(`](${folder}/${guide}`), `${name}: ${guide}`);
+    }
+  }
+});
+
+Deno.test("every flag is described once, with its default", () => {
+  for (const manual of both) {
+    const { language, prose } = manual;
+    const rows = manual.tableWith("--etcd-endpoints");
     const described = new Map(rows.map(([flag, fallback]) => [onlyCode(flag!), fallback]));
-    const refused = new Set(codeSpans(readme.prose));
+    assert.equal(described.size, rows.length, `${language}: a flag is described twice`);
+    const refused = new Set(codeSpans(prose));
     for (const flag of FLAGS as readonly Flag[]) {
       const fallback = String(flag.default);
       if (flag.refused !== undefined) {
-        assert.ok(refused.has(`--${flag.name}=${fallback}`), `${readme.name}: --${flag.name}`);
+        assert.ok(refused.has(`--${flag.name}=${fallback}`), `${language}: --${flag.name}`);
         continue;
       }
       assert.equal(
         described.get(`--${flag.name}`),
         fallback === "" ? "—" : `\`${fallback}\``,
-        `${readme.name}: --${flag.name}`,
+        `${language}: --${flag.name}`,
       );
       described.delete(`--${flag.name}`);
     }
-    assert.deepEqual([...described.keys()], [], `${readme.name} has flags that do not exist`);
+    assert.deepEqual([...described.keys()], [], `${language} has flags that do not exist`);
   }
 });
 
-Deno.test("flags and variables that the READMEs use anywhere exist", () => {
+Deno.test("flags and variables that the documents use anywhere exist", () => {
   const names = new Set<string>(FLAGS.map(({ name }) => name));
   const variables = new Set(FLAGS.map(({ name }) => environmentName(name)));
-  for (const { name, text } of both) {
+  for (const { name, text } of both.flatMap(({ documents }) => documents)) {
     for (const [variable] of text.matchAll(/\bFLANNELD_[A-Z_]*[A-Z]/g)) {
       assert.ok(variables.has(variable), `${name}: ${variable}`);
     }
@@ -180,39 +239,39 @@ Deno.test("every key of the network config is described with its default", () =>
   const parse = (config: Record<string, unknown>) => parseNetworkConfig(JSON.stringify(config));
   const asked = askedKeys(() => parse(object));
   asked.delete("Type"); // a key of the backend
-  for (const readme of both) {
-    const rows = tableWith(readme, "Network");
+  for (const manual of both) {
+    const rows = manual.tableWith("Network");
     const described = rows.flatMap(([keys]) => codeSpans(keys!));
-    assert.deepEqual(described.toSorted(), [...asked].sort(), readme.name);
+    assert.deepEqual(described.toSorted(), [...asked].sort(), manual.language);
     const defaults = rows.map(([keys, fallback]) => [keys!, fallback!] as const);
-    checkDefaults(defaults, object, parse, readme.name);
+    checkDefaults(defaults, object, parse, manual.language);
   }
 });
 
 Deno.test("every backend is described with its keys and their defaults", () => {
-  for (const readme of both) {
-    const rows = readme.tables.find((table) => table[0]?.[0] === "`Type`")?.slice(1) ?? [];
+  for (const { language, tables } of both) {
+    const rows = tables.find((table) => table[0]?.[0] === "`Type`")?.slice(1) ?? [];
     const types = new Set(rows.map(([type]) => onlyCode(type!)));
-    assert.deepEqual([...types].sort(), Object.keys(backends).sort(), readme.name);
+    assert.deepEqual([...types].sort(), Object.keys(backends).sort(), language);
     for (const type of Object.keys(backends)) {
       const { parseConfig } = findBackend(type);
       const own = rows.filter((row) => onlyCode(row[0]!) === type);
       const described = own.flatMap(([, keys]) => codeSpans(keys!));
       const asked = askedKeys(() => parseConfig({ Type: type }));
       asked.delete("Type");
-      assert.deepEqual(described.toSorted(), [...asked].sort(), `${readme.name}: ${type}`);
+      assert.deepEqual(described.toSorted(), [...asked].sort(), `${language}: ${type}`);
       const defaults = own.map(([, keys, fallback]) => [keys!, fallback!] as const);
-      checkDefaults(defaults, { Type: type }, parseConfig, `${readme.name}: ${type}`);
+      checkDefaults(defaults, { Type: type }, parseConfig, `${language}: ${type}`);
     }
   }
 });
 
 Deno.test("examples of the network config are accepted without a warning", () => {
-  for (const { name, blocks } of both) {
+  for (const { language, blocks } of both) {
     const examples = blocks.flatMap(({ language, text }) =>
       language === "json" ? [text] : [...text.matchAll(/'(\{.*\})'/g)].map((match) => match[1]!)
     ).filter((text) => "Network" in JSON.parse(text));
-    assert.ok(examples.length >= 3, `${name} has too few examples`);
+    assert.ok(examples.length >= 3, `${language} has too few examples`);
     for (const example of examples) {
       const { warnings } = parseNetworkConfig(example, {
         readBackend: ({ type, options }) => findBackend(type).parseConfig(options).warnings,
@@ -255,24 +314,23 @@ Deno.test("the RAM policies allow exactly the actions that are called", async ()
   const called = [...await calledActions()].sort();
   assert.deepEqual(Object.keys(RAM_ACTIONS).sort(), called);
   const ofInterfaces = called.filter((action) => RAM_ACTIONS[action] === "interfaces");
-  for (const { name, blocks } of both) {
+  for (const { language, blocks } of both) {
     const policies = blocks.filter(({ language }) => language === "json")
       .map(({ text }) => JSON.parse(text))
       .filter((value) => "Statement" in value && Array.isArray(value.Statement[0].Action))
       .map((value) => value.Statement[0].Action.toSorted());
-    assert.deepEqual(policies, [called, ofInterfaces], name);
+    assert.deepEqual(policies, [called, ofInterfaces], language);
   }
 });
 
-Deno.test("files and folders that READMEs and ARCHITECTURE.md name exist", () => {
-  const architecture = readReadme("ARCHITECTURE.md");
-  for (const { name, prose } of [...both, architecture]) {
-    const paths = codeSpans(prose)
+Deno.test("files and folders that the documents and ARCHITECTURE.md name exist", () => {
+  const architecture = readDocument("ARCHITECTURE.md");
+  for (const { name, text } of [...both.flatMap(({ documents }) => documents), architecture]) {
+    const paths = codeSpans(text)
       .filter((span) =>
-        /^(?:(?:src|ffi|tests|dist|\.ci)(?:\/[\w.-]+)*|main\.ts|LICENSE)$/.test(span)
+        /^(?:(?:src|ffi|tests|dist|docs|\.ci)(?:\/[\w.-]+)*|main\.ts|LICENSE)$/.test(span)
       )
       .filter((span) => span !== "dist/flanneld"); // what the reader compiles
-    assert.ok(paths.length > 3, `${name} names ${paths.length} paths`);
     for (const path of paths) assert.ok(exists(join(root, path)), `${name}: ${path}`);
   }
   const folders = [...Deno.readDirSync(join(root, "src"))].filter((entry) => entry.isDirectory);
@@ -294,7 +352,7 @@ Deno.test("what one sees in a failure is what the sources say", () => {
   const sources = [...sourceTexts(join(root, "src"))].join("\n");
   // String literals that go on in the next line are one text.
   const texts = sources.replaceAll(/["`]\s*\+\s*["`]/g, "");
-  const table = english.tables.find((rows) => rows[0]?.length === 4 && rows[0][0] !== "`Type`");
+  const table = english.tables.find((rows) => rows[0]?.[0] === "What happens");
   assert.ok(table && table.length > 20);
   let checked = 0;
   for (const row of table.slice(1)) {
@@ -310,7 +368,7 @@ Deno.test("what one sees in a failure is what the sources say", () => {
         .split("…")
         .map((fragment) => fragment.replaceAll(/^[\s"():;,]+|[\s"():;,]+$/g, ""));
       for (const fragment of fragments.filter(({ length }) => length > 3)) {
-        assert.ok(texts.includes(fragment), `README.md: no source says "${fragment}"`);
+        assert.ok(texts.includes(fragment), `no source says "${fragment}"`);
         checked++;
       }
     }
@@ -334,29 +392,29 @@ Deno.test("the commands use the Deno that CI uses", () => {
   )?.[1];
   assert.ok(pin);
   const { tasks } = JSON.parse(Deno.readTextFileSync(join(root, "deno.json")));
-  for (const { name, text, blocks } of both) {
+  for (const { language, text, blocks } of both) {
     const versions = new Set([...text.matchAll(/deno@[\d.]+/g)].map(([version]) => version));
-    assert.deepEqual([...versions], [pin], name);
+    assert.deepEqual([...versions], [pin], language);
     const commands = blocks.map((block) => block.text).join("\n");
     for (const task of ["demo", "test", "compile"]) {
-      assert.ok(commands.includes(`npx --yes ${pin} task ${task} `), `${name}: ${task}`);
+      assert.ok(commands.includes(`npx --yes ${pin} task ${task} `), `${language}: ${task}`);
     }
     for (const [, task] of text.matchAll(/deno(?:@[\d.]+)? task ([a-z]+)/g)) {
-      assert.ok(task! in tasks, `${name}: there is no task ${task}`);
+      assert.ok(task! in tasks, `${language}: there is no task ${task}`);
     }
   }
 });
 
-Deno.test("the unit and the drop-in fit the program and the README", () => {
+Deno.test("the unit and the drop-in fit the program and the documents", () => {
   const unit = Deno.readTextFileSync(join(root, "dist", "flanneld.service"));
   const dropIn = Deno.readTextFileSync(join(root, "dist", "docker-flannel.conf"));
   const [program] = /^ExecStart=(\S+)/m.exec(unit)!.slice(1);
   const [environment] = /^EnvironmentFile=-(\S+)/m.exec(unit)!.slice(1);
   const options = /--bip=.*/.exec(dropIn)![0];
   const [, capabilities] = /^CapabilityBoundingSet=(.*)$/m.exec(unit)!;
-  for (const { name, text } of both) {
+  for (const { language, text } of both) {
     for (const part of [program!, environment!, options, ...capabilities!.split(" ")]) {
-      assert.ok(text.includes(part), `${name} does not say ${part}`);
+      assert.ok(text.includes(part), `${language} does not say ${part}`);
     }
   }
   assert.match(dropIn, /^EnvironmentFile=\/run\/flannel\/subnet\.env$/m);

@@ -274,7 +274,7 @@ class AliVpcRuntime implements BackendRuntime {
     const isWaiting = status === undefined || status.state === "pending";
     if (isWaiting && (election.vacantMs ?? 0) > 0) {
       return "no host writes the routes of the cluster at present; one that may must run " +
-        '(README, "RAM policy")';
+        '(docs/install-ecs.md, "RAM policy")';
     }
     const writer = summary?.writer === instance.instanceId
       ? "this host, as the route writer,"

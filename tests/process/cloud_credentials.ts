@@ -21,7 +21,7 @@ import {
   writesAmong,
 } from "./cloud_support.ts";
 
-/** What the README's policy allows, as far as it is needed here. */
+/** What the policy of docs/install-ecs.md allows, as far as it is needed here. */
 const NEEDED = [
   "vpc:DescribeVpcAttribute",
   "vpc:DescribeVSwitchAttributes",

@@ -204,7 +204,7 @@ Deno.test("AliApiError names the action that RAM denies and where the policy sta
   assert.equal(
     error.message,
     "Cannot call vpc:CreateRouteEntry: Forbidden.RAM (User not authorized); allow " +
-      'vpc:CreateRouteEntry in the RAM policy of this key or role (README, "RAM policy", has the ' +
+      'vpc:CreateRouteEntry in the RAM policy of this key or role (docs/install-ecs.md, "RAM policy", has the ' +
       "smallest one); only hosts that write routes need it: where others do, start this one with " +
       "--ali-route-writer=never [HTTP 403, request A-1]",
   );

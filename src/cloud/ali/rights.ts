@@ -8,7 +8,7 @@
  */
 export type NeededBy = "writers" | "interfaces";
 
-/** Every RAM action that is ever called. The policies in the READMEs are tested against it. */
+/** Every RAM action that is ever called. The policies in docs/install-ecs.md are tested against it. */
 export const RAM_ACTIONS: Readonly<Record<string, NeededBy>> = {
   "vpc:DescribeVpcAttribute": "writers",
   "vpc:DescribeVSwitchAttributes": "writers",
@@ -27,7 +27,7 @@ export const RAM_ACTIONS: Readonly<Record<string, NeededBy>> = {
 /** What to do where RAM denies `action`; without full stop. */
 export function adviseOnDenial(action: string): string {
   const allow = `allow ${action} in the RAM policy of this key or role ` +
-    '(README, "RAM policy", has the smallest one)';
+    '(docs/install-ecs.md, "RAM policy", has the smallest one)';
   if (RAM_ACTIONS[action] !== "writers") return allow;
   return `${allow}; only hosts that write routes need it: where others do, start this one with ` +
     "--ali-route-writer=never";
