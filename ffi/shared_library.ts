@@ -3,6 +3,11 @@ export class LibraryNotFoundError extends Error {
   override name = "LibraryNotFoundError";
 }
 
+/** Loads a library for good, so that it is found by its soname: the handle is never closed. */
+export function loadForGood(path: string): void {
+  Deno.dlopen(path, {});
+}
+
 /**
  * Loads `soname`.
  *

@@ -30,13 +30,14 @@ const ALLOWED: Record<string, readonly string[]> = {
   ],
   runtime: [
     ...["net", "util", "ffi", "config", "lease", "state", "reconcile", "store", "backends", "cli"],
-    ...["kernel", "firewall", "host", "dataplane", "cloud", "status"],
+    ...["kernel", "firewall", "host", "dataplane", "cloud", "status", "service_manager"],
     "app", // network, and the runtime of ali-vpc, until they have moved
   ],
   cloud: ["net", "state", "reconcile", "store", "status", "lease", "config", "backends", "util"],
   dataplane: ["net", "util", "ffi", "status"],
   health: ["util", "net", "status"],
-  status: ["net", "state", "util"],
+  status: ["net", "state", "util", "service_manager"],
+  service_manager: ["ffi"],
   cli: ["net", "config", "util"],
 };
 
@@ -139,5 +140,12 @@ Deno.test("programs get an environment of their own, not the daemon's with its s
       faults.push(name);
     }
   }
+  assert.deepEqual(faults, []);
+});
+
+Deno.test("libraries are loaded in ffi alone", () => {
+  const faults = [...sources(join(root, "src"))]
+    .filter((path) => Deno.readTextFileSync(path).includes("Deno.dlopen"))
+    .map((path) => relative(root, path));
   assert.deepEqual(faults, []);
 });

@@ -1,10 +1,5 @@
 /** Macros by their C names; a test compares them with the headers. */
 
-/** <sys/socket.h> */
-export const AF_INET = 2;
-export const SOCK_DGRAM = 2;
-export const SOCK_CLOEXEC = 0o2000000;
-
 /** <linux/sockios.h> */
 export const SIOCETHTOOL = 0x8946;
 

@@ -1,14 +1,9 @@
+import { ifreq } from "../libc/structs.ts";
+import { AF_INET, SOCK_CLOEXEC, SOCK_DGRAM } from "../libc/constants.ts";
 import { LITTLE_ENDIAN } from "../byte_order.ts";
-import {
-  AF_INET,
-  ETHTOOL_GTXCSUM,
-  ETHTOOL_STXCSUM,
-  SIOCETHTOOL,
-  SOCK_CLOEXEC,
-  SOCK_DGRAM,
-} from "./constants.ts";
+import { ETHTOOL_GTXCSUM, ETHTOOL_STXCSUM, SIOCETHTOOL } from "./constants.ts";
 import { type FileDescriptor, Libc } from "../libc/open.ts";
-import { ethtool_value, ifreq } from "./structs.ts";
+import { ethtool_value } from "./structs.ts";
 
 /** The features of links that only the ethtool ioctl tells and changes (netdevice(7)). */
 export class Ethtool implements Disposable {

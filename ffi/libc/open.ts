@@ -14,7 +14,6 @@ import {
   SO_PEERCRED,
   SO_RCVBUF,
   SO_RCVBUFFORCE,
-  SO_RCVTIMEO,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOL_SOCKET,
@@ -192,13 +191,13 @@ export class Libc implements Disposable {
     }
   }
 
-  /** Lets a blocking receive on `fd` fail with EAGAIN after `milliseconds`. */
-  setReceiveTimeout(fd: FileDescriptor, milliseconds: number): void {
+  /** Lets a blocking call on `fd` fail with EAGAIN after `milliseconds`: SO_RCVTIMEO, SO_SNDTIMEO. */
+  setSocketTimeout(fd: FileDescriptor, option: number, milliseconds: number): void {
     const value = new DataView(new ArrayBuffer(timeval.size));
     value.setBigInt64(timeval.tv_sec, BigInt(Math.floor(milliseconds / 1000)), LITTLE_ENDIAN);
     value.setBigInt64(timeval.tv_usec, BigInt(milliseconds % 1000) * 1000n, LITTLE_ENDIAN);
     const bytes = new Uint8Array(value.buffer);
-    const result = this.#symbols.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, bytes, timeval.size);
+    const result = this.#symbols.setsockopt(fd, SOL_SOCKET, option, bytes, timeval.size);
     this.#check("setsockopt", result);
   }
 

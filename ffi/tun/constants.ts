@@ -30,15 +30,7 @@ export const VIRTIO_NET_HDR_GSO_TCPV6 = 4;
 export const VIRTIO_NET_HDR_GSO_UDP_L4 = 5;
 export const VIRTIO_NET_HDR_GSO_ECN = 0x80;
 
-/** <sys/socket.h>, <netinet/in.h>, <netinet/udp.h> */
-export const AF_INET = 2;
-export const AF_INET6 = 10;
-export const SOCK_DGRAM = 2;
-export const SOCK_RAW = 3;
-export const SOCK_NONBLOCK = 0o4000;
-export const SOCK_CLOEXEC = 0o2000000;
-export const SO_SNDBUF = 7;
-export const SO_SNDBUFFORCE = 32;
+/** <netinet/in.h>, <netinet/udp.h> */
 export const IPPROTO_IP = 0;
 export const IPPROTO_UDP = 17;
 export const IPPROTO_IPV6 = 41;
@@ -47,11 +39,6 @@ export const IPV6_V6ONLY = 26;
 export const SOL_UDP = 17;
 export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;
-export const MSG_DONTWAIT = 0x40;
-export const MSG_TRUNC = 0x20;
-
-/** <poll.h> */
-export const POLLOUT = 0x004;
 
 /** <sys/ioctl.h>, <linux/if.h> */
 export const SIOCGIFTXQLEN = 0x8942;

@@ -1,9 +1,21 @@
+import { ifreq, sockaddr_in, sockaddr_in6 } from "../libc/structs.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  O_NONBLOCK,
+  O_RDWR,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+  SOCK_RAW,
+  SOL_SOCKET,
+} from "../libc/constants.ts";
 import { LITTLE_ENDIAN } from "../byte_order.ts";
 import { SystemCallError } from "../libc/errors.ts";
 import type { FileDescriptor, Libc } from "../libc/open.ts";
 import {
-  AF_INET,
-  AF_INET6,
   IFF_NO_PI,
   IFF_TUN,
   IFF_VNET_HDR,
@@ -12,12 +24,6 @@ import {
   IPPROTO_UDP,
   IPV6_V6ONLY,
   SIOCSIFTXQLEN,
-  SO_SNDBUF,
-  SO_SNDBUFFORCE,
-  SOCK_CLOEXEC,
-  SOCK_DGRAM,
-  SOCK_NONBLOCK,
-  SOCK_RAW,
   SOL_UDP,
   TUN_F_CSUM,
   TUN_F_TSO4,
@@ -33,12 +39,9 @@ import {
   UDP_GRO,
   UDP_SEGMENT,
 } from "./constants.ts";
-import { ifreq, sockaddr_in, sockaddr_in6, virtio_net_hdr } from "./structs.ts";
+import { virtio_net_hdr } from "./structs.ts";
 
 const TUN_DEVICE = "/dev/net/tun";
-const O_RDWR = 2;
-const O_NONBLOCK = 0o4000;
-const SOL_SOCKET = 1;
 
 /** What the kernel does for a TUN device's packets, as far as it was asked and agreed. */
 export interface TunOffloads {
@@ -162,7 +165,7 @@ export interface UdpSocket {
   readonly sendsRuns: boolean;
 }
 
-/** Options of {@linkcode openUdpSocket}. */
+/** Where a tunnel socket is bound, and how much it buffers. */
 export interface OpenUdpSocketOptions {
   /** 4 or 16 bytes. */
   readonly address: Uint8Array;
@@ -207,7 +210,7 @@ export function adoptUdpSocket(
   };
 }
 
-/** Sets an option of UDP; answers whether the kernel knows it. */
+/** Sets an option of UDP; returns whether the kernel knows it. */
 function setUdpOption(libc: Libc, fd: FileDescriptor, option: number, value: number): boolean {
   try {
     libc.setSocketOption(fd, SOL_UDP, option, value);

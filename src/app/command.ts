@@ -1,6 +1,6 @@
 import denoConfig from "../../deno.json" with { type: "json" };
 import { cleanEnvironment } from "../cli/environment.ts";
-import { hideArguments } from "../cli/hide_arguments.ts";
+import { hideArguments } from "../host/hide_arguments.ts";
 import { readCommandLine, SECRET_FLAGS } from "../cli/parse.ts";
 import { usage } from "../cli/usage.ts";
 import { describeError, OperatorError, UsageError } from "../errors.ts";
@@ -8,7 +8,7 @@ import { createLogger } from "../log.ts";
 import { LogWriter } from "../log_writer.ts";
 import { redact } from "../secret.ts";
 import { withSystemDirectories } from "../util/process.ts";
-import { feedWatchdog, openNotifier } from "../util/notify.ts";
+import { feedWatchdog, openNotifier } from "../service_manager/notify.ts";
 import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
 import { takeInstanceLock } from "../host/instance_lock.ts";

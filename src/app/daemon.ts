@@ -22,7 +22,7 @@ import type { Reconciler } from "../reconcile/reconciler.ts";
 import { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
 import { type EtcdRegistry, openRegistry } from "../store/etcd/open.ts";
 import { isTransient } from "../store/errors.ts";
-import type { Notifier } from "../util/notify.ts";
+import type { Notifier } from "../service_manager/notify.ts";
 import { Announcer } from "../status/announcer.ts";
 import { openBackendRuntime } from "../runtime/mod.ts";
 import type { BackendRuntime } from "../runtime/runtime.ts";

@@ -1,3 +1,4 @@
+import { iovec } from "../../ffi/libc/structs.ts";
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
 import {
   VIRTIO_NET_HDR_F_NEEDS_CSUM,
@@ -8,7 +9,7 @@ import {
   VIRTIO_NET_HDR_GSO_UDP_L4,
 } from "../../ffi/tun/constants.ts";
 import { addressOf, Errno, type PacketIo } from "../../ffi/tun/packet_io.ts";
-import { iovec, virtio_net_hdr } from "../../ffi/tun/structs.ts";
+import { virtio_net_hdr } from "../../ffi/tun/structs.ts";
 import { updateChecksum } from "./checksum.ts";
 import { type ForwardingReader, SLOT } from "./forwarding_reader.ts";
 import { type IcmpSender, MAX_ICMP_BYTES } from "./icmp_sender.ts";

@@ -1,7 +1,7 @@
+import { sockaddr_in, sockaddr_in6 } from "../../ffi/libc/structs.ts";
+import { AF_INET, AF_INET6, MSG_DONTWAIT } from "../../ffi/libc/constants.ts";
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
-import { AF_INET, AF_INET6, MSG_DONTWAIT } from "../../ffi/tun/constants.ts";
 import type { PacketIo } from "../../ffi/tun/packet_io.ts";
-import { sockaddr_in, sockaddr_in6 } from "../../ffi/tun/structs.ts";
 import { type IcmpErrorOptions, type IcmpProblem, MAX_ICMP_BYTES, writeIcmpError } from "./icmp.ts";
 import { IPV4, IPV6, type PacketMemory } from "./packet.ts";
 import { CONTROL, COUNTER } from "./shared_state.ts";

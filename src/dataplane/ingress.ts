@@ -1,6 +1,3 @@
-import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
-import { MSG_DONTWAIT, MSG_TRUNC, SOL_UDP, UDP_GRO } from "../../ffi/tun/constants.ts";
-import { addressOf, Errno, type PacketIo } from "../../ffi/tun/packet_io.ts";
 import {
   cmsghdr,
   iovec,
@@ -8,8 +5,12 @@ import {
   msghdr,
   sockaddr_in,
   sockaddr_in6,
-  virtio_net_hdr,
-} from "../../ffi/tun/structs.ts";
+} from "../../ffi/libc/structs.ts";
+import { MSG_DONTWAIT, MSG_TRUNC } from "../../ffi/libc/constants.ts";
+import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
+import { SOL_UDP, UDP_GRO } from "../../ffi/tun/constants.ts";
+import { addressOf, Errno, type PacketIo } from "../../ffi/tun/packet_io.ts";
+import { virtio_net_hdr } from "../../ffi/tun/structs.ts";
 import { Coalescer, type PacketWriter } from "./coalesce.ts";
 import { decrementTtl, type PumpResult } from "./egress.ts";
 import { type ForwardingReader, SLOT } from "./forwarding_reader.ts";

@@ -1,23 +1,16 @@
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
-import {
-  AF_INET,
-  AF_INET6,
-  MSG_DONTWAIT,
-  POLLOUT,
-  SOL_UDP,
-  UDP_SEGMENT,
-} from "../../ffi/tun/constants.ts";
-import { POLLIN } from "../../ffi/libc/constants.ts";
-import { pollfd } from "../../ffi/libc/structs.ts";
-import { addressOf, Errno, HIGH_HALF, LOW_HALF, type PacketIo } from "../../ffi/tun/packet_io.ts";
+import { SOL_UDP, UDP_SEGMENT } from "../../ffi/tun/constants.ts";
+import { AF_INET, AF_INET6, MSG_DONTWAIT, POLLIN, POLLOUT } from "../../ffi/libc/constants.ts";
 import {
   cmsghdr,
   iovec,
   mmsghdr,
   msghdr,
+  pollfd,
   sockaddr_in,
   sockaddr_in6,
-} from "../../ffi/tun/structs.ts";
+} from "../../ffi/libc/structs.ts";
+import { addressOf, Errno, HIGH_HALF, LOW_HALF, type PacketIo } from "../../ffi/tun/packet_io.ts";
 import { type ForwardingReader, SLOT } from "./forwarding_reader.ts";
 import { COUNTER } from "./shared_state.ts";
 

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { Libc } from "../../ffi/libc/open.ts";
+import { loadForGood } from "../../ffi/shared_library.ts";
 import { OperatorError } from "../errors.ts";
 
 /** Where the libraries lie inside the executable: beside the bundle of which this is a part. */
@@ -8,7 +9,7 @@ const LIBRARY_DIRECTORY = new URL("./lib/", import.meta.url);
 /** The libraries that the executable carries, in the order in which they must be loaded. */
 export const LIBNL_SONAMES = ["libnl-3.so.200", "libnl-route-3.so.200"] as const;
 
-/** Options of {@linkcode loadCarriedLibraries}. */
+/** Whose libraries come first. */
 export interface LoadCarriedLibrariesOptions {
   /**
    * Where the system has libraries of its own: "system" leaves those in use, "carried" does not.
@@ -31,7 +32,7 @@ export interface LoadCarriedLibrariesOptions {
 export function loadCarriedLibraries(
   { prefer = "system" }: LoadCarriedLibrariesOptions = {},
 ): readonly string[] {
-  const wanted = LIBNL_SONAMES.filter((name) => prefer === "carried" || !load(name));
+  const wanted = LIBNL_SONAMES.filter((name) => prefer === "carried" || !isLoadable(name));
   const carried = wanted.flatMap((name) => {
     try {
       return [{ name, bytes: Deno.readFileSync(new URL(name, LIBRARY_DIRECTORY)) }];
@@ -80,7 +81,7 @@ function loadFromMemory(libraries: readonly LibraryFile[]): void {
   for (const { name, bytes } of libraries) {
     // All stay open until the last is loaded: the linker takes equal paths for the same library.
     const fd = stack.adopt(libc.memoryFile(name, bytes), (fd) => libc.close(fd));
-    Deno.dlopen(`/proc/self/fd/${fd}`, {});
+    loadForGood(`/proc/self/fd/${fd}`);
   }
 }
 
@@ -90,17 +91,16 @@ function loadFromFiles(libraries: readonly LibraryFile[]): void {
     for (const { name, bytes } of libraries) {
       const path = join(directory, name);
       Deno.writeFileSync(path, bytes, { mode: 0o500 });
-      Deno.dlopen(path, {});
+      loadForGood(path);
     }
   } finally {
     Deno.removeSync(directory, { recursive: true });
   }
 }
 
-/** Loads a library for good: its handle is never closed. */
-function load(path: string): boolean {
+function isLoadable(soname: string): boolean {
   try {
-    Deno.dlopen(path, {});
+    loadForGood(soname);
     return true;
   } catch {
     return false;

@@ -15,7 +15,7 @@ import {
   holderOfAbstractName,
   type NameHolder,
   takeAbstractName,
-} from "../../ffi/libc/abstract_socket.ts";
+} from "../../ffi/libc/unix_socket.ts";
 import { Libc } from "../../ffi/libc/open.ts";
 import type { Options } from "../cli/options.ts";
 import { SECRET_FLAGS } from "../cli/parse.ts";

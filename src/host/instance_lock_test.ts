@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { holderOfAbstractName, takeAbstractName } from "../../ffi/libc/abstract_socket.ts";
+import { holderOfAbstractName, takeAbstractName } from "../../ffi/libc/unix_socket.ts";
 import { Libc } from "../../ffi/libc/open.ts";
 import { OperatorError } from "../errors.ts";
 import { createLogger } from "../log.ts";

@@ -1,5 +1,5 @@
 import type { Logger } from "../log.ts";
-import type { Notifier } from "../util/notify.ts";
+import type { Notifier } from "../service_manager/notify.ts";
 import type { Readiness } from "./readiness.ts";
 
 /** Options of {@linkcode Announcer}. */

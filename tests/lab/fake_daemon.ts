@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { openNotifier } from "../../src/util/notify.ts";
+import { openNotifier } from "../../src/service_manager/notify.ts";
 
 using notifier = openNotifier(Deno.env.get("NOTIFY_SOCKET"));
 const write = (text: string) => Deno.stderr.writeSync(new TextEncoder().encode(text));

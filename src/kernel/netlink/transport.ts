@@ -8,7 +8,7 @@
  * @module
  */
 import { LITTLE_ENDIAN } from "../../../ffi/byte_order.ts";
-import { SOL_NETLINK } from "../../../ffi/libc/constants.ts";
+import { SO_RCVTIMEO, SOL_NETLINK } from "../../../ffi/libc/constants.ts";
 import { SystemCallError } from "../../../ffi/libc/errors.ts";
 import { type FileDescriptor, Libc } from "../../../ffi/libc/open.ts";
 import {
@@ -158,7 +158,7 @@ export class NetlinkTransport implements AsyncDisposable {
     const socket = this.openSocket();
     try {
       this.libc.setReceiveBuffer(socket.fd, RECEIVE_BUFFER_BYTES);
-      this.libc.setReceiveTimeout(socket.fd, RECEIVE_TIMEOUT_MS);
+      this.libc.setSocketTimeout(socket.fd, SO_RCVTIMEO, RECEIVE_TIMEOUT_MS);
       // Linux 4.12: explanations with errors; 4.3: errors without the request; 4.20: dumps filtered
       // by the kernel. Older ones lack nothing but that.
       for (const option of [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK]) {

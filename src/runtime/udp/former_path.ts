@@ -8,7 +8,7 @@
  * @module
  */
 import { UDP_LINK_NAME } from "../../backends/mod.ts";
-import { FdStore } from "../../dataplane/fd_store.ts";
+import { FdStore } from "../../service_manager/fd_store.ts";
 import {
   encodePathRecord,
   parsePathRecord,

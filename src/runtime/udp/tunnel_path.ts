@@ -16,7 +16,7 @@ import {
   type UdpSocket,
 } from "../../../ffi/tun/open.ts";
 import { UDP_LINK_NAME } from "../../backends/mod.ts";
-import type { FdStore } from "../../dataplane/fd_store.ts";
+import type { FdStore } from "../../service_manager/fd_store.ts";
 import type { PathSettings } from "../../dataplane/path_record.ts";
 import {
   openTunnel,

@@ -1,9 +1,11 @@
+import { Libc } from "../../ffi/libc/open.ts";
+
 /**
  * Overwrites the values of the flags `names` in this process's own argument memory, which is what
  * `ps` and /proc/<pid>/cmdline show. Both `--name=value` and `--name value` are found. `Deno.args`
  * is not changed.
  *
- * Answers why it failed, or `undefined`. It is a mitigation only: until it ran, and in the
+ * Returns why it failed, or `undefined`. It is a mitigation only: before it runs, and in the
  * command line of a wrapper that started this process, the values can be seen.
  */
 export function hideArguments(names: readonly string[]): string | undefined {
@@ -23,7 +25,8 @@ const MASK = "*".charCodeAt(0);
 
 /** Fields 48 and 49 of /proc/self/stat, arg_start and arg_end (proc(5)). */
 function argumentMemory(): { start: bigint; length: number } {
-  const stat = readFile("/proc/self/stat");
+  using libc = Libc.open();
+  const stat = libc.readKernelFile("/proc/self/stat");
   // Field 2 is the program's name in parentheses, which may itself hold spaces and parentheses.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   const [start, end] = [BigInt(fields[48 - 3] ?? 0), BigInt(fields[49 - 3] ?? 0)];
@@ -33,32 +36,6 @@ function argumentMemory(): { start: bigint; length: number } {
     throw new Error("/proc/self/stat does not tell where they are");
   }
   return { start, length };
-}
-
-/**
- * The text of a file of at most 4 KiB. Read through libc, since Deno's own functions give files of
- * /proc/self only to programs that may do everything.
- */
-function readFile(path: string): string {
-  using stack = new DisposableStack();
-  const { symbols: libc } = stack.adopt(
-    Deno.dlopen("libc.so.6", {
-      // int open(const char *path, int flags)
-      open: { parameters: ["buffer", "i32"], result: "i32" },
-      // ssize_t read(int fd, void *buffer, size_t length)
-      read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
-      // int close(int fd)
-      close: { parameters: ["i32"], result: "i32" },
-    }),
-    (library) => library.close(),
-  );
-  const O_RDONLY_CLOEXEC = 0o2000000;
-  const fd = libc.open(new TextEncoder().encode(`${path}\0`), O_RDONLY_CLOEXEC);
-  if (fd < 0) throw new Error(`${path} cannot be opened`);
-  stack.defer(() => libc.close(fd));
-  const buffer = new Uint8Array(4096);
-  const length = Number(libc.read(fd, buffer, BigInt(buffer.length)));
-  return new TextDecoder().decode(buffer.subarray(0, Math.max(0, length)));
 }
 
 /** Where the values of the flags `names` stand in NUL-terminated arguments: [from, to). */
