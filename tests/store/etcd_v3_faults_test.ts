@@ -56,6 +56,30 @@ etcdTest("EtcdV3Registry fails over when members die, and when the leader change
   assert.equal(log.snapshots, 1, "the watch went on, each time, where it was");
 });
 
+etcdTest("EtcdV3Registry outlives an etcd that stops in order, also while it is idle", async () => {
+  await using etcd = await EtcdServers.start({ signal });
+  const server = etcd.any;
+  const subject = `${import.meta.dirname}/idle_connections_subject.ts`;
+  await using process = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-check", "-A", subject, server.endpoint],
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  const lines = process.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  const input = process.stdin.getWriter();
+  for (let round = 0; round < 4; round++) {
+    assert.equal((await lines.read()).value, "idle\n", `in round ${round}`);
+    await server.stop();
+    await delay(500, { signal });
+    server.start();
+    await server.ready({ signal });
+    await input.write(new Uint8Array(1));
+  }
+  assert.equal((await lines.read()).value, "idle\n");
+  await input.close();
+  assert.equal((await process.status).code, 0);
+});
+
 etcdTest("EtcdV3Registry tells an outage once and goes on after it", async () => {
   await using etcd = await EtcdServers.start({ signal });
   const [server] = etcd.members;

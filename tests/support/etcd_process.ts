@@ -81,6 +81,11 @@ export class EtcdServer {
     });
   }
 
+  /** Ends it in order, as an upgrade does. */
+  async stop(): Promise<void> {
+    await this.#process?.stop();
+  }
+
   /** Ends it as a power failure would. */
   async kill(): Promise<void> {
     this.signal("SIGCONT");

@@ -22,7 +22,7 @@ import { EtcdError, fromGrpcError, portHint } from "./error.ts";
 import type { Endpoint } from "../../net/mod.ts";
 import { configKey, type EtcdSettings } from "./options.ts";
 import { type MemberChannel, openChannel } from "./channel.ts";
-import { keepFirstHttp2Bytes } from "./http2_workaround.ts";
+import { repairHttp2 } from "./http2_workaround.ts";
 import {
   CLOSED_BY_SERVER,
   describeConnectError,
@@ -383,7 +383,7 @@ export class EtcdConnection implements Disposable {
 
 /** etcd3, loaded when first asked for: 100 ms and 40 MB that another store need not pay. */
 export function loadEtcd3(): Promise<typeof import("etcd3")> {
-  keepFirstHttp2Bytes();
+  repairHttp2();
   return import("etcd3");
 }
 

@@ -1,8 +1,11 @@
+/** Faults of Deno's HTTP/2 client that gRPC meets, worked around. */
 import http2 from "node:http2";
 import type { Socket } from "node:net";
 
 /** HTTP/2 sessions over a given socket keep the first bytes from this version of Deno on. */
 const FIRST_RIGHT_MINOR = 9;
+
+type Connect = (...args: unknown[]) => http2.ClientHttp2Session;
 
 let applied = false;
 
@@ -14,21 +17,41 @@ export function sessionOver(socket: Socket): http2.ClientHttp2Session | undefine
   return sessions.get(socket);
 }
 
+/** Applies the workarounds. To be called before grpc-js makes its first connection. */
+export function repairHttp2(): void {
+  if (applied) return;
+  applied = true;
+  const [major = 0, minor = 0] = Deno.version.deno.split(".").map(Number);
+  const isOld = major < 2 || (major === 2 && minor < FIRST_RIGHT_MINOR);
+  const connect = http2.connect as Connect;
+  const repaired = closeLater(isOld ? keepFirstBytes(connect) : connect);
+  (http2 as { connect: unknown }).connect = repaired;
+}
+
+/**
+ * A session without streams that is closed while it reads what the server has sent is freed under
+ * the reader: the process ends with SIGSEGV or an assertion of nghttp2. When etcd stops in order,
+ * it says so (GOAWAY), and grpc-js and Deno both answer by closing the session at once. Seen with
+ * Deno 2.9.6.
+ */
+function closeLater(connect: Connect): Connect {
+  return (...args) => {
+    const session = connect(...args);
+    const close = session.close.bind(session);
+    session.close = (callback) => void setTimeout(() => close(callback));
+    return session;
+  };
+}
+
 /**
  * Deno before 2.9 loses what a server sends before `http2.connect()` takes a socket over. grpc-js
  * hands over a socket that is connected already, etcd greets at once, and so about every second
  * connection hung for ever. There, this makes `http2.connect()` open the socket itself: same peer,
  * plain HTTP only. The one that grpc-js opened is kept until the session stands, since its end
  * would end the session, and then closed.
- *
- * To be called before grpc-js makes its first connection. Does nothing where Deno is right.
  */
-export function keepFirstHttp2Bytes(): void {
-  const [major = 0, minor = 0] = Deno.version.deno.split(".").map(Number);
-  if (applied || major > 2 || (major === 2 && minor >= FIRST_RIGHT_MINOR)) return;
-  applied = true;
-  const connect = http2.connect as (...args: unknown[]) => http2.ClientHttp2Session;
-  const patched = (authority: unknown, options?: unknown, listener?: unknown) => {
+function keepFirstBytes(connect: Connect): Connect {
+  return (authority, options, listener) => {
     const given = options as http2.ClientSessionOptions | undefined;
     if (!given?.createConnection || !String(authority).startsWith("http:")) {
       return connect(authority, options, listener);
@@ -43,5 +66,4 @@ export function keepFirstHttp2Bytes(): void {
     session.once("close", () => socket.destroy());
     return session;
   };
-  (http2 as { connect: unknown }).connect = patched;
 }
