@@ -6,7 +6,7 @@
  */
 import { delay } from "../../src/util/time.ts";
 import { ETCD_PREFIX } from "../lab/lab.ts";
-import { type Host, type Lab, openLab } from "../lab/mod.ts";
+import { type DaemonProgram, type Host, type Lab, openLab } from "../lab/mod.ts";
 import { eventually } from "../support/eventually.ts";
 import { type LoggedProcess, startLogged } from "../support/logged_process.ts";
 import { cpuMilliseconds } from "../support/process_table.ts";
@@ -28,47 +28,49 @@ const SETTLED_MS = 10_000;
 
 export async function run(report: Report, { signal }: { signal: AbortSignal }): Promise<void> {
   const program = await binaryProgram(report);
+  const upstream = Deno.env.get("FLANNEL_UPSTREAM");
   const few: number[] = [];
   for (const peers of [100, 500, MANY_PEERS]) {
     report.section(`One changed lease beside ${peers} vxlan peers`);
-    await using lab = await openLab({ signal, topology: "l2", hosts: 1, program });
-    const [host] = lab.hosts;
-    await lab.writeConfig({ Network: "10.0.0.0/8", Backend: { Type: "vxlan" } }, { signal });
-    await writeLeases(lab, ["fill", peers, "vxlan"], signal);
-
-    const upstream = Deno.env.get("FLANNEL_UPSTREAM");
     if (upstream) {
-      const daemon = startUpstream(lab, host!, upstream);
-      await measure(report, lab, host!, daemon, "upstream: ", peers, signal);
-      await daemon.kill();
-      await host!.namespace.ip(["link del flannel.1"], { signal });
+      await using lab = await openFilledLab(program, peers, signal);
+      await using process = startUpstream(lab, upstream);
+      await measure(report, lab, process, "upstream: ", peers, signal);
     }
-    const daemon = await host!.startDaemon({ flags: ["--iptables-forward-rules=false"] });
+    await using lab = await openFilledLab(program, peers, signal);
+    const daemon = await lab.hosts[0]!.startDaemon({ flags: ["--iptables-forward-rules=false"] });
     await daemon.ready({ signal });
-    const costs = await measure(report, lab, host!, daemon.process, "", peers, signal);
+    const costs = await measure(report, lab, daemon.process, "", peers, signal);
     if (peers === 100) few.push(...costs);
-    await daemon.stop();
-    if (peers === MANY_PEERS) {
-      report.figure(
-        `a change beside ${peers} peers, times that beside 100`,
-        [median(costs) / median(few)],
-        "",
-        { atMost: 1.5 },
-      );
-    }
+    if (peers !== MANY_PEERS) continue;
+    const name = `a change beside ${peers} peers, times that beside 100`;
+    report.figure(name, [median(costs) / median(few)], "", { atMost: 1.5 });
   }
 }
 
-function startUpstream(lab: Lab, host: Host, program: string): LoggedProcess {
+/** A host, and the leases of `peers` others. */
+async function openFilledLab(
+  program: DaemonProgram,
+  peers: number,
+  signal: AbortSignal,
+): Promise<Lab> {
+  const lab = await openLab({ signal, topology: "l2", hosts: 1, program });
+  await lab.writeConfig({ Network: "10.0.0.0/8", Backend: { Type: "vxlan" } }, { signal });
+  await writeLeases(lab, ["fill", peers, "vxlan"], signal);
+  return lab;
+}
+
+function startUpstream(lab: Lab, program: string): LoggedProcess {
+  const [host] = lab.hosts;
   const args = [
     `--etcd-endpoints=${lab.etcd.members[0]!.endpoint}`,
     `--etcd-prefix=${ETCD_PREFIX}`,
     ...["--iface=eth0", "--ip-masq=false", "--iptables-forward-rules=false"],
-    `--subnet-file=${host.directory}/upstream.env`,
+    `--subnet-file=${host!.directory}/upstream.env`,
   ];
-  return startLogged(host.namespace.command(program, args), {
+  return startLogged(host!.namespace.command(program, args), {
     title: "upstream",
-    logFile: `${host.directory}/upstream.log`,
+    logFile: `${host!.directory}/upstream.log`,
     env: { PATH: Deno.env.get("PATH") ?? "/usr/sbin:/usr/bin:/sbin:/bin" },
   });
 }
@@ -77,13 +79,13 @@ function startUpstream(lab: Lab, host: Host, program: string): LoggedProcess {
 async function measure(
   report: Report,
   lab: Lab,
-  host: Host,
   process: LoggedProcess,
   whose: string,
   peers: number,
   signal: AbortSignal,
 ): Promise<number[]> {
   const isOurs = whose === "";
+  const host = lab.hosts[0]!;
   await untilPeers(host, peers, signal);
   await delay(SETTLED_MS, { signal });
   const before = process.residentBytes() / 1e6;
