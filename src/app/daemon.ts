@@ -227,7 +227,7 @@ class DaemonRun implements AsyncDisposable {
       ),
       resyncMs: KERNEL_RESYNC_MS,
       prepare: async ({ signal }) => {
-        if (!leases.complete) return false;
+        if (!leases.complete) return;
         const { lease } = keeper;
         const changed = await runtime.underlay?.follow(lease, planner.peers, { signal }) ?? false;
         if (changed) {
@@ -235,7 +235,6 @@ class DaemonRun implements AsyncDisposable {
           planner.invalidatePlan();
         }
         await planner.prepare({ signal });
-        return changed;
       },
     });
     if (runtime.plane) runtime.plane.onDrift = () => kernel.request();

@@ -27,6 +27,9 @@ export interface KernelTablesOptions {
   readonly log: Logger;
 }
 
+/** The same list each time: nothing has changed about it. */
+const NONE: readonly never[] = [];
+
 /** Which kinds of objects an event may have changed: all, or these. */
 export type Drift = "all" | readonly KindId[];
 
@@ -74,7 +77,7 @@ export class KernelTables {
       table,
       desired() {
         const state = desired();
-        return state && (list(state) ?? []);
+        return state && (list(state) ?? NONE);
       },
     });
     return [

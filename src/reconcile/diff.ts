@@ -1,5 +1,6 @@
 import { atOnce } from "../util/slices.ts";
 import type { Change, Conflict, Kind } from "./table.ts";
+import type { DesiredByKey, Wanted } from "./wanted.ts";
 
 /** What separates actual from desired state. */
 export interface Difference<Spec> {
@@ -8,6 +9,8 @@ export interface Difference<Spec> {
   /** Own objects that nothing desires any more. */
   readonly removals: readonly Change<Spec>[];
   readonly conflicts: readonly Conflict<Spec>[];
+  /** Objects of ours, or wanted, that were found; not counted where only changes were looked at. */
+  readonly found?: number;
 }
 
 /**
@@ -21,7 +24,7 @@ export function diff<Spec>(
   desired: readonly Spec[],
   actual: readonly Spec[],
 ): Difference<Spec> {
-  return atOnce(diffInSteps(kind, desired, actual));
+  return atOnce(diffInSteps(kind, indexDesired(kind, desired), actual));
 }
 
 /** Objects looked at between two steps; some tenths of a millisecond. */
@@ -30,58 +33,80 @@ const STEP_OBJECTS = 512;
 /** Like {@linkcode diff}, with pauses, so that long lists need not keep other work waiting. */
 export function* diffInSteps<Spec>(
   kind: Kind<Spec>,
-  desired: readonly Spec[],
+  desired: DesiredByKey<Spec>,
   actual: readonly Spec[],
 ): Generator<void, Difference<Spec>> {
   let count = 0;
-  const wanted = yield* indexDesired(kind, desired);
-  /** What was found for each of `desired`, in its order. */
-  const found = new Array<Spec | undefined>(desired.length).fill(undefined);
+  /** Keys of desired objects that were found, and what was found where that is not right. */
+  const found = new Map<string, Spec | undefined>();
   const removals: Change<Spec>[] = [];
   for (const object of actual) {
     if (++count % STEP_OBJECTS === 0) yield;
-    const index = wanted.get(kind.key(object));
-    if (index !== undefined && found[index] === undefined) found[index] = object;
+    const key = kind.key(object);
+    const spec = found.has(key) ? undefined : desired.get(key);
+    if (spec !== undefined) found.set(key, kind.equal(spec, object) ? undefined : object);
     // A second object of one key (duplicate rules, say): whichever is ours goes.
     else if (kind.owns(object)) removals.push({ op: "remove", actual: object });
   }
   const writes: Change<Spec>[] = [];
   const conflicts: Conflict<Spec>[] = [];
-  for (let i = 0; i < desired.length; i++) {
+  for (const [key, spec] of desired.entries()) {
     if (++count % STEP_OBJECTS === 0) yield;
-    const spec = desired[i]!;
-    const object = found[i];
-    if (object === undefined) writes.push({ op: "add", desired: spec });
-    else if (kind.equal(spec, object)) continue;
-    else if (kind.owns(object)) writes.push({ op: "replace", desired: spec, actual: object });
+    const object = found.get(key);
+    if (object === undefined) {
+      if (!found.has(key)) writes.push({ op: "add", desired: spec });
+    } else if (kind.owns(object)) writes.push({ op: "replace", desired: spec, actual: object });
     else conflicts.push({ desired: spec, actual: object });
   }
-  return { writes, removals, conflicts };
+  return { writes, removals, conflicts, found: found.size + removals.length };
 }
 
-/** The latest index of a desired list: one list is compared many times before another comes. */
-const indexes = new WeakMap<
-  readonly unknown[],
-  { readonly kind: unknown; readonly index: ReadonlyMap<string, number> }
->();
+/**
+ * The changes for those objects that are no longer what they were when the Table was last made to
+ * match: they are `changes`, with what was desired and is taken to be there, and `doubtful`, keys
+ * of objects that are said to have gone. A doubtful object is written, or removed, whatever else is
+ * thought of it: what said so may be older than the last write.
+ */
+export function* diffChangesInSteps<Spec>(
+  kind: Kind<Spec>,
+  desired: Wanted<Spec>,
+  changes: ReadonlyMap<string, Spec | undefined>,
+  doubtful: ReadonlySet<string>,
+): Generator<void, Difference<Spec>> {
+  const writes: Change<Spec>[] = [];
+  const removals: Change<Spec>[] = [];
+  let count = 0;
+  for (const [key, actual] of changes) {
+    if (++count % STEP_OBJECTS === 0) yield;
+    const spec = desired.get(key);
+    if (spec === undefined) {
+      if (actual !== undefined) removals.push({ op: "remove", actual });
+    } else if (actual === undefined || doubtful.has(key)) {
+      writes.push({ op: "add", desired: spec });
+    } else if (!kind.equal(spec, actual)) {
+      writes.push({ op: "replace", desired: spec, actual });
+    }
+  }
+  for (const key of doubtful) {
+    const spec = changes.has(key) ? undefined : desired.get(key);
+    if (spec !== undefined) writes.push({ op: "add", desired: spec });
+  }
+  return { writes, removals, conflicts: [] };
+}
 
-/** Places in `desired` by key. */
-function* indexDesired<Spec>(
+/** A list of desired objects by their keys. @throws {TypeError} If two have one key. */
+export function indexDesired<Spec>(
   kind: Kind<Spec>,
   desired: readonly Spec[],
-): Generator<void, ReadonlyMap<string, number>> {
-  const known = indexes.get(desired);
-  if (known?.kind === kind && known.index.size === desired.length) return known.index;
-  const index = new Map<string, number>();
+): ReadonlyMap<string, Spec> {
+  const index = new Map<string, Spec>();
   for (const spec of desired) {
-    if (index.size % STEP_OBJECTS === STEP_OBJECTS - 1) yield;
     const key = kind.key(spec);
     if (index.has(key)) {
       throw new TypeError(`Cannot plan ${kind.name} ${key}: it is desired twice`);
     }
-    index.set(key, index.size);
+    index.set(key, spec);
   }
-  indexes.set(desired, { kind, index });
   return index;
 }
 

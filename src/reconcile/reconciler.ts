@@ -5,8 +5,15 @@ import { RecentTexts } from "../util/recent_texts.ts";
 import { inSlices } from "../util/slices.ts";
 import { Backoff, delay } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
-import { diffInSteps, formatChange } from "./diff.ts";
+import {
+  diffChangesInSteps,
+  type Difference,
+  diffInSteps,
+  formatChange,
+  indexDesired,
+} from "./diff.ts";
 import type { Change, Table } from "./table.ts";
+import { Wanted } from "./wanted.ts";
 
 /** Changes logged one by one in a round; beyond that, one line gives the number. */
 const LOGGED_CHANGES = 20;
@@ -21,8 +28,11 @@ const MAX_SETTLE_MS = 1_000;
 /** One Table with what should be in it. */
 export interface Stage<Spec> {
   readonly table: Table<Spec>;
-  /** Read anew each round. `undefined`: not known yet, so nothing is changed. */
-  desired(): readonly Spec[] | undefined;
+  /**
+   * Read anew each round. A list is another object whenever it may have changed. `undefined`: not
+   * known yet, so nothing is changed.
+   */
+  desired(): readonly Spec[] | Wanted<Spec> | undefined;
   /** Its objects carry those of later stages, which go with them: links and what is on them. */
   readonly carriesLater?: boolean;
 }
@@ -31,7 +41,26 @@ export interface Stage<Spec> {
 // deno-lint-ignore no-explicit-any
 export type AnyStage = Stage<any>;
 
-/** The outcome of a round. */
+/** Something that keeps a Table from being as it should. Code and object are its identity. */
+export interface ObjectProblem {
+  readonly code: "conflict" | "write-failed" | "read-failed";
+  /** `route 10.5.7.0/24`; the kind alone where the whole Table is meant. */
+  readonly object: string;
+  /** One sentence, naming the object. */
+  readonly message: string;
+}
+
+/** A Table against the desired state. */
+export interface TableReport {
+  readonly kind: KindId;
+  /** `undefined`: not known yet. */
+  readonly desired: number | undefined;
+  /** Objects of ours that are there, as far as that is known. */
+  readonly actual: number | undefined;
+  readonly problems: readonly ObjectProblem[];
+}
+
+/** How things stand after a round. */
 export interface RoundReport {
   /** Every stage was known, nothing was left to change, nothing failed, nothing is in the way. */
   readonly inSync: boolean;
@@ -44,6 +73,7 @@ export interface RoundReport {
    * before may still be.
    */
   readonly unseen: boolean;
+  readonly tables: readonly TableReport[];
 }
 
 /** Options of {@linkcode Reconciler}. */
@@ -61,30 +91,79 @@ export interface ReconcilerOptions {
    */
   readonly settleMs?: number;
   /**
-   * Runs at the start of each round, to gather what the stages' desired state depends on; `true`
-   * says that all of that may have changed. If it fails, the round changes nothing and counts as
-   * failed.
+   * Runs at the start of each round, to bring what the stages desire up to date. If it fails, the
+   * round changes nothing and counts as failed.
    */
-  readonly prepare?: (options: { signal: AbortSignal }) => Promise<boolean | void>;
+  readonly prepare?: (options: { signal: AbortSignal }) => Promise<unknown>;
   readonly log: Logger;
   /** Called before something missing or wrong is written, which may take a while. */
   readonly onPending?: (reason: string) => void;
   readonly onReport?: (report: RoundReport) => void;
+  /** A monotonic clock in milliseconds. @default {performance.now} */
+  readonly now?: () => number;
+}
+
+/** What is known of a Table between rounds. */
+class StageState {
+  readonly stage: AnyStage;
+  /** What was desired when the Table was listed last; `undefined`: list it in the next round. */
+  listedFor: unknown;
+  /** Keys of objects that are said to have gone. */
+  doubtful = new Set<string>();
+  /** By key what could not be made as it should, with `""` for the Table as a whole. */
+  failures = new Map<string, Failure>();
+  known = false;
+  desired = 0;
+  actual: number | undefined;
+
+  constructor(stage: AnyStage) {
+    this.stage = stage;
+  }
+
+  get kind(): AnyStage["table"]["kind"] {
+    return this.stage.table.kind;
+  }
+
+  report(): TableReport {
+    const { known, desired, actual, failures } = this;
+    const problems = [...failures.values()].map(({ problem }) => problem);
+    return { kind: this.kind.id, desired: known ? desired : undefined, actual, problems };
+  }
+}
+
+/** What could not be done, and when it is to be tried again. */
+interface Failure {
+  readonly problem: ObjectProblem;
+  readonly backoff: Backoff;
+  readonly dueAt: number;
 }
 
 /**
- * Brings Tables to their desired state, again and again: a round lists each Table, compares, and
- * changes what differs and is ours. It runs at once, when asked ({@linkcode Reconciler.request}),
- * on every resync, and, after a failure, with jittered back-off. A failed object does not keep
- * the others from being set right. A round with nothing to do writes and logs nothing.
+ * Brings Tables to their desired state, again and again. A full round lists each Table, compares,
+ * and changes what differs and is ours. It runs at once, when asked ({@linkcode
+ * Reconciler.request}) and on every resync. In between, rounds look only at what has changed: the
+ * keys in the journal of a {@linkcode Wanted}, objects that were seen to go ({@linkcode
+ * Reconciler.observe}), and Tables whose list of desired objects is another one. What fails is
+ * tried again with a jittered back-off of its own, after its Table was listed again, and keeps
+ * nothing else from being set right. A round with nothing to do writes and logs nothing.
+ *
+ * Such a partial round takes for granted that an object is there as it was written last. Own
+ * successful writes and the listings keep that true. What others do comes as events, in their own
+ * time; an event may tell of something older than the last write. Therefore none is ever taken for
+ * proof that an object is right: one that says what we know already changes nothing; of one whose
+ * object has gone, the object is written or removed again, needed or not; after any other the Table
+ * is listed.
  */
 export class Reconciler {
   readonly #options: ReconcilerOptions;
+  readonly #now: () => number;
   readonly #wakeup = new Wakeup();
-  /** Kinds to look at in the next round; all of them, if nobody named one. */
-  readonly #requested = new Set<KindId>();
-  #requestedAll = false;
-  #report: RoundReport = { inSync: false, changed: 0, problems: [], unseen: false };
+  readonly #states: readonly StageState[];
+  /** Kinds to be listed in the next round. */
+  #requested = new Set<KindId>();
+  #requestedAll = true;
+  #unprepared: Failure | undefined;
+  #report: RoundReport = { inSync: false, changed: 0, problems: [], unseen: false, tables: [] };
   readonly #recentProblems = new RecentTexts();
   /** A problem was logged and its end was not. */
   #troubled = false;
@@ -93,20 +172,22 @@ export class Reconciler {
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+    this.#states = options.stages.map((stage) => new StageState(stage));
   }
 
   get name(): string {
     return this.#options.name;
   }
 
-  /** The last round's outcome. */
+  /** How things stood after the last round. */
   get report(): RoundReport {
     return this.#report;
   }
 
   /**
-   * Asks for a round soon. Requests made meanwhile fold into one. With `kinds`, only
-   * Tables of these are looked at, unless the last round left something undone.
+   * Asks for a round soon. Requests made meanwhile fold into one. All Tables are listed, or, with
+   * `kinds`, those of these; the others are looked at as far as something is known to have changed.
    */
   request(kinds?: Iterable<KindId>): void {
     if (kinds === undefined) this.#requestedAll = true;
@@ -115,120 +196,280 @@ export class Reconciler {
   }
 
   /**
-   * Like {@linkcode Reconciler.request}, because the desired state is another one: no round that
-   * began before counts as in sync.
+   * Asks for a round because the desired state is another one: no round that began before counts
+   * as in sync. All Tables are listed, unless `listing` says that stages tell by themselves what has
+   * changed.
    */
-  desiredChanged(): void {
+  desiredChanged({ listing = true }: { readonly listing?: boolean } = {}): void {
     this.#outdated = true;
-    this.request();
+    this.request(listing ? undefined : []);
+  }
+
+  /**
+   * Takes notice of `object`, which has come or changed, or, with `gone`, has gone from a Table.
+   * Tells whether that is worth a round, which is then to be asked for.
+   */
+  observe(kind: KindId, object: unknown, { gone }: { readonly gone: boolean }): boolean {
+    const state = this.#states.find((each) => each.kind.id === kind);
+    if (state?.listedFor === undefined) return state !== undefined;
+    const desired = state.stage.desired();
+    const key = state.kind.key(object);
+    const there = desired instanceof Wanted ? desired.taken(key) : undefined;
+    if (there !== undefined && !state.failures.has(key)) {
+      const same = state.kind.equal(there, object);
+      if (same && !gone) return false;
+      if (same) {
+        state.doubtful.add(key);
+        return true;
+      }
+    } else if (desired instanceof Wanted && !state.failures.has(key)) {
+      // Nothing of ours is there: what goes is no loss, what comes may have to go.
+      if (gone || !state.kind.owns(object)) return false;
+    }
+    state.listedFor = undefined;
+    return true;
   }
 
   /** Runs rounds until `signal` aborts; rejects with its reason then. */
   async run({ signal }: { signal: AbortSignal }): Promise<never> {
-    const retry = new Backoff({ initialMs: 1_000, maxMs: 30_000 });
-    let inSync = false;
+    const unknown = new Backoff({ initialMs: 1_000, maxMs: 30_000 });
+    let resyncAt = 0;
     while (true) {
-      const all = this.#requestedAll || this.#requested.size === 0 || !inSync;
-      const kinds = all ? undefined : new Set(this.#requested);
+      const all = this.#requestedAll || this.#now() >= resyncAt;
+      const kinds = all ? undefined : this.#requested;
       this.#requestedAll = false;
-      this.#requested.clear();
-      const begin = performance.now();
+      this.#requested = new Set();
+      const begin = this.#now();
       const report = await this.round({ signal, ...(kinds ? { kinds } : {}) });
-      const end = performance.now();
-      inSync = report.inSync;
-      if (report.inSync) retry.reset();
-      const pauseMs = report.inSync
-        ? jitter(this.#options.resyncMs)
-        : Math.min(retry.next(), this.#options.resyncMs);
-      await this.#wakeup.sleep(pauseMs, { signal });
+      const end = this.#now();
+      if (this.#unprepared) {
+        // Nothing was looked at.
+        this.#requestedAll ||= all;
+        kinds?.forEach((kind) => this.#requested.add(kind));
+      } else if (all) resyncAt = end + jitter(this.#options.resyncMs);
+      const dueAt = this.#nextDueAt();
+      if (report.inSync || dueAt < Infinity) unknown.reset();
+      else resyncAt = Math.min(resyncAt, end + unknown.next());
+      await this.#wakeup.sleep(Math.min(resyncAt, dueAt) - end, { signal });
       // Requests that come faster than rounds can follow must leave the processor to others.
-      const busyMs = performance.now() - end < 1 ? end - begin : 0;
+      const busyMs = this.#now() - end < 1 ? end - begin : 0;
       await delay(Math.max(this.#options.settleMs ?? 20, Math.min(busyMs, MAX_SETTLE_MS)), {
         signal,
       });
     }
   }
 
+  /** When the first of what has failed is due again. */
+  #nextDueAt(): number {
+    let dueAt = this.#unprepared?.dueAt ?? Infinity;
+    for (const { failures } of this.#states) {
+      for (const failure of failures.values()) dueAt = Math.min(dueAt, failure.dueAt);
+    }
+    return dueAt;
+  }
+
   /**
-   * One round, over all stages or those of `kinds`. Rejects on abort only; trouble is in the
-   * report.
+   * One round that lists all Tables, or those of `kinds` and what else has to be. Rejects on abort
+   * only; trouble is in the report.
    */
   async round(
     { signal, kinds }: { signal: AbortSignal; kinds?: ReadonlySet<KindId> },
   ): Promise<RoundReport> {
     this.#outdated = false;
-    const problems: string[] = [];
-    let unread = 0;
     let changed = 0;
-    let known = true;
-    const removals: { stage: AnyStage; changes: readonly Change<unknown>[] }[] = [];
-    const attempt = async (stage: AnyStage, changes: readonly Change<unknown>[]) => {
-      if (changes.length === 0) return;
-      const { kind } = stage.table;
-      const failed = await stage.table.apply(changes, { signal });
-      const failures = new Set(failed.map(({ change }) => change));
-      for (const { change, error, serves } of failed) {
-        if (!serves) problems.push(describeError(error, `Cannot ${formatChange(kind, change)}`));
-      }
-      this.#logChanges(kind, changes.filter((change) => !failures.has(change)));
-      changed += changes.length - failed.length;
-    };
-    let stages = this.#options.stages;
-    let due = kinds;
     try {
-      if (await this.#options.prepare?.({ signal }) === true) due = undefined;
+      await this.#options.prepare?.({ signal });
+      this.#unprepared = undefined;
     } catch (error) {
       signal.throwIfAborted();
-      problems.push(describeError(error));
-      unread++;
-      stages = [];
+      this.#unprepared = this.#failure(this.#unprepared, {
+        code: "read-failed",
+        object: this.name,
+        message: describeError(error),
+      });
+      return this.#conclude(changed);
     }
-    for (const stage of stages) {
-      if (due && !due.has(stage.table.kind.id)) continue;
-      try {
-        const desired = stage.desired();
-        if (desired === undefined) {
-          known = false;
-          continue;
-        }
-        const { kind } = stage.table;
-        let actual: readonly unknown[];
-        try {
-          actual = await stage.table.list({ signal });
-        } catch (error) {
-          unread++;
-          throw error;
-        }
-        const difference = await inSlices(diffInSteps(kind, desired, actual), { signal });
-        for (const conflict of difference.conflicts) {
-          problems.push(
-            `Cannot set ${kind.name} ${kind.format(conflict.desired)}: ` +
-              `${kind.format(conflict.actual)} stands in its place and is not ours` +
-              (kind.adviseConflict ? `; ${kind.adviseConflict(conflict.actual)}` : ""),
-          );
-        }
-        removals.unshift({ stage, changes: difference.removals });
-        const [missing] = difference.writes;
-        if (missing) this.#options.onPending?.(`Not in place yet: ${formatChange(kind, missing)}`);
-        await attempt(stage, difference.writes);
-        if (stage.carriesLater && difference.writes.length > 0) due = undefined;
-      } catch (error) {
-        signal.throwIfAborted();
-        problems.push(describeError(error));
+    const removals: (() => Promise<number>)[] = [];
+    let all = kinds === undefined;
+    for (const state of this.#states) {
+      const { stage } = state;
+      const isNamed = all || kinds?.has(state.kind.id) === true;
+      const difference = await this.#guarded(state, () => this.#compare(state, isNamed, signal), {
+        signal,
+      });
+      if (!difference) continue;
+      const { writes } = difference;
+      const [missing] = writes;
+      if (missing) {
+        this.#options.onPending?.(`Not in place yet: ${formatChange(state.kind, missing)}`);
+      }
+      const apply = async (changes: readonly Change<unknown>[]) =>
+        await this.#guarded(state, () => this.#apply(state, changes, signal), { signal }) ?? 0;
+      changed += await apply(writes);
+      removals.unshift(() => apply(difference.removals));
+      if (stage.carriesLater && writes.length > 0) all = true;
+    }
+    for (const remove of removals) changed += await remove();
+    return this.#conclude(changed);
+  }
+
+  /** What `work` returns; if it fails, that is noted, and the Table is listed when it is due again. */
+  async #guarded<T>(
+    state: StageState,
+    work: () => Promise<T>,
+    { signal }: { signal: AbortSignal },
+  ): Promise<T | undefined> {
+    try {
+      return await work();
+    } catch (error) {
+      signal.throwIfAborted();
+      state.listedFor = undefined;
+      const isReading = error instanceof ListError;
+      state.failures.set(
+        "",
+        this.#failure(state.failures.get(""), {
+          code: isReading ? "read-failed" : "write-failed",
+          object: state.kind.name,
+          message: describeError(isReading ? error.cause : error),
+        }),
+      );
+      return undefined;
+    }
+  }
+
+  /** What is to be changed about a Table, if it is to be looked at. */
+  async #compare(
+    state: StageState,
+    isNamed: boolean,
+    signal: AbortSignal,
+  ): Promise<Difference<unknown> | undefined> {
+    const { stage: { table }, kind, failures } = state;
+    const desired: readonly unknown[] | Wanted<unknown> | undefined = state.stage.desired();
+    state.known = desired !== undefined;
+    if (desired === undefined) return undefined;
+    const now = this.#now();
+    const isDue = failures.size > 0 && [...failures.values()].some(({ dueAt }) => dueAt <= now);
+    const isAnother = desired !== state.listedFor;
+    if (!isNamed && !isDue) {
+      if (failures.has("")) return undefined; // the Table is not due yet
+      if (!isAnother && !(desired instanceof Wanted)) return undefined;
+    }
+    // What changes from now on counts for the next time.
+    const changes = desired instanceof Wanted ? desired.takeChanges() : new Map<string, unknown>();
+    const { doubtful } = state;
+    state.doubtful = new Set();
+    if (desired instanceof Wanted && !isNamed && !isDue && !isAnother) {
+      if (changes.size === 0 && doubtful.size === 0) return undefined;
+      // What is there in the place of an object that failed is not known.
+      if (failures.size === 0 || !changes.keys().some((key) => failures.has(key))) {
+        state.listedFor = undefined; // unless all goes well
+        const steps = diffChangesInSteps(kind, desired, changes, doubtful);
+        const difference = await inSlices(steps, { signal });
+        state.listedFor = desired;
+        state.desired = desired.size;
+        for (const key of doubtful) if (desired.get(key) !== undefined) state.actual!--;
+        return difference;
       }
     }
-    for (const { stage, changes } of removals) {
-      try {
-        await attempt(stage, changes);
-      } catch (error) {
-        signal.throwIfAborted();
-        problems.push(describeError(error));
+    state.listedFor = undefined;
+    let actual: readonly unknown[];
+    try {
+      actual = await table.list({ signal });
+    } catch (cause) {
+      throw new ListError("Cannot list", { cause });
+    }
+    const wanted = desired instanceof Wanted ? desired : indexDesired(kind, desired);
+    const difference = await inSlices(diffInSteps(kind, wanted, actual), { signal });
+    state.listedFor = desired;
+    state.desired = wanted.size;
+    state.actual = difference.found;
+    const former = failures;
+    state.failures = new Map();
+    for (const conflict of difference.conflicts) {
+      const key = kind.key(conflict.desired);
+      state.failures.set(
+        key,
+        this.#failure(former.get(key), {
+          code: "conflict",
+          object: `${kind.name} ${key}`,
+          message: `Cannot set ${kind.name} ${kind.format(conflict.desired)}: ` +
+            `${kind.format(conflict.actual)} stands in its place and is not ours` +
+            (kind.adviseConflict ? `; ${kind.adviseConflict(conflict.actual)}` : ""),
+        }),
+      );
+    }
+    // What has failed a moment ago waits, unless all is to be looked at.
+    const isTime = (change: Change<unknown>) => {
+      const key = keyOf(kind, change);
+      const failure = former.get(key);
+      if (!failure) return true;
+      state.failures.set(key, failure);
+      return isNamed || isAnother || changes.has(key) || failure.dueAt <= now;
+    };
+    return {
+      ...difference,
+      writes: former.size === 0 ? difference.writes : difference.writes.filter(isTime),
+      removals: former.size === 0 ? difference.removals : difference.removals.filter(isTime),
+    };
+  }
+
+  /** Makes `changes`; returns how many were made. */
+  async #apply(
+    state: StageState,
+    changes: readonly Change<unknown>[],
+    signal: AbortSignal,
+  ): Promise<number> {
+    if (changes.length === 0) return 0;
+    const { stage: { table }, kind, failures } = state;
+    const failed = await table.apply(changes, { signal });
+    const failedChanges = new Set(failed.map(({ change }) => change));
+    const made = changes.filter((change) => !failedChanges.has(change));
+    if (failures.size > 0) { for (const change of made) failures.delete(keyOf(kind, change)); }
+    for (const { change, error, serves } of failed) {
+      const key = keyOf(kind, change);
+      if (serves) failures.delete(key);
+      else {
+        const message = describeError(error, `Cannot ${formatChange(kind, change)}`);
+        failures.set(
+          key,
+          this.#failure(failures.get(key), {
+            code: "write-failed",
+            object: `${kind.name} ${key}`,
+            message,
+          }),
+        );
       }
     }
+    if (state.actual !== undefined) {
+      for (const { op } of made) state.actual += op === "add" ? 1 : op === "remove" ? -1 : 0;
+    }
+    this.#logChanges(kind, made);
+    return made.length;
+  }
+
+  #failure(former: Failure | undefined, problem: ObjectProblem): Failure {
+    const backoff = former?.backoff ?? new Backoff({ initialMs: 1_000, maxMs: 30_000 });
+    const pauseMs = Math.min(backoff.next(), this.#options.resyncMs);
+    return { problem, backoff, dueAt: this.#now() + pauseMs };
+  }
+
+  #conclude(changed: number): RoundReport {
+    const tables = this.#unprepared
+      ? this.#report.tables
+      : this.#states.map((state) => state.report());
+    const found = this.#unprepared
+      ? [this.#unprepared.problem]
+      : tables.flatMap(({ problems }) => problems);
+    const problems = found.map(({ message }) => message);
     this.#logProblems(problems);
-    const inSync = known && problems.length === 0 && !this.#outdated;
-    const unseen = unread > 0 && unread === problems.length;
-    this.#report = { inSync, changed, problems: shorten(problems), unseen };
+    const known = this.#states.every((state) => state.known);
+    this.#report = {
+      inSync: known && problems.length === 0 && !this.#outdated,
+      changed,
+      problems: shorten(problems),
+      unseen: found.length > 0 && found.every(({ code }) => code === "read-failed"),
+      tables,
+    };
     this.#options.onReport?.(this.#report);
     return this.#report;
   }
@@ -258,6 +499,13 @@ export class Reconciler {
     this.#troubled = false;
     log.info(`All of ${name} is in order again`);
   }
+}
+
+/** A Table could not be listed. */
+class ListError extends Error {}
+
+function keyOf(kind: Table<unknown>["kind"], change: Change<unknown>): string {
+  return kind.key(change.op === "remove" ? change.actual : change.desired);
 }
 
 /** The first problems, and the number of the others. */
