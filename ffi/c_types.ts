@@ -8,7 +8,6 @@ export const int = "i32";
 export const unsigned_int = "u32";
 export const unsigned_long = "u64";
 export const uint8_t = "u8";
-export const uint16_t = "u16";
 export const uint32_t = "u32";
 export const socklen_t = "u32";
 export const nfds_t = "u64"; // unsigned long

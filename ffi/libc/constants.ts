@@ -53,11 +53,6 @@ export const FD_CLOEXEC = 1;
 /** <sched.h> */
 export const CLONE_NEWNET = 0x40000000;
 
-/** <malloc.h> */
-export const M_TRIM_THRESHOLD = -1;
-export const M_MMAP_THRESHOLD = -3;
-export const M_ARENA_MAX = -8;
-
 /** <linux/filter.h>: classic BPF, as SO_ATTACH_FILTER takes it. */
 export const BPF_LD = 0x00;
 export const BPF_JMP = 0x05;

@@ -339,11 +339,6 @@ export class Libc implements Disposable {
     }
   }
 
-  /** mallopt(3). Returns whether the parameter was accepted. */
-  mallopt(parameter: number, value: number): boolean {
-    return this.#symbols.mallopt(parameter, value) === 1;
-  }
-
   /** Gives free heap memory back to the kernel (malloc_trim(3)); returns whether any was. */
   mallocTrim(keepBytes = 0): boolean {
     return this.#symbols.malloc_trim(BigInt(keepBytes)) === 1;

@@ -51,8 +51,6 @@ export const libcSymbols = {
   sendmsg: { parameters: [int, buffer, int], result: ssize_t },
   // int setns(int, int); <sched.h>
   setns: { parameters: [int, int], result: int },
-  // int mallopt(int, int); <malloc.h>
-  mallopt: { parameters: [int, int], result: int },
   // int madvise(void *, size_t, int); <sys/mman.h>
   madvise: { parameters: [pointer, size_t, int], result: int },
   // int memfd_create(const char *, unsigned int); <sys/mman.h>

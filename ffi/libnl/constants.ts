@@ -1,7 +1,6 @@
 /** Macros and enum constants, by their C names; a test compares them with the headers. */
 
 /** <sys/socket.h>: address families. */
-export const AF_UNSPEC = 0;
 export const AF_INET = 2;
 export const AF_BRIDGE = 7;
 export const AF_INET6 = 10;
@@ -11,22 +10,18 @@ export const AF_LLC = 26;
 export const NETLINK_ROUTE = 0;
 export const NETLINK_GENERIC = 16;
 export const NLMSG_ALIGNTO = 4;
-export const NLMSG_NOOP = 1;
 export const NLMSG_ERROR = 2;
 export const NLMSG_DONE = 3;
 export const NLMSG_OVERRUN = 4;
 export const NLA_TYPE_MASK = ~0xc000;
-export const NLA_F_NESTED = 32768;
 
 /** <linux/netlink.h>: nlmsg_flags. */
 export const NLM_F_REQUEST = 0x1;
-export const NLM_F_MULTI = 0x2;
 export const NLM_F_ACK = 0x4;
 export const NLM_F_DUMP_INTR = 0x10;
 export const NLM_F_REPLACE = 0x100;
 export const NLM_F_EXCL = 0x200;
 export const NLM_F_CREATE = 0x400;
-export const NLM_F_APPEND = 0x800;
 export const NLM_F_DUMP = 0x300;
 export const NLM_F_CAPPED = 0x100;
 export const NLM_F_ACK_TLVS = 0x200;

@@ -5,7 +5,7 @@
  * @module
  */
 import { LITTLE_ENDIAN } from "../byte_order.ts";
-import { NLA_F_NESTED, NLA_TYPE_MASK, NLMSG_ALIGNTO } from "./constants.ts";
+import { NLA_TYPE_MASK, NLMSG_ALIGNTO } from "./constants.ts";
 import { nlattr, nlmsghdr } from "./structs.ts";
 
 function align(length: number): number {
@@ -97,10 +97,6 @@ export class MessageWriter {
     this.#view.setUint32(at, value, LITTLE_ENDIAN);
   }
 
-  setBytes(at: number, value: Uint8Array): void {
-    this.#bytes.set(value, at);
-  }
-
   #attribute(type: number, size: number): number {
     const at = this.reserve(nlattr.size + size);
     this.#view.setUint16(at + nlattr.nla_len, nlattr.size + size, LITTLE_ENDIAN);
@@ -116,14 +112,6 @@ export class MessageWriter {
   attributeUint32(type: number, value: number): void {
     const at = this.#attribute(type, 4);
     this.#view.setUint32(at, value, LITTLE_ENDIAN);
-  }
-
-  /** Writes the attributes that `write` adds as one nested attribute. */
-  nested(type: number, write: () => void): void {
-    const at = this.reserve(nlattr.size);
-    this.#view.setUint16(at + nlattr.nla_type, type | NLA_F_NESTED, LITTLE_ENDIAN);
-    write();
-    this.#view.setUint16(at + nlattr.nla_len, this.#end - at, LITTLE_ENDIAN);
   }
 }
 

@@ -59,29 +59,15 @@ export class Libnl implements Disposable {
    * The `nl_addr` of `bytes` in network order, or a link-layer address for `AF_LLC`. Owned by the
    * caller: {@linkcode Libnl.putAddress}.
    */
-  buildAddress(
-    family: number,
-    bytes: Uint8Array<ArrayBuffer>,
-    prefixLength?: number,
-  ): CObject<"nl_addr"> {
+  buildAddress(family: number, bytes: Uint8Array<ArrayBuffer>): CObject<"nl_addr"> {
     const { symbols } = this.#library;
     const address = symbols.nl_addr_build(family, bytes, BigInt(bytes.length));
     if (!address) throw new LibnlError("nl_addr_build", NLE_NOMEM, this.errorText(-NLE_NOMEM));
-    if (prefixLength !== undefined) symbols.nl_addr_set_prefixlen(address, prefixLength);
     return address as CObject<"nl_addr">;
   }
 
   putAddress(address: CObject<"nl_addr">): void {
     this.#library.symbols.nl_addr_put(address);
-  }
-
-  /** A copy of an `nl_addr`'s bytes, and its prefix length. */
-  readAddress(address: Deno.PointerObject): { bytes: Uint8Array; prefixLength: number } {
-    const { symbols } = this.#library;
-    const bytes = new Uint8Array(symbols.nl_addr_get_len(address));
-    const source = symbols.nl_addr_get_binary_addr(address);
-    if (source && bytes.length > 0) Deno.UnsafePointerView.copyInto(source, bytes);
-    return { bytes, prefixLength: symbols.nl_addr_get_prefixlen(address) };
   }
 
   /** A copy of the message in an `nl_msg` that is given to us; the `nl_msg` is freed. */

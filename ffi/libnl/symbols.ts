@@ -1,4 +1,4 @@
-import { buffer, int, pointer, size_t, uint32_t, unsigned_int, void_ } from "../c_types.ts";
+import { buffer, int, pointer, size_t, uint32_t, void_ } from "../c_types.ts";
 
 /** libnl-3, as far as flanneld calls it. Each prototype is the header's. */
 export const libnlSymbols = {
@@ -26,22 +26,12 @@ export const libnlSymbols = {
   nl_recv: { parameters: [pointer, buffer, buffer, buffer], result: int },
   // const char *nl_geterror(int); <netlink/errno.h>
   nl_geterror: { parameters: [int], result: pointer },
-  // struct nl_msg *nlmsg_convert(struct nlmsghdr *); <netlink/msg.h>
-  nlmsg_convert: { parameters: [buffer], result: pointer },
   // struct nlmsghdr *nlmsg_hdr(struct nl_msg *); <netlink/msg.h>
   nlmsg_hdr: { parameters: [pointer], result: pointer },
   // void nlmsg_free(struct nl_msg *); <netlink/msg.h>
   nlmsg_free: { parameters: [pointer], result: void_ },
   // struct nl_addr *nl_addr_build(int, const void *, size_t); <netlink/addr.h>
   nl_addr_build: { parameters: [int, buffer, size_t], result: pointer },
-  // void nl_addr_set_prefixlen(struct nl_addr *, int); <netlink/addr.h>
-  nl_addr_set_prefixlen: { parameters: [pointer, int], result: void_ },
-  // unsigned int nl_addr_get_prefixlen(const struct nl_addr *); <netlink/addr.h>
-  nl_addr_get_prefixlen: { parameters: [pointer], result: unsigned_int },
-  // void *nl_addr_get_binary_addr(const struct nl_addr *); <netlink/addr.h>
-  nl_addr_get_binary_addr: { parameters: [pointer], result: pointer },
-  // unsigned int nl_addr_get_len(const struct nl_addr *); <netlink/addr.h>
-  nl_addr_get_len: { parameters: [pointer], result: unsigned_int },
   // void nl_addr_put(struct nl_addr *); <netlink/addr.h>
   nl_addr_put: { parameters: [pointer], result: void_ },
 } as const satisfies Deno.ForeignLibraryInterface;

@@ -37,29 +37,20 @@ export const RTN_BLACKHOLE = 6;
 export const RTN_UNREACHABLE = 7;
 export const RTN_PROHIBIT = 8;
 export const RTN_THROW = 9;
-export const RTN_NAT = 10;
 
 /** <linux/rtnetlink.h>: rtm_protocol, rtm_scope, rtm_table. */
 export const RTPROT_KERNEL = 2;
-export const RTPROT_BOOT = 3;
-export const RTPROT_STATIC = 4;
-export const RTPROT_RA = 9;
 export const RT_SCOPE_UNIVERSE = 0;
 export const RT_SCOPE_SITE = 200;
 export const RT_SCOPE_LINK = 253;
 export const RT_SCOPE_HOST = 254;
 export const RT_SCOPE_NOWHERE = 255;
-export const RT_TABLE_UNSPEC = 0;
 export const RT_TABLE_COMPAT = 252;
-export const RT_TABLE_DEFAULT = 253;
-export const RT_TABLE_MAIN = 254;
-export const RT_TABLE_LOCAL = 255;
 
 /** <linux/rtnetlink.h>: rtm_flags and rtnh_flags. */
 export const RTM_F_CLONED = 0x200;
 export const RTNH_F_DEAD = 0x1;
 export const RTNH_F_ONLINK = 0x4;
-export const RTNH_F_LINKDOWN = 0x10;
 
 /** <linux/rtnetlink.h>: attributes of a route. */
 export const RTA_DST = 1;
@@ -72,27 +63,20 @@ export const RTA_MULTIPATH = 9;
 export const RTA_FLOW = 11;
 export const RTA_TABLE = 15;
 export const RTA_VIA = 18;
-export const RTA_PREF = 20;
-export const RTA_ENCAP_TYPE = 21;
 export const RTA_ENCAP = 22;
 export const RTA_NH_ID = 30;
 export const RTA_SRC = 2;
 export const RTA_IIF = 3;
-export const RTAX_LOCK = 1;
-export const RTAX_MTU = 2;
-export const RTAX_ADVMSS = 8;
 
 /** <linux/if_link.h>: attributes of a link. */
 export const IFLA_ADDRESS = 1;
 export const IFLA_IFNAME = 3;
 export const IFLA_MTU = 4;
-export const IFLA_LINK = 5;
 export const IFLA_MASTER = 10;
 export const IFLA_LINKINFO = 18;
 export const IFLA_EXT_MASK = 29;
 export const IFLA_INFO_KIND = 1;
 export const IFLA_INFO_DATA = 2;
-export const IFLA_OPERSTATE = 16;
 export const IFLA_IFALIAS = 20;
 export const RTEXT_FILTER_SKIP_STATS = 8;
 
@@ -123,18 +107,15 @@ export const IFF_LOOPBACK = 0x8;
 export const IFF_POINTOPOINT = 0x10;
 export const IFF_RUNNING = 0x40;
 export const IFF_NOARP = 0x80;
-export const IFF_LOWER_UP = 0x10000;
 
 /** <linux/if_addr.h>: attributes and flags of an address. */
 export const IFA_ADDRESS = 1;
 export const IFA_LOCAL = 2;
-export const IFA_CACHEINFO = 6;
 export const IFA_FLAGS = 8;
 
 /** <linux/if_addr.h>: ifa_flags. */
 export const IFA_F_TEMPORARY = 0x1;
 export const IFA_F_NODAD = 0x2;
-export const IFA_F_OPTIMISTIC = 0x4;
 export const IFA_F_DADFAILED = 0x8;
 export const IFA_F_DEPRECATED = 0x20;
 export const IFA_F_TENTATIVE = 0x40;
@@ -143,11 +124,7 @@ export const IFA_F_PERMANENT = 0x80;
 /** <linux/neighbour.h>: attributes, states and flags of a neighbour. */
 export const NDA_DST = 1;
 export const NDA_LLADDR = 2;
-export const NDA_VLAN = 5;
-export const NDA_PORT = 6;
-export const NDA_VNI = 7;
 export const NDA_IFINDEX = 8;
-export const NDA_MASTER = 9;
 export const NUD_PERMANENT = 128;
 export const NTF_SELF = 2;
 

@@ -26,15 +26,6 @@ export const ifaddrmsg = {
   ifa_index: 4,
 } as const;
 
-/** <linux/if_addr.h> */
-export const ifa_cacheinfo = {
-  size: 16,
-  ifa_prefered: 0,
-  ifa_valid: 4,
-  cstamp: 8,
-  tstamp: 12,
-} as const;
-
 /** <linux/rtnetlink.h> */
 export const rtmsg = {
   size: 12,

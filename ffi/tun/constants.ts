@@ -31,7 +31,6 @@ export const VIRTIO_NET_HDR_GSO_UDP_L4 = 5;
 export const VIRTIO_NET_HDR_GSO_ECN = 0x80;
 
 /** <netinet/in.h>, <netinet/udp.h> */
-export const IPPROTO_IP = 0;
 export const IPPROTO_UDP = 17;
 export const IPPROTO_IPV6 = 41;
 export const IPPROTO_RAW = 255;
@@ -41,5 +40,4 @@ export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;
 
 /** <sys/ioctl.h>, <linux/if.h> */
-export const SIOCGIFTXQLEN = 0x8942;
 export const SIOCSIFTXQLEN = 0x8943;

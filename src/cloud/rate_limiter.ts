@@ -23,17 +23,11 @@ export class RateLimiter {
   #tokens: number;
   #updatedAt: number;
   #pausedUntil = 0;
-  #waitedMs = 0;
 
   constructor(options: RateLimiterOptions) {
     this.#options = { now: () => performance.now(), delay, random: Math.random, ...options };
     this.#tokens = options.burst;
     this.#updatedAt = this.#options.now();
-  }
-
-  /** Milliseconds that callers have waited here, in all. */
-  get waitedMs(): number {
-    return this.#waitedMs;
   }
 
   /** Resolves when a call may be made. */
@@ -48,9 +42,7 @@ export class RateLimiter {
     const owedMs = this.#tokens < 0 ? -this.#tokens / perSecond * 1000 : 0;
     const waitMs = Math.max(owedMs, this.#pausedUntil - time);
     if (waitMs <= 0) return;
-    const jittered = waitMs * (1 + random() / 4);
-    this.#waitedMs += jittered;
-    await this.#options.delay(jittered, options);
+    await this.#options.delay(waitMs * (1 + random() / 4), options);
   }
 
   /** Holds back every call for about `milliseconds`: the service said that it has had enough. */

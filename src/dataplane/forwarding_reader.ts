@@ -1,8 +1,8 @@
 /**
- * The forwarding table: prefix to peer, in memory that the main thread writes and Workers read
- * without locks. There are two generations of it; the writer fills the one not in use and then
- * flips a word. A reader notes which one it reads, for as long as it does, so that the writer never
- * changes it under its hands. Lookups hash once per prefix length there is, mostly one, and so cost
+ * The forwarding table: prefix to peer, in memory that the main thread writes and the Worker
+ * reads without locks. There are two generations of it; the writer fills the one not in use and then
+ * flips a word. The reader notes which one it reads, for as long as it does, so that the writer
+ * never changes it under its hands. Lookups hash once per prefix length there is, mostly one, and so cost
  * the same for 10 peers as for 10,000.
  *
  * @module
@@ -10,9 +10,7 @@
 /** Prefixes that fit. */
 export const MAX_ENTRIES = 65_536;
 
-/** Workers that may read one table. */
-export const MAX_READERS = 8;
-/** What a reader notes that reads none. */
+/** What the reader notes that reads none. */
 export const IDLE = -1;
 
 /** Words of the memory before the generations. VERSION's last bit tells which one is in use. */
@@ -48,7 +46,7 @@ const GENERATION_WORDS = GENERATION.WORDS + MAX_SLOTS * SLOT.WORDS;
 /** Memory for a table; pages that nobody writes to take none. */
 export function createForwardingMemory(): SharedArrayBuffer {
   const memory = new SharedArrayBuffer((TABLE.WORDS + 2 * GENERATION_WORDS) * 4);
-  new Int32Array(memory).fill(IDLE, TABLE.IN_USE, TABLE.IN_USE + MAX_READERS);
+  new Int32Array(memory).fill(IDLE, TABLE.IN_USE, TABLE.IN_USE + 1);
   return memory;
 }
 
@@ -71,25 +69,21 @@ const MASKS = Int32Array.from({ length: 33 }, (_, bits) => bits === 0 ? 0 : -1 <
 
 /** The table as a Worker reads it. Nothing is allocated by a lookup. */
 export class ForwardingReader {
-  /** All words of the memory; lookups answer places in it, to be used with {@linkcode SLOT}. */
+  /** All words of the memory; lookups return places in it, to be used with {@linkcode SLOT}. */
   readonly words: Int32Array<SharedArrayBuffer>;
-  readonly #inUse: number;
   #generation: number = TABLE.WORDS;
   #version = 0;
 
-  /** @param index A number of this reader's own, below 8. */
-  constructor(memory: SharedArrayBuffer, index: number) {
-    if (index < 0 || index >= MAX_READERS) throw new RangeError(`Cannot have reader ${index}`);
+  constructor(memory: SharedArrayBuffer) {
     this.words = new Int32Array(memory);
-    this.#inUse = TABLE.IN_USE + index;
   }
 
-  /** To be called before lookups; what they answer stays as it is until {@linkcode end}. */
+  /** To be called before lookups; what they return stays as it is until {@linkcode end}. */
   begin(): void {
     const { words } = this;
     let version = Atomics.load(words, TABLE.VERSION);
     for (;;) {
-      Atomics.store(words, this.#inUse, version & 1);
+      Atomics.store(words, TABLE.IN_USE, version & 1);
       const now = Atomics.load(words, TABLE.VERSION);
       if (now === version) break;
       version = now;
@@ -105,7 +99,7 @@ export class ForwardingReader {
 
   /** To be called before waiting. */
   end(): void {
-    Atomics.store(this.words, this.#inUse, IDLE);
+    Atomics.store(this.words, TABLE.IN_USE, IDLE);
   }
 
   /** The slot of the longest prefix with `address` in it, or -1. */

@@ -6,7 +6,6 @@ import {
   hash,
   IDLE,
   MAX_ENTRIES,
-  MAX_READERS,
   SLOT,
   TABLE,
 } from "./forwarding_reader.ts";
@@ -63,9 +62,9 @@ export class ForwardingTable {
   }
 
   /**
-   * Puts `entries`, no two of one prefix, in place of all there are, at once for every reader.
-   * Ports that were learnt stay with an entry that stays. Waits for readers, which takes as long as
-   * one of them needs for a batch of packets. Calls must not overlap.
+   * Puts `entries`, no two of one prefix, in place of all there are, at once for the
+   * reader. Ports that were learnt stay with an entry that stays. Waits for the reader, which takes
+   * as long as it needs for a batch of packets. Calls must not overlap.
    *
    * @throws {RangeError} If there are more than {@linkcode MAX_ENTRIES}.
    */
@@ -80,7 +79,7 @@ export class ForwardingTable {
     }
     const words = this.#words;
     const version = words[TABLE.VERSION]!;
-    while (this.#isRead((version + 1) & 1)) await delay(1, { signal });
+    while (Atomics.load(words, TABLE.IN_USE) === ((version + 1) & 1)) await delay(1, { signal });
     const generation = generationOffset(version + 1);
     const slotCount = 2 ** Math.ceil(Math.log2(Math.max(2 * entries.length, 8)));
     const mask = slotCount - 1;
@@ -121,20 +120,13 @@ export class ForwardingTable {
     this.#onChange();
   }
 
-  /** Waits no more for reader `index`, which has ended without a word. */
-  releaseReader(index: number): void {
-    Atomics.store(this.#words, TABLE.IN_USE + index, IDLE);
-  }
-
-  #isRead(generation: number): boolean {
-    for (let i = 0; i < MAX_READERS; i++) {
-      if (Atomics.load(this.#words, TABLE.IN_USE + i) === generation) return true;
-    }
-    return false;
+  /** Waits no more for the reader, which has ended without a word. */
+  releaseReader(): void {
+    Atomics.store(this.#words, TABLE.IN_USE, IDLE);
   }
 }
 
-/** Finds in the generation in use what the readers learnt about a slot of the next one. */
+/** Finds in the generation in use what the reader learnt about a slot of the next one. */
 class ActiveSlots {
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #generation: number;

@@ -47,7 +47,7 @@ export function runPacketLoop(
   io.lowerNice(NICE); // where that is not permitted, it is one thread among others
   const control = new Int32Array(setup.control);
   const counters = new Float64Array(setup.counters);
-  const reader = new ForwardingReader(setup.forwarding, setup.index);
+  const reader = new ForwardingReader(setup.forwarding);
   const icmp = new IcmpSender({ io, counters, control, rawV4: setup.rawV4, rawV6: setup.rawV6 });
   const notices = new Set<string>();
   const onNotice = (text: string) => {
@@ -55,11 +55,9 @@ export function runPacketLoop(
     notices.add(text);
   };
   const { eventfd } = setup;
-  const out = setup.direction !== "in";
-  const into = setup.direction !== "out";
   const egress = new Egress({ io, reader, counters, control, icmp, eventfd, onNotice });
   const ingress = new Ingress({ ...setup, io, reader, counters, icmp });
-  const keepalives = setup.natTraversal && out
+  const keepalives = setup.natTraversal
     ? new KeepaliveSender({ io, reader, counters, control, eventfd, onNotice })
     : undefined;
 
@@ -86,11 +84,11 @@ export function runPacketLoop(
     ingress.device = tun;
     keepalives?.setSockets(socket4, socket6);
     setPoll(POLL.EVENT, eventfd);
-    setPoll(POLL.TUN, out ? tun : -1);
-    setPoll(POLL.SOCKET_V4, into ? socket4 : -1);
-    setPoll(POLL.SOCKET_V6, into ? socket6 : -1);
-    Atomics.store(control, CONTROL.SEEN + setup.index, version);
-    Atomics.notify(control, CONTROL.SEEN + setup.index);
+    setPoll(POLL.TUN, tun);
+    setPoll(POLL.SOCKET_V4, socket4);
+    setPoll(POLL.SOCKET_V6, socket6);
+    Atomics.store(control, CONTROL.SEEN, version);
+    Atomics.notify(control, CONTROL.SEEN);
   };
   const dropDevice = () => {
     if (tun < 0) return;
@@ -101,7 +99,7 @@ export function runPacketLoop(
   };
 
   const pollCount = BigInt(POLL.COUNT);
-  /** Waits up to `timeoutMs`, -1 for ever, and answers which sources have something. */
+  /** Waits up to `timeoutMs`, -1 for ever, and returns which sources have something. */
   const wait = (timeoutMs: number): number => {
     if (io.poll(poll, pollCount, timeoutMs) <= 0) return 0;
     if (revents(POLL.EVENT) !== 0) io.read(eventfd, eventCount, BigInt(eventCount.length));
@@ -119,12 +117,12 @@ export function runPacketLoop(
   let left = 0;
   let worked = false;
   const receive = (place: number, socket: number) => {
-    if (!into || socket < 0 || (ready & bit(place)) === 0) return;
+    if (socket < 0 || (ready & bit(place)) === 0) return;
     const result = ingress.pump(socket);
     if (result === "idle") return;
     worked = true;
     if (result === "more") left |= bit(place);
-    // What the kernel answers by itself is in the device's queue already.
+    // What the kernel replies by itself is in the device's queue already.
     ready |= bit(POLL.TUN);
   };
 
@@ -132,7 +130,7 @@ export function runPacketLoop(
   let looks = 0;
   let packetsAtWait = 0;
   while (Atomics.load(control, CONTROL.STOP) === 0) {
-    if (Atomics.load(control, CONTROL.DESCRIPTORS) !== control[CONTROL.SEEN + setup.index]) {
+    if (Atomics.load(control, CONTROL.DESCRIPTORS) !== control[CONTROL.SEEN]) {
       takeDescriptors();
       ready = EVERY_SOURCE;
     }
@@ -141,7 +139,7 @@ export function runPacketLoop(
     worked = false;
     receive(POLL.SOCKET_V4, socket4);
     receive(POLL.SOCKET_V6, socket6);
-    if (out && tun >= 0 && (ready & bit(POLL.TUN)) !== 0) {
+    if (tun >= 0 && (ready & bit(POLL.TUN)) !== 0) {
       const result = egress.pump(tun);
       worked ||= result === "more" || result === "drained";
       if (result === "more") left |= bit(POLL.TUN);

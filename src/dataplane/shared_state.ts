@@ -1,5 +1,5 @@
 /**
- * What the main thread and the Workers tell each other without messages, since a Worker in its loop
+ * What the main thread and the Worker tell each other without messages, since the Worker in its loop
  * takes none: control words, and counters.
  *
  * @module
@@ -9,7 +9,7 @@
 export const CONTROL = {
   /** 1: end the loop. */
   STOP: 0,
-  /** Counts changes of the descriptors below; a Worker answers with what it has seen. */
+  /** Counts changes of the descriptors below; the Worker notes what it has seen. */
   DESCRIPTORS: 1,
   /** Descriptors; -1 for none. */
   TUN: 2,
@@ -20,7 +20,7 @@ export const CONTROL = {
   /** Own subnet bases, which ICMP errors come from; 0 for none. */
   OWN_IPV4: 6,
   OWN_IPV6: 7,
-  /** The last value of DESCRIPTORS that each Worker has taken over. */
+  /** The last value of DESCRIPTORS that the Worker has taken over. */
   SEEN: 11,
   /** 1: the sockets take runs of datagrams as one message. Goes with the descriptors. */
   SENDS_RUNS: 19,
@@ -71,33 +71,27 @@ export const COUNTER = Object.fromEntries(
 
 export type Counters = { readonly [Name in CounterName]: number };
 
-/** Counters of one Worker: it alone writes, as numbers that are exact up to 2^53. */
+/** Counters: the Worker alone writes, as numbers that are exact up to 2^53. */
 export function createCounterMemory(): SharedArrayBuffer {
   return new SharedArrayBuffer(COUNTERS.length * 8);
 }
 
-/** The sums over several Workers' counters. */
-export function readCounters(memories: readonly SharedArrayBuffer[]): Counters {
-  const views = memories.map((memory) => new Float64Array(memory));
-  return Object.fromEntries(
-    COUNTERS.map((name, i) => [name, views.reduce((sum, view) => sum + view[i]!, 0)]),
-  ) as Counters;
+/** What was counted so far. */
+export function readCounters(memory: SharedArrayBuffer): Counters {
+  const view = new Float64Array(memory);
+  return Object.fromEntries(COUNTERS.map((name, i) => [name, view[i]!])) as Counters;
 }
 
-/** What a Worker is started with. */
+/** What the Worker is started with. */
 export interface WorkerSetup {
-  /** Number among the Workers. */
-  readonly index: number;
   readonly control: SharedArrayBuffer;
   readonly counters: SharedArrayBuffer;
   readonly forwarding: SharedArrayBuffer;
-  /** Wakes the Worker; it is this Worker's own. */
+  /** Wakes the Worker. */
   readonly eventfd: number;
   /** Raw sockets for ICMP errors; -1 for none. */
   readonly rawV4: number;
   readonly rawV6: number;
-  /** Which ways it carries packets. */
-  readonly direction: "both" | "out" | "in";
   readonly offloads: {
     /** The TUN device takes large TCP, and large UDP packets. */
     readonly tcp: boolean;
@@ -109,7 +103,7 @@ export interface WorkerSetup {
   readonly natTraversal: boolean;
 }
 
-/** What a Worker tells. */
+/** What the Worker tells. */
 export type WorkerMessage =
   /** An offload is missing here, or something happened once; for the log. */
   | { readonly type: "notice"; readonly text: string }

@@ -14,23 +14,17 @@ import {
   type WorkerSetup,
 } from "./shared_state.ts";
 
-/** Options of {@linkcode openTunnel}. */
+/** What packets a tunnel carries, and who is told of what happens to it. */
 export interface TunnelOptions {
   readonly allowAnySource: boolean;
   readonly natTraversal: boolean;
   /** Families of inner packets; for those there are ICMP errors. */
   readonly families: readonly (4 | 6)[];
-  /**
-   * Whether one Worker carries both ways or each way has its own.
-   *
-   * @default {1}
-   */
-  readonly workers?: 1 | 2;
   /** Told once about each thing that this kernel or link cannot do. */
   readonly onNotice: (text: string) => void;
   /** Told when the TUN device was removed by somebody. */
   readonly onDeviceGone: () => void;
-  /** Told of a fault of a Worker, after which no packets pass. */
+  /** Told of a fault of the Worker, after which no packets pass. */
   readonly onFault: (error: Error) => void;
 }
 
@@ -54,10 +48,10 @@ export const SOCKET_BUFFER_BYTES = 4 << 20;
 /** Packets that wait in the device for a process that restarts: two seconds of one each 1 ms. */
 export const TRANSMIT_QUEUE_PACKETS = 2_000;
 
-/** How long Workers may take to notice that they are to stop. */
+/** How long the Worker may take to notice that it is to stop. */
 const STOP_LIMIT_MS = 900;
 
-/** Makes a tunnel, without Workers yet: {@linkcode Tunnel.start} makes packets pass. */
+/** Makes a tunnel, without its Worker yet: {@linkcode Tunnel.start} makes packets pass. */
 export function openTunnel(options: TunnelOptions): Tunnel {
   return new Tunnel(options);
 }
@@ -69,7 +63,8 @@ export class Tunnel implements AsyncDisposable {
   readonly #control = new SharedArrayBuffer(CONTROL.WORDS * 4);
   readonly #words = new Int32Array(this.#control);
   readonly #forwardingMemory = createForwardingMemory();
-  readonly #workers: RunningWorker[] = [];
+  readonly #counters = createCounterMemory();
+  #worker: RunningWorker | undefined;
   readonly #raw: { 4: number; 6: number } = { 4: -1, 6: -1 };
   #disposed = false;
   /** Where packets go. Changing it stalls nobody. */
@@ -82,54 +77,49 @@ export class Tunnel implements AsyncDisposable {
   }
 
   get started(): boolean {
-    return this.#workers.length > 0;
+    return this.#worker !== undefined;
   }
 
-  /** Starts the Workers. Packets that have waited in the descriptors' queues pass first. */
+  /** Starts the Worker. Packets that have waited in the descriptors' queues pass first. */
   start(offloads: { readonly tcp: boolean; readonly udp: boolean }): void {
     if (this.started || this.#disposed) throw new Error("Cannot start tunnel: it was started");
-    const directions = this.#options.workers === 2 ? ["out", "in"] as const : ["both"] as const;
-    for (const [index, direction] of directions.entries()) {
-      const eventfd = this.#libc.eventfd();
-      const counters = createCounterMemory();
-      const worker = new Worker(new URL("./worker.ts", import.meta.url), {
-        type: "module",
-        name: `packets-${direction}`,
-      });
-      const { promise: stopped, resolve } = Promise.withResolvers<void>();
-      worker.onmessage = ({ data }: MessageEvent<WorkerMessage>) => {
-        if (data.type === "notice") this.#options.onNotice(data.text);
-        else if (data.type === "device-gone") this.#options.onDeviceGone();
-        else resolve();
-      };
-      worker.onerror = (event) => {
-        event.preventDefault();
-        // It will answer nothing any more, and nobody is to wait for it.
-        this.#workers[index]!.failed = true;
-        this.forwarding.releaseReader(index);
-        resolve();
-        this.#options.onFault(new Error(`Cannot carry packets: ${event.message}`));
-      };
-      const setup: WorkerSetup = {
-        index,
-        control: this.#control,
-        counters,
-        forwarding: this.#forwardingMemory,
-        eventfd,
-        rawV4: this.#raw[4],
-        rawV6: this.#raw[6],
-        direction,
-        offloads,
-        allowAnySource: this.#options.allowAnySource,
-        natTraversal: this.#options.natTraversal,
-      };
-      worker.postMessage(setup);
-      this.#workers.push({ worker, eventfd, counters, stopped, failed: false });
-    }
+    const eventfd = this.#libc.eventfd();
+    const worker = new Worker(new URL("./worker.ts", import.meta.url), {
+      type: "module",
+      name: "packets",
+    });
+    const { promise: stopped, resolve } = Promise.withResolvers<void>();
+    const running: RunningWorker = { worker, eventfd, stopped, failed: false };
+    worker.onmessage = ({ data }: MessageEvent<WorkerMessage>) => {
+      if (data.type === "notice") this.#options.onNotice(data.text);
+      else if (data.type === "device-gone") this.#options.onDeviceGone();
+      else resolve();
+    };
+    worker.onerror = (event) => {
+      event.preventDefault();
+      // It reads and notes nothing any more, and nobody is to wait for it.
+      running.failed = true;
+      this.forwarding.releaseReader();
+      resolve();
+      this.#options.onFault(new Error(`Cannot carry packets: ${event.message}`));
+    };
+    const setup: WorkerSetup = {
+      control: this.#control,
+      counters: this.#counters,
+      forwarding: this.#forwardingMemory,
+      eventfd,
+      rawV4: this.#raw[4],
+      rawV6: this.#raw[6],
+      offloads,
+      allowAnySource: this.#options.allowAnySource,
+      natTraversal: this.#options.natTraversal,
+    };
+    worker.postMessage(setup);
+    this.#worker = running;
   }
 
   /**
-   * Lets packets pass through other descriptors; resolves when no Worker uses the former ones any
+   * Lets packets pass through other descriptors; resolves when the Worker uses the former ones no
    * more, so that they may be closed.
    */
   async setDescriptors(
@@ -144,10 +134,9 @@ export class Tunnel implements AsyncDisposable {
     Atomics.store(words, CONTROL.SENDS_RUNS, Number(sendsRuns));
     const version = Atomics.add(words, CONTROL.DESCRIPTORS, 1) + 1;
     this.#wake();
-    for (const [index, worker] of this.#workers.entries()) {
-      const seen = () => Atomics.load(words, CONTROL.SEEN + index) === version;
-      while (!worker.failed && !seen()) await delay(1, { signal });
-    }
+    const seen = () => Atomics.load(words, CONTROL.SEEN) === version;
+    const worker = this.#worker;
+    while (worker && !worker.failed && !seen()) await delay(1, { signal });
   }
 
   /** Takes effect with the next packet. */
@@ -160,14 +149,14 @@ export class Tunnel implements AsyncDisposable {
 
   /** What has passed and what was dropped, and why, since the start. */
   counters(): Counters {
-    return readCounters(this.#workers.map(({ counters }) => counters));
+    return readCounters(this.#counters);
   }
 
   #wake(): void {
-    for (const { eventfd } of this.#workers) this.#libc.signalEventfd(eventfd);
+    if (this.#worker) this.#libc.signalEventfd(this.#worker.eventfd);
   }
 
-  /** Stops the Workers. The descriptors stay open, and packets wait in them. */
+  /** Stops the Worker. The descriptors stay open, and packets wait in them. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -175,15 +164,12 @@ export class Tunnel implements AsyncDisposable {
     this.#wake();
     const limit = new AbortController();
     const timeout = delay(STOP_LIMIT_MS, limit).catch(() => {});
-    await Promise.race([
-      Promise.all(this.#workers.map(({ stopped }) => stopped)),
-      timeout,
-    ]);
+    await Promise.race([this.#worker?.stopped, timeout]);
     limit.abort();
     await timeout;
-    for (const { worker, eventfd } of this.#workers) {
-      worker.terminate();
-      this.#libc.close(eventfd);
+    if (this.#worker) {
+      this.#worker.worker.terminate();
+      this.#libc.close(this.#worker.eventfd);
     }
     for (const fd of Object.values(this.#raw)) {
       if (fd >= 0) this.#libc.close(fd as FileDescriptor);
@@ -195,7 +181,6 @@ export class Tunnel implements AsyncDisposable {
 interface RunningWorker {
   readonly worker: Worker;
   readonly eventfd: FileDescriptor;
-  readonly counters: SharedArrayBuffer;
   readonly stopped: Promise<void>;
   /** Whether it ended by a fault. */
   failed: boolean;

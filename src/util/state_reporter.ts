@@ -34,11 +34,6 @@ export class StateReporter {
     this.#now = options.now ?? (() => performance.now());
   }
 
-  /** Whether the last report was a failure. */
-  get isFailing(): boolean {
-    return this.#outage !== undefined;
-  }
-
   /** To be called on each failure; answers its reason as one line. */
   failing(error: unknown): string {
     const reason = describeError(error);

@@ -144,7 +144,7 @@ async function reportLookups(report: Report, signal: AbortSignal): Promise<void>
       })),
       { signal },
     );
-    const reader = new ForwardingReader(memory, 0);
+    const reader = new ForwardingReader(memory);
     reader.begin();
     const sample = () => {
       const count = 2_000_000;

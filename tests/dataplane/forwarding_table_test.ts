@@ -44,7 +44,7 @@ function byPrefix(list: readonly ForwardingEntry[]): string[] {
 Deno.test("ForwardingReader finds the longest prefix, as looking at each would", async () => {
   const memory = createForwardingMemory();
   const table = new ForwardingTable(memory);
-  const reader = new ForwardingReader(memory, 0);
+  const reader = new ForwardingReader(memory);
   await fc.assert(
     fc.asyncProperty(
       entries,
@@ -77,7 +77,7 @@ Deno.test("ForwardingReader finds the longest prefix, as looking at each would",
 Deno.test("ForwardingTable does not touch what a reader reads", async () => {
   const memory = createForwardingMemory();
   const table = new ForwardingTable(memory);
-  const reader = new ForwardingReader(memory, 3);
+  const reader = new ForwardingReader(memory);
   const entry = (port: number): ForwardingEntry => ({
     prefix: Prefix.parse("10.0.0.0/8"),
     address: Address.parse("192.0.2.1"),
@@ -108,7 +108,7 @@ Deno.test("ForwardingTable does not touch what a reader reads", async () => {
 Deno.test("ForwardingTable keeps a learnt port with its peer, and with no other", async () => {
   const memory = createForwardingMemory();
   const table = new ForwardingTable(memory);
-  const reader = new ForwardingReader(memory, 0);
+  const reader = new ForwardingReader(memory);
   const peer: ForwardingEntry = {
     prefix: Prefix.parse("10.1.0.0/16"),
     address: Address.parse("192.0.2.1"),

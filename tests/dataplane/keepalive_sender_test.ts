@@ -29,7 +29,7 @@ Deno.test("KeepaliveSender sends to each peer in portions, after 25 s again, and
   });
   const memory = createForwardingMemory();
   const table = new ForwardingTable(memory);
-  const reader = new ForwardingReader(memory, 0);
+  const reader = new ForwardingReader(memory);
   const counters = new Float64Array(createCounterMemory());
   const control = new Int32Array(CONTROL.WORDS);
   control[CONTROL.OWN_IPV4] = addressWords(Address.parse("10.24.255.0"))[0];

@@ -70,7 +70,7 @@ export class PacketPath implements AsyncDisposable {
   readonly #io = new PacketIo();
   readonly #counterMemory = createCounterMemory();
   readonly #memory = createForwardingMemory();
-  readonly #reader = new ForwardingReader(this.#memory, 0);
+  readonly #reader = new ForwardingReader(this.#memory);
   readonly forwarding = new ForwardingTable(this.#memory);
   readonly #socket: ReturnType<typeof openUdpSocket>;
   readonly port: number;
@@ -173,7 +173,7 @@ export class PacketPath implements AsyncDisposable {
   }
 
   counters(): Counters {
-    return readCounters([this.#counterMemory]);
+    return readCounters(this.#counterMemory);
   }
 
   /** The drops since the start, without the zeros. */

@@ -68,7 +68,7 @@ class Sender implements AsyncDisposable {
 
   private constructor(peers: readonly DatagramPeer[], forwardingMemory: SharedArrayBuffer) {
     this.peers = peers;
-    this.#reader = new ForwardingReader(forwardingMemory, 0);
+    this.#reader = new ForwardingReader(forwardingMemory);
     this.#reader.begin();
     this.#socket = openUdpSocket(this.#libc, {
       address: Uint8Array.of(127, 0, 0, 1),
@@ -123,7 +123,7 @@ class Sender implements AsyncDisposable {
 
   /** The counters that are not zero. */
   counters(): Partial<Counters> {
-    const all = Object.entries(readCounters([this.#counterMemory]));
+    const all = Object.entries(readCounters(this.#counterMemory));
     return Object.fromEntries(all.filter(([, value]) => value !== 0));
   }
 

@@ -31,7 +31,6 @@ export interface TunnelProcessSetup {
   readonly base: string;
   readonly baseV6?: string;
   readonly peers: readonly ProcessPeer[];
-  readonly workers?: 1 | 2;
   readonly allowAnySource?: boolean;
   readonly natTraversal?: boolean;
 }
@@ -61,7 +60,6 @@ async function main(setup: TunnelProcessSetup): Promise<void> {
     allowAnySource: setup.allowAnySource ?? false,
     natTraversal: setup.natTraversal ?? false,
     families: setup.baseV6 === undefined ? [4] : [4, 6],
-    workers: setup.workers ?? 1,
     onNotice: (text) => print({ notice: text }),
     onDeviceGone: () => print({ deviceGone: true }),
     onFault(error) {

@@ -27,6 +27,7 @@ import {
   RTNH_F_ONLINK,
 } from "../../ffi/libnl_route/constants.ts";
 import { type LibnlRoute, openLibnlRoute } from "../../ffi/libnl_route/open.ts";
+import { openSharedLibrary } from "../../ffi/shared_library.ts";
 import type { FdbEntry, Neighbor, Route } from "../../src/kernel/netlink.ts";
 import { decodeAddress } from "../../src/kernel/netlink/codec/address.ts";
 import {
@@ -44,12 +45,22 @@ import {
   MacAddress,
   Prefix,
 } from "../../src/net/mod.ts";
+import { oracleSymbols } from "./libnl_oracle/symbols.ts";
 
-function withLibraries(body: (route: LibnlRoute) => void): void {
-  using libc = Libc.open();
-  using libnl = openLibnl(libc);
-  using route = openLibnlRoute(libnl);
-  body(route);
+/** libnl-route, with more of its functions than flanneld calls. */
+interface Oracle {
+  readonly library: LibnlRoute;
+  readonly symbols: Deno.DynamicLibrary<typeof oracleSymbols>["symbols"];
+}
+
+function withOracle(body: (oracle: Oracle) => void): void {
+  using stack = new DisposableStack();
+  const libnl = stack.use(openLibnl(stack.use(Libc.open())));
+  const library = stack.use(openLibnlRoute(libnl));
+  const packages = { debian: "libnl-route-3-200", fedora: "libnl3" };
+  const more = openSharedLibrary("libnl-route-3.so.200", oracleSymbols, packages);
+  stack.adopt(more, () => more.close());
+  body({ library, symbols: more.symbols });
 }
 
 const families = fc.constantFrom<Family>(4, 6);
@@ -115,12 +126,13 @@ function decode<T>(
 }
 
 function withAddress(
-  { libnl }: LibnlRoute,
+  { library: { libnl }, symbols }: Oracle,
   address: Address,
   length: number,
   use: (object: CObject<"nl_addr">) => void,
 ): void {
-  const object = libnl.buildAddress(addressFamily(address.family), address.toBytes(), length);
+  const object = libnl.buildAddress(addressFamily(address.family), address.toBytes());
+  symbols.nl_addr_set_prefixlen(object, length);
   try {
     use(object);
   } finally {
@@ -145,10 +157,16 @@ function parseWith<T>(
   }
 }
 
-function readAddress(route: LibnlRoute, pointer: Deno.PointerValue): string | undefined {
-  if (!pointer) return undefined;
-  const { bytes, prefixLength } = route.libnl.readAddress(pointer);
-  return `${Address.fromBytes(bytes)}/${prefixLength}`;
+function readBytes({ symbols }: Oracle, address: Deno.PointerObject): Uint8Array {
+  const bytes = new Uint8Array(symbols.nl_addr_get_len(address));
+  Deno.UnsafePointerView.copyInto(symbols.nl_addr_get_binary_addr(address)!, bytes);
+  return bytes;
+}
+
+function readAddress(oracle: Oracle, address: Deno.PointerValue): string | undefined {
+  if (!address) return undefined;
+  const length = oracle.symbols.nl_addr_get_prefixlen(address);
+  return `${Address.fromBytes(readBytes(oracle, address))}/${length}`;
 }
 
 function host(address: Address | undefined): string | undefined {
@@ -158,8 +176,8 @@ function host(address: Address | undefined): string | undefined {
 const LIBNL = ["libnl", "libnl-route"] as const;
 
 toolTest("encodeRoute() writes what libnl-route reads as the same route", LIBNL, () => {
-  withLibraries((library) => {
-    const { symbols } = library;
+  withOracle((oracle) => {
+    const { symbols } = oracle;
     fc.assert(fc.property(routes, (route) => {
       const bytes = encode((writer) => encodeRoute(writer, "add", route, 1));
       const read = parseWith(
@@ -171,14 +189,14 @@ toolTest("encodeRoute() writes what libnl-route reads as the same route", LIBNL,
             ? symbols.rtnl_route_nexthop_n(object, 0)
             : null;
           return {
-            destination: readAddress(library, symbols.rtnl_route_get_dst(object)),
-            source: readAddress(library, symbols.rtnl_route_get_pref_src(object)),
+            destination: readAddress(oracle, symbols.rtnl_route_get_dst(object)),
+            source: readAddress(oracle, symbols.rtnl_route_get_pref_src(object)),
             type: symbols.rtnl_route_get_type(object),
             scope: symbols.rtnl_route_get_scope(object),
             table: symbols.rtnl_route_get_table(object),
             protocol: symbols.rtnl_route_get_protocol(object),
             metric: symbols.rtnl_route_get_priority(object),
-            gateway: hop ? readAddress(library, symbols.rtnl_route_nh_get_gateway(hop)) : undefined,
+            gateway: hop ? readAddress(oracle, symbols.rtnl_route_nh_get_gateway(hop)) : undefined,
             linkIndex: hop ? symbols.rtnl_route_nh_get_ifindex(hop) : undefined,
             onlink: hop ? (symbols.rtnl_route_nh_get_flags(hop) & RTNH_F_ONLINK) !== 0 : false,
           };
@@ -201,8 +219,8 @@ toolTest("encodeRoute() writes what libnl-route reads as the same route", LIBNL,
 });
 
 toolTest("decodeRoute() reads what libnl-route and encodeRoute() write", LIBNL, () => {
-  withLibraries((library) => {
-    const { symbols } = library;
+  withOracle((oracle) => {
+    const { library, symbols } = oracle;
     fc.assert(fc.property(routes, (route) => {
       const own = encode((writer) => encodeRoute(writer, "replace", route, 7));
       assert.deepEqual(decode(own, (view, message) => decodeRoute(view, message)), route);
@@ -211,11 +229,11 @@ toolTest("decodeRoute() reads what libnl-route and encodeRoute() write", LIBNL, 
       try {
         symbols.rtnl_route_set_family(object, addressFamily(route.destination.family));
         const { destination } = route;
-        withAddress(library, destination.address, destination.length, (address) => {
+        withAddress(oracle, destination.address, destination.length, (address) => {
           symbols.rtnl_route_set_dst(object, address);
         });
         if (route.source) {
-          withAddress(library, route.source, addressBits(route.source.family), (address) => {
+          withAddress(oracle, route.source, addressBits(route.source.family), (address) => {
             symbols.rtnl_route_set_pref_src(object, address);
           });
         }
@@ -235,7 +253,7 @@ toolTest("decodeRoute() reads what libnl-route and encodeRoute() write", LIBNL, 
           symbols.rtnl_route_nh_set_ifindex(hop, route.linkIndex);
           if (route.onlink) symbols.rtnl_route_nh_set_flags(hop, RTNH_F_ONLINK);
           if (route.gateway) {
-            withAddress(library, route.gateway, addressBits(route.gateway.family), (address) => {
+            withAddress(oracle, route.gateway, addressBits(route.gateway.family), (address) => {
               symbols.rtnl_route_nh_set_gateway(hop, address);
             });
           }
@@ -269,8 +287,9 @@ const fdbEntries = families.chain((family) =>
 );
 
 toolTest("encodeNeighbor() and the decoders agree with libnl-route", LIBNL, () => {
-  withLibraries((library) => {
-    const { symbols, libnl } = library;
+  withOracle((oracle) => {
+    const { library, symbols } = oracle;
+    const { libnl } = library;
     const check = (entry: Neighbor | FdbEntry) => {
       const fdb = "remote" in entry;
       const address = fdb ? entry.remote : entry.address;
@@ -279,8 +298,8 @@ toolTest("encodeNeighbor() and the decoders agree with libnl-route", LIBNL, () =
         linkIndex: symbols.rtnl_neigh_get_ifindex(object),
         state: symbols.rtnl_neigh_get_state(object),
         self: (symbols.rtnl_neigh_get_flags(object) & NTF_SELF) !== 0,
-        mac: [...libnl.readAddress(symbols.rtnl_neigh_get_lladdr(object)!).bytes],
-        address: readAddress(library, symbols.rtnl_neigh_get_dst(object)),
+        mac: [...readBytes(oracle, symbols.rtnl_neigh_get_lladdr(object)!)],
+        address: readAddress(oracle, symbols.rtnl_neigh_get_dst(object)),
       }));
       assert.deepEqual(read, {
         linkIndex: entry.linkIndex,
@@ -293,7 +312,7 @@ toolTest("encodeNeighbor() and the decoders agree with libnl-route", LIBNL, () =
       const object = library.owned("rtnl_neigh_alloc", symbols.rtnl_neigh_alloc());
       try {
         // Before the family: for AF_BRIDGE libnl would refuse an IP address.
-        withAddress(library, address, addressBits(address.family), (destination) => {
+        withAddress(oracle, address, addressBits(address.family), (destination) => {
           assert.equal(symbols.rtnl_neigh_set_dst(object, destination), 0);
         });
         symbols.rtnl_neigh_set_family(object, fdb ? AF_BRIDGE : addressFamily(address.family));
@@ -329,15 +348,15 @@ toolTest("encodeNeighbor() and the decoders agree with libnl-route", LIBNL, () =
 });
 
 toolTest("decodeAddress() reads what libnl-route writes", LIBNL, () => {
-  withLibraries((library) => {
-    const { symbols } = library;
+  withOracle((oracle) => {
+    const { library, symbols } = oracle;
     const interfaceAddresses = families.chain((family) =>
       fc.tuple(addresses(family), fc.integer({ min: 1, max: addressBits(family) }))
     );
     fc.assert(fc.property(interfaceAddresses, linkIndexes, ([address, length], linkIndex) => {
       const object = library.owned("rtnl_addr_alloc", symbols.rtnl_addr_alloc());
       try {
-        withAddress(library, address, length, (local) => {
+        withAddress(oracle, address, length, (local) => {
           symbols.rtnl_addr_set_local(object, local);
         });
         symbols.rtnl_addr_set_ifindex(object, linkIndex);

@@ -11,8 +11,6 @@ import { TableChoice } from "./table_choice.ts";
 /** What a host can use that may write routes. */
 export interface AliVpcAccess {
   readonly vpc: VpcClient;
-  /** Primary and secondary blocks of the VPC. */
-  readonly vpcCidrs: readonly Prefix[];
   /** The tables that this instance needs for itself. */
   readonly routeTableIds: readonly string[];
   /** Which of them has no room for this instance's entry, and what to do; absent if all have. */
@@ -78,7 +76,6 @@ export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> 
   });
   return {
     vpc,
-    vpcCidrs: vpcInfo.cidrs,
     routeTableIds,
     ...(full === undefined ? {} : { full }),
     choice,

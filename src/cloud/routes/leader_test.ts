@@ -124,8 +124,6 @@ Deno.test("ClusterWriter tells a write that waits of leases that come meanwhile"
   };
   const access = {
     routeTableIds: ["vtb-1"],
-    // Blocks are added to a VPC while a writer is in office; vSwitches are looked up anew.
-    vpcCidrs: [],
     choice: {
       forPeers: (others: readonly Lease[]) => {
         peers = others.map(({ attributes }) => String(attributes.publicIp));
