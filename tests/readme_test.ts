@@ -11,57 +11,19 @@ import { EcsClient, VpcClient } from "../src/cloud/ali/client.ts";
 import { RAM_ACTIONS } from "../src/cloud/ali/rights.ts";
 import type { Rpc } from "../src/cloud/ali/rpc.ts";
 import { environmentName, type Flag, FLAGS } from "../src/cli/flags.ts";
+import { usage } from "../src/cli/usage.ts";
 import { FieldReader } from "../src/config/fields.ts";
 import { parseNetworkConfig } from "../src/config/network_config.ts";
 import { Prefix } from "../src/net/mod.ts";
-
-const root = join(import.meta.dirname!, "..");
-
-/** A document, taken apart. */
-interface Document {
-  /** Its path in the repository. */
-  readonly name: string;
-  readonly text: string;
-  /** The text without its fenced blocks. */
-  readonly prose: string;
-  /** Levels of its headings, in order. */
-  readonly headings: readonly number[];
-  /** Fenced blocks: the word behind the fence, and the lines. */
-  readonly blocks: readonly { readonly language: string; readonly text: string }[];
-  /** Tables: rows of trimmed cells, the heading first, the line of dashes left out. */
-  readonly tables: readonly (readonly (readonly string[])[])[];
-}
-
-function readDocument(name: string): Document {
-  const text = Deno.readTextFileSync(join(root, name));
-  const blocks: { language: string; text: string }[] = [];
-  const prose = text.replaceAll(/^```(\w*)\n([^]*?)^```$/gm, (_, language, block) => {
-    blocks.push({ language, text: block });
-    return "";
-  });
-  const tables: string[][][] = [];
-  let inTable = false;
-  for (const line of prose.split("\n")) {
-    if (line.startsWith("|") && !inTable) tables.push([]);
-    inTable = line.startsWith("|");
-    if (!inTable || /^[|\s-]+$/.test(line)) continue;
-    // A bar in a code span stands as \| in the source.
-    const cells = line.replaceAll("\\|", "\0").split("|").slice(1, -1);
-    tables.at(-1)!.push(cells.map((cell) => cell.replaceAll("\0", "|").trim()));
-  }
-  const headings = [...prose.matchAll(/^(#+) /gm)].map((match) => match[1]!.length);
-  return { name, text, prose, headings, blocks, tables };
-}
-
-/** What stands between backticks. */
-function codeSpans(text: string): string[] {
-  return [...text.matchAll(/`([^`]+)`/g)].map((match) => match[1]!);
-}
-
-/** The text of a cell that is one code span; `undefined` for prose and for none. */
-function onlyCode(cell: string): string | undefined {
-  return /^`([^`]+)`$/.exec(cell)?.[1];
-}
+import { SHELL_BLOCKS } from "./shell_blocks.ts";
+import {
+  codeSpans,
+  type Document,
+  firstCommand,
+  onlyCode,
+  readDocument,
+  root,
+} from "./support/documents.ts";
 
 /** README and docs/ in one language, in the order of their English names. */
 class Manual {
@@ -269,7 +231,7 @@ Deno.test("every backend is described with its keys and their defaults", () => {
 Deno.test("examples of the network config are accepted without a warning", () => {
   for (const { language, blocks } of both) {
     const examples = blocks.flatMap(({ language, text }) =>
-      language === "json" ? [text] : [...text.matchAll(/'(\{.*\})'/g)].map((match) => match[1]!)
+      language === "json" ? [text] : [...text.matchAll(/'(\{\s*".*\})'/g)].map((match) => match[1]!)
     ).filter((text) => "Network" in JSON.parse(text));
     assert.ok(examples.length >= 3, `${language} has too few examples`);
     for (const example of examples) {
@@ -320,6 +282,34 @@ Deno.test("the RAM policies allow exactly the actions that are called", async ()
       .filter((value) => "Statement" in value && Array.isArray(value.Statement[0].Action))
       .map((value) => value.Statement[0].Action.toSorted());
     assert.deepEqual(policies, [called, ofInterfaces], language);
+  }
+});
+
+Deno.test("every shell block of the documents is run by a test, or it is said why not", () => {
+  const blocks = english.documents.flatMap(({ name, blocks }) => {
+    const unknown = blocks.filter(({ language }) => !["sh", "json"].includes(language));
+    assert.deepEqual(unknown.map(({ text }) => text), [], `${name}: blocks without a language`);
+    return blocks.filter(({ language }) => language === "sh")
+      .map(({ text }) => `${name}: ${firstCommand(text)}`);
+  });
+  assert.deepEqual(Object.keys(SHELL_BLOCKS).sort(), blocks.sort());
+  for (const [block, { run, not }] of Object.entries(SHELL_BLOCKS)) {
+    assert.ok((run === undefined) !== (not === undefined), block);
+    if (run !== undefined) assert.ok(exists(join(root, run)), `${block}: there is no ${run}`);
+  }
+});
+
+Deno.test("exit codes and the fields of /status are those of the program", () => {
+  const sources = [...sourceTexts(join(root, "src"))].join("\n");
+  const [, exitCodes] = /Exit status:([^]*)$/.exec(usage()) ?? [];
+  for (const { language, tables } of both) {
+    const described = tables.find((rows) => rows[1]?.[0] === "0")?.slice(1).map(([code]) => code);
+    assert.deepEqual(described, exitCodes?.match(/\b\d\b/g), language);
+  }
+  for (const [fields] of english.tableWith("version")) {
+    for (const field of codeSpans(fields!)) {
+      assert.match(sources, new RegExp(`\\b${field}\\b`), field);
+    }
   }
 });
 
