@@ -363,7 +363,12 @@ class DaemonRun implements AsyncDisposable {
       (signal) => followNetworkConfig(registry, configured, { log: this.#context.log, signal }),
       (signal) => keeper.run({ signal }),
       (signal) => surroundings.run({ signal }),
-      (signal) => hostNetwork.watch({ signal, onDrift: (kinds) => kernel.request(kinds) }),
+      (signal) =>
+        hostNetwork.watch({
+          signal,
+          onDrift: (kinds) => kernel.request(kinds),
+          onNews: (news) => kernel.observe(news),
+        }),
       ...this.#reconcilers.map((each) => (signal: AbortSignal) => each.run({ signal })),
     ]);
   }

@@ -7,13 +7,20 @@ import { createLinkTable, LINK_ALIAS_PREFIX } from "../kernel/link_table.ts";
 import type { Link, Netlink, NetlinkEvent } from "../kernel/netlink.ts";
 import { createOffloadTable } from "../kernel/offload_table.ts";
 import { isAdoptable } from "../kernel/route_adoption.ts";
-import { createRouteTable } from "../kernel/route_table.ts";
+import { LinkIndex } from "../kernel/links.ts";
+import { createRouteTable, routeKind, specOfRoute } from "../kernel/route_table.ts";
 import { createSysctlTable } from "../kernel/sysctl_table.ts";
 import type { Logger } from "../log.ts";
 import type { Address, Prefix } from "../net/mod.ts";
-import type { AnyStage } from "../reconcile/reconciler.ts";
+import type { AnyStage, ObjectNews } from "../reconcile/reconciler.ts";
 import type { Table } from "../reconcile/table.ts";
-import type { DesiredState, KindId, RouteSpec } from "../state/mod.ts";
+import {
+  type DesiredState,
+  fdbKey,
+  type KindId,
+  neighborKey,
+  type RouteSpec,
+} from "../state/mod.ts";
 import type { PlaneRuntime } from "../runtime/runtime.ts";
 
 /** Options of {@linkcode KernelTables}. */
@@ -30,8 +37,8 @@ export interface KernelTablesOptions {
 /** The same list each time: nothing has changed about it. */
 const NONE: readonly never[] = [];
 
-/** Which kinds of objects an event may have changed: all, or these. */
-export type Drift = "all" | readonly KindId[];
+/** What of ours an event may have changed: all, Tables of these kinds, or one object. */
+export type Drift = "all" | readonly KindId[] | ObjectNews;
 
 /**
  * What is written into own links' aliases. Daemons on one host have subnet files of their own, and
@@ -47,7 +54,7 @@ export class KernelTables {
   #desired: () => DesiredState | undefined = () => undefined;
   #wanted: { readonly state: DesiredState; readonly index: WantedIndex } | undefined;
   /** Links as last listed. */
-  #known: ReadonlyMap<number, Link> = new Map();
+  #known = new LinkIndex([]);
 
   constructor(options: KernelTablesOptions) {
     this.#options = options;
@@ -62,12 +69,15 @@ export class KernelTables {
     this.#desired = desired;
     const { netlink, alias, log } = this.#options;
     const index = () => this.#index();
-    const owned = { ownsLink: (name: string) => index().links.has(name) };
+    const owned = {
+      ownsLink: (name: string) => index().links.has(name),
+      links: () => Promise.resolve(this.#known),
+    };
     const links = createLinkTable(netlink, {
       alias,
       ownsLink: (name, kind) => index().links.get(name) === kind,
       onList: (links) => {
-        this.#known = new Map(links.map((link) => [link.index, link]));
+        this.#known = new LinkIndex(links);
       },
     });
     const stage = <Spec>(
@@ -111,6 +121,7 @@ export class KernelTables {
       ...plane?.after(desired) ?? [],
       stage(
         createRouteTable(netlink, {
+          links: owned.links,
           ownsDestination: (destination) => this.#isOwn(destination),
           adopts: (route, wasOurs) =>
             isAdoptable(route, {
@@ -143,7 +154,7 @@ export class KernelTables {
   /** Whether an event is about the external interface, or a link that may be it. */
   concernsExternalLink(event: NetlinkEvent): boolean {
     if (event.kind !== "link" && event.kind !== "address") return event.kind === "lost";
-    const link = this.#known.get(event.linkIndex ?? 0);
+    const link = this.#known.at(event.linkIndex ?? 0);
     return !link || link.name === this.#options.externalLink;
   }
 
@@ -153,32 +164,51 @@ export class KernelTables {
       case "lost":
         return "all";
       case "link": {
-        const link = this.#known.get(event.linkIndex ?? 0);
+        const link = this.#known.at(event.linkIndex ?? 0);
         // A link that came just now may have a name that we want; all others are not our matter.
         if (!link) return event.removed ? [] : ["link"];
         return this.#isWatched(link) ? "all" : [];
       }
       case "address": {
-        const link = this.#known.get(event.linkIndex ?? 0);
+        const link = this.#known.at(event.linkIndex ?? 0);
         if (!link) return [];
         if (link.name === this.#options.externalLink) return "all";
         // What goes with an address is looked at once the address is put back.
         return this.#isWatched(link) ? ["address"] : [];
       }
-      case "route":
-        return event.destination && this.#isOwn(event.destination) ? ["route"] : [];
-      case "neighbor":
-        return this.#isOurs(event.linkIndex) ? ["neighbor"] : [];
-      case "fdb":
-        return this.#isOurs(event.linkIndex) ? ["fdb"] : [];
+      case "route": {
+        const { route, destination, removed } = event;
+        if (!route || !destination || !this.#isOwn(destination)) return [];
+        const link = route.linkIndex === undefined ? undefined : this.#known.at(route.linkIndex);
+        if (route.linkIndex !== undefined && !link) return ["route"];
+        const object = specOfRoute(route, link?.name);
+        return object ? { kind: "route", key: routeKind.key(object), object, gone: removed } : [];
+      }
+      case "neighbor": {
+        const link = this.#ownLink(event.linkIndex);
+        if (!link || !event.address) return [];
+        const key = neighborKey({ link, address: event.address });
+        const { entry } = event;
+        // One that is not permanent any more is none of those that the Table holds.
+        if (event.removed || !entry) return { kind: "neighbor", key, gone: true };
+        return { kind: "neighbor", key, object: { link, ...entry }, gone: false };
+      }
+      case "fdb": {
+        const link = this.#ownLink(event.linkIndex);
+        const { entry, removed } = event;
+        if (!link || !entry || !("remote" in entry)) return [];
+        const object = { link, mac: entry.mac, remote: entry.remote };
+        return { kind: "fdb", key: fdbKey(object), object, gone: removed };
+      }
       case "rule":
         return [];
     }
   }
 
-  #isOurs(linkIndex: number | undefined): boolean {
-    const link = this.#known.get(linkIndex ?? 0);
-    return link !== undefined && this.#index().links.has(link.name);
+  /** The name of a link of ours. */
+  #ownLink(linkIndex: number | undefined): string | undefined {
+    const link = this.#known.at(linkIndex ?? 0);
+    return link && this.#index().links.has(link.name) ? link.name : undefined;
   }
 
   #isWatched({ name, alias }: Link): boolean {

@@ -3,6 +3,7 @@ import { FakeKernel } from "../../tests/fakes/fake_netlink.ts";
 import { aliVpc } from "../backends/mod.ts";
 import { parseNetworkConfig } from "../config/network_config.ts";
 import { createLogger } from "../log.ts";
+import type { Route } from "../kernel/netlink.ts";
 import { Address, InterfaceAddress, MacAddress, Prefix } from "../net/mod.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
 import { type DesiredState, type KindId, ROUTE_PROTOCOL } from "../state/mod.ts";
@@ -206,6 +207,9 @@ Deno.test("KernelTables say which of their objects an event may be about", async
   await round(); // which sees the new link
   const flannel = host.index("flannel.1");
   const eth0 = host.index("eth0");
+  const address = Address.parse("10.5.2.0");
+  const fdb = { link: "flannel.1", mac: mac(2), remote: Address.parse("192.0.2.2") };
+  const entry = { linkIndex: flannel, mac: fdb.mac, remote: fdb.remote };
   const drifts = [
     [{ kind: "lost" }, "all"],
     [{ kind: "link", removed: true, linkIndex: flannel }, "all"],
@@ -216,17 +220,38 @@ Deno.test("KernelTables say which of their objects an event may be about", async
     [{ kind: "address", removed: true, linkIndex: flannel }, ["address"]],
     [{ kind: "address", removed: true, linkIndex: eth0 }, "all"],
     [{ kind: "address", removed: false, linkIndex: veth.index }, []],
-    [{ kind: "neighbor", removed: true, linkIndex: flannel }, ["neighbor"]],
-    [{ kind: "neighbor", removed: true, linkIndex: eth0 }, []],
-    [{ kind: "fdb", removed: false, linkIndex: flannel }, ["fdb"]],
-    [{ kind: "route", removed: true, destination: Prefix.parse("10.5.2.0/24") }, ["route"]],
-    [{ kind: "route", removed: true, destination: Prefix.parse("10.6.2.0/24") }, []],
+    [
+      { kind: "neighbor", removed: true, linkIndex: flannel, address },
+      { kind: "neighbor", key: "flannel.1 10.5.2.0", gone: true },
+    ],
+    [
+      { kind: "neighbor", removed: false, linkIndex: flannel, address }, // no longer permanent
+      { kind: "neighbor", key: "flannel.1 10.5.2.0", gone: true },
+    ],
+    [{ kind: "neighbor", removed: true, linkIndex: eth0, address }, []],
+    [
+      { kind: "fdb", removed: false, linkIndex: flannel, entry },
+      { kind: "fdb", key: "flannel.1 02:00:00:00:00:02", object: fdb, gone: false },
+    ],
+    [{ kind: "fdb", removed: false, linkIndex: flannel }, []],
     [{ kind: "route", removed: true }, []],
     [{ kind: "rule", removed: true }, []],
   ] as const;
   for (const [event, expected] of drifts) {
     assert.deepEqual(tables.driftOf(event), expected, JSON.stringify(event));
   }
+  const [route] = host.kernel.routes.filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
+  const routeDrift = (change: Partial<Route>) => {
+    const changed = { ...route!, ...change };
+    const { destination, protocol } = changed;
+    return tables.driftOf({ kind: "route", removed: true, destination, protocol, route: changed });
+  };
+  const gone = routeDrift({});
+  assert.ok(typeof gone === "object" && "key" in gone);
+  assert.deepEqual([gone.kind, gone.key, gone.gone], ["route", "10.5.2.0/24", true]);
+  assert.deepEqual(routeDrift({ destination: Prefix.parse("10.6.2.0/24") }), []);
+  assert.deepEqual(routeDrift({ table: 255 }), []);
+  assert.deepEqual(routeDrift({ linkIndex: 999 }), ["route"]);
   const external = (kind: "link" | "address" | "route", linkIndex: number) =>
     tables.concernsExternalLink({ kind, removed: false, linkIndex });
   assert.deepEqual(

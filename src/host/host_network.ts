@@ -18,7 +18,7 @@ import { watchKernel } from "../kernel/watch_kernel.ts";
 import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import type { Address, Family, Prefix } from "../net/mod.ts";
-import type { AnyStage } from "../reconcile/reconciler.ts";
+import type { AnyStage, ObjectNews } from "../reconcile/reconciler.ts";
 import type { DesiredState, KindId } from "../state/mod.ts";
 import type { PlaneRuntime } from "../runtime/runtime.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
@@ -207,29 +207,34 @@ export class HostNetwork implements AsyncDisposable {
   }
 
   /**
-   * Follows the kernel: `onDrift` is told which of the Tables' objects may have changed, and the
-   * external interface is looked at again.
+   * Follows the kernel: `onDrift` asks for a round and says which Tables are to be listed in it, and
+   * the external interface is looked at again.
    */
   async watch(
-    { signal, onDrift }: {
+    { signal, onDrift, onNews }: {
       readonly signal: AbortSignal;
       readonly onDrift: (kinds?: Iterable<KindId>) => void;
+      /** Told of single objects; says whether `onDrift` is to be called for them. */
+      readonly onNews: (news: ObjectNews) => boolean;
     },
   ): Promise<never> {
     const { log } = this.#options;
     let kinds = new Set<KindId>();
     let all = false;
+    /** A round is due, of whatever. */
+    let due = false;
     let look = false;
+    const isOwn = (destination: Prefix) => this.#tables.isOwnDestination(destination);
     const note = (event: NetlinkEvent) => {
       const drift = this.#tables.driftOf(event);
-      if (drift === "all") all = true;
+      if (drift === "all") all = due = true;
+      else if ("key" in drift) due = onNews(drift) || due;
       else drift.forEach((kind) => kinds.add(kind));
-      // Any kind will do: the round begins with what the underlay has to say.
-      const isOwn = (destination: Prefix) => this.#tables.isOwnDestination(destination);
-      if (this.#underlay.observe(event, isOwn)) kinds.add("route");
+      // A round begins with what the underlay has to say.
+      if (this.#underlay.observe(event, isOwn) || kinds.size > 0) due = true;
       if (this.#tables.concernsExternalLink(event)) look = true;
       this.reserved.observe(event);
-      return drift === "all" || kinds.size > 0 || look;
+      return due || look;
     };
     const looking = this.reserved.run({ signal });
     const watching = watchKernel(this.#netlink, {
@@ -238,11 +243,10 @@ export class HostNetwork implements AsyncDisposable {
       isRelevant: note,
       onLost: () => note({ kind: "lost" }),
       onChange: () => {
-        if (all) onDrift();
-        else if (kinds.size > 0) onDrift(kinds);
+        if (due) onDrift(all ? undefined : kinds);
         if (look) this.#lookAgainSafely(signal);
         kinds = new Set();
-        all = look = false;
+        all = due = look = false;
       },
       onError: (error) => log.warn(`Kernel events are not followed: ${describeError(error)}`),
     });

@@ -5,15 +5,23 @@
  * @module
  */
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
-import type { AddressSpec, FdbSpec, NeighborSpec } from "../state/mod.ts";
+import {
+  type AddressSpec,
+  fdbKey,
+  type FdbSpec,
+  neighborKey,
+  type NeighborSpec,
+} from "../state/mod.ts";
 import { applyChanges, GONE, resolving, type Step } from "./apply_changes.ts";
-import { LinkIndex } from "./links.ts";
+import { LinkIndex, type ReadLinks } from "./links.ts";
 import type { Link, Netlink } from "./netlink.ts";
 
 /** Options of the tables in this module. */
 export interface OwnedLinksOptions {
   /** Whether the link of this name belongs to this daemon. Asked anew each time. */
   readonly ownsLink: (name: string) => boolean;
+  /** The links as they were a moment ago; a table that changes is told of by events. @default read */
+  readonly links?: ReadLinks;
 }
 
 const ALREADY_THERE: ReadonlySet<string> = new Set(["EEXIST"]);
@@ -26,7 +34,7 @@ export function createNeighborTable(
   return new LinkEntryTable<NeighborSpec>(netlink, options, {
     id: "neighbor",
     name: "neighbour",
-    key: (spec) => `${spec.link} ${spec.address}`,
+    key: neighborKey,
     equal: (desired, actual) => desired.mac.equals(actual.mac),
     format: (spec) => `${spec.address} dev ${spec.link} lladdr ${spec.mac} nud permanent`,
     async list(link, signal) {
@@ -49,9 +57,7 @@ export function createFdbTable(netlink: Netlink, options: OwnedLinksOptions): Ta
   return new LinkEntryTable<FdbSpec>(netlink, options, {
     id: "fdb",
     name: "forwarding entry",
-    // A unicast address has one remote, another one replaces it; group addresses and the all-zeros
-    // default may have several (vxlan_core.c, vxlan_fdb_update).
-    key: (spec) => `${spec.link} ${spec.mac}` + (spec.mac.isUnicast() ? "" : ` ${spec.remote}`),
+    key: fdbKey,
     equal: (desired, actual) => desired.remote.equals(actual.remote),
     format: (spec) => `${spec.mac} dev ${spec.link} dst ${spec.remote} self permanent`,
     async list(link, signal) {
@@ -158,7 +164,7 @@ class LinkEntryTable<Spec extends { readonly link: string }> implements Table<Sp
     options: { signal: AbortSignal },
   ): Promise<readonly FailedChange<Spec>[]> {
     if (changes.length === 0) return [];
-    const links = await LinkIndex.read(this.#netlink, options);
+    const links = await (this.#options.links ?? LinkIndex.read)(this.#netlink, options);
     return await applyChanges(
       this.#netlink,
       changes,

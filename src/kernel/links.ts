@@ -1,5 +1,8 @@
 import type { Link, Netlink } from "./netlink.ts";
 
+/** Gets the links as they are, or were a moment ago. */
+export type ReadLinks = typeof LinkIndex.read;
+
 /** A snapshot of which link has which name. Specs speak of names, the kernel of indexes. */
 export class LinkIndex {
   readonly links: readonly Link[];
@@ -14,6 +17,7 @@ export class LinkIndex {
     }
   }
 
+  /** What is there now. */
   static async read(netlink: Netlink, options: { signal: AbortSignal }): Promise<LinkIndex> {
     return new LinkIndex(await netlink.listLinks(options));
   }

@@ -219,7 +219,10 @@ export type NetlinkRequest =
 /** The tables that events tell about. `neighbor` covers `fdb`, which the kernel reports with it. */
 export type NetlinkEventKind = "link" | "address" | "route" | "neighbor" | "fdb" | "rule";
 
-/** Something changed. Events say where to look, not what is true: lists do. */
+/**
+ * Something changed. An event says what was true once: by now there may be others after it, and own
+ * changes that it knows nothing of.
+ */
 export type NetlinkEvent =
   | {
     readonly kind: NetlinkEventKind;
@@ -230,6 +233,12 @@ export type NetlinkEvent =
     readonly protocol?: number;
     /** For routes; absent for a default route. */
     readonly destination?: Prefix;
+    /** For routes: what has come, changed or gone. */
+    readonly route?: Route;
+    /** For neighbours. */
+    readonly address?: Address;
+    /** For neighbours and forwarding entries that a list would hold, likewise. */
+    readonly entry?: Neighbor | FdbEntry;
   }
   /** Events were lost: anything may have changed, every list must be read again. */
   | { readonly kind: "lost" };

@@ -4,7 +4,7 @@ import { ROUTE_PROTOCOL, type RouteSpec } from "../state/mod.ts";
 import { inSlices } from "../util/slices.ts";
 import { applyChanges, GONE, resolving, type Step } from "./apply_changes.ts";
 import type { Prefix } from "../net/mod.ts";
-import { LinkIndex } from "./links.ts";
+import { LinkIndex, type ReadLinks } from "./links.ts";
 import { defaultMetric, type Netlink, type Route, TABLE_MAIN } from "./netlink.ts";
 
 /** A route as found, with what a spec cannot say about it. */
@@ -154,6 +154,22 @@ export interface RouteTableOptions {
    * @default none
    */
   readonly adopts?: (route: RouteSpec, wasOurs: boolean) => boolean;
+  /** The links as they were a moment ago. @default they are read */
+  readonly links?: ReadLinks;
+}
+
+/**
+ * The spec of a route that an event tells of; `undefined` for one that can neither be ours nor be
+ * in the way. It is taken for the one that the kernel uses.
+ */
+export function specOfRoute(route: Route, link: string | undefined): RouteSpec | undefined {
+  if (!isOfInterest(route)) return undefined;
+  return toActual(route, link, { identity: identity(route), position: 0, alone: true });
+}
+
+/** A desired route has tos 0. */
+function isOfInterest({ table, tos, protocol }: Route): boolean {
+  return table === TABLE_MAIN && (tos === 0 || protocol === ROUTE_PROTOCOL);
 }
 
 /** Routes looked at between two steps; some tenths of a millisecond. */
@@ -162,12 +178,14 @@ const STEP_ROUTES = 256;
 class RouteTable implements Table<RouteSpec> {
   readonly kind: Kind<RouteSpec>;
   readonly #netlink: Netlink;
+  readonly #readLinks: ReadLinks;
   /** Keys of the own routes that were seen or made, until they are removed. */
   readonly #held = new Set<string>();
 
   constructor(
     netlink: Netlink,
-    { ownsDestination = () => true, adopts = () => false }: RouteTableOptions,
+    { ownsDestination = () => true, adopts = () => false, links = LinkIndex.read }:
+      RouteTableOptions,
   ) {
     this.kind = {
       ...routeKind,
@@ -178,6 +196,7 @@ class RouteTable implements Table<RouteSpec> {
             adopts(actual, this.#held.has(routeKind.key(actual))),
     };
     this.#netlink = netlink;
+    this.#readLinks = links;
   }
 
   async list(options: { signal: AbortSignal }): Promise<readonly RouteSpec[]> {
@@ -196,7 +215,7 @@ class RouteTable implements Table<RouteSpec> {
     let count = 0;
     for (const route of routes) {
       if (++count % STEP_ROUTES === 0) yield;
-      if (route.tos !== 0 && route.protocol !== ROUTE_PROTOCOL) continue;
+      if (!isOfInterest(route)) continue;
       const link = route.linkIndex === undefined ? undefined : links.at(route.linkIndex);
       if (route.linkIndex !== undefined && !link) continue;
       const key = identity(route);
@@ -215,7 +234,7 @@ class RouteTable implements Table<RouteSpec> {
     options: { signal: AbortSignal },
   ): Promise<readonly FailedChange<RouteSpec>[]> {
     if (changes.length === 0) return [];
-    const links = await LinkIndex.read(this.#netlink, options);
+    const links = await this.#readLinks(this.#netlink, options);
     const plan = (change: Change<RouteSpec>) => planRoute(change, links);
     for (const change of changes) {
       if (change.op === "remove") this.#held.delete(routeKind.key(change.actual));
@@ -270,16 +289,23 @@ class RouteTable implements Table<RouteSpec> {
 function planRoute(change: Change<RouteSpec>, links: LinkIndex): readonly Step[] {
   if (change.op === "remove") {
     const { actual } = change;
+    // A link that is gone took its routes with it.
+    if (actual.link !== undefined && !links.named(actual.link)) return [];
     const value = kernelRoute(actual)?.kernel ?? toKernel("remove", actual, links);
     return [{ request: { verb: "remove", noun: "route", value }, accept: GONE }];
   }
   const value = toKernel(change.op, change.desired, links);
-  const actual = change.op === "replace" ? kernelRoute(change.actual) : undefined;
-  if (actual && value.destination.family === 6 && (!actual.alone || isInOwnWay(value, actual))) {
+  if (change.op === "replace" && value.destination.family === 6) {
+    const { actual } = change;
+    const kernel = kernelRoute(actual)?.kernel ?? toKernel("replace", actual, links);
     // Among several IPv6 routes, NLM_F_REPLACE takes the first that may be part of a multipath
     // route (ip6_fib.c, fib6_add_rt2node): maybe not ours. A short gap is the lesser evil.
+    const isAlone = kernelRoute(actual)?.alone ?? true;
+    if (isAlone && !isInOwnWay(value, kernel)) {
+      return [{ request: { verb: "replace", noun: "route", value } }];
+    }
     return [
-      { request: { verb: "remove", noun: "route", value: actual.kernel }, accept: GONE },
+      { request: { verb: "remove", noun: "route", value: kernel }, accept: GONE },
       { request: { verb: "add", noun: "route", value } },
     ];
   }
@@ -291,7 +317,7 @@ function planRoute(change: Change<RouteSpec>, links: LinkIndex): readonly Step[]
  * IPv6 gateway must not be behind another link (route.c, ip6_route_check_nh_onlink), and a peer's
  * is in the peer's own subnet.
  */
-function isInOwnWay(value: Route, { kernel }: ActualRoute): boolean {
+function isInOwnWay(value: Route, kernel: Route): boolean {
   return value.onlink && value.gateway !== undefined && kernel.type === "unicast" &&
     kernel.linkIndex !== value.linkIndex && kernel.destination.contains(value.gateway);
 }

@@ -76,6 +76,16 @@ export interface RoundReport {
   readonly tables: readonly TableReport[];
 }
 
+/** Something that was seen to happen to an object of a Table. */
+export interface ObjectNews {
+  readonly kind: KindId;
+  readonly key: string;
+  /** Whether it has gone; else it has come or changed. */
+  readonly gone: boolean;
+  /** The object, as its Table would list it. Of what has gone it may be missing. */
+  readonly object?: unknown;
+}
+
 /** Options of {@linkcode Reconciler}. */
 export interface ReconcilerOptions {
   /** For logs and status: `kernel`, `firewall`, `cloud`. */
@@ -205,26 +215,21 @@ export class Reconciler {
     this.request(listing ? undefined : []);
   }
 
-  /**
-   * Takes notice of `object`, which has come or changed, or, with `gone`, has gone from a Table.
-   * Tells whether that is worth a round, which is then to be asked for.
-   */
-  observe(kind: KindId, object: unknown, { gone }: { readonly gone: boolean }): boolean {
+  /** Takes notice of `news`. Tells whether they are worth a round, which is then to be asked for. */
+  observe({ kind, key, object, gone }: ObjectNews): boolean {
     const state = this.#states.find((each) => each.kind.id === kind);
+    // Unless it is up to date, the Table is listed in the next round anyway.
     if (state?.listedFor === undefined) return state !== undefined;
     const desired = state.stage.desired();
-    const key = state.kind.key(object);
-    const there = desired instanceof Wanted ? desired.taken(key) : undefined;
-    if (there !== undefined && !state.failures.has(key)) {
-      const same = state.kind.equal(there, object);
-      if (same && !gone) return false;
-      if (same) {
-        state.doubtful.add(key);
-        return true;
+    if (desired instanceof Wanted && !state.failures.has(key)) {
+      const there = desired.taken(key);
+      if (there === undefined) {
+        // Nothing of ours is there: what goes is no loss, what comes may have to go.
+        if (gone || object === undefined || !state.kind.owns(object)) return false;
+      } else if (object === undefined ? gone : state.kind.equal(there, object)) {
+        if (gone) state.doubtful.add(key);
+        return gone;
       }
-    } else if (desired instanceof Wanted && !state.failures.has(key)) {
-      // Nothing of ours is there: what goes is no loss, what comes may have to go.
-      if (gone || !state.kind.owns(object)) return false;
     }
     state.listedFor = undefined;
     return true;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Logger } from "../log.ts";
+import type { KindId } from "../state/mod.ts";
 import { diff } from "./diff.ts";
 import { Reconciler } from "./reconciler.ts";
 import type { Change, FailedChange, Kind, Table } from "./table.ts";
@@ -315,6 +316,10 @@ function follower(table: MemoryTable, wanted: Wanted<Thing>, clock = { ms: 0 }) 
   });
 }
 
+function news(object: Thing, { gone, kind = "route" }: { gone: boolean; kind?: KindId }) {
+  return { kind, key: object.name, object, gone };
+}
+
 const partly = { signal, kinds: new Set<never>() };
 
 Deno.test("Reconciler writes what the journal tells, without a list", async () => {
@@ -344,22 +349,22 @@ Deno.test("Reconciler writes an object anew that is said to have gone, and lists
   await it.round(partly);
   table.operations.length = 0;
 
-  assert.equal(it.observe("route", ours("a"), { gone: false }), false, "an echo");
-  assert.equal(it.observe("route", ours("x"), { gone: true }), false, "none of ours");
-  assert.equal(it.observe("route", { ...ours("x"), owner: "them" }, { gone: false }), false);
-  assert.equal(it.observe("link", ours("a"), { gone: true }), false, "no such Table");
+  assert.equal(it.observe(news(ours("a"), { gone: false })), false, "an echo");
+  assert.equal(it.observe(news(ours("x"), { gone: true })), false, "none of ours");
+  assert.equal(it.observe(news({ ...ours("x"), owner: "them" }, { gone: false })), false);
+  assert.equal(it.observe(news(ours("a"), { gone: true, kind: "link" })), false, "no such Table");
   await it.round(partly);
   assert.equal(table.lists, 1);
 
   table.things.delete("a");
-  assert.equal(it.observe("route", ours("a"), { gone: true }), true);
+  assert.equal(it.observe({ kind: "route", key: "a", gone: true }), true);
   await it.round(partly);
   assert.deepEqual(table.operations.splice(0), ["add a"]);
   assert.equal(table.lists, 1);
   assert.deepEqual(it.report.tables[0]?.actual, 2);
 
   // An old event about what is not wanted any more: the last write may be younger.
-  assert.equal(it.observe("route", ours("b"), { gone: true }), true);
+  assert.equal(it.observe(news(ours("b"), { gone: true })), true);
   wanted.delete(ours("b"));
   await it.round(partly);
   assert.deepEqual(table.operations.splice(0), ["remove b"]);
@@ -372,7 +377,7 @@ Deno.test("Reconciler writes an object anew that is said to have gone, and lists
     ] as const
   ) {
     const { lists } = table;
-    assert.equal(it.observe("route", thing, { gone }), true);
+    assert.equal(it.observe(news(thing, { gone })), true);
     await it.round(partly);
     assert.equal(table.lists, lists + 1);
   }
@@ -420,14 +425,13 @@ Deno.test("Reconciler comes to the same by partial rounds as by full ones, whate
       const wanted = wanting();
       const it = follower(table, wanted, clock);
       /** Events on their way. */
-      const news: { readonly thing: Thing; readonly gone: boolean }[] = [];
-      const tell = () => {
-        for (const { thing, gone } of news.splice(0)) it.observe("route", thing, { gone });
-      };
+      const underway: { readonly thing: Thing; readonly gone: boolean }[] = [];
+      const tell = () =>
+        underway.splice(0).forEach(({ thing, gone }) => it.observe(news(thing, { gone })));
       const external = (thing: Thing, gone: boolean) => {
         if (gone) table.things.delete(thing.name);
         else table.things.set(thing.name, thing);
-        news.push({ thing, gone });
+        underway.push({ thing, gone });
       };
       for (const { act, name, value } of steps) {
         const present = wanted.get(name);
@@ -444,8 +448,8 @@ Deno.test("Reconciler comes to the same by partial rounds as by full ones, whate
         if (act === "round") await it.round(partly);
         // Events come late, but in order; those of an overrun are lost, which is told.
         if (act === "news") tell();
-        if (act === "loss" && news.length > 0) {
-          news.length = 0;
+        if (act === "loss" && underway.length > 0) {
+          underway.length = 0;
           await it.round({ signal });
         }
       }
@@ -457,7 +461,7 @@ Deno.test("Reconciler comes to the same by partial rounds as by full ones, whate
         clock.ms += 40_000;
       }
       const lists = table.lists;
-      for (const thing of table.things.values()) it.observe("route", thing, { gone: false });
+      for (const thing of table.things.values()) it.observe(news(thing, { gone: false }));
       await it.round(partly);
       const theirs = (thing: Thing | undefined) => thing?.owner === "them";
       const conflicts = [...wanted].filter((each) => theirs(table.things.get(each.name)));

@@ -43,6 +43,19 @@ export interface FdbSpec {
   readonly remote: Address;
 }
 
+/** Identity of a neighbour. */
+export function neighborKey({ link, address }: Pick<NeighborSpec, "link" | "address">): string {
+  return `${link} ${address}`;
+}
+
+/**
+ * Identity of a forwarding entry. A unicast address has one remote, another one replaces it; group
+ * addresses and the all-zeros default may have several (vxlan_core.c, vxlan_fdb_update).
+ */
+export function fdbKey({ link, mac, remote }: FdbSpec): string {
+  return `${link} ${mac}` + (mac.isUnicast() ? "" : ` ${remote}`);
+}
+
 /** An address on a link that flanneld owns. */
 export interface AddressSpec {
   readonly link: string;

@@ -131,7 +131,7 @@ export class FakeKernel {
     const { dev, ...rest } = route;
     const prefix = Prefix.parse(destination);
     const link = dev === undefined ? undefined : this.links.find(({ name }) => name === dev)!;
-    this.routes.push({
+    const added: Route = {
       destination: prefix,
       type: "unicast",
       table: TABLE_MAIN,
@@ -145,13 +145,9 @@ export class FakeKernel {
       others: [],
       ...(link ? { linkIndex: link.index } : {}),
       ...rest,
-    });
-    this.publish({
-      kind: "route",
-      removed: false,
-      protocol: rest.protocol ?? 3,
-      ...(prefix.length > 0 ? { destination: prefix } : {}),
-    });
+    };
+    this.routes.push(added);
+    this.publish(routeEvent(added, false));
   }
 
   /** Removes a link, by someone else's doing. */
@@ -204,8 +200,12 @@ export class FakeKernel {
         refuseUnless(found || verb !== "remove", "ENOENT");
         this.neighbors = this.neighbors.filter((each) => !same(each));
         if (verb !== "remove") this.neighbors.push({ ...value });
-        const { linkIndex } = value;
-        return this.publish({ kind: "neighbor", removed: verb === "remove", linkIndex }, origin);
+        const { linkIndex, address } = value;
+        const removed = verb === "remove";
+        return this.publish({
+          ...{ kind: "neighbor", removed, linkIndex, address },
+          ...(removed ? {} : { entry: value }),
+        }, origin);
       }
       case "fdb": {
         const { value, verb } = request;
@@ -220,7 +220,8 @@ export class FakeKernel {
         this.fdb = this.fdb.filter((each) => !same(each));
         if (verb !== "remove") this.fdb.push({ ...value });
         const { linkIndex } = value;
-        return this.publish({ kind: "fdb", removed: verb === "remove", linkIndex }, origin);
+        const removed = verb === "remove";
+        return this.publish({ kind: "fdb", removed, linkIndex, entry: value }, origin);
       }
     }
   }
@@ -378,13 +379,7 @@ export class FakeKernel {
       if (at >= 0) this.routes[at] = route;
       else this.routes.push(route);
     }
-    const { protocol, destination } = value;
-    this.publish({
-      kind: "route",
-      removed: verb === "remove",
-      protocol,
-      ...(destination.length > 0 ? { destination } : {}),
-    }, origin);
+    this.publish(routeEvent(value, verb === "remove"), origin);
   }
 
   /** `route` with its link, as the kernel finds it by the gateway. */
@@ -531,6 +526,12 @@ export class FakeNetlink implements Netlink {
     for (const subscription of this.#subscriptions) await subscription[Symbol.asyncDispose]();
     this.#onClose();
   }
+}
+
+function routeEvent(route: Route, removed: boolean) {
+  const { protocol, destination } = route;
+  const about = destination.length > 0 ? { destination } : {};
+  return { kind: "route", removed, protocol, route, ...about } as const;
 }
 
 class FakeEvents implements NetlinkEvents {

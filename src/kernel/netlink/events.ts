@@ -43,7 +43,8 @@ import {
 } from "../../../ffi/libnl_route/constants.ts";
 import { ifaddrmsg, ifinfomsg, ndmsg, rtmsg } from "../../../ffi/libnl_route/structs.ts";
 import type { NetlinkEvent, NetlinkEventKind, NetlinkEvents } from "../netlink.ts";
-import { decodeRouteDestination } from "./codec/route.ts";
+import { decodeFdbEntry, decodeNeighbor, decodeNeighborAddress } from "./codec/neighbor.ts";
+import { decodeRoute } from "./codec/route.ts";
 import type { NetlinkTransport } from "./transport.ts";
 
 /** Room for the events of some 10,000 changes made by others at once; beyond, "lost" is said. */
@@ -208,7 +209,7 @@ class Subscription implements NetlinkEvents {
   }
 }
 
-/** What a notification is about; read from its header, and a route's destination. */
+/** What a notification is about. */
 function readEvent(
   view: DataView<ArrayBuffer>,
   message: MessageBounds,
@@ -229,20 +230,27 @@ function readEvent(
     }
     case RTM_NEWROUTE:
     case RTM_DELROUTE: {
-      const protocol = view.getUint8(start + rtmsg.rtm_protocol);
-      const destination = decodeRouteDestination(view, message);
+      const route = decodeRoute(view, message);
       return {
         kind: "route",
         removed: type === RTM_DELROUTE,
-        protocol,
-        ...(destination ? { destination } : {}),
+        protocol: view.getUint8(start + rtmsg.rtm_protocol),
+        ...(route ? { route } : {}),
+        ...(route && route.destination.length > 0 ? { destination: route.destination } : {}),
       };
     }
     case RTM_NEWNEIGH:
     case RTM_DELNEIGH: {
       const bridge = view.getUint8(start + ndmsg.ndm_family) === AF_BRIDGE;
       const linkIndex = view.getInt32(start + ndmsg.ndm_ifindex, LITTLE_ENDIAN);
-      return { kind: bridge ? "fdb" : "neighbor", removed: type === RTM_DELNEIGH, linkIndex };
+      const removed = type === RTM_DELNEIGH;
+      const entry = bridge
+        ? decodeFdbEntry(view, message, linkIndex)
+        : decodeNeighbor(view, message, linkIndex);
+      const about = { removed, linkIndex, ...(entry ? { entry } : {}) };
+      if (bridge) return { kind: "fdb", ...about };
+      const address = decodeNeighborAddress(view, message);
+      return { kind: "neighbor", ...about, ...(address ? { address } : {}) };
     }
     case RTM_NEWRULE:
     case RTM_DELRULE:

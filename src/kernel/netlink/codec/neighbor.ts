@@ -111,6 +111,14 @@ export function decodeNeighbor(
   return entry && { linkIndex, address: entry.address, mac: entry.mac };
 }
 
+/** The address that an RTM_NEWNEIGH or RTM_DELNEIGH message is about. */
+export function decodeNeighborAddress(
+  view: DataView<ArrayBuffer>,
+  { start, end }: MessageBounds,
+): Address | undefined {
+  return readAddress(neighborAttributes.parse(view, start + ndmsg.size, end), NDA_DST);
+}
+
 /** An RTM_NEWNEIGH message, if it is a permanent forwarding entry of `linkIndex` with a remote. */
 export function decodeFdbEntry(
   view: DataView<ArrayBuffer>,

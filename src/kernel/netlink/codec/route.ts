@@ -211,16 +211,6 @@ export function decodeRoute(
   };
 }
 
-/** The destination of an RTM_NEWROUTE or RTM_DELROUTE message; `undefined` for a default route. */
-export function decodeRouteDestination(
-  view: DataView<ArrayBuffer>,
-  { start, end }: MessageBounds,
-): Prefix | undefined {
-  const attributes = routeAttributes.parse(view, start + rtmsg.size, end);
-  const destination = readAddress(attributes, RTA_DST);
-  return destination && new Prefix(destination, view.getUint8(start + rtmsg.rtm_dst_len));
-}
-
 function decodeGateway(attributes: Attributes): Address | undefined {
   const gateway = readAddress(attributes, RTA_GATEWAY);
   if (gateway) return gateway;
