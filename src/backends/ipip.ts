@@ -17,7 +17,7 @@ export interface IpipFacts {
 }
 
 /** The tunnel's name, upstream's. */
-export const IPIP_LINK = "flannel.ipip";
+const IPIP_LINK = "flannel.ipip";
 
 /** The outer IPv4 header. */
 const OVERHEAD_BYTES = 20;

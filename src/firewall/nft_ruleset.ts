@@ -44,7 +44,7 @@ export function nftTableName(family: Family): string {
 }
 
 /** A rule in nft's language. */
-export function renderNftRule(rule: RuleSpec, family: Family): string {
+function renderNftRule(rule: RuleSpec, family: Family): string {
   const words: string[] = [];
   if (rule.mark) {
     const hex = (value: number) => `0x${value.toString(16).padStart(8, "0")}`;

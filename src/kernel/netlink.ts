@@ -325,7 +325,7 @@ export function formatRequest({ verb, noun, value }: NetlinkRequest): string {
 }
 
 /** `route 10.5.7.0/24 via 192.0.2.7 dev index 3`, for messages. */
-export function formatRoute(route: Route, linkName?: (index: number) => string): string {
+function formatRoute(route: Route, linkName?: (index: number) => string): string {
   const name = linkName ?? ((index: number) => `index ${index}`);
   const path = (hop: Pick<NextHop, "gateway"> & { readonly linkIndex?: number }) =>
     (hop.gateway ? ` via ${hop.gateway}` : "") +

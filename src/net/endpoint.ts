@@ -11,7 +11,7 @@ export interface Endpoint {
 }
 
 /** What is asked of an endpoint without a port: etcd's client port. */
-export const ETCD_PORT = 2379;
+const ETCD_PORT = 2379;
 
 /** What people put around a value: an environment file of systemd or Docker keeps some of it. */
 const QUOTES = /["'`\u2018\u2019\u201c\u201d]/;

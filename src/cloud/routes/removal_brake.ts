@@ -33,7 +33,7 @@ const ALLOWED = "allowed";
 const COUNTED = "counted";
 
 /** How many of so many entries may go within an hour. */
-export function removalsAnHour(entries: number): number {
+function removalsAnHour(entries: number): number {
   return Math.max(LEAST_AN_HOUR, Math.min(MOST_AN_HOUR, Math.floor(entries / 10)));
 }
 

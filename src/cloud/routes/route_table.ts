@@ -27,7 +27,7 @@ import { RouteReader } from "./route_reader.ts";
 import { type RouteView, RouteViewKeeper } from "./route_view.ts";
 import { FenceError, RouteWriter, TableFullError, UnnamedError } from "./route_writer.ts";
 
-export { countEntries, RouteConflictError, tableFull } from "./route_writer.ts";
+export { countEntries, tableFull } from "./route_writer.ts";
 export type { RouteClaim } from "./route_entry.ts";
 export type { RouteView, TableView } from "./route_view.ts";
 

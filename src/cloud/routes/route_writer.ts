@@ -42,7 +42,7 @@ export interface RouteWriterOptions {
 }
 
 /** A foreign entry stands where ours should be. */
-export class RouteConflictError extends Error {
+class RouteConflictError extends Error {
   override name = "RouteConflictError";
 }
 

@@ -25,7 +25,7 @@ import { LeaseTerm } from "./lease_term.ts";
 import type { Entry, KnownEntries, Registry, WatchUpdate } from "./key_space.ts";
 
 /** Upstream's lease time. */
-export const LEASE_TTL_SECONDS = 24 * 3600;
+const LEASE_TTL_SECONDS = 24 * 3600;
 
 /** Longest sleep in one piece, so that a clock that jumps (a suspended VM) is noticed. */
 const MAX_SLEEP_MS = 5 * 60_000;

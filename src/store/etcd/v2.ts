@@ -27,7 +27,7 @@ interface Subtree {
 }
 
 /** The keys of one subtree of etcd v2. Hidden ones, which begin with an underscore, are not listed. */
-export class EtcdV2Space implements KeySpace {
+class EtcdV2Space implements KeySpace {
   readonly #client: EtcdV2Client;
   readonly #subtree: Subtree;
   readonly #timing: WatchTiming;

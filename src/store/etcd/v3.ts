@@ -26,7 +26,7 @@ import {
 import { StoreError } from "../errors.ts";
 
 /** The keys of one range of etcd v3. */
-export class EtcdV3Space implements KeySpace {
+class EtcdV3Space implements KeySpace {
   readonly #client: EtcdClient;
   readonly #range: KeyRange;
   readonly #timing: WatchTiming;
