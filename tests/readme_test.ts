@@ -6,7 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
-import { backends, findBackend } from "../src/backends/mod.ts";
+import { backends, findBackend } from "../src/runtime/mod.ts";
 import { EcsClient, VpcClient } from "../src/cloud/ali/client.ts";
 import { RAM_ACTIONS } from "../src/cloud/ali/rights.ts";
 import type { Rpc } from "../src/cloud/ali/rpc.ts";
@@ -214,9 +214,12 @@ Deno.test("every backend is described with its keys and their defaults", () => {
   for (const { language, tables } of both) {
     const rows = tables.find((table) => table[0]?.[0] === "`Type`")?.slice(1) ?? [];
     const types = new Set(rows.map(([type]) => onlyCode(type!)));
-    assert.deepEqual([...types].sort(), Object.keys(backends).sort(), language);
-    for (const type of Object.keys(backends)) {
-      const { parseConfig } = findBackend(type);
+    assert.deepEqual([...types].sort(), backends.map(({ type }) => type).sort(), language);
+    for (const { type, configure } of backends) {
+      const parseConfig = (options: Record<string, unknown>) => {
+        const { backend: { config }, warnings } = configure(options);
+        return { config, warnings };
+      };
       const own = rows.filter((row) => onlyCode(row[0]!) === type);
       const described = own.flatMap(([, keys]) => codeSpans(keys!));
       const asked = askedKeys(() => parseConfig({ Type: type }));
@@ -236,7 +239,7 @@ Deno.test("examples of the network config are accepted without a warning", () =>
     assert.ok(examples.length >= 3, `${language} has too few examples`);
     for (const example of examples) {
       const { warnings } = parseNetworkConfig(example, {
-        readBackend: ({ type, options }) => findBackend(type).parseConfig(options).warnings,
+        readBackend: ({ type, options }) => findBackend(type).configure(options).warnings,
       });
       assert.deepEqual(warnings, [], example);
     }

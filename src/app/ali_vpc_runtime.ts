@@ -1,4 +1,4 @@
-import { aliVpc, type AliVpcConfig, type AliVpcFacts, type Host } from "../backends/mod.ts";
+import type { AliVpcConfig, AliVpcFacts } from "../backends/mod.ts";
 import { HostRoutes } from "../cloud/routes/host_routes.ts";
 import { type AliVpcIdentity, type AliVpcOptions, identifyAliVpc } from "../cloud/ali/identify.ts";
 import type { Brake, HostStatus } from "../cloud/routes/cluster_state.ts";
@@ -11,15 +11,11 @@ import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
 import { Election } from "../store/etcd/election.ts";
 import { StoreError } from "../store/errors.ts";
+import { Cell, sameItems } from "../util/cell.ts";
 import { childSignal } from "../util/child_signal.ts";
 import { deadline } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
-import type {
-  BackendRuntime,
-  BackendRuntimeOptions,
-  CloudRunContext,
-  CloudRuntime,
-} from "../runtime/runtime.ts";
+import type { BackendRuntime, Cluster, RemoteTables, RuntimeContext } from "../runtime/runtime.ts";
 import { approvalCommand } from "../cloud/routes/clearance.ts";
 import { ensureClusterId } from "../cloud/routes/cluster_identity.ts";
 import { CLUSTER_FOLDER, ClusterFollower, readSummary } from "../cloud/routes/publication.ts";
@@ -44,13 +40,13 @@ const RESIGN_MS = 2_000;
 
 /** What is needed of a daemon; nothing of its host's kernel. */
 export type AliVpcContext = Pick<
-  BackendRuntimeOptions,
-  "configured" | "options" | "environment" | "registry" | "log" | "signal"
+  RuntimeContext,
+  "network" | "options" | "environment" | "registry" | "log" | "signal"
 >;
 
 /** What the daemon is given, as the part that knows the cloud is told of it. */
 export function aliVpcOptions(context: AliVpcContext, config: AliVpcConfig): AliVpcOptions {
-  const { configured: { network }, options, environment, log, signal } = context;
+  const { network, options, environment, log, signal } = context;
   return {
     config,
     network: network.ipv4!.network,
@@ -72,7 +68,7 @@ export async function openAliVpcRuntime(
   context: AliVpcContext,
   config: AliVpcConfig,
   { unservedMs = UNSERVED_MS }: { readonly unservedMs?: number } = {},
-): Promise<BackendRuntime> {
+): Promise<BackendRuntime<AliVpcFacts>> {
   const { options, registry, signal } = context;
   const log = context.log.child("ali-vpc");
   await using stack = new AsyncDisposableStack();
@@ -148,10 +144,11 @@ interface AliVpcRuntimeOptions {
  * route entries of all, and each host reads what it publishes; a host that no writer takes care of
  * sees to its own.
  */
-class AliVpcRuntime implements BackendRuntime {
+class AliVpcRuntime implements BackendRuntime<AliVpcFacts> {
   readonly #options: AliVpcRuntimeOptions;
   readonly #checks: SourceDestCheckTable;
-  #facts: AliVpcFacts;
+  readonly facts: Cell<AliVpcFacts>;
+  readonly #changes = new Cell(0);
   #follower: ClusterFollower | undefined;
   #writer: ClusterWriter | undefined;
   /** The own scope of the tables; opened once this host has to write itself. */
@@ -168,10 +165,11 @@ class AliVpcRuntime implements BackendRuntime {
   constructor(options: AliVpcRuntimeOptions) {
     const { identity, config } = options;
     this.#options = options;
-    this.cloud = {
+    this.remote = {
       resyncMs: config.resyncSeconds * 1_000,
       stages: (desired) => this.#stages(desired),
-      follow: (own, peers, options) => this.#follow(own, peers, options),
+      gather: (own, peers, options) => this.#gather(own, peers, options),
+      changes: this.#changes,
       waitingFor: () => this.#self ? undefined : this.#missing(),
       blockedBy: (own) => this.#blockedBy(own),
       leasesChanged: () => {
@@ -179,15 +177,13 @@ class AliVpcRuntime implements BackendRuntime {
         this.#writer?.leasesChanged();
       },
       disown: () => this.#ownRoutes?.table.disown(),
-      run: (context, options) => this.#run(context, options),
-      status: () => this.#status(),
     };
     const txChecksum = config.overflow === "vxlan" ? decideChecksumOffload("auto") : undefined;
-    this.#facts = {
+    this.facts = new Cell<AliVpcFacts>({
       ...identity.instance,
       routeTableIds: [],
       ...(txChecksum === undefined ? {} : { txChecksum }),
-    };
+    });
     this.#checks = identity.makeSourceDestCheck(() =>
       this.#seesToCheck ? [{ networkInterfaceId: identity.instance.networkInterfaceId }] : []
     );
@@ -201,16 +197,8 @@ class AliVpcRuntime implements BackendRuntime {
     await this.#dispose();
   }
 
-  announce: BackendRuntime["announce"] = (host: Host) =>
-    aliVpc.announce(this.#options.config, host, this.#facts);
-
-  plan: BackendRuntime["plan"] = (host, own, peers) => {
-    const { config, context: { configured: { network } } } = this.#options;
-    return aliVpc.plan({ config, network, host, facts: this.#facts, own, peers });
-  };
-
   /** What the route writer has found to stand in the network, whatever of it is leased. */
-  async avoid(options: { signal: AbortSignal }): Promise<Places> {
+  async occupied(options: { signal: AbortSignal }): Promise<Places> {
     const { registry } = this.#options.context;
     const summary = this.#follower?.summary ?? await readSummary(registry, options);
     return occupiedPlaces(summary?.occupied ?? []);
@@ -222,7 +210,7 @@ class AliVpcRuntime implements BackendRuntime {
     this.#options.wakeup.wake();
   }
 
-  readonly cloud: CloudRuntime;
+  readonly remote: RemoteTables;
 
   #stages(desired: () => DesiredState | undefined): AnyStage[] {
     const { config } = this.#options;
@@ -303,23 +291,21 @@ class AliVpcRuntime implements BackendRuntime {
     return occupiedPlaces(this.#follower?.summary?.occupied ?? []).find(ipv4)?.what;
   }
 
-  async #follow(
+  async #gather(
     own: Lease,
     peers: readonly Lease[],
-    { signal }: { signal: AbortSignal },
-  ): Promise<boolean> {
-    const before = this.#facts;
+    { signal }: { readonly signal: AbortSignal },
+  ): Promise<void> {
     this.#hosts = peers.length + 1;
     if (this.#self) {
       this.#ownRoutes ??= await this.#openOwnRoutes({ signal });
       this.#setRouteTables(await this.#ownRoutes.follow(own, peers, { signal }));
     }
     this.#setOverflow();
-    return this.#facts !== before;
   }
 
   async #openOwnRoutes({ signal }: { signal: AbortSignal }): Promise<HostRoutes> {
-    const { context: { configured: { network } }, identity } = this.#options;
+    const { context: { network }, identity } = this.#options;
     const access = await identity.connect({ signal });
     const clusterId = await this.#findClusterId({ signal });
     const mark = { clusterId, network: network.ipv4!.network };
@@ -341,24 +327,26 @@ class AliVpcRuntime implements BackendRuntime {
 
   /** Keeps the object while nothing in it changes. */
   #setRouteTables(routeTableIds: readonly string[]): void {
-    if (this.#facts.routeTableIds.join() === routeTableIds.join()) return;
-    this.#facts = { ...this.#facts, routeTableIds };
+    const { value: facts } = this.facts;
+    if (sameItems(facts.routeTableIds, routeTableIds)) return;
+    this.facts.set({ ...facts, routeTableIds });
   }
 
   #setOverflow(): void {
     const summary = this.#follower?.summary;
     if (summary === undefined || this.#options.config.overflow === "none") return;
-    const { overflow: now } = this.#facts;
+    const { value: facts } = this.facts;
+    const { overflow: now } = facts;
     const keys = new Set(summary.overflow);
     const same = summary.vtep === (now?.vtep ?? false) &&
       keys.symmetricDifference(now?.keys ?? new Set()).size === 0;
-    if (!same) this.#facts = { ...this.#facts, overflow: { keys, vtep: summary.vtep } };
+    if (!same) this.facts.set({ ...facts, overflow: { keys, vtep: summary.vtep } });
   }
 
   /** Follows what is published, and serves as the writer when it is this host's turn. */
-  async #run(
-    { leases, own, onChange }: CloudRunContext,
-    { signal }: { signal: AbortSignal },
+  async run(
+    { leases, own }: Cluster,
+    { signal }: { readonly signal: AbortSignal },
   ): Promise<void> {
     const { context, identity, election, config, log, wakeup } = this.#options;
     const { registry } = context;
@@ -373,7 +361,7 @@ class AliVpcRuntime implements BackendRuntime {
       log,
     });
     this.#follower = follower;
-    const { network } = context.configured;
+    const { network } = context;
     this.#writer = new ClusterWriter({
       identity,
       election,
@@ -397,19 +385,15 @@ class AliVpcRuntime implements BackendRuntime {
       follower.run({ signal }),
       statements.run({ signal }),
       ...(this.#mayWrite ? [this.#writer.run({ signal })] : []),
-      this.#watch({ leases, own, onChange }, { signal }),
+      this.#watch({ leases, own }, { signal }),
     ]);
   }
 
-  /** Says `onChange` whenever something that concerns this host has changed. */
-  async #watch(
-    { leases, own, onChange }: CloudRunContext,
-    { signal }: { signal: AbortSignal },
-  ): Promise<never> {
+  /** Says so whenever something that concerns this host has changed. */
+  async #watch({ leases, own }: Cluster, { signal }: { signal: AbortSignal }): Promise<never> {
     let before = "";
     for (;;) {
       const dueMs = this.#decide(leases.size);
-      const facts = this.#facts;
       this.#setOverflow();
       const now = JSON.stringify([
         this.#self,
@@ -417,8 +401,7 @@ class AliVpcRuntime implements BackendRuntime {
         this.#seesToCheck,
         this.#blockedBy(own()),
       ]);
-      if (this.#facts !== facts) onChange({ plan: true });
-      else if (now !== before) onChange({ plan: false });
+      if (now !== before) this.#changes.set(this.#changes.value + 1);
       before = now;
       await this.#options.wakeup.sleep(dueMs, { signal });
     }
@@ -467,7 +450,11 @@ class AliVpcRuntime implements BackendRuntime {
     return approvalCommand({ api, prefix }, brake);
   }
 
-  #status(): Record<string, unknown> {
+  status(): Record<string, () => unknown> {
+    return { cloud: () => this.#describe() };
+  }
+
+  #describe(): Record<string, unknown> {
     const { identity, election } = this.#options;
     const { instanceId, vpcId } = identity.instance;
     const { summary } = this.#follower ?? {};
@@ -477,7 +464,7 @@ class AliVpcRuntime implements BackendRuntime {
       vpc: vpcId,
       ...(identity.credentialsSource ? { credentials: identity.credentialsSource } : {}),
       role: writing ? "route writer" : this.#self ? "writes its own route" : "host",
-      route: this.#self ? { routeTables: this.#facts.routeTableIds } : this.#covered,
+      route: this.#self ? { routeTables: this.facts.value.routeTableIds } : this.#covered,
       // What the route writer says; of all hosts alike.
       cluster: summary && {
         id: summary.cluster,

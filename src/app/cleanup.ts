@@ -1,5 +1,3 @@
-import { configureNetwork } from "../backends/configured_network.ts";
-import { aliVpc, type AliVpcConfig } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import { parseNetworkConfig } from "../config/network_config.ts";
 import { describeError, OperatorError } from "../errors.ts";
@@ -17,10 +15,10 @@ import { isOwnedBy } from "../store/etcd/acquire.ts";
 import { openRegistry } from "../store/etcd/open.ts";
 import type { Entry } from "../store/etcd/key_space.ts";
 import { deadline } from "../util/time.ts";
+import { configureNetwork } from "../runtime/configured_network.ts";
 import { pathRecordFile } from "../runtime/udp/former_path.ts";
 import { mayChangeNetwork, requireCleanUpRights } from "../host/host_rights.ts";
 import { CleanUpSummary } from "./cleanup_summary.ts";
-import { readClusterId } from "../cloud/routes/cluster_identity.ts";
 import { openHostKernel } from "../host/host_network.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
 import { registryOptions } from "./network.ts";
@@ -29,7 +27,7 @@ import { registryOptions } from "./network.ts";
 export interface CleanUpOptions {
   readonly options: Options;
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** Whether to give back the lease, and with `ali-vpc` the route entries, too. */
+  /** Whether to give back the lease, and what a cloud holds of this host, too. */
   readonly release: boolean;
   readonly log: Logger;
   readonly signal: AbortSignal;
@@ -37,8 +35,8 @@ export interface CleanUpOptions {
 
 /** How long the store is asked for what subnet.env does not tell. */
 const STORE_LIMIT_MS = 10_000;
-/** How long the cloud may take; each removal takes some seconds, after other hosts'. */
-const CLOUD_LIMIT_MS = 60_000;
+/** How long a cloud may take; each removal takes some seconds, after other hosts'. */
+const REMNANTS_LIMIT_MS = 60_000;
 
 /**
  * Removes what runs of this configuration left on the host: links, routes, traffic rules and the
@@ -87,10 +85,12 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
       const { kept, released } = await releaseLeases(options, netlink, { log, signal });
       summary.removed("lease", released.length);
       for (const subnet of kept) summary.left(`the reservation of ${subnet}`);
-      // Not before: the route writer keeps what a lease claims.
-      const complete = kept.length > 0 ||
-        await releaseRoutes(context, await withLastSubnet(released, options), summary);
-      if (!complete) summary.left("route entries in the VPC");
+      if (kept.length === 0) {
+        // Not before: others keep what a lease claims.
+        const subnets = await withLastSubnet(released, options);
+        const left = await releaseRemnants(context, subnets, summary);
+        if (left !== undefined) summary.left(left);
+      }
     } catch (error) {
       signal.throwIfAborted();
       problems.push(describeError(error, "Cannot release the lease"));
@@ -210,56 +210,37 @@ async function withLastSubnet(
 }
 
 /**
- * Removes this host's route entries, if the network is one of the cloud. What cannot be removed is
- * said and is no failure: many a host may not write routes, and the route writer removes them once
- * the instance is gone. Returns whether all are removed.
+ * Has the backend remove what this host left outside of itself. What cannot be removed is said and
+ * is no failure: many a host has no right to. Returns what is left, if anything is.
  */
-async function releaseRoutes(
+async function releaseRemnants(
   { options, environment, log, signal }: CleanUpOptions,
   released: readonly Prefix[],
   summary: CleanUpSummary,
-): Promise<boolean> {
+): Promise<string | undefined> {
+  const text = await readConfig(options, { log, signal });
+  if (text === undefined) return undefined;
+  const { network, backend: { remnants } } = configureNetwork(text, log);
+  if (!remnants) return undefined;
   try {
-    const { text, clusterId } = await readCluster(options, { log, signal });
-    if (text === undefined) return true;
-    const { backend, backendConfig, network } = configureNetwork(text, log);
-    if (backend !== aliVpc) return true;
-    // Only ali-vpc pays for the SDK.
-    const { removeOwnRoutes } = await import("./own_routes.ts");
-    using limit = deadline(CLOUD_LIMIT_MS, { signal });
-    const removed = await removeOwnRoutes({
+    using limit = deadline(REMNANTS_LIMIT_MS, { signal });
+    await using registry = await openRegistry(registryOptions(options, log));
+    const removed = await remnants.remove({
+      network,
       options,
-      config: backendConfig as AliVpcConfig,
-      network: network.ipv4!.network,
-      clusterId,
+      environment,
       released,
-      env: (name) => environment[name],
+      registry,
       log: log.child("cloud"),
       signal: limit.signal,
     });
-    summary.removed("route entry", removed);
-    return true;
+    summary.removed(remnants.kind, removed);
+    return undefined;
   } catch (error) {
     signal.throwIfAborted();
-    log.warn(
-      "Route entries of this host may be left in the VPC, until its instance is released and the " +
-        `route writer removes them: ${describeError(error)}`,
-    );
-    return false;
+    log.warn(`${remnants.warning}: ${describeError(error)}`);
+    return remnants.what;
   }
-}
-
-/** The text of the network config, and the id that is in the names of the cluster's entries. */
-async function readCluster(
-  options: Options,
-  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
-): Promise<{ readonly text: string | undefined; readonly clusterId: string | undefined }> {
-  using limit = deadline(STORE_LIMIT_MS, { signal });
-  await using registry = await openRegistry(registryOptions(options, log));
-  return {
-    text: await registry.readConfig({ signal: limit.signal }),
-    clusterId: await readClusterId(registry, { signal: limit.signal }),
-  };
 }
 
 /** The text of the network config. */

@@ -2,22 +2,20 @@ import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import type { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
-import type { CloudRuntime } from "../runtime/runtime.ts";
+import type { RemoteTables } from "../runtime/runtime.ts";
 import type { Planner } from "./planner.ts";
 import type { Condition } from "../status/readiness.ts";
 import { watchedReconciler } from "./watched_reconciler.ts";
 
 /** Options of {@linkcode CloudLoop}. */
 export interface CloudLoopOptions {
-  readonly cloud: CloudRuntime;
+  readonly cloud: RemoteTables;
   readonly planner: Planner;
   readonly leases: LeaseMap;
   readonly keeper: Pick<LeaseKeeper, "lease" | "state">;
   /** Holds while the cloud's Tables are in order and this host is reached. */
   readonly condition: Condition;
   readonly log: Logger;
-  /** Called when the planner's desired state is another one because the cloud's facts are. */
-  readonly onPlan: () => void;
   /** Called when something in the cloud stands in the place of the own subnet. */
   readonly onBlocked?: (reason: string) => void;
 }
@@ -43,27 +41,14 @@ export class CloudLoop {
       resyncMs: cloud.resyncMs,
       prepare: async ({ signal }) => {
         if (!leases.complete || this.#isLost) return;
-        if (!await cloud.follow(keeper.lease, planner.peers, { signal })) return;
-        this.#replan();
-        this.planChanged();
+        await cloud.gather?.(keeper.lease, planner.peers, { signal });
       },
-      hold: cloud.waitingFor,
+      hold: () => cloud.waitingFor(),
     });
-  }
-
-  /** Runs what goes on beside the rounds, until `signal` aborts. */
-  async run({ signal }: { signal: AbortSignal }): Promise<void> {
-    const { cloud, leases, keeper, onBlocked } = this.#options;
-    await cloud.run({
-      leases,
-      own: () => keeper.lease,
-      onChange: ({ plan }) => {
-        if (plan) this.#replan();
-        this.reconciler.desiredChanged();
-        const blocker = cloud.blockedBy?.(keeper.lease);
-        if (blocker !== undefined) onBlocked?.(blocker);
-      },
-    }, { signal });
+    cloud.changes.subscribe(() => {
+      this.reconciler.desiredChanged();
+      this.#lookForBlocker();
+    });
   }
 
   /** To be called after any lease has changed. */
@@ -86,9 +71,10 @@ export class CloudLoop {
     this.#wanted = wanted;
   }
 
-  /** For the status page. */
-  status(): Record<string, unknown> {
-    return this.#options.cloud.status();
+  #lookForBlocker(): void {
+    const { cloud, keeper, onBlocked } = this.#options;
+    const blocker = cloud.blockedBy?.(keeper.lease);
+    if (blocker !== undefined) onBlocked?.(blocker);
   }
 
   /**
@@ -97,11 +83,5 @@ export class CloudLoop {
    */
   get #isLost(): boolean {
     return !this.#options.keeper.state.held;
-  }
-
-  #replan(): void {
-    const { planner, onPlan } = this.#options;
-    planner.invalidatePlan();
-    onPlan();
   }
 }

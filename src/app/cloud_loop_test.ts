@@ -4,7 +4,8 @@ import { createLogger } from "../log.ts";
 import { Prefix } from "../net/mod.ts";
 import type { DesiredState } from "../state/mod.ts";
 import type { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
-import type { CloudRuntime } from "../runtime/runtime.ts";
+import type { RemoteTables } from "../runtime/runtime.ts";
+import { Cell } from "../util/cell.ts";
 import { CloudLoop } from "./cloud_loop.ts";
 import type { Planner } from "./planner.ts";
 import { Condition, Readiness } from "../status/readiness.ts";
@@ -19,9 +20,10 @@ Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or
       return [];
     },
     resyncMs: 60_000,
+    changes: new Cell(0),
     waitingFor: () => undefined,
     disown: () => void disowned++,
-  } as unknown as CloudRuntime;
+  } as unknown as RemoteTables;
   const wanted = { cloudRoutes: [] };
   using condition = new Condition(new Readiness(["cloud"], () => {}), "cloud");
   const loop = new CloudLoop({
@@ -35,7 +37,6 @@ Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or
     } as LeaseKeeper,
     condition,
     log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
-    onPlan: () => {},
   });
   assert.equal(desired(), wanted);
   for (const taken of [true, false]) {

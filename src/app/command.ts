@@ -44,7 +44,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     return 0;
   }
   if (command.action === "self-test") {
-    const { selfTest } = await import("./self_test.ts");
+    const { selfTest } = await import("./self_check.ts");
     return await selfTest({ say: (line) => write(Deno.stdout, `${line}\n`) }) ? 0 : 1;
   }
 

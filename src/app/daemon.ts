@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { type ConfiguredNetwork, enabledFamilies } from "../backends/configured_network.ts";
+import { enabledFamilies } from "../config/network_config.ts";
 import type { Options } from "../cli/options.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import { type Firewall, openFirewall } from "../firewall/mod.ts";
@@ -24,8 +24,8 @@ import { type EtcdRegistry, openRegistry } from "../store/etcd/open.ts";
 import { isTransient } from "../store/errors.ts";
 import type { Notifier } from "../service_manager/notify.ts";
 import { Announcer } from "../status/announcer.ts";
-import { openBackendRuntime } from "../runtime/mod.ts";
-import type { BackendRuntime } from "../runtime/runtime.ts";
+import type { ConfiguredNetwork } from "../runtime/configured_network.ts";
+import type { OpenBackend } from "../runtime/runtime.ts";
 import { CloudLoop } from "./cloud_loop.ts";
 import { followLeases } from "./follow_leases.ts";
 import { FormerPath } from "../runtime/udp/former_path.ts";
@@ -76,7 +76,7 @@ interface Parts {
   readonly registry: EtcdRegistry;
   readonly configured: ConfiguredNetwork;
   readonly hostNetwork: HostNetwork;
-  readonly runtime: BackendRuntime;
+  readonly runtime: OpenBackend;
   readonly former: FormerRun;
   readonly keeper: LeaseKeeper;
   readonly firewall: Firewall;
@@ -152,9 +152,9 @@ class DaemonRun implements AsyncDisposable {
       await patiently(
         `prepare backend ${configured.backend.type}`,
         () =>
-          openBackendRuntime({
+          configured.backend.open({
             ...shared,
-            configured,
+            network: configured.network,
             environment,
             formerPath,
             hostNetwork,
@@ -163,6 +163,8 @@ class DaemonRun implements AsyncDisposable {
         shared,
       ),
     );
+
+    await formerPath.discardUntaken();
 
     // Before a lease is written that could not be served.
     const firewall = await openingFirewall;
@@ -219,25 +221,27 @@ class DaemonRun implements AsyncDisposable {
         this.#readiness.set("backend", describeError(error));
       }
     };
+    /** A round of the kernel's Tables has begun, and will plan with the facts that come of it. */
+    let gathering = false;
     const kernel = this.#reconciler("kernel", {
       stages: hostNetwork.stages(
         () => planner.latest,
         (address) => planner.isPeer(address),
-        runtime.plane,
+        runtime.withKernel,
       ),
       resyncMs: KERNEL_RESYNC_MS,
       prepare: async ({ signal }) => {
         if (!leases.complete) return;
-        const { lease } = keeper;
-        const changed = await runtime.underlay?.follow(lease, planner.peers, { signal }) ?? false;
-        if (changed) {
-          publish();
-          planner.invalidatePlan();
+        gathering = true;
+        try {
+          await runtime.gather?.(keeper.lease, planner.peers, { signal });
+        } finally {
+          gathering = false;
         }
         await planner.prepare({ signal });
       },
     });
-    if (runtime.plane) runtime.plane.onDrift = () => kernel.request();
+    runtime.withKernel?.drift.subscribe(() => kernel.request());
     const rules = this.#reconciler("firewall", {
       stages: [{
         table: firewall.table,
@@ -245,14 +249,13 @@ class DaemonRun implements AsyncDisposable {
       }],
       resyncMs: options.iptablesResyncSeconds * 1_000,
     });
-    const cloud = runtime.cloud && new CloudLoop({
-      cloud: runtime.cloud,
+    const cloud = runtime.remote && new CloudLoop({
+      cloud: runtime.remote,
       planner,
       leases,
       keeper,
       condition: this.#condition("cloud"),
       log: this.#context.log.child("cloud"),
-      onPlan: () => kernel.desiredChanged(),
       onBlocked(reason) {
         // Pods of this lease, or of one like it in an earlier run, would lose their addresses.
         const { subnet } = keeper.lease;
@@ -311,6 +314,12 @@ class DaemonRun implements AsyncDisposable {
       file.desiredChanged();
       replan();
     };
+    runtime.facts.subscribe(() => {
+      publish();
+      planner.invalidatePlan();
+      if (!gathering) kernel.desiredChanged();
+      cloud?.planChanged();
+    });
     hostNetwork.onChange = (before) => {
       const { host } = hostNetwork;
       if (String([before.address, before.addressV6]) !== String([host.address, host.addressV6])) {
@@ -330,14 +339,8 @@ class DaemonRun implements AsyncDisposable {
       skippedLeases: () => skippedLeases.list().reasons,
       firewall: () => firewall.describe(),
       surroundings: () => ({ warnings: surroundings.warnings }),
-      ...(cloud ? { cloud: () => cloud.status() } : {}),
-      ...(runtime.plane ? { dataPlane: () => runtime.plane?.status() } : {}),
-      ...(leases.complete
-        ? {
-          skippedPeers: () => skippedPeers.list(),
-          ...runtime.underlay?.status(planner.peers),
-        }
-        : {}),
+      ...(leases.complete ? { skippedPeers: () => skippedPeers.list() } : {}),
+      ...runtime.status?.(leases.complete ? planner.peers : []),
     });
     this.#onLeaseChange();
     replan();
@@ -359,7 +362,9 @@ class DaemonRun implements AsyncDisposable {
           },
           signal,
         }),
-      ...(cloud ? [(signal: AbortSignal) => cloud.run({ signal })] : []),
+      ...(runtime.run
+        ? [(signal: AbortSignal) => runtime.run!({ leases, own: () => keeper.lease }, { signal })]
+        : []),
       (signal) => followNetworkConfig(registry, configured, { log: this.#context.log, signal }),
       (signal) => keeper.run({ signal }),
       (signal) => surroundings.run({ signal }),
@@ -417,7 +422,7 @@ class DaemonRun implements AsyncDisposable {
               address.address
             ),
           occupied: async (options) =>
-            hostNetwork.reserved.occupied.concat(await runtime.avoid?.(options)),
+            hostNetwork.reserved.occupied.concat(await runtime.occupied?.(options)),
           renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
           onLeaseLoss: options.onLeaseLoss,
           log: log.child("lease"),

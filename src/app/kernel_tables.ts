@@ -21,7 +21,6 @@ import {
   neighborKey,
   type RouteSpec,
 } from "../state/mod.ts";
-import type { PlaneRuntime } from "../runtime/runtime.ts";
 
 /** Options of {@linkcode KernelTables}. */
 export interface KernelTablesOptions {
@@ -36,6 +35,14 @@ export interface KernelTablesOptions {
 
 /** The same list each time: nothing has changed about it. */
 const NONE: readonly never[] = [];
+
+/** Tables whose objects and the kernel's depend on each other. */
+export interface Companions {
+  /** Before the kernel's links. */
+  before(desired: () => DesiredState | undefined): AnyStage[];
+  /** After links and addresses, before routes. */
+  after(desired: () => DesiredState | undefined): AnyStage[];
+}
 
 /** What of ours an event may have changed: all, Tables of these kinds, or one object. */
 export type Drift = "all" | readonly KindId[] | ObjectNews;
@@ -64,7 +71,7 @@ export class KernelTables {
   stages(
     desired: () => DesiredState | undefined,
     isPeer: (address: Address) => boolean,
-    plane?: PlaneRuntime,
+    companions?: Companions,
   ): AnyStage[] {
     this.#desired = desired;
     const { netlink, alias, log } = this.#options;
@@ -91,7 +98,7 @@ export class KernelTables {
       },
     });
     return [
-      ...plane?.before(desired) ?? [],
+      ...companions?.before(desired) ?? [],
       { ...stage(links, ({ links }) => links), carriesLater: true },
       stage(
         createOffloadTable({ links: () => (desired()?.offloads ?? []).map(({ link }) => link) }),
@@ -118,7 +125,7 @@ export class KernelTables {
       },
       stage(createNeighborTable(netlink, owned), ({ neighbors }) => neighbors),
       stage(createFdbTable(netlink, owned), ({ fdb }) => fdb),
-      ...plane?.after(desired) ?? [],
+      ...companions?.after(desired) ?? [],
       stage(
         createRouteTable(netlink, {
           links: owned.links,

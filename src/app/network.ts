@@ -1,4 +1,4 @@
-import { type ConfiguredNetwork, configureNetwork } from "../backends/configured_network.ts";
+import { type ConfiguredNetwork, configureNetwork } from "../runtime/configured_network.ts";
 import type { Options } from "../cli/options.ts";
 import type { Logger } from "../log.ts";
 import { isTransient } from "../store/errors.ts";

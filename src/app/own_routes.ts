@@ -1,20 +1,10 @@
 import type { AliVpcConfig } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
-import { type AliVpcOptions, identifyAliVpc } from "../cloud/ali/identify.ts";
-import type { Prefix } from "../net/mod.ts";
+import { identifyAliVpc } from "../cloud/ali/identify.ts";
+import { readClusterId } from "../cloud/routes/cluster_identity.ts";
+import type { ReleaseContext } from "../runtime/runtime.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
 import { Backoff } from "../util/time.ts";
-
-/** Options of {@linkcode removeOwnRoutes}. */
-export interface RemoveOwnRoutesOptions
-  extends Pick<AliVpcOptions, "network" | "log" | "signal" | "env"> {
-  readonly options: Options;
-  readonly config: AliVpcConfig;
-  /** Absent where the store has none. */
-  readonly clusterId: string | undefined;
-  /** The subnets that the host has given back. */
-  readonly released: readonly Prefix[];
-}
 
 /** Rounds of looking and removing. */
 const ATTEMPTS = 3;
@@ -37,10 +27,18 @@ export function aliVpcEndpoints(options: Options) {
  * @throws {Error} With what could not be removed.
  */
 export async function removeOwnRoutes(
-  { options, clusterId, released, ...context }: RemoveOwnRoutesOptions,
+  { network, options, environment, released, registry, log, signal }: ReleaseContext,
+  config: AliVpcConfig,
 ): Promise<number> {
-  const { log, signal } = context;
-  await using identity = await identifyAliVpc({ ...context, endpoints: aliVpcEndpoints(options) });
+  const clusterId = await readClusterId(registry, { signal });
+  await using identity = await identifyAliVpc({
+    config,
+    network: network.ipv4!.network,
+    endpoints: aliVpcEndpoints(options),
+    env: (name) => environment[name],
+    log,
+    signal,
+  });
   const table = await identity.openLeftovers({ clusterId, released, signal });
   const reconciler = new Reconciler({
     name: "cloud",

@@ -5,14 +5,14 @@ import type { Address } from "../net/mod.ts";
 import type { DesiredState, RouteSpec } from "../state/mod.ts";
 import { ROUTE_PROTOCOL } from "../state/mod.ts";
 import { atOnce, inSlices } from "../util/slices.ts";
-import type { BackendRuntime } from "../runtime/runtime.ts";
+import type { OpenBackend } from "../runtime/runtime.ts";
 
 /** The metric of least preference. */
 const LAST_METRIC = 2 ** 32 - 1;
 
 /** What the desired state follows from. */
 export interface PlannerInputs {
-  readonly runtime: Pick<BackendRuntime, "plan">;
+  readonly runtime: Pick<OpenBackend, "plan">;
   readonly leases: LeaseMap;
   readonly host: () => Host;
   readonly own: () => Lease;

@@ -39,6 +39,13 @@ export interface Backend<Config = unknown, Facts = undefined> {
   checkNetwork?(config: Config, network: NetworkFamilies): readonly string[];
   /** Whether it has links, routes or settings of the kernel made. @default always */
   changesKernel?(config: Config): boolean;
+  /** Device files that it opens. @default none */
+  readonly devices?: readonly string[];
+  /**
+   * Whether the network between hosts sees packets of pods as they are, and has no part in routing
+   * them: a cloud's drops them. @default false
+   */
+  readonly exposesPods?: boolean;
   /** Bytes that encapsulation takes from the external MTU. */
   overheadBytes(config: Config): number;
   /** What pods get as MTU. @default {the external MTU less the overhead} */

@@ -26,6 +26,7 @@ export interface HostGwFacts {
 export const hostGw: Backend<HostGwConfig, HostGwFacts> = {
   type: "host-gw",
   families: [4, 6],
+  exposesPods: true,
 
   parseConfig(options) {
     const fields = new FieldReader(options, { subject: "Backend" });

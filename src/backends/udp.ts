@@ -38,6 +38,7 @@ export const UDP_LINK_NAME = "flannel0";
 export const udp: Backend<UdpConfig> = {
   type: "udp",
   families: [4, 6],
+  devices: ["/dev/net/tun"],
 
   parseConfig(options) {
     const fields = new FieldReader(options, { subject: "Backend" });

@@ -205,6 +205,14 @@ function readSubnetLength(fields: FieldReader, name: string, longest: number): n
   return fields.integer(name, { min: 0, max: longest }) || undefined;
 }
 
+/** The families that are enabled in `network`. */
+export function enabledFamilies({ network }: { readonly network: NetworkConfig }) {
+  return (["ipv4", "ipv6"] as const).flatMap((name) => {
+    const family = network[name];
+    return family ? [{ name, network: family.network }] : [];
+  });
+}
+
 /** The backend's type and options; `undefined` beside a fault. */
 function readBackend(fields: FieldReader): NetworkConfig["backend"] | undefined {
   if (!fields.has("Backend")) {

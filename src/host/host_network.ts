@@ -20,10 +20,9 @@ import type { Logger } from "../log.ts";
 import type { Address, Family, Prefix } from "../net/mod.ts";
 import type { AnyStage, ObjectNews } from "../reconcile/reconciler.ts";
 import type { DesiredState, KindId } from "../state/mod.ts";
-import type { PlaneRuntime } from "../runtime/runtime.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
 import { mayChangeNetwork } from "./host_rights.ts";
-import { KernelTables, linkAlias } from "../app/kernel_tables.ts";
+import { type Companions, KernelTables, linkAlias } from "../app/kernel_tables.ts";
 import { ReservedSpace } from "./reserved_space.ts";
 
 /** How long a leased address may be gone before a permanent one beside it is published instead. */
@@ -201,9 +200,9 @@ export class HostNetwork implements AsyncDisposable {
   stages(
     desired: () => DesiredState | undefined,
     isPeer: (address: Address) => boolean,
-    plane?: PlaneRuntime,
+    companions?: Companions,
   ): AnyStage[] {
-    return this.#tables.stages(desired, isPeer, plane);
+    return this.#tables.stages(desired, isPeer, companions);
   }
 
   /**

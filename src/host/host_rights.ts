@@ -4,20 +4,27 @@
  *
  * @module
  */
+import { basename } from "node:path";
 import { SystemCallError } from "../../ffi/libc/errors.ts";
 import { O_RDONLY } from "../../ffi/libc/constants.ts";
 import { Libc } from "../../ffi/libc/open.ts";
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
-import { udp } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import { OperatorError } from "../errors.ts";
 import type { Firewall } from "../firewall/mod.ts";
 import { type Capability, effectiveCapabilities } from "../kernel/capabilities.ts";
 import type { Netlink } from "../kernel/netlink.ts";
-import type { ConfiguredNetwork } from "../backends/configured_network.ts";
 
 type RightsOptions = Pick<Options, "ipMasq" | "iptablesForwardRules" | "ipBlackholeRoute">;
-type RightsNetwork = Pick<ConfiguredNetwork, "backend" | "backendConfig">;
+
+/** The backend, and what it needs. */
+interface RightsNetwork {
+  readonly backend: {
+    readonly type: string;
+    readonly changesKernel: boolean;
+    readonly devices: readonly string[];
+  };
+}
 
 const HOW_TO_GIVE = "run it as root, with AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW in its " +
   "systemd unit, or with capabilities.add [NET_ADMIN, NET_RAW] in the container's securityContext " +
@@ -26,10 +33,10 @@ const HOW_TO_GIVE = "run it as root, with AmbientCapabilities=CAP_NET_ADMIN CAP_
 /** What of options and config changes the kernel's network, for the message. */
 export function kernelChanges(
   options: RightsOptions,
-  { backend, backendConfig }: RightsNetwork,
+  { backend }: RightsNetwork,
 ): readonly string[] {
   return [
-    ...(backend.changesKernel?.(backendConfig) ?? true ? [`backend ${backend.type}`] : []),
+    ...(backend.changesKernel ? [`backend ${backend.type}`] : []),
     ...(options.iptablesForwardRules ? ["--iptables-forward-rules"] : []),
     ...(options.ipMasq ? ["--ip-masq"] : []),
     ...(options.ipBlackholeRoute ? ["--ip-blackhole-route"] : []),
@@ -51,8 +58,9 @@ export function requireRights(
   if (changes.length > 0 && !capabilities.has("CAP_NET_ADMIN")) {
     faults.push(lackOf("CAP_NET_ADMIN", changes.join(", ")));
   }
-  if (configured.backend === udp) {
-    const fault = tunFault();
+  const { type, devices } = configured.backend;
+  for (const device of devices) {
+    const fault = deviceFault(device, `backend ${type}`);
     if (fault !== undefined) faults.push(fault);
   }
   if (faults.length > 0) throw new OperatorError(faults.join("; "));
@@ -112,19 +120,20 @@ function lackOf(capability: Capability, what: string, where = ""): string {
   return `The capability ${capability} is missing${place}, which ${what} needs: ${HOW_TO_GIVE}`;
 }
 
-/** Why the packet path's device cannot be had, if so. */
-function tunFault(): string | undefined {
+/** Why `device` cannot be opened, if so. */
+function deviceFault(device: string, user: string): string | undefined {
   using libc = Libc.open();
   try {
-    libc.close(libc.openFile("/dev/net/tun", O_RDONLY));
+    libc.close(libc.openFile(device, O_RDONLY));
     return undefined;
   } catch (error) {
     if (!(error instanceof SystemCallError)) throw error;
+    const module = `load it with "modprobe ${basename(device)}"`;
     const advice = error.code === "ENOENT"
-      ? 'load it with "modprobe tun", or give the container the device /dev/net/tun'
+      ? `${module}, or give the container the device ${device}`
       : error.code === "ENODEV"
-      ? 'load it with "modprobe tun"'
-      : "give the container the device /dev/net/tun, or run as root";
-    return `Cannot open /dev/net/tun, which backend udp needs (${error.code}): ${advice}`;
+      ? module
+      : `give the container the device ${device}, or run as root`;
+    return `Cannot open ${device}, which ${user} needs (${error.code}): ${advice}`;
   }
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { aliVpc, alloc, type AnyBackend, backends, vxlan } from "../backends/mod.ts";
+import { backends, findBackend } from "../runtime/mod.ts";
 import { OperatorError } from "../errors.ts";
 import type { Capability } from "../kernel/capabilities.ts";
 import { kernelChanges, requireRights, requireRightsOfHost } from "./host_rights.ts";
@@ -8,22 +8,22 @@ const NO_RULES = { ipMasq: false, iptablesForwardRules: false, ipBlackholeRoute:
 const NONE: ReadonlySet<Capability> = new Set();
 const ADMIN: ReadonlySet<Capability> = new Set<Capability>(["CAP_NET_ADMIN"]);
 
-function configured(backend: AnyBackend, options: Record<string, unknown> = {}) {
-  return { backend, backendConfig: backend.parseConfig(options).config };
+function configured(type: string, options: Record<string, unknown> = {}) {
+  return findBackend(type).configure(options);
 }
 
 Deno.test("kernelChanges() names what needs a right, and nothing for what needs none", () => {
-  const types = Object.values(backends).filter((backend: AnyBackend) =>
-    kernelChanges(NO_RULES, configured(backend)).length > 0
-  ).map(({ type }) => type);
+  const types = backends.map(({ type }) => type).filter((type) =>
+    kernelChanges(NO_RULES, configured(type)).length > 0
+  );
   assert.deepEqual(types.sort(), ["host-gw", "ipip", "udp", "vxlan"]);
-  assert.deepEqual(kernelChanges(NO_RULES, configured(aliVpc, { Overflow: "vxlan" })), [
+  assert.deepEqual(kernelChanges(NO_RULES, configured("ali-vpc", { Overflow: "vxlan" })), [
     "backend ali-vpc",
   ]);
   assert.deepEqual(
     kernelChanges(
       { ipMasq: true, iptablesForwardRules: true, ipBlackholeRoute: true },
-      configured(alloc),
+      configured("alloc"),
     ),
     ["--iptables-forward-rules", "--ip-masq", "--ip-blackhole-route"],
   );
@@ -31,7 +31,7 @@ Deno.test("kernelChanges() names what needs a right, and nothing for what needs 
 
 Deno.test("requireRights() names the capability, what needs it, and how to give it", () => {
   assert.throws(
-    () => requireRights({ ...NO_RULES, ipMasq: true }, configured(vxlan), NONE),
+    () => requireRights({ ...NO_RULES, ipMasq: true }, configured("vxlan"), NONE),
     (error: Error) => {
       assert.ok(error instanceof OperatorError);
       assert.match(
@@ -42,13 +42,13 @@ Deno.test("requireRights() names the capability, what needs it, and how to give 
       return true;
     },
   );
-  requireRights(NO_RULES, configured(alloc), NONE);
-  requireRights(NO_RULES, configured(vxlan), ADMIN);
+  requireRights(NO_RULES, configured("alloc"), NONE);
+  requireRights(NO_RULES, configured("vxlan"), ADMIN);
 });
 
 Deno.test("requireRightsOfHost() asks the kernel, and for raw sockets only where they are used", async () => {
   const check = (program: string, mayChange = true) =>
-    requireRightsOfHost({ ...NO_RULES, ipMasq: true }, configured(alloc), {
+    requireRightsOfHost({ ...NO_RULES, ipMasq: true }, configured("alloc"), {
       firewall: { describe: () => ({ program, warnings: [] }) },
       mayChange: () => Promise.resolve(mayChange),
       capabilities: ADMIN,
@@ -63,7 +63,7 @@ Deno.test("requireRightsOfHost() asks the kernel, and for raw sockets only where
     check("nftables 1.0.6", false),
     /CAP_NET_ADMIN is missing in the user namespace that owns this network, which --ip-masq needs/,
   );
-  await requireRightsOfHost(NO_RULES, configured(alloc), {
+  await requireRightsOfHost(NO_RULES, configured("alloc"), {
     firewall: { describe: () => ({ program: "none", warnings: [] }) },
     mayChange: () => Promise.reject(new Error("nobody asked")),
     capabilities: NONE,

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Host, podMtuBytes } from "../backends/mod.ts";
+import type { Host, NetworkFamilies } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import {
   type Firewall,
@@ -15,17 +15,23 @@ import {
 import { renderSubnetEnv } from "./subnet_env.ts";
 import type { SubnetFileSpec } from "./subnet_file_table.ts";
 import type { Lease } from "../lease/lease.ts";
-import { type ConfiguredNetwork, enabledFamilies } from "../backends/configured_network.ts";
+import { enabledFamilies, type NetworkConfig } from "../config/network_config.ts";
+
+/** What of the network config matters here. */
+interface Configured {
+  readonly network: NetworkConfig;
+  readonly backend: { podMtuBytes(network: NetworkFamilies, host: Host): number };
+}
 
 /** Where the config wants traffic rules. */
-export function firewallMode({ network }: ConfiguredNetwork): FirewallMode {
+export function firewallMode({ network }: Pick<Configured, "network">): FirewallMode {
   return network.enableNFTables ? "nftables" : "iptables";
 }
 
 /** The traffic rules for the subnet of the lease `own`. */
 export function planTrafficRules(
   options: Options,
-  configured: ConfiguredNetwork,
+  configured: Configured,
   firewall: Pick<Firewall, "randomFully">,
   own: Lease,
 ): readonly RuleSetSpec[] {
@@ -45,7 +51,7 @@ export function planTrafficRules(
 /** subnet.env for the subnet of the lease `own`. */
 export function planSubnetFile(
   options: Options,
-  configured: ConfiguredNetwork,
+  configured: Configured,
   host: Host,
   own: Lease,
 ): SubnetFileSpec {
@@ -55,12 +61,12 @@ export function planSubnetFile(
       return subnet ? [[name, { network, subnet }]] : [];
     }),
   );
-  const { backend, backendConfig, network } = configured;
+  const { backend, network } = configured;
   return {
     path: options.subnetFile,
     text: renderSubnetEnv({
       ...families,
-      mtuBytes: podMtuBytes(backend, backendConfig, network, host),
+      mtuBytes: backend.podMtuBytes(network, host),
       masquerade: options.ipMasq,
     }),
   };

@@ -5,7 +5,6 @@
  *
  * @module
  */
-import { hostGw } from "../backends/mod.ts";
 import { describeError } from "../errors.ts";
 import { type Firewall, Notices, type PodPaths } from "../firewall/mod.ts";
 import { adviseOnHostGw, findCloudVendor } from "../kernel/cloud_vendor.ts";
@@ -15,7 +14,7 @@ import type { Logger } from "../log.ts";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import { delay } from "../util/time.ts";
 import type { HostNetwork } from "./host_network.ts";
-import { type ConfiguredNetwork, enabledFamilies } from "../backends/configured_network.ts";
+import { enabledFamilies, type NetworkConfig } from "../config/network_config.ts";
 import type { Planner } from "../app/planner.ts";
 import type { Condition } from "../status/readiness.ts";
 
@@ -30,7 +29,10 @@ const SAMPLED_PEERS = 4;
 
 /** Options of {@linkcode Surroundings}. */
 export interface SurroundingsOptions {
-  readonly configured: ConfiguredNetwork;
+  readonly configured: {
+    readonly network: NetworkConfig;
+    readonly backend: { readonly exposesPods: boolean };
+  };
   readonly hostNetwork: HostNetwork;
   readonly planner: Planner;
   readonly firewall: Firewall;
@@ -89,7 +91,7 @@ export class Surroundings {
     for (const { network: { family } } of enabledFamilies(this.#options.configured)) {
       if (isForwarding(family)) this.#forwarded.add(family);
     }
-    if (this.#options.configured.backend === hostGw) await this.#warnOfCloud(signal);
+    if (this.#options.configured.backend.exposesPods) await this.#warnOfCloud(signal);
   }
 
   /** A container's or a test's virtual link has the host's firmware, and not the cloud behind it. */

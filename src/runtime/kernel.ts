@@ -1,11 +1,18 @@
+/**
+ * What the backends that program the kernel need to know: the MACs of their VXLAN devices, and which
+ * peers are on-link.
+ *
+ * @module
+ */
 import {
-  hostGw,
+  type HostGwConfig,
+  type HostGwFacts,
   type IpipConfig,
-  type PeerPaths,
+  type IpipFacts,
   readVtepMac,
   STEP_PEERS,
-  vxlan,
   type VxlanConfig,
+  type VxlanFacts,
   vxlanLinkName,
 } from "../backends/mod.ts";
 import { LINK_ALIAS_PREFIX } from "../kernel/link_table.ts";
@@ -13,35 +20,40 @@ import { readSysctl } from "../kernel/sysctl.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import { type Address, type Family, MacAddress } from "../net/mod.ts";
 import { isOwnedBy } from "../store/etcd/acquire.ts";
+import { Cell } from "../util/cell.ts";
 import { inSlices } from "../util/slices.ts";
-import type { BackendRuntime, BackendRuntimeOptions, UnderlayRuntime } from "./runtime.ts";
+import type { BackendRuntime, RuntimeContext } from "./runtime.ts";
 
 /** MACs of the families' VXLAN devices. */
-type Macs = { readonly [family in Family]?: MacAddress };
-
-/** What the plans of `host-gw`, `vxlan` and `ipip` are told; each looks at its own part. */
-interface Facts {
-  readonly paths: PeerPaths;
-  readonly macs: Macs;
-  readonly txChecksum?: boolean;
-}
+type Macs = VxlanFacts["macs"];
 
 /** At most this many peers are listed on the status page. */
 const LISTED_PEERS = 1_000;
 
-/** Opens what `host-gw`, `vxlan` and `ipip` need to know of the host and the underlay. */
-export async function openUnderlayRuntime(
-  context: BackendRuntimeOptions,
-): Promise<BackendRuntime> {
-  const { backend, backendConfig } = context.configured;
-  if (backend !== vxlan) {
-    const paths: PeerPaths = new Map();
-    const looksUp = backend === hostGw || (backendConfig as IpipConfig).directRouting;
-    return new KernelBackendRuntime(context, looksUp, { paths, macs: {} });
-  }
-  const config = backendConfig as VxlanConfig;
+/** Opens what `host-gw` needs to know: which peers are on-link. */
+export function openHostGw(
+  context: RuntimeContext,
+  _config: HostGwConfig,
+): Promise<BackendRuntime<HostGwFacts>> {
+  return Promise.resolve(new PathsRuntime(context, "host-gw", { paths: new Map() }));
+}
+
+/** Opens what `ipip` needs to know: with `DirectRouting`, which peers are on-link. */
+export function openIpip(
+  context: RuntimeContext,
+  { directRouting }: IpipConfig,
+): Promise<BackendRuntime<IpipFacts>> {
+  const type = directRouting ? "ipip" : undefined;
+  return Promise.resolve(new PathsRuntime(context, type, { paths: new Map() }));
+}
+
+/** Opens what `vxlan` needs to know: its MACs and, with `DirectRouting`, which peers are on-link. */
+export async function openVxlan(
+  context: RuntimeContext,
+  config: VxlanConfig,
+): Promise<BackendRuntime<VxlanFacts>> {
   const txChecksum = decideChecksumOffload(config.checksumOffload);
-  const families = ([4, 6] as const).filter((family) => context.configured.network[`ipv${family}`]);
+  const families = ([4, 6] as const).filter((family) => context.network[`ipv${family}`]);
   const left = await findMacs(context, config, families);
   const macs = { ...Object.fromEntries(families.map((family) => [family, randomMac()])), ...left };
   const facts = {
@@ -50,7 +62,7 @@ export async function openUnderlayRuntime(
     ...(txChecksum === undefined ? {} : { txChecksum }),
   };
   const made = families.filter((family) => !left[family]);
-  return new KernelBackendRuntime(context, config.directRouting, facts, made);
+  return new VxlanRuntime(context, config.directRouting, facts, made);
 }
 
 /**
@@ -72,7 +84,7 @@ export function decideChecksumOffload(
 
 /** The MAC of each family's device that the last run has left. */
 async function findMacs(
-  { hostNetwork, signal }: BackendRuntimeOptions,
+  { hostNetwork, signal }: RuntimeContext,
   { vni }: VxlanConfig,
   families: readonly Family[],
 ): Promise<Macs> {
@@ -116,97 +128,59 @@ function* findTwin(
   return undefined;
 }
 
-class KernelBackendRuntime implements BackendRuntime {
-  readonly #context: BackendRuntimeOptions;
-  /** Whether the plan depends on how the kernel sends to peers. */
-  readonly #looksUp: boolean;
-  #facts: Facts;
-  #madeMacs: readonly Family[];
+/** Follows how the kernel would send to peers, where the plan depends on it. */
+class PathsRuntime<Facts extends HostGwFacts> implements BackendRuntime<Facts> {
+  readonly facts: Cell<Facts>;
+  protected readonly context: RuntimeContext;
+  readonly #type: string | undefined;
   #peers: readonly Lease[] | undefined;
 
-  /** @param madeMacs Families whose MAC is a new one, for want of a device. */
-  constructor(
-    context: BackendRuntimeOptions,
-    looksUp: boolean,
-    facts: Facts,
-    madeMacs: readonly Family[] = [],
-  ) {
-    this.#context = context;
-    this.#looksUp = looksUp;
-    this.#facts = facts;
-    this.#madeMacs = madeMacs;
+  /** @param type Of the peers whose paths are followed; `undefined`: of none. */
+  constructor(context: RuntimeContext, type: string | undefined, facts: Facts) {
+    this.context = context;
+    this.#type = type;
+    this.facts = new Cell(facts);
   }
 
-  /** Takes published MACs for new devices: peers know them, so they must not change without need. */
-  readonly inherit = ({ backendType, backendData, backendV6Data }: LeaseAttributes): void => {
-    if (backendType !== "vxlan") return;
-    for (const family of this.#madeMacs) {
-      const mac = readVtepMac(family === 4 ? backendData : backendV6Data);
-      if (mac) this.#facts = { ...this.#facts, macs: { ...this.#facts.macs, [family]: mac } };
+  async gather(
+    own: Lease,
+    peers: readonly Lease[],
+    { signal }: { readonly signal: AbortSignal },
+  ): Promise<void> {
+    const { underlay } = this.context.hostNetwork;
+    if (peers === this.#peers && !underlay.isStale) return;
+    let facts = await inSlices(this.settle(own, peers), { signal });
+    if (this.#type !== undefined) {
+      const addresses = await inSlices(this.#underlayAddresses(this.#type, peers), { signal });
+      const paths = await underlay.update(addresses, { signal });
+      if (paths !== facts.paths) facts = { ...facts, paths };
     }
-    this.#madeMacs = [];
-  };
+    this.#peers = peers;
+    this.facts.set(facts);
+  }
 
-  announce: BackendRuntime["announce"] = (host) => {
-    const { backend, backendConfig } = this.#context.configured;
-    return backend.announce(backendConfig, host, this.#facts);
-  };
+  /** What of the facts follows from the peers' leases. */
+  // deno-lint-ignore require-yield
+  protected *settle(_own: Lease, _peers: readonly Lease[]): Generator<void, Facts> {
+    return this.facts.value;
+  }
 
-  plan: BackendRuntime["plan"] = (host, own, peers) => {
-    const { backend, backendConfig: config, network } = this.#context.configured;
-    return backend.plan({ config, network, host, facts: this.#facts, own, peers });
-  };
+  status(peers: readonly Lease[]): Record<string, () => unknown> {
+    return this.#type === undefined ? {} : { paths: () => this.#describePaths(peers) };
+  }
 
-  readonly underlay: UnderlayRuntime = {
-    follow: async (own, peers, { signal }) => {
-      const { underlay } = this.#context.hostNetwork;
-      if (peers === this.#peers && !underlay.isStale) return false;
-      const before = this.#facts;
-      const macs = await inSlices(this.#settleMacs(own, peers), { signal });
-      if (macs !== before.macs) this.#facts = { ...this.#facts, macs };
-      if (this.#looksUp) {
-        const addresses = await inSlices(this.#underlayAddresses(peers), { signal });
-        const paths = await underlay.update(addresses, { signal });
-        if (paths !== before.paths) this.#facts = { ...this.#facts, paths };
-      }
-      this.#peers = peers;
-      return this.#facts !== before;
-    },
-    status: (peers) => this.#looksUp ? { paths: () => this.#describePaths(peers) } : {},
-  };
-
-  /** The public addresses of peers with this backend, in the network's families. */
-  *#underlayAddresses(peers: readonly Lease[]): Generator<void, Address[]> {
-    const { network, backend } = this.#context.configured;
+  /** The public addresses of peers with the backend `type`, in the network's families. */
+  *#underlayAddresses(type: string, peers: readonly Lease[]): Generator<void, Address[]> {
+    const { network } = this.context;
     const addresses: Address[] = [];
     let count = 0;
     for (const { attributes: { backendType, publicIp, publicIpv6 } } of peers) {
       if (++count % STEP_PEERS === 0) yield;
-      if (backendType !== backend.type) continue;
+      if (backendType !== type) continue;
       if (publicIp && network.ipv4) addresses.push(publicIp);
       if (publicIpv6 && network.ipv6) addresses.push(publicIpv6);
     }
     return addresses;
-  }
-
-  /**
-   * The own MACs, with a new one for each that a peer publishes too: of two hosts with one MAC (a
-   * cloned machine, say) the one whose lease comes later in order gives way.
-   */
-  *#settleMacs(own: Lease, peers: readonly Lease[]): Generator<void, Macs> {
-    let { macs } = this.#facts;
-    for (const family of [4, 6] as const) {
-      const mac = macs[family];
-      const twin = mac && (yield* findTwin(family, mac, own, peers));
-      if (!twin) continue;
-      const fresh = randomMac();
-      macs = { ...macs, [family]: fresh };
-      this.#context.log.warn(
-        `The MAC ${mac} of this host's VXLAN device is also that of ${twin.key}; ` +
-          `taking ${fresh} instead`,
-      );
-    }
-    return macs;
   }
 
   /** Which peers are reached without encapsulation, and why others are not. */
@@ -216,7 +190,7 @@ class KernelBackendRuntime implements BackendRuntime {
     let others = 0;
     for (const { key, attributes: { publicIp, publicIpv6 } } of peers) {
       for (const address of [publicIp, publicIpv6]) {
-        const path = address && this.#facts.paths.get(address.toString());
+        const path = address && this.facts.value.paths.get(address.toString());
         if (!path) continue;
         if (path.direct) direct++;
         else others++;
@@ -229,5 +203,53 @@ class KernelBackendRuntime implements BackendRuntime {
 
   [Symbol.asyncDispose](): Promise<void> {
     return Promise.resolve();
+  }
+}
+
+/** Keeps the MACs of this host's VXLAN devices, besides. */
+class VxlanRuntime extends PathsRuntime<VxlanFacts> {
+  #madeMacs: readonly Family[];
+
+  /** @param madeMacs Families whose MAC is a new one, for want of a device. */
+  constructor(
+    context: RuntimeContext,
+    directRouting: boolean,
+    facts: VxlanFacts,
+    madeMacs: readonly Family[],
+  ) {
+    super(context, directRouting ? "vxlan" : undefined, facts);
+    this.#madeMacs = madeMacs;
+  }
+
+  /** Takes published MACs for new devices: peers know them, so they must not change without need. */
+  inherit({ backendType, backendData, backendV6Data }: LeaseAttributes): void {
+    if (backendType !== "vxlan") return;
+    for (const family of this.#madeMacs) {
+      const mac = readVtepMac(family === 4 ? backendData : backendV6Data);
+      const { value: facts } = this.facts;
+      if (mac) this.facts.set({ ...facts, macs: { ...facts.macs, [family]: mac } });
+    }
+    this.#madeMacs = [];
+  }
+
+  /**
+   * The own MACs, with a new one for each that a peer publishes too: of two hosts with one MAC (a
+   * cloned machine, say) the one whose lease comes later in order gives way.
+   */
+  protected override *settle(own: Lease, peers: readonly Lease[]): Generator<void, VxlanFacts> {
+    const { value: facts } = this.facts;
+    let { macs } = facts;
+    for (const family of [4, 6] as const) {
+      const mac = macs[family];
+      const twin = mac && (yield* findTwin(family, mac, own, peers));
+      if (!twin) continue;
+      const fresh = randomMac();
+      macs = { ...macs, [family]: fresh };
+      this.context.log.warn(
+        `The MAC ${mac} of this host's VXLAN device is also that of ${twin.key}; ` +
+          `taking ${fresh} instead`,
+      );
+    }
+    return macs === facts.macs ? facts : { ...facts, macs };
   }
 }

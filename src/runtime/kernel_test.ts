@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { vxlan } from "../backends/mod.ts";
 import { parseNetworkConfig } from "../config/network_config.ts";
 import type { Json, Lease } from "../lease/lease.ts";
 import { createLogger } from "../log.ts";
 import { Address, Prefix } from "../net/mod.ts";
-import type { BackendRuntimeOptions } from "./runtime.ts";
-import { decideChecksumOffload, openUnderlayRuntime } from "./kernel.ts";
+import { decideChecksumOffload } from "./kernel.ts";
+import { findBackend } from "./mod.ts";
+import type { RuntimeContext } from "./runtime.ts";
 
 const { signal } = new AbortController();
 
@@ -32,16 +32,12 @@ Deno.test("decideChecksumOffload() turns it off only where the kernel spoils che
 Deno.test("A vxlan host gives way in MAC to a peer whose lease comes before its own, and to no other", async () => {
   const lines: string[] = [];
   const log = createLogger({ format: "human", verbosity: 0, write: (line) => lines.push(line) });
-  await using runtime = await openUnderlayRuntime({
-    configured: {
-      network: parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}').config,
-      backend: vxlan,
-      backendConfig: vxlan.parseConfig({ Type: "vxlan" }).config,
-    },
+  await using runtime = await findBackend("vxlan").configure({}).backend.open({
+    network: parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}').config,
     hostNetwork: { listLinks: () => Promise.resolve([]), underlay: { isStale: false } },
     log,
     signal,
-  } as unknown as BackendRuntimeOptions);
+  } as unknown as RuntimeContext);
   const host = { link: "eth0", mtuBytes: 1500, publicIp: Address.parse("192.0.2.5") };
   const published = () => runtime.announce(host).backendData;
   const lease = (n: number, backendData: Json, address = n): Lease => ({
@@ -56,7 +52,11 @@ Deno.test("A vxlan host gives way in MAC to a peer whose lease comes before its 
   const first = published()!;
   const own = lease(5, first);
   const others = Array.from({ length: 600 }, (_, n) => lease(100 + n % 100, { VtepMAC: "junk" }));
-  const follow = (peers: readonly Lease[]) => runtime.underlay!.follow(own, peers, { signal });
+  const follow = async (peers: readonly Lease[]) => {
+    const { value: before } = runtime.facts;
+    await runtime.gather!(own, peers, { signal });
+    return runtime.facts.value !== before;
+  };
 
   assert.equal(await follow([...others, lease(6, first)]), false);
   assert.deepEqual([published(), lines], [first, []], "the later lease gives way");

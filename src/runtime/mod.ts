@@ -1,46 +1,86 @@
 /**
- * Opens the runtime of each backend; what only one of them needs is loaded by it alone.
+ * The table of backends. Adding one is its pure file in `src/backends`, a file here if it needs more
+ * than its plan, and an entry in the table.
  *
  * @module
  */
-import {
-  aliVpc,
-  type AliVpcConfig,
-  hostGw,
-  ipip,
-  udp,
-  type UdpConfig,
-  vxlan,
-} from "../backends/mod.ts";
-import { openUnderlayRuntime } from "./kernel.ts";
-import type { BackendRuntime, BackendRuntimeOptions } from "./runtime.ts";
+import { aliVpc, alloc, hostGw, ipip, udp, vxlan } from "../backends/mod.ts";
+import { printable } from "../config/fields.ts";
+import { ConfigError } from "../errors.ts";
+import { firstOddCharacter } from "../util/characters.ts";
+import { nearest } from "../util/nearest.ts";
+import { backendEntry, PLAN_ONLY } from "./entry.ts";
+import type { BackendEntry } from "./runtime.ts";
+
+/** Every backend. What only one of them needs, such as a cloud's SDK, is loaded by it alone. */
+export const backends: readonly BackendEntry[] = [
+  backendEntry(alloc, PLAN_ONLY),
+  backendEntry(aliVpc, {
+    open: async (...args) => (await import("../app/ali_vpc_runtime.ts")).openAliVpcRuntime(...args),
+    remnants: {
+      kind: "route entry",
+      what: "route entries in the VPC",
+      warning: "Route entries of this host may be left in the VPC, until its instance is " +
+        "released and the route writer removes them",
+      remove: async (...args) => (await import("../app/own_routes.ts")).removeOwnRoutes(...args),
+    },
+    selfTest: {
+      name: "Alibaba Cloud client",
+      use: async (options) => (await import("../cloud/ali/self_check.ts")).useClient(options),
+    },
+  }),
+  backendEntry(hostGw, {
+    open: async (...args) => (await import("./kernel.ts")).openHostGw(...args),
+  }),
+  backendEntry(ipip, { open: async (...args) => (await import("./kernel.ts")).openIpip(...args) }),
+  backendEntry(udp, {
+    open: async (...args) => (await import("./udp/runtime.ts")).openUdpRuntime(...args),
+    selfTest: {
+      name: "packet worker",
+      use: async (options) => (await import("./udp/self_check.ts")).useWorker(options),
+    },
+  }),
+  backendEntry(vxlan, {
+    open: async (...args) => (await import("./kernel.ts")).openVxlan(...args),
+  }),
+];
+
+/** Upstream's types that are not built here, and the last release that had those it gave up. */
+const UPSTREAM_TYPES: ReadonlyMap<string, string | undefined> = new Map([
+  ["extension", undefined],
+  ["ipsec", undefined],
+  ["tencent-vpc", undefined],
+  ["wireguard", undefined],
+  ["aws-vpc", "v0.19"],
+  ["gce", "v0.19"],
+]);
 
 /**
- * Opens what the backend needs besides the kernel and checks it, before a lease is written.
+ * The entry of `Backend.Type` in `table`.
  *
- * @throws {OperatorError} What only a person can mend.
- * @throws {Error} What time may mend; call again.
+ * @throws {ConfigError} Naming the nearest type, and those that there are.
  */
-export async function openBackendRuntime(context: BackendRuntimeOptions): Promise<BackendRuntime> {
-  const { backend, backendConfig: config, network } = context.configured;
-  if (backend !== udp) await context.formerPath.discard();
-  if (backend === aliVpc) {
-    // Only ali-vpc pays for the SDK.
-    const { openAliVpcRuntime } = await import("../app/ali_vpc_runtime.ts");
-    return await openAliVpcRuntime(context, config as AliVpcConfig);
+export function findBackend(
+  type: string,
+  table: readonly BackendEntry[] = backends,
+): BackendEntry {
+  const found = table.find((entry) => entry.type === type);
+  if (found) return found;
+  const names = table.map((entry) => entry.type);
+  const present = `this flanneld has ${names.join(", ")}`;
+  const hint = nearest(type, [...names, ...UPSTREAM_TYPES.keys()]);
+  if (hint !== undefined && UPSTREAM_TYPES.has(hint)) {
+    const last = UPSTREAM_TYPES.get(hint);
+    const whose = last === undefined ? "upstream flannel's" : `upstream flannel's until ${last}`;
+    throw new ConfigError("network config", [
+      `backend type ${JSON.stringify(hint)} is ${whose} and is not built here yet; ${present}`,
+    ]);
   }
-  if (backend === udp) {
-    // Only udp pays for the packet path.
-    const { openUdpRuntime } = await import("./udp/runtime.ts");
-    return await openUdpRuntime(context, config as UdpConfig);
-  }
-  if (backend === hostGw || backend === vxlan || backend === ipip) {
-    return await openUnderlayRuntime(context);
-  }
-  return {
-    announce: (host) => backend.announce(config, host, undefined),
-    plan: (host, own, peers) =>
-      backend.plan({ config, network, host, facts: undefined, own, peers }),
-    [Symbol.asyncDispose]: () => Promise.resolve(),
-  };
+  const shown = printable(type);
+  const odd = firstOddCharacter(type);
+  throw new ConfigError("network config", [
+    `unknown backend type ${shown.startsWith('"') ? shown : `"${shown}"`}` +
+    (odd === undefined ? "" : `, which holds ${odd}`) +
+    (hint === undefined ? "" : `; did you mean "${hint}"?`) + `; ${present}`,
+  ]);
 }

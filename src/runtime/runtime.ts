@@ -1,97 +1,179 @@
 /**
- * What a backend may have besides its pure plan: facts that the plan needs, Tables of its own, and
- * loops.
+ * What a backend may have besides its pure functions: facts that they follow from, Tables of its
+ * own, and loops. The daemon knows every backend by these interfaces alone; `entry.ts` ties one to
+ * its types, and the table in `mod.ts` lists all.
  *
  * @module
  */
-import type { Host, Planning } from "../backends/mod.ts";
-import type { ConfiguredNetwork } from "../backends/configured_network.ts";
+import type { Host, NetworkFamilies, Planning } from "../backends/mod.ts";
+import type { Companions } from "../app/kernel_tables.ts";
 import type { Options } from "../cli/options.ts";
+import type { NetworkConfig } from "../config/network_config.ts";
 import type { HostNetwork } from "../host/host_network.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
-import type { Places } from "../net/mod.ts";
+import type { Family, Places, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
 import type { EtcdRegistry } from "../store/etcd/open.ts";
 import type { Registry } from "../store/etcd/key_space.ts";
+import type { ReadableCell } from "../util/cell.ts";
 import type { FormerPath } from "./udp/former_path.ts";
 
-/** The part of a backend that needs the world: facts gathered, and Tables beyond the kernel's. */
-export interface BackendRuntime extends AsyncDisposable {
-  announce(host: Host): LeaseAttributes;
+/** The desired state as it is planned last; `undefined` before the leases are known. */
+export type Desired = () => DesiredState | undefined;
+
+/** What a backend's own file opens. */
+export interface BackendRuntime<Facts> extends AsyncDisposable {
+  /** What announcement and plan follow from besides config, host and leases. */
+  readonly facts: ReadableCell<Facts>;
   /** Takes over what the own lease has published so far, before it is written again. */
   inherit?(former: LeaseAttributes): void;
-  plan(host: Host, own: Lease, peers: readonly Lease[]): Planning;
-  /** What of the network's addresses the backend finds in use; no new subnet may take them. */
-  avoid?(options: { signal: AbortSignal }): Promise<Places>;
-  readonly cloud?: CloudRuntime;
-  readonly plane?: PlaneRuntime;
-  readonly underlay?: UnderlayRuntime;
+  /** What of the network's addresses is in use; no new subnet may take them. */
+  occupied?(options: { readonly signal: AbortSignal }): Promise<Places>;
+  /** Brings `facts` up to date, before each round of the kernel's Tables. */
+  gather?: Gather;
+  /** Tables that are reconciled with the kernel's. */
+  readonly withKernel?: KernelCompanions;
+  /** Tables that are reconciled apart, since they are slow and shared with other hosts. */
+  readonly remote?: RemoteTables;
+  /** What goes on beside the rounds, until `signal` aborts. */
+  run?(cluster: Cluster, options: { readonly signal: AbortSignal }): Promise<unknown>;
+  /** For the status page: each part as a function that makes it. */
+  status?(peers: readonly Lease[]): Record<string, () => unknown>;
 }
 
-/** What a plan depends on besides leases and the host: the underlay, and other hosts' data. */
-export interface UnderlayRuntime {
-  /**
-   * Gathers it before a round of the kernel's Tables; answers whether announcement and plan must
-   * be made anew.
-   */
-  follow(own: Lease, peers: readonly Lease[], options: { signal: AbortSignal }): Promise<boolean>;
-  /** For the status page, each fact as a function that tells it. */
-  status(peers: readonly Lease[]): Record<string, () => unknown>;
+/** Looks at what facts follow from. */
+export type Gather = (
+  own: Lease,
+  peers: readonly Lease[],
+  options: { readonly signal: AbortSignal },
+) => Promise<void>;
+
+/** Tables of this process that are reconciled with the kernel's. */
+export interface KernelCompanions extends Companions {
+  /** Changes when something has gone that a round brings back. */
+  readonly drift: ReadableCell<number>;
 }
 
-/** Tables of this process that belong to the data plane, reconciled with the kernel's. */
-export interface PlaneRuntime {
-  /** Stages before the kernel's links, over what {@linkcode BackendRuntime.plan} says. */
-  before(desired: () => DesiredState | undefined): AnyStage[];
-  /** Stages after links and addresses, before routes. */
-  after(desired: () => DesiredState | undefined): AnyStage[];
-  /** Called when something has gone that a round brings back. */
-  onDrift: () => void;
-  /** For the status page. */
-  status(): Record<string, unknown>;
-}
-
-/** Tables of a cloud, which have a reconciler of their own: they are slow and each call counts. */
-export interface CloudRuntime {
+/** Tables with a reconciler of their own. */
+export interface RemoteTables {
   readonly resyncMs: number;
-  /** Stages over what {@linkcode BackendRuntime.plan} says. */
-  stages(desired: () => DesiredState | undefined): AnyStage[];
-  /** Gathers facts before a round; answers whether the plan must be made anew. */
-  follow(own: Lease, peers: readonly Lease[], options: { signal: AbortSignal }): Promise<boolean>;
+  stages(desired: Desired): AnyStage[];
+  /** Brings the facts up to date that these Tables need, before each of their rounds. */
+  gather?: Gather;
+  /** Changes when the Tables are to be looked at although the plan is the same. */
+  readonly changes: ReadableCell<number>;
   /** Why this host is not reached yet although its own Tables are in order. */
   waitingFor(): string | undefined;
   /** What stands in the place of the own subnet, which can never be reached while it does. */
   blockedBy?(own: Lease): string | undefined;
   /** To be called when any lease has changed. */
   leasesChanged(): void;
-  /** Another host holds the own lease now: nothing of it is written until `follow` is called. */
+  /** The own lease is lost: nothing of it is written until `gather` is called. */
   disown(): void;
-  /** Runs what goes on beside the rounds, until `signal` aborts. */
-  run(context: CloudRunContext, options: { signal: AbortSignal }): Promise<unknown>;
-  /** For the status page. */
-  status(): Record<string, unknown>;
 }
 
-/** What {@linkcode CloudRuntime.run} is given. */
-export interface CloudRunContext {
+/** What is known of the network once this host has a lease. */
+export interface Cluster {
   readonly leases: LeaseMap;
   readonly own: () => Lease;
-  /** Called when something has changed: what `plan` answers, or `waitingFor` alone. */
-  readonly onChange: (change: { readonly plan: boolean }) => void;
 }
 
-/** Options of `openBackendRuntime()`. */
-export interface BackendRuntimeOptions {
-  readonly configured: ConfiguredNetwork;
+/** What a backend's runtime is opened with. */
+export interface RuntimeContext {
+  readonly network: NetworkConfig;
   readonly options: Options;
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** What the last run left of its packet path. */
+  /** What the last run left of a packet path; ends unless it is taken. */
   readonly formerPath: FormerPath;
   readonly hostNetwork: HostNetwork;
   readonly registry: Registry & Partial<Pick<EtcdRegistry, "api">>;
   readonly log: Logger;
   readonly signal: AbortSignal;
+}
+
+/** What is given to remove what a host has left outside of itself. */
+export interface ReleaseContext {
+  readonly network: NetworkConfig;
+  readonly options: Options;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** The subnets that the host has given back. */
+  readonly released: readonly Prefix[];
+  readonly registry: Registry;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+/** What a host leaves outside of itself, besides its lease. */
+export interface Remnants {
+  /** One of them: `route entry`. */
+  readonly kind: string;
+  /** All of them: `route entries in the VPC`. */
+  readonly what: string;
+  /** Said before the reason why they could not be removed. */
+  readonly warning: string;
+  /**
+   * Removes them; returns how many.
+   *
+   * @throws {Error} With what could not be removed.
+   */
+  remove(context: ReleaseContext): Promise<number>;
+}
+
+/** A part of the program that only one backend loads, to be tried without touching anything. */
+export interface SelfTest {
+  readonly name: string;
+  /** @throws If the part is missing or does not work; returns a word about it. */
+  use(options: { readonly signal: AbortSignal }): Promise<string | void>;
+}
+
+/** A backend with its runtime, whose config and facts are its own affair. */
+export interface BackendEntry {
+  readonly type: string;
+  readonly families: readonly Family[];
+  /**
+   * Reads the `Backend` object of the network config.
+   *
+   * @throws {ConfigError} With every fault.
+   */
+  configure(
+    options: Readonly<Record<string, unknown>>,
+  ): { readonly backend: ConfiguredBackend; readonly warnings: readonly string[] };
+  readonly selfTest?: SelfTest;
+}
+
+/** A backend with its part of the network config. */
+export interface ConfiguredBackend {
+  readonly type: string;
+  readonly families: readonly Family[];
+  /** As the backend has read it. */
+  readonly config: unknown;
+  /** Whether it has links, routes or settings of the kernel made. */
+  readonly changesKernel: boolean;
+  /** Device files that it opens. */
+  readonly devices: readonly string[];
+  /** Whether the network between hosts sees packets of pods as they are. */
+  readonly exposesPods: boolean;
+  /** Faults of the config in a network of these families, one sentence each. */
+  checkNetwork(network: NetworkFamilies): readonly string[];
+  /** What pods get as MTU on `host`. */
+  podMtuBytes(network: NetworkFamilies, host: Host): number;
+  /**
+   * Opens what the backend needs besides the kernel and checks it, before a lease is written.
+   *
+   * @throws {OperatorError} What needs an operator.
+   * @throws {Error} What time may mend; call again.
+   */
+  open(context: RuntimeContext): Promise<OpenBackend>;
+  /** What `cleanup --release` has to remove besides the lease. */
+  readonly remnants?: Remnants;
+}
+
+/** A running backend: its pure functions, bound to config and facts, and its runtime. */
+export interface OpenBackend extends BackendRuntime<unknown> {
+  /** @throws {OperatorError} If there is nothing that this host can publish. */
+  announce(host: Host): LeaseAttributes;
+  plan(host: Host, own: Lease, peers: readonly Lease[]): Planning;
 }

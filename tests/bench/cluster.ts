@@ -6,9 +6,10 @@
  *
  * @module
  */
-import { aliVpc, type AliVpcConfig } from "../../src/backends/mod.ts";
+import type { AliVpcConfig, AliVpcFacts } from "../../src/backends/mod.ts";
 import { type AliVpcContext, aliVpcOptions } from "../../src/app/ali_vpc_runtime.ts";
 import type { BackendRuntime } from "../../src/runtime/runtime.ts";
+import { Cell } from "../../src/util/cell.ts";
 import { describeCalls, openColdCluster } from "../support/cold_start.ts";
 import type { OpenRuntime } from "../support/light_host.ts";
 import { openOwnWriter } from "../support/own_writer.ts";
@@ -88,32 +89,29 @@ async function measure(
 const openOwnRuntime: OpenRuntime = async (
   context: AliVpcContext,
   config: AliVpcConfig,
-): Promise<BackendRuntime> => {
-  const { network } = context.configured;
+): Promise<BackendRuntime<AliVpcFacts>> => {
   const cloud = await openOwnWriter(aliVpcOptions(context, config));
+  const facts = new Cell<AliVpcFacts>(cloud.facts);
   return {
-    announce: (host) => aliVpc.announce(config, host, cloud.facts),
-    plan: (host, own, peers) =>
-      aliVpc.plan({ config, network, host, facts: cloud.facts, own, peers }),
-    cloud: {
+    facts,
+    remote: {
       resyncMs: config.resyncSeconds * 1_000,
       stages: (desired) => [
         { table: cloud.sourceDestCheck, desired: () => desired()?.sourceDestChecks },
         { table: cloud.routes, desired: () => desired()?.cloudRoutes },
       ],
-      follow: async (own, peers, each) => {
-        const before = cloud.facts;
-        return await cloud.follow(own, peers, each) !== before;
+      gather: async (own, peers, each) => {
+        facts.set(await cloud.follow(own, peers, each));
       },
+      changes: new Cell(0),
       waitingFor: () => undefined,
       leasesChanged: () => {},
       disown: () => cloud.routes.disown(),
-      run: (_, { signal }) =>
-        new Promise((_, reject) =>
-          signal.addEventListener("abort", () => reject(signal.reason), { once: true })
-        ),
-      status: () => ({}),
     },
+    run: (_, { signal }) =>
+      new Promise((_, reject) =>
+        signal.addEventListener("abort", () => reject(signal.reason), { once: true })
+      ),
     [Symbol.asyncDispose]: () => cloud[Symbol.asyncDispose](),
   };
 };

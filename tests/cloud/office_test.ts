@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { openAliVpcRuntime } from "../../src/app/ali_vpc_runtime.ts";
 import type { BackendRuntime } from "../../src/runtime/runtime.ts";
-import type { ConfiguredNetwork } from "../../src/backends/configured_network.ts";
+import type { AliVpcFacts } from "../../src/backends/mod.ts";
+import type { NetworkConfig } from "../../src/config/network_config.ts";
 import { parseCommandLine } from "../../src/cli/parse.ts";
 import { LeaseMap } from "../../src/lease/lease_map.ts";
 import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";
@@ -11,7 +12,7 @@ import { startSimulator } from "../simulator/mod.ts";
 import { eventually } from "../support/eventually.ts";
 import { keyEnv, lease, LineLog, NETWORK, parse } from "./support.ts";
 
-const network = { ipv4: { network: NETWORK } } as ConfiguredNetwork["network"];
+const network = { ipv4: { network: NETWORK } } as NetworkConfig;
 
 Deno.test("a host that does not get beyond its start leaves the office to one that does", async () => {
   await using simulator = await startSimulator({ config: exampleConfig() });
@@ -20,7 +21,7 @@ Deno.test("a host that does not get beyond its start leaves the office to one th
   const { signal } = stop;
   const reader = new MemoryRegistry(store).space("ali-vpc/election");
   const holder = async () => (await reader.get("writer", { signal }))?.value;
-  const open = (instanceId: string, unservedMs?: number): Promise<BackendRuntime> => {
+  const open = (instanceId: string, unservedMs?: number): Promise<BackendRuntime<AliVpcFacts>> => {
     const command = parseCommandLine([
       `--ali-vpc-endpoint=${simulator.vpcEndpoint}`,
       `--ali-ecs-endpoint=${simulator.ecsEndpoint}`,
@@ -29,7 +30,7 @@ Deno.test("a host that does not get beyond its start leaves the office to one th
     assert(command.action === "run");
     return openAliVpcRuntime(
       {
-        configured: { network } as ConfiguredNetwork,
+        network,
         options: command.options,
         environment: keyEnv(),
         registry: new MemoryRegistry(store),
@@ -48,7 +49,7 @@ Deno.test("a host that does not get beyond its start leaves the office to one th
 
   const leases = new LeaseMap({ network });
   const own = () => lease("10.24.2.0/24", "192.168.1.2");
-  const running = other.cloud!.run({ leases, own, onChange: () => {} }, { signal });
+  const running = other.run!({ leases, own }, { signal });
   const title = "the second host in the office";
   await eventually(async () => (await holder())?.includes(second!), { signal, title });
   stop.abort(new Error("stop"));

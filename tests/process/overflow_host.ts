@@ -9,8 +9,8 @@ import { KernelTables, linkAlias } from "../../src/app/kernel_tables.ts";
 import {
   aliVpc,
   type AliVpcFacts,
-  findBackend,
   type Host as BackendHost,
+  vxlan,
 } from "../../src/backends/mod.ts";
 import { parseNetworkConfig } from "../../src/config/network_config.ts";
 import { openNetlink } from "../../src/kernel/netlink/rtnetlink.ts";
@@ -86,7 +86,6 @@ function plan({ host: n, hosts, backend, overflow, vtep }: OverflowRequest): Des
     peers: leases.filter(({ key }) => key !== leaseKey(n)),
   };
   if (backend === "vxlan") {
-    const vxlan = findBackend("vxlan");
     return atOnce(vxlan.plan({
       ...inputs,
       config: vxlan.parseConfig({}).config,

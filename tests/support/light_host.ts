@@ -6,7 +6,8 @@
  */
 import { CloudLoop } from "../../src/app/cloud_loop.ts";
 import { type AliVpcContext, openAliVpcRuntime } from "../../src/app/ali_vpc_runtime.ts";
-import type { BackendRuntime } from "../../src/runtime/runtime.ts";
+import { backendEntry } from "../../src/runtime/entry.ts";
+import type { BackendRuntime, RuntimeContext } from "../../src/runtime/runtime.ts";
 import { followLeases } from "../../src/app/follow_leases.ts";
 import {
   followNetworkConfig,
@@ -17,7 +18,7 @@ import { patiently } from "../../src/util/patience.ts";
 import { Planner } from "../../src/app/planner.ts";
 import { Condition, Readiness } from "../../src/status/readiness.ts";
 import { SkippedNotices } from "../../src/status/skipped_notices.ts";
-import type { AliVpcConfig, Host } from "../../src/backends/mod.ts";
+import { aliVpc, type AliVpcConfig, type AliVpcFacts, type Host } from "../../src/backends/mod.ts";
 import type { Options } from "../../src/cli/options.ts";
 import { parseCommandLine } from "../../src/cli/parse.ts";
 import { describeError } from "../../src/errors.ts";
@@ -33,7 +34,10 @@ import type { Simulator } from "../simulator/mod.ts";
 import { settleAll } from "./settle_all.ts";
 
 /** Makes the backend's part of a light host. */
-export type OpenRuntime = (context: AliVpcContext, config: AliVpcConfig) => Promise<BackendRuntime>;
+export type OpenRuntime = (
+  context: AliVpcContext,
+  config: AliVpcConfig,
+) => Promise<BackendRuntime<AliVpcFacts>>;
 
 /** Options of {@linkcode startLightHosts}. */
 export interface LightHostsOptions {
@@ -225,13 +229,16 @@ export class LightHost implements AsyncDisposable {
     const registry = await store.registry;
     const shared = { log, signal, onStatus: () => {} };
     const configured = await waitForNetworkConfig({ ...shared, registry });
+    const { network } = configured;
+    const { backend } = backendEntry(aliVpc, { open: openRuntime }).configure(
+      network.backend.options,
+    );
     const runtime = resources.use(
       await patiently(
         "prepare backend",
         () =>
-          openRuntime(
-            { ...shared, configured, options, environment, registry },
-            configured.backendConfig as AliVpcConfig,
+          backend.open(
+            { ...shared, network, options, environment, registry } as unknown as RuntimeContext,
           ),
         shared,
       ),
@@ -240,7 +247,7 @@ export class LightHost implements AsyncDisposable {
     const keeper = await patiently("lease a subnet", () =>
       LeaseKeeper.acquire({
         registry,
-        network: configured.network,
+        network,
         attributes: runtime.announce(host),
         previous: instance.previous,
         // The bridge of its pods has an address of the subnet that they have.
@@ -248,7 +255,7 @@ export class LightHost implements AsyncDisposable {
           const served = this.#keeper?.lease.subnet ?? instance.previous;
           return Promise.resolve([address, ...(served?.ipv4 ? [served.ipv4.address.add(1n)] : [])]);
         },
-        occupied: async (each) => await runtime.avoid?.(each) ?? Places.none,
+        occupied: async (each) => await runtime.occupied?.(each) ?? Places.none,
         renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
         onLeaseLoss: options.onLeaseLoss,
         log,
@@ -257,22 +264,25 @@ export class LightHost implements AsyncDisposable {
     this.#keeper = keeper;
 
     const condition = (name: string) => resources.use(new Condition(this.#readiness, name));
-    const leases = await store.leasesOf(configured.network);
+    const leases = await store.leasesOf(network);
     const own = () => keeper.lease;
     const planner = new Planner({ runtime, leases, host: () => host, own, blackhole: false });
     const cloud = new CloudLoop({
-      cloud: runtime.cloud!,
+      cloud: runtime.remote!,
       planner,
       leases,
       keeper,
       condition: condition("cloud"),
       log,
-      onPlan: () => {},
       onBlocked: (reason) => {
         // A host that was ready has pods, and so has one that knows the subnet from its last run.
         const isKnown = String(instance.previous?.ipv4) === this.subnet;
         if (this.readyAt === undefined && !isKnown) keeper.redraw(reason);
       },
+    });
+    runtime.facts.subscribe(() => {
+      planner.invalidatePlan();
+      cloud.planChanged();
     });
     const onLeases = () => {
       cloud.leasesChanged();
@@ -292,7 +302,7 @@ export class LightHost implements AsyncDisposable {
     if (leases.complete) onLeases();
     condition("store").met();
     const running = [
-      cloud.run({ signal }),
+      runtime.run!({ leases, own }, { signal }),
       followNetworkConfig(registry, configured, shared),
       keeper.run({ signal }),
       cloud.reconciler.run({ signal }),

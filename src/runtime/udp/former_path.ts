@@ -19,6 +19,7 @@ import {
 import { describeError } from "../../errors.ts";
 import { removeFile, writeFileAtomically } from "../../host/atomic_file.ts";
 import type { Logger } from "../../log.ts";
+import { addressBits, InterfaceAddress } from "../../net/mod.ts";
 import { Reconciler } from "../../reconcile/reconciler.ts";
 import type { DesiredState } from "../../state/mod.ts";
 import { StateReporter } from "../../util/state_reporter.ts";
@@ -30,6 +31,7 @@ export class FormerPath implements AsyncDisposable {
   readonly record: PathRecordFile;
   readonly #log: Logger;
   #path: TunnelPath | undefined;
+  #taken = false;
 
   /**
    * @param environment Names the service manager's store; see {@linkcode FdStore}.
@@ -58,13 +60,13 @@ export class FormerPath implements AsyncDisposable {
     try {
       path = new TunnelPath(record.settings, this.fdStore, this.#log);
       const { mtuBytes, ipv4, ipv6 } = record;
-      path.identity = {
-        mtuBytes,
-        ...(ipv4 === undefined ? {} : { ipv4 }),
-        ...(ipv6 === undefined ? {} : { ipv6 }),
-      };
+      const own = [ipv4, ipv6].filter((address) => address !== undefined);
       const desired = (): DesiredState => ({
         links: [{ name: UDP_LINK_NAME, kind: "tun", mtuBytes }],
+        addresses: own.map((address) => ({
+          link: UDP_LINK_NAME,
+          address: new InterfaceAddress(address, addressBits(address.family)),
+        })),
         udpSockets: record.sockets,
         forwarding: record.forwarding,
       });
@@ -91,13 +93,15 @@ export class FormerPath implements AsyncDisposable {
   async take(settings: PathSettings): Promise<TunnelPath | undefined> {
     const path = this.#path;
     this.#path = undefined;
+    this.#taken = true;
     if (path === undefined || sameSettings(path.settings, settings)) return path;
     await path.surrender();
     return undefined;
   }
 
-  /** Ends what the last run left: this run has no packet path. */
-  async discard(): Promise<void> {
+  /** Ends what the last run left, unless it was taken: this run has no packet path. */
+  async discardUntaken(): Promise<void> {
+    if (this.#taken) return;
     await this.#path?.surrender();
     this.#path = undefined;
     // While descriptors are stored, their port stays taken.
@@ -139,7 +143,7 @@ export class PathRecordFile implements AsyncDisposable {
   readonly #file: string;
   readonly #reporter: StateReporter;
   readonly #delays: { readonly writeAfterMs: number; readonly retryMs: number };
-  #due: PathRecord | undefined;
+  #due: (() => PathRecord) | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** The last write, which has to be over before the next one begins. */
   #writing = Promise.resolve();
@@ -171,8 +175,8 @@ export class PathRecordFile implements AsyncDisposable {
     }
   }
 
-  /** Has `record` written soon, in the place of what was there. */
-  note(record: PathRecord): void {
+  /** Has what `record` makes by then written soon, in the place of what was there. */
+  note(record: () => PathRecord): void {
     this.#due = record;
     this.#writeAfter(this.#delays.writeAfterMs);
   }
@@ -185,13 +189,19 @@ export class PathRecordFile implements AsyncDisposable {
   }
 
   /** Writes what is due. */
+  flush(): Promise<void> {
+    this.#stopTimer();
+    this.#writing = this.#writing.then(() => this.#writeDue());
+    return this.#writing;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#write();
+    await this.flush();
     this.#stopTimer();
   }
 
   #writeAfter(delayMs: number): void {
-    this.#timer ??= setTimeout(() => this.#write(), delayMs);
+    this.#timer ??= setTimeout(() => this.flush(), delayMs);
   }
 
   #stopTimer(): void {
@@ -199,23 +209,17 @@ export class PathRecordFile implements AsyncDisposable {
     this.#timer = undefined;
   }
 
-  #write(): Promise<void> {
-    this.#stopTimer();
-    this.#writing = this.#writing.then(() => this.#writeDue());
-    return this.#writing;
-  }
-
   async #writeDue(): Promise<void> {
-    const due = this.#due;
+    const record = this.#due?.();
     this.#due = undefined;
-    if (due === undefined) return;
+    if (record === undefined) return;
     try {
-      await writeFileAtomically(this.#file, encodePathRecord(due), { mode: 0o600 });
+      await writeFileAtomically(this.#file, encodePathRecord(record), { mode: 0o600 });
       this.#reporter.working();
     } catch (error) {
       this.#reporter.failing(error);
       // What lies there is of an earlier time: the next run would carry on with that.
-      this.#due ??= due;
+      this.#due ??= () => record;
       this.#writeAfter(this.#delays.retryMs);
     }
   }

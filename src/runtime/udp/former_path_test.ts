@@ -40,7 +40,7 @@ Deno.test("a record that could not be written is written when that is possible",
   withFile(async ({ file, path, lines }) => {
     const directory = path.replace(/\/[^/]*$/, "");
     await Deno.writeTextFile(directory, "in the way");
-    file.note(recordOf(8285));
+    file.note(() => recordOf(8285));
     await until(() => lines.length > 0);
     await delay(30, { signal: AbortSignal.timeout(10_000) });
     assert.equal(lines.length, 1, lines.join(""));
@@ -54,7 +54,7 @@ Deno.test("a record that could not be written is written when that is possible",
 Deno.test("of records noted at any time the last one is on the disk, whole", () =>
   withFile(async ({ file, path }) => {
     for (let port = 1; port <= 200; port++) {
-      file.note(recordOf(port));
+      file.note(() => recordOf(port));
       if (port % 7 === 0) await delay(1, { signal: AbortSignal.timeout(10_000) });
       if (port % 50 === 0) await file[Symbol.asyncDispose]();
     }
@@ -65,10 +65,10 @@ Deno.test("of records noted at any time the last one is on the disk, whole", () 
 
 Deno.test("a record that is removed does not come back, nor does what a killed run left", () =>
   withFile(async ({ file, path }) => {
-    file.note(recordOf(1));
+    file.note(() => recordOf(1));
     await file[Symbol.asyncDispose]();
     await Deno.writeTextFile(path.replace(/([^/]*)$/, ".$1.flanneld"), '{"version":1,');
-    file.note(recordOf(2));
+    file.note(() => recordOf(2));
     await delay(3, { signal: AbortSignal.timeout(10_000) });
     await file.remove();
     await delay(20, { signal: AbortSignal.timeout(10_000) });

@@ -4,41 +4,32 @@
  *
  * @module
  */
-import { udp, type UdpConfig } from "../../backends/mod.ts";
-import type { BackendRuntime, BackendRuntimeOptions } from "../runtime.ts";
+import type { UdpConfig } from "../../backends/mod.ts";
+import { Cell } from "../../util/cell.ts";
+import type { BackendRuntime, RuntimeContext } from "../runtime.ts";
 import { TunnelPath } from "./tunnel_path.ts";
 
 /** Opens what the tunnel needs; packets pass once the first plan is in place. */
 export async function openUdpRuntime(
-  { configured: { network }, formerPath, log }: BackendRuntimeOptions,
-  config: UdpConfig,
-): Promise<BackendRuntime> {
-  const { allowAnySource, natTraversal } = config;
+  { network, formerPath, log }: RuntimeContext,
+  { allowAnySource, natTraversal }: UdpConfig,
+): Promise<BackendRuntime<undefined>> {
   const families = ([4, 6] as const).filter((family) => network[`ipv${family}`]);
   const settings = { allowAnySource, natTraversal, families };
   const { fdStore, record } = formerPath;
   const path = await formerPath.take(settings) ?? new TunnelPath(settings, fdStore, log);
+  path.changes.subscribe(() => record.note(() => path.describe()));
   return {
-    announce: (host) => udp.announce(config, host, undefined),
-    *plan(host, own, peers) {
-      const state = yield* udp.plan({ config, network, host, facts: undefined, own, peers });
-      path.identity = {
-        mtuBytes: state.links?.[0]?.mtuBytes ?? 0,
-        ...(own.subnet.ipv4 ? { ipv4: own.subnet.ipv4.address } : {}),
-        ...(own.subnet.ipv6 ? { ipv6: own.subnet.ipv6.address } : {}),
-      };
-      const { udpSockets: sockets = [], forwarding = [] } = state;
-      record.note({ settings, ...path.identity, sockets, forwarding });
-      return state;
-    },
-    plane: {
+    facts: new Cell(undefined),
+    withKernel: {
       before: (desired) => path.stagesBefore(desired),
       after: (desired) => path.stagesAfter(desired),
-      set onDrift(callback: () => void) {
-        path.onDrift = callback;
-      },
-      status: () => ({ ...path.counters() }),
+      drift: path.drift,
     },
-    [Symbol.asyncDispose]: () => path[Symbol.asyncDispose](),
+    status: () => ({ dataPlane: () => ({ ...path.counters() }) }),
+    async [Symbol.asyncDispose]() {
+      await record.flush(); // what the path does cannot be told once it has ended
+      await path[Symbol.asyncDispose]();
+    },
   };
 }

@@ -17,7 +17,7 @@ import {
 } from "../../../ffi/tun/open.ts";
 import { UDP_LINK_NAME } from "../../backends/mod.ts";
 import type { FdStore } from "../../service_manager/fd_store.ts";
-import type { PathSettings } from "../../dataplane/path_record.ts";
+import type { PathRecord, PathSettings } from "../../dataplane/path_record.ts";
 import {
   openTunnel,
   SOCKET_BUFFER_BYTES,
@@ -27,10 +27,11 @@ import {
 } from "../../dataplane/tunnel.ts";
 import { describeError, OperatorError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
-import type { Prefix } from "../../net/mod.ts";
+import type { Address, Prefix } from "../../net/mod.ts";
 import type { AnyStage } from "../../reconcile/reconciler.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
 import type { DesiredState, ForwardingSpec, UdpSocketSpec } from "../../state/mod.ts";
+import { Cell } from "../../util/cell.ts";
 
 function listOf<Name extends "udpSockets" | "forwarding">(
   state: DesiredState | undefined,
@@ -39,12 +40,27 @@ function listOf<Name extends "udpSockets" | "forwarding">(
   return state && (state[name] ?? []);
 }
 
-interface QueueSpec {
+/** The device's queue, with what the path has to know of the device. */
+interface QueueSpec extends TunnelIdentity {
   readonly name: string;
 }
 
 function queueSpecs(state: DesiredState | undefined): readonly QueueSpec[] | undefined {
-  return state?.links?.filter(({ kind }) => kind === "tun").map(({ name }) => ({ name }));
+  return state?.links?.filter(({ kind }) => kind === "tun").map(({ name, mtuBytes }) => {
+    const own = (state.addresses ?? []).filter(({ link }) => link === name);
+    const bases = own.map(({ address: { address } }) => [`ipv${address.family}`, address]);
+    return { name, mtuBytes, ...Object.fromEntries(bases) };
+  });
+}
+
+function sameIdentity(a: TunnelIdentity, b: TunnelIdentity): boolean {
+  const isSame = (one?: Address, other?: Address) =>
+    one === undefined || other === undefined ? one === other : one.equals(other);
+  return a.mtuBytes === b.mtuBytes && isSame(a.ipv4, b.ipv4) && isSame(a.ipv6, b.ipv6);
+}
+
+interface OpenQueue extends TunQueue {
+  readonly name: string;
 }
 
 interface OpenSocket extends UdpSocketSpec {
@@ -59,11 +75,13 @@ export class TunnelPath implements AsyncDisposable {
   readonly #log: Logger;
   #tunnel: Tunnel;
   #failed = false;
-  #queue: (TunQueue & QueueSpec) | undefined;
+  #queue: OpenQueue | undefined;
   #sockets: OpenSocket[] = [];
   #identity: TunnelIdentity = { mtuBytes: 0 };
-  /** Called when something has gone that a round brings back. */
-  onDrift: () => void = () => {};
+  /** Counts what has gone that a round brings back. */
+  readonly drift = new Cell(0);
+  /** Counts what a round has changed; {@linkcode TunnelPath.describe} tells it. */
+  readonly changes = new Cell(0);
 
   /** @param store Where descriptors of the last run may be found, and new ones are kept. */
   constructor(settings: PathSettings, store: FdStore, log: Logger) {
@@ -77,7 +95,7 @@ export class TunnelPath implements AsyncDisposable {
     const tunnel = openTunnel({
       ...this.settings,
       onNotice: (text) => this.#log.info(text),
-      onDeviceGone: () => this.onDrift(),
+      onDeviceGone: () => this.#drifted(),
       onFault: (error) => {
         this.#log.error(describeError(error));
         this.fail(tunnel);
@@ -100,13 +118,23 @@ export class TunnelPath implements AsyncDisposable {
     ];
   }
 
-  get identity(): TunnelIdentity {
-    return this.#identity;
+  /** What the path does at present. */
+  describe(): PathRecord {
+    const { settings } = this;
+    return { settings, ...this.#identity, sockets: this.#sockets, forwarding: this.#forwarding() };
   }
 
-  set identity(identity: TunnelIdentity) {
-    this.#identity = identity;
-    this.#tunnel.setIdentity(identity);
+  #setIdentity({ mtuBytes, ipv4, ipv6 }: TunnelIdentity): void {
+    this.#identity = { mtuBytes, ...(ipv4 ? { ipv4 } : {}), ...(ipv6 ? { ipv6 } : {}) };
+    this.#tunnel.setIdentity(this.#identity);
+  }
+
+  #forwarding(): ForwardingSpec[] {
+    return this.#tunnel.forwarding.entries().map(({ prefix, address, port }) => ({
+      destination: prefix,
+      address,
+      port,
+    }));
   }
 
   counters() {
@@ -117,7 +145,15 @@ export class TunnelPath implements AsyncDisposable {
   fail(tunnel: Tunnel): void {
     if (tunnel !== this.#tunnel) return;
     this.#failed = true;
-    this.onDrift();
+    this.#drifted();
+  }
+
+  #drifted(): void {
+    this.drift.set(this.drift.value + 1);
+  }
+
+  #changed(): void {
+    this.changes.set(this.changes.value + 1);
   }
 
   /** The open queue of the TUN device. Opening it makes the device. */
@@ -126,15 +162,20 @@ export class TunnelPath implements AsyncDisposable {
       id: "tun-queue",
       name: "TUN queue",
       key: ({ name }) => name,
-      equal: () => true,
+      equal: sameIdentity,
       owns: () => true,
       format: ({ name }) => name,
     },
-    list: () => Promise.resolve(this.#isQueueAlive() ? [{ name: this.#queue!.name }] : []),
+    list: () =>
+      Promise.resolve(
+        this.#isQueueAlive() ? [{ name: this.#queue!.name, ...this.#identity }] : [],
+      ),
     apply: (changes, options) =>
-      applyEach(changes, async (change) => {
-        if (change.op === "remove") await this.#setQueue(undefined, options);
-        else await this.#setQueue(this.#openQueue(change.desired.name), options);
+      this.#applyEach(changes, async (change) => {
+        if (change.op === "remove") return await this.#setQueue(undefined, options);
+        const { desired } = change;
+        if (change.op === "add") await this.#setQueue(this.#openQueue(desired.name), options);
+        this.#setIdentity(desired);
       }),
   };
 
@@ -149,7 +190,7 @@ export class TunnelPath implements AsyncDisposable {
     },
     list: () => Promise.resolve(this.#sockets),
     apply: (changes, options) =>
-      applyEach(changes, async (change) => {
+      this.#applyEach(changes, async (change) => {
         if (change.op === "remove") await this.#removeSocket(change.actual, options);
         else await this.#addSocket(change.desired, options);
       }),
@@ -157,14 +198,7 @@ export class TunnelPath implements AsyncDisposable {
 
   readonly forwardingTable: Table<ForwardingSpec> = {
     kind: forwardingKind,
-    list: () =>
-      Promise.resolve(
-        this.#tunnel.forwarding.entries().map(({ prefix, address, port }) => ({
-          destination: prefix,
-          address,
-          port,
-        })),
-      ),
+    list: () => Promise.resolve(this.#forwarding()),
     apply: async (changes, options) => {
       const entries = new Map<string, { prefix: Prefix } & Omit<ForwardingSpec, "destination">>(
         this.#tunnel.forwarding.entries().map((entry) => [entry.prefix.toString(), entry]),
@@ -177,6 +211,7 @@ export class TunnelPath implements AsyncDisposable {
         }
       }
       await this.#tunnel.forwarding.replace([...entries.values()], options);
+      this.#changed();
       return [];
     },
   };
@@ -193,7 +228,7 @@ export class TunnelPath implements AsyncDisposable {
     },
     list: () => Promise.resolve(this.#tunnel.started && !this.#failed ? [{ name: "packets" }] : []),
     apply: (changes, options) =>
-      applyEach(changes, async () => {
+      this.#applyEach(changes, async () => {
         if (this.#failed) await this.#reopen(options);
         if (!this.#queue) throw new Error("the TUN device is not there");
         this.#tunnel.start(this.#queue.offloads);
@@ -201,6 +236,22 @@ export class TunnelPath implements AsyncDisposable {
         this.#store.discardRest();
       }),
   };
+
+  async #applyEach<Spec>(
+    changes: readonly Change<Spec>[],
+    apply: (change: Change<Spec>) => Promise<void>,
+  ): Promise<FailedChange<Spec>[]> {
+    const failed: FailedChange<Spec>[] = [];
+    for (const change of changes) {
+      try {
+        await apply(change);
+      } catch (error) {
+        failed.push({ change, error: error instanceof Error ? error : new Error(String(error)) });
+      }
+    }
+    this.#changed();
+    return failed;
+  }
 
   #isQueueAlive(): boolean {
     if (!this.#queue) return false;
@@ -212,7 +263,7 @@ export class TunnelPath implements AsyncDisposable {
     }
   }
 
-  #openQueue(name: string): TunQueue & QueueSpec {
+  #openQueue(name: string): OpenQueue {
     const queue = this.#adopt(
       name,
       "TUN device",
@@ -251,7 +302,7 @@ export class TunnelPath implements AsyncDisposable {
   }
 
   async #setQueue(
-    queue: (TunQueue & QueueSpec) | undefined,
+    queue: OpenQueue | undefined,
     options: { signal: AbortSignal },
   ): Promise<void> {
     const former = this.#queue;
@@ -359,21 +410,6 @@ const forwardingKind: Kind<ForwardingSpec> = {
 function storedName({ address, port }: UdpSocketSpec): string {
   // A colon parts names in LISTEN_FDNAMES.
   return `udp-${address.toString().replaceAll(":", "_")}-${port}`;
-}
-
-async function applyEach<Spec>(
-  changes: readonly Change<Spec>[],
-  apply: (change: Change<Spec>) => Promise<void>,
-): Promise<FailedChange<Spec>[]> {
-  const failed: FailedChange<Spec>[] = [];
-  for (const change of changes) {
-    try {
-      await apply(change);
-    } catch (error) {
-      failed.push({ change, error: error instanceof Error ? error : new Error(String(error)) });
-    }
-  }
-  return failed;
 }
 
 function explainTunError(name: string, error: unknown): unknown {

@@ -57,7 +57,7 @@ const ACCEPTED: readonly (readonly [text: string, length: number, backend: objec
 
 Deno.test("configureNetwork() accepts what upstream accepts, and means the same", () => {
   for (const [text, length, backend] of ACCEPTED) {
-    const { network, backendConfig } = configureNetwork(
+    const { network, backend: { config: backendConfig } } = configureNetwork(
       text.replaceAll('"N"', '"10.3.7.9/16"'),
       log,
     );

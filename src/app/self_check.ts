@@ -5,11 +5,10 @@
  *
  * @module
  */
-import * as v from "valibot";
 import { loadGoRegex } from "../cli/go_syntax.ts";
-import { RateLimiter } from "../cloud/rate_limiter.ts";
 import { describeError } from "../errors.ts";
-import { Secret } from "../secret.ts";
+import { backends } from "../runtime/mod.ts";
+import type { SelfTest } from "../runtime/runtime.ts";
 import { abortable } from "../util/abortable.ts";
 import { deadline } from "../util/time.ts";
 import { LIBNL_SONAMES, loadCarriedLibraries } from "../host/carried_libraries.ts";
@@ -17,16 +16,9 @@ import { LIBNL_SONAMES, loadCarriedLibraries } from "../host/carried_libraries.t
 /** How long a part may take; all do with a fraction of it. */
 const LIMIT_MS = 15_000;
 
-interface Part {
-  readonly name: string;
-  /** @throws If the part is missing or does not work; returns a word about it. */
-  use(options: { signal: AbortSignal }): Promise<string | void>;
-}
-
-const PARTS: readonly Part[] = [
+const PARTS: readonly SelfTest[] = [
   { name: "etcd client", use: useEtcd },
-  { name: "Alibaba Cloud client", use: useCloud },
-  { name: "packet worker", use: useWorker },
+  ...backends.flatMap(({ selfTest }) => selfTest ?? []),
   { name: "libnl", use: useLibnl },
   { name: "regular expressions", use: useRegex },
 ];
@@ -68,44 +60,6 @@ async function useEtcd(): Promise<void> {
 async function useRegex(): Promise<void> {
   const compile = await loadGoRegex();
   if (!compile("^eth[[:digit:]]$").test("eth0")) throw new Error("eth0 does not match");
-}
-
-/** One call, to a service of our own: loaded in the wrong way it gets no answer. */
-async function useCloud({ signal }: { signal: AbortSignal }): Promise<void> {
-  const { openRpc } = await import("../cloud/ali/rpc.ts");
-  const reply = { RequestId: "self-test" };
-  await using server = Deno.serve(
-    { hostname: "127.0.0.1", port: 0, onListen() {} },
-    () => Response.json(reply),
-  );
-  const credentials = { accessKeyId: new Secret("self-test"), accessKeySecret: new Secret("none") };
-  await using rpc = await openRpc({
-    service: "vpc",
-    endpoint: `http://127.0.0.1:${server.addr.port}`,
-    apiVersion: "2016-04-28",
-    credentials: { get: () => Promise.resolve(credentials), invalidate: () => false },
-    limiter: new RateLimiter({ burst: 1, perSecond: 1 }),
-  });
-  const schema = v.object({ RequestId: v.literal(reply.RequestId) });
-  await rpc.call("DescribeRegions", {}, schema, { signal });
-}
-
-/** Starts the Worker of the packet path and waits until it says which descriptors it uses. */
-async function useWorker({ signal }: { signal: AbortSignal }): Promise<void> {
-  const { openTunnel } = await import("../dataplane/tunnel.ts");
-  const { promise: fault, reject } = Promise.withResolvers<never>();
-  await using tunnel = openTunnel({
-    allowAnySource: false,
-    natTraversal: false,
-    families: [],
-    onNotice() {},
-    onDeviceGone() {},
-    onFault: reject,
-  });
-  fault.catch(() => {/* it may come after the race below */});
-  tunnel.start({ tcp: false, udp: false });
-  const none = { tun: undefined, socketV4: undefined, socketV6: undefined };
-  await Promise.race([tunnel.setDescriptors(none, { signal }), fault]);
 }
 
 /** Lists links through libnl: an executable's through the one it carries, whatever the host has. */

@@ -1,0 +1,93 @@
+/**
+ * Ties a pure backend to its runtime by the types of its config and facts, which nobody else has to
+ * know.
+ *
+ * @module
+ */
+import { type Backend, podMtuBytes } from "../backends/mod.ts";
+import { Cell } from "../util/cell.ts";
+import type {
+  BackendEntry,
+  BackendRuntime,
+  ConfiguredBackend,
+  OpenBackend,
+  ReleaseContext,
+  Remnants,
+  RuntimeContext,
+  SelfTest,
+} from "./runtime.ts";
+
+/** What of a backend is not pure; its functions load their files when they are called. */
+export interface BackendParts<Config, Facts> {
+  /** @see {@linkcode ConfiguredBackend.open} */
+  open(context: RuntimeContext, config: Config): Promise<BackendRuntime<Facts>>;
+  /** @see {@linkcode ConfiguredBackend.remnants} */
+  readonly remnants?: Omit<Remnants, "remove"> & {
+    remove(context: ReleaseContext, config: Config): Promise<number>;
+  };
+  readonly selfTest?: SelfTest;
+}
+
+/** The table's entry of `backend`. */
+export function backendEntry<Config, Facts>(
+  backend: Backend<Config, Facts>,
+  parts: BackendParts<Config, Facts>,
+): BackendEntry {
+  const { type, families } = backend;
+  return {
+    type,
+    families,
+    configure(options) {
+      const { config, warnings } = backend.parseConfig(options);
+      return { backend: bindConfig(backend, config, parts), warnings };
+    },
+    ...(parts.selfTest ? { selfTest: parts.selfTest } : {}),
+  };
+}
+
+/** The parts of a backend that needs nothing but its plan. */
+export const PLAN_ONLY: BackendParts<unknown, undefined> = {
+  open: () =>
+    Promise.resolve({
+      facts: new Cell(undefined),
+      [Symbol.asyncDispose]: () => Promise.resolve(),
+    }),
+};
+
+function bindConfig<Config, Facts>(
+  backend: Backend<Config, Facts>,
+  config: Config,
+  { open, remnants }: BackendParts<Config, Facts>,
+): ConfiguredBackend {
+  const { type, families, devices = [], exposesPods = false } = backend;
+  return {
+    type,
+    families,
+    config,
+    devices,
+    exposesPods,
+    changesKernel: backend.changesKernel?.(config) ?? true,
+    checkNetwork: (network) => backend.checkNetwork?.(config, network) ?? [],
+    podMtuBytes: (network, host) => podMtuBytes(backend, config, network, host),
+    open: async (context) => bindFacts(backend, config, context, await open(context, config)),
+    ...(remnants
+      ? { remnants: { ...remnants, remove: (context) => remnants.remove(context, config) } }
+      : {}),
+  };
+}
+
+function bindFacts<Config, Facts>(
+  backend: Backend<Config, Facts>,
+  config: Config,
+  { network }: RuntimeContext,
+  runtime: BackendRuntime<Facts>,
+): OpenBackend {
+  return Object.assign(
+    runtime,
+    {
+      announce: (host) => backend.announce(config, host, runtime.facts.value),
+      plan: (host, own, peers) =>
+        backend.plan({ config, network, host, facts: runtime.facts.value, own, peers }),
+    } satisfies Pick<OpenBackend, "announce" | "plan">,
+  );
+}
