@@ -13,6 +13,9 @@ export interface ShellBlock {
 
 export const SHELL_BLOCKS: Readonly<Record<string, ShellBlock>> = {
   "README.md: npx --yes deno@2.9.6 task demo": { run: ".ci/run" },
+  "README.md: npx --yes deno@2.9.6 task compile": {
+    not: "the short form of docs/install-ecs.md",
+  },
   "docs/docker.md: apt-get install docker.io": {
     not: "needs a machine with systemd and Docker, and changes it",
   },

@@ -252,7 +252,7 @@ export const FLAGS = [
     default: "auto",
     group: "Alibaba Cloud VPC",
     value: "auto|never",
-    help: "whether this host may be the one that writes the route entries of all",
+    help: "whether this host may be the leader, which writes the route entries of all hosts",
   },
   {
     name: "healthz-ip",

@@ -33,8 +33,8 @@ Flags may be written with one or two dashes, as --name=value or --name value; bo
 value only with "=". Each can be given in the environment instead: FLANNELD_ and its name in upper
 case with "_" for "-", such as FLANNELD_ETCD_ENDPOINTS.
 
-Exit status: 0 after SIGINT, SIGTERM or a clean-up, 1 if something must be mended first, 2 for wrong
-usage.
+Exit status: 0 after SIGINT, SIGTERM or a clean-up, 1 if manual action is required first, 2 for
+wrong usage.
 `;
 }
 
