@@ -78,7 +78,8 @@ export function describeUnknown(name: string, also: readonly string[]): string {
 export function describeLeftover(leftover: string, previous: Flag | undefined): string {
   if (previous?.type === "bool") {
     return `Unexpected argument ${quote(leftover)} after --${previous.name}: ` +
-      `a boolean takes its value with "=", as in --${previous.name}=false`;
+      `a boolean takes its value with "=", as in --${previous.name}=false ` +
+      `(upstream reads --${previous.name} alone here, and nothing of what follows)`;
   }
   // Behind a secret it may be the rest of one that was not quoted in the shell.
   if (previous?.secret) return `Unexpected argument after the value of --${previous.name}`;

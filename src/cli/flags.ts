@@ -37,7 +37,6 @@ export const GROUPS = [
 ] as const;
 
 const NO_KUBERNETES = "leave it out: leases are kept in etcd only (see --etcd-endpoints)";
-const NO_GO_SOURCES = "leave it out: it names upstream's Go source files; use -v for more detail";
 
 /** The table. */
 export const FLAGS = [
@@ -287,6 +286,22 @@ export const FLAGS = [
     help: "verbosity: 1 adds debug events, 2 adds traces",
   },
   {
+    name: "vmodule",
+    type: "string",
+    default: "",
+    group: "Health and logs",
+    value: "FILE=N,…",
+    help: "verbosity per source file of upstream; has no effect here",
+  },
+  {
+    name: "log_backtrace_at",
+    type: "string",
+    default: "",
+    group: "Health and logs",
+    value: "FILE:N",
+    help: "source line of upstream to log a stack trace at; has no effect here",
+  },
+  {
     name: "version",
     type: "bool",
     default: false,
@@ -351,24 +366,6 @@ export const FLAGS = [
     group: "Upstream flags that this version refuses",
     help: "set the node's condition",
     refused: NO_KUBERNETES,
-  },
-  {
-    name: "vmodule",
-    type: "string",
-    default: "",
-    group: "Upstream flags that this version refuses",
-    value: "FILE=N,…",
-    help: "verbosity per source file",
-    refused: NO_GO_SOURCES,
-  },
-  {
-    name: "log_backtrace_at",
-    type: "string",
-    default: "",
-    group: "Upstream flags that this version refuses",
-    value: "FILE:N",
-    help: "log a stack trace at a source line",
-    refused: NO_GO_SOURCES,
   },
 ] as const satisfies readonly Flag[];
 

@@ -90,7 +90,8 @@ export function readOptions(
   function address(name: StringFlag, family?: Family): Address | undefined {
     const value = values[name].trim();
     if (value === "") return undefined;
-    const found = Address.tryParse(value);
+    const given = Address.tryParse(value);
+    const found = family === 4 ? given?.unmapped() : given;
     if (found !== undefined && found.family === (family ?? found.family)) return found;
     findings.fault(name, `it must be an ${family ? `IPv${family}` : "IP"} address`);
     return undefined;
@@ -113,11 +114,28 @@ export function readOptions(
     return undefined;
   }
 
+  /** A flag about the source files of upstream: taken as there, without effect. */
+  function ofUpstreamsSources(name: StringFlag, form: RegExp, mustBe: string): void {
+    const value = values[name].trim();
+    if (value === "") return;
+    if (!form.test(value)) findings.fault(name, mustBe);
+    findings.warn(
+      `--${name} has no effect: it names upstream's source files; -v gives more detail`,
+    );
+  }
+
+  ofUpstreamsSources(
+    "vmodule",
+    /^(?:(?:[^=,]+=\d{1,9})?(?:,|$))+$/,
+    "it must be a list of FILE=LEVEL, separated by commas",
+  );
+  ofUpstreamsSources("log_backtrace_at", /^[^:]*\.[^:]*:[1-9]\d*$/, "it must be FILE.go:LINE");
+  const { endpoints, users } = readEtcdEndpoints(values, findings);
   return {
-    etcdEndpoints: readEtcdEndpoints(values, findings),
+    etcdEndpoints: endpoints,
     etcdPrefix: text("etcd-prefix").trim(),
     etcdApi: choice("etcd-api", ["auto", "v3", "v2"]),
-    ...readEtcdIdentity(values, findings),
+    ...readEtcdIdentity(values, users, findings),
     subnetFile: text("subnet-file"),
     subnetLeaseRenewMarginMinutes: integer("subnet-lease-renew-margin", 1, 1439),
     onLeaseLoss: choice("on-lease-loss", ["keep", "reassign"]),
@@ -166,31 +184,47 @@ type StringFlag = FlagOfType<string>;
 type IntegerFlag = FlagOfType<number>;
 type ListFlag = FlagOfType<readonly string[]>;
 
-function readEtcdEndpoints(values: FlagValues, findings: OptionFindings): Endpoint[] {
+/** A user of etcd and the password. */
+interface EtcdUser {
+  readonly name: string;
+  readonly password: Secret;
+}
+
+function readEtcdEndpoints(
+  values: FlagValues,
+  findings: OptionFindings,
+): { readonly endpoints: readonly Endpoint[]; readonly users: readonly EtcdUser[] } {
   const name = "etcd-endpoints";
   const text = values[name];
   // Upstream's client speaks TLS to an endpoint without a scheme if it has a certificate to show.
   const secure = values["etcd-certfile"].trim() !== "" && values["etcd-keyfile"].trim() !== "";
   const endpoints = new Map<string, Endpoint>();
-  // A password may hold commas: such a text is not taken apart, so that no piece of it is shown.
-  const parts = text.includes("@") ? [text] : text.split(",").map((each) => each.trim());
+  const users: EtcdUser[] = [];
+  const parts = text.split(",").map((each) => each.trim());
   for (const part of parts) {
     if (part === "") continue;
     const endpoint = parseEndpoint(part, { secure });
     if (typeof endpoint === "string") {
-      findings.fault(name, endpoint, part);
+      // A piece may be one of a password that holds a comma; of the whole, what is before @ is hidden.
+      findings.fault(name, endpoint, text.includes("@") ? text : part);
     } else if (!endpoints.has(endpoint.url)) {
-      endpoints.set(endpoint.url, endpoint);
+      const { user, ...rest } = endpoint;
+      endpoints.set(endpoint.url, rest);
+      if (user) users.push({ name: user.name, password: new Secret(user.password) });
       endpoint.notes.forEach((note) => findings.warn(`--${name}: ${note}`));
     }
   }
   if (parts.every((part) => part === "")) {
     findings.fault(name, "it must name one endpoint at least");
   }
-  return [...endpoints.values()];
+  return { endpoints: [...endpoints.values()], users };
 }
 
-function readEtcdIdentity(values: FlagValues, findings: OptionFindings) {
+function readEtcdIdentity(
+  values: FlagValues,
+  users: readonly EtcdUser[],
+  findings: OptionFindings,
+) {
   const file = (name: "etcd-cafile" | "etcd-certfile" | "etcd-keyfile") =>
     values[name].trim() === "" ? undefined : values[name];
   const [cafile, certfile, keyfile] = [
@@ -211,12 +245,22 @@ function readEtcdIdentity(values: FlagValues, findings: OptionFindings) {
       : ["--etcd-username", "--etcd-password"];
     findings.conflict(`${given} is given without ${missing}; give both, or neither`);
   }
+  // As upstream's client of v2 took them; that of v3 ignores them, and etcd refuses it then.
+  const isOther = ({ name, password: own }: EtcdUser) =>
+    name !== (username || users[0]!.name) ||
+    own.reveal() !== (password || users[0]!.password.reveal());
+  if (users.some(isOther)) {
+    findings.warn(
+      `--etcd-endpoints: one user is used for all members, ` +
+        (username === "" ? "the first that is given" : "that of --etcd-username"),
+    );
+  }
   return {
     ...optional("etcdCafile", cafile),
     ...optional("etcdCertfile", certfile),
     ...optional("etcdKeyfile", keyfile),
-    ...optional("etcdUsername", username || undefined),
-    ...optional("etcdPassword", password === "" ? undefined : new Secret(password)),
+    ...optional("etcdUsername", username || users[0]?.name),
+    ...optional("etcdPassword", password === "" ? users[0]?.password : new Secret(password)),
   };
 }
 

@@ -201,7 +201,7 @@ Deno.test("parseCommandLine() says in one line what is wrong", () => {
     [
       ["--ip-masq", "false"],
       'Unexpected argument "false" after --ip-masq: ' +
-      'a boolean takes its value with "=", as in --ip-masq=false',
+      'a boolean takes its value with "=", as in --ip-masq=false (upstream reads --ip-masq alone here, and nothing of what follows)',
     ],
     [["--ip-masq=true", "x"], 'Unexpected argument "x": flanneld takes flags only'],
     [["--", "--ip-masq"], 'Unexpected argument "--ip-masq": flanneld takes flags only'],
@@ -386,7 +386,7 @@ Deno.test("parseCommandLine() reports every fault together, the environment's by
 
 Deno.test("parseCommandLine() refuses flags of parts that are not built, by name", () => {
   const refused = FLAGS.filter((flag: Flag) => flag.refused !== undefined);
-  assert.equal(refused.length, 8);
+  assert.equal(refused.length, 6);
   for (const flag of refused as readonly Flag[]) {
     const other = flag.type === "bool" ? String(!flag.default) : "other";
     const argument = `--${flag.name}=${other}`;
@@ -414,7 +414,8 @@ Deno.test("parseCommandLine() keeps the password out of every text", () => {
     [["--etcd-pasword", canary], {}],
     [[`--etcd-password${canary}`], {}],
     [["--etcd-password", "my", canary], {}],
-    [[`--etcd-endpoints=http://root:${canary}@10.0.0.5:2379`], {}],
+    [[`--etcd-endpoints=http://root:${canary}@10.0.0.5:0`], {}],
+    [[`--etcd-endpoints=http://root:${canary}%@10.0.0.5`], {}],
     [[`--etcd-endpoints=http://root:${canary}/@10.0.0.5:2379`], {}],
     [[`\u2013etcd-password=${canary}`], {}],
     [["\u2013etcd-password", canary], {}],
@@ -442,6 +443,58 @@ Deno.test("parseCommandLine() takes endpoints as people write them", () => {
   // As upstream's client: it speaks TLS where it has a certificate to show.
   const identity = ["--etcd-certfile=c", "--etcd-keyfile=k"];
   assert.deepEqual(urls("a:1,http://b:1", ...identity), ["https://a:1", "http://b:1"]);
+});
+
+Deno.test("parseCommandLine() takes the user of an endpoint for etcd's, unless one is given", () => {
+  const own = ["--etcd-username=root", "--etcd-password=own-canary"];
+  const cases: readonly (readonly [
+    string,
+    readonly string[],
+    (string | undefined)?,
+    (string | undefined)?,
+    RegExp?,
+  ])[] = [
+    ["http://me:s3cret@a:1", [], "me", "s3cret"],
+    ["http://me:s3cret@a:1,https://me:s3cret@b:1,http://c:1", [], "me", "s3cret"],
+    [
+      "http://c:1,http://me:s3cret@a:1,http://b:x@b:1",
+      [],
+      "me",
+      "s3cret",
+      /one user .* the first/,
+    ],
+    ["http://me:s3cret@a:1", own, "root", "own-canary", /one user .* --etcd-username$/],
+    ["http://root:own-canary@a:1", own, "root", "own-canary"],
+    ["http://me@a:1", [], undefined, undefined, /before the @ has no effect/],
+    ["http://a:1", []],
+  ];
+  for (const [endpoints, more, name, password, warning] of cases) {
+    const { options, warnings } = run([`--etcd-endpoints=${endpoints}`, ...more]);
+    assert.equal(options.etcdUsername, name, endpoints);
+    assert.equal(options.etcdPassword?.reveal(), password, endpoints);
+    assert.equal(warnings.length, warning ? 1 : 0, warnings.join());
+    if (warning) assert.match(warnings[0]!, warning);
+    assert.doesNotMatch(JSON.stringify([options, warnings]), /s3cret|canary|me@/);
+  }
+});
+
+Deno.test("parseCommandLine() takes upstream's flags about source files, and checks their form", () => {
+  const cases: readonly (readonly [string, boolean])[] = [
+    ["vmodule=x=1", true],
+    ["vmodule=x*=1,main=2,", true],
+    ["vmodule=x", false],
+    ["vmodule=x=y", false],
+    ["vmodule=x=-1", false],
+    ["vmodule==1", false],
+    ["log_backtrace_at=main.go:234", true],
+    ["log_backtrace_at=main:234", false],
+    ["log_backtrace_at=main.go:0", false],
+  ];
+  for (const [text, good] of cases) {
+    if (good) assert.match(run([`--${text}`]).warnings.join(), /^--\w+ has no effect: /, text);
+    else assert.equal(faultsOf([`--${text}`]).length, 1, text);
+  }
+  assert.deepEqual(run(["--vmodule="]).warnings, []);
 });
 
 Deno.test("parseCommandLine() warns of flags without effect", () => {
@@ -491,6 +544,8 @@ Deno.test("parseCommandLine() drops carriage returns and blanks at the ends of e
     "ali-route-writer": "never",
     "healthz-ip": "127.0.0.1",
     "log-format": "json",
+    "vmodule": "main=1",
+    "log_backtrace_at": "main.go:7",
   };
   const flags = FLAGS.filter((flag: Flag) => flag.refused === undefined && flag.group !== "Other")
     .map(({ name, type }) => ({ name, value: values[name] ?? values[type]! }));

@@ -175,7 +175,8 @@ export class FieldReader {
   /** An IP address, of `family` if given. */
   address(name: string, options: { readonly family?: 4 | 6 } = {}): Address | undefined {
     const text = this.string(name);
-    const address = text === undefined ? undefined : Address.tryParse(text);
+    const given = text === undefined ? undefined : Address.tryParse(text);
+    const address = options.family === 4 ? given?.unmapped() : given;
     if (
       text !== undefined &&
       (address === undefined || address.family !== (options.family ?? address.family))

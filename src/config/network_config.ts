@@ -180,8 +180,38 @@ function readFamily(
         `so there is no subnet to lease`,
     );
   }
+  const last = new Prefix(subnetMax, subnetLength).last;
+  for (const { prefix, use, works } of SPECIAL) {
+    if (prefix.family !== family) continue;
+    if (prefix.last.value < subnetMin.value || prefix.address.value > last.value) continue;
+    const what = `the ${use} addresses ${prefix}`;
+    if (works) {
+      fields.warn(
+        `${name("Network")} ${network} has subnets in ${what}, which many programs refuse`,
+      );
+    } else {
+      fields.fault(
+        `${name("Network")} ${network} has subnets in ${what}, which no host sends to another; ` +
+          `choose a private network such as ${family === 4 ? "10.24.0.0/16" : "fd00:24::/48"}`,
+      );
+    }
+  }
   return { network, subnetLength, subnetMin, subnetMax };
 }
+
+/**
+ * What no pod can use (RFC 6890), though upstream takes it, and what Linux routes nevertheless.
+ */
+const SPECIAL = ([
+  ["127.0.0.0/8", "loopback"],
+  ["224.0.0.0/4", "multicast"],
+  ["::/127", "loopback"],
+  ["fe80::/10", "link-local"],
+  ["ff00::/8", "multicast"],
+  ["0.0.0.0/8", "reserved", true],
+  ["240.0.0.0/4", "reserved", true],
+  ["169.254.0.0/16", "link-local", true],
+] as const).map(([prefix, use, works]) => ({ prefix: Prefix.parse(prefix), use, works }));
 
 /** Nobody reads the keys of a family that is off, so they may hold anything. */
 function warnOfSwitchedOff(fields: FieldReader, family: Family, names: readonly string[]): void {

@@ -40,7 +40,7 @@ Deno.test("parseNetworkConfig() computes upstream's defaults", () => {
     [4, "255.255.0.0/16", "255.255.0.0/16 255.255.1.0..255.255.255.0 /24"],
     [4, "255.255.255.240/28", "255.255.255.240/28 255.255.255.244..255.255.255.252 /30"],
     [4, "0.0.0.0/8", "0.0.0.0/8 0.0.1.0..0.255.255.0 /24"],
-    [6, "ffff::/16", "ffff::/16 ffff:0:0:1::..ffff:ffff:ffff:ffff:: /64"],
+    [6, "fdff::/16", "fdff::/16 fdff:0:0:1::..fdff:ffff:ffff:ffff:: /64"],
   ];
   for (const [family, network, expected] of golden) {
     const { config } = parse(
@@ -155,6 +155,47 @@ Deno.test("parseNetworkConfig() refuses what upstream refuses, with its words", 
     assert.equal(faults.length, 1, JSON.stringify([object, faults]));
     assert.match(faults[0]!, expected);
   }
+});
+
+Deno.test("parseNetworkConfig() refuses networks that no pod can use, and warns of odd ones", () => {
+  const cases: readonly (readonly [object, RegExp, "refused" | "warned"])[] = [
+    [{ Network: "127.0.0.0/8" }, /^Network 127\.0\.0\.0\/8 has subnets in the loopback/, "refused"],
+    [{ Network: "127.16.0.0/16" }, /in the loopback addresses 127\.0\.0\.0\/8,/, "refused"],
+    [{ Network: "224.0.0.0/8" }, /in the multicast addresses 224\.0\.0\.0\/4,/, "refused"],
+    [{ Network: "64.0.0.0/2" }, /in the loopback addresses/, "refused"],
+    [{ Network: "192.0.0.0/2", SubnetMax: "224.0.0.0" }, /in the multicast/, "refused"],
+    [{ IPv6Network: "fe80::/48" }, /^IPv6Network fe80::\/48 has .* the link-local/, "refused"],
+    [{ IPv6Network: "ff05::/48" }, /in the multicast addresses ff00::\/8/, "refused"],
+    [{ IPv6Network: "::/48", IPv6SubnetLen: 64, IPv6SubnetMin: "::" }, /^$/, "warned"],
+    [{ IPv6Network: "::/120", IPv6SubnetLen: 126, IPv6SubnetMax: "::8" }, /^$/, "warned"],
+    [{ Network: "0.0.0.0/8" }, /reserved addresses 0\.0\.0\.0\/8, which many programs/, "warned"],
+    [{ Network: "240.0.0.0/8" }, /reserved addresses 240\.0\.0\.0\/4/, "warned"],
+    [{ Network: "169.254.0.0/16" }, /link-local addresses 169\.254\.0\.0\/16/, "warned"],
+    [{ Network: "64.0.0.0/2", SubnetMax: "126.255.255.0" }, /^$/, "warned"],
+    [{ Network: "192.0.0.0/2", SubnetMax: "223.255.255.0" }, /^$/, "warned"],
+  ];
+  for (const [given, pattern, what] of cases) {
+    const families = "Network" in given ? {} : { EnableIPv4: false, EnableIPv6: true };
+    const text = JSON.stringify({ ...families, ...given, Backend: { Type: "vxlan" } });
+    if (what === "refused") {
+      const faults = faultsOf(text);
+      assert.equal(faults.length, 1, text);
+      assert.match(faults[0]!, pattern);
+    } else {
+      const { warnings } = parseNetworkConfig(text);
+      assert.match(warnings.join(), pattern, text);
+    }
+  }
+});
+
+Deno.test("parseNetworkConfig() takes IPv4 bounds written as IPv6, as Go reads them", () => {
+  const { ipv4 } = parseNetworkConfig(JSON.stringify({
+    Network: "10.24.0.0/16",
+    SubnetMin: "::ffff:10.24.5.0",
+    SubnetMax: "::ffff:0a18:0900",
+    Backend: { Type: "vxlan" },
+  })).config;
+  assert.deepEqual([ipv4?.subnetMin, ipv4?.subnetMax].map(String), ["10.24.5.0", "10.24.9.0"]);
 });
 
 Deno.test("parseNetworkConfig() takes the zero values that upstream takes for absent", () => {

@@ -1,9 +1,9 @@
 import { Libc } from "../../ffi/libc/open.ts";
 
 /**
- * Overwrites the values of the flags `names` in this process's own argument memory, which is what
- * `ps` and /proc/<pid>/cmdline show. Both `--name=value` and `--name value` are found. `Deno.args`
- * is not changed.
+ * Overwrites the values of the flags `names`, and users and passwords in URLs, in this process's
+ * own argument memory, which is what `ps` and /proc/<pid>/cmdline show. Both `--name=value` and
+ * `--name value` are found. `Deno.args` is not changed.
  *
  * Returns why it failed, or `undefined`. It is a mitigation only: before it runs, and in the
  * command line of a wrapper that started this process, the values can be seen.
@@ -38,12 +38,11 @@ function argumentMemory(): { start: bigint; length: number } {
   return { start, length };
 }
 
-/** Where the values of the flags `names` stand in NUL-terminated arguments: [from, to). */
+/** Where secrets stand in NUL-terminated arguments: [from, to). */
 function* secretRanges(
   memory: Uint8Array,
   names: readonly string[],
 ): Generator<readonly [number, number]> {
-  const decoder = new TextDecoder();
   let wholeNext = false;
   for (let from = 0; from < memory.length;) {
     const nul = memory.indexOf(0, from);
@@ -52,10 +51,16 @@ function* secretRanges(
       yield [from, to];
       wholeNext = false;
     } else {
-      const match = /^--?([^=]*)(=?)/.exec(decoder.decode(memory.subarray(from, to)));
+      // A character for each byte, so that what is found in the text has its place in memory.
+      const text = String.fromCharCode(...memory.subarray(from, to));
+      const match = /^--?([^=]*)(=?)/.exec(text);
+      const users = /:\/\/([^]*)@/.exec(text);
       if (match && names.includes(match[1]!)) {
         if (match[2] === "=") yield [from + match[0].length, to];
         else wholeNext = true;
+      } else if (users) {
+        const start = from + users.index + 3;
+        yield [start, start + users[1]!.length];
       }
     }
     from = to + 1;

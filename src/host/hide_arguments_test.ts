@@ -53,6 +53,8 @@ Deno.test("hideArguments() hides values from ps and leaves the other arguments",
     "--etcd-password=",
     "-token=canary=3",
     "kept",
+    "--é=http://me:canary@a:1,https://me:cänary@b:1,http://c:1",
+    "http://a:1",
     "--etcd-password",
   ];
   const { before, after, problem } = await runAndLook(["--allow-ffi"], args);
@@ -67,6 +69,8 @@ Deno.test("hideArguments() hides values from ps and leaves the other arguments",
     "--etcd-password=",
     "-token=********",
     "kept",
+    `--é=http://${"*".repeat(32)}@b:1,http://c:1`,
+    "http://a:1",
     "--etcd-password",
   ]);
 });

@@ -156,7 +156,8 @@ export class ReservedSpace {
     const { network, options } = this.#options;
     if (!this.#namesDue) return this.#endpoints;
     this.#namesDue = false;
-    const endpoints = options.etcdEndpoints.map(async ({ url, hostname }) => {
+    const remote = options.etcdEndpoints.filter(({ path }) => path === undefined);
+    const endpoints = remote.map(async ({ url, hostname }) => {
       const what = `the etcd endpoint ${url}`;
       return (await resolve(hostname, { signal })).map((address) => ({ address, what }));
     });

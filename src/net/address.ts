@@ -175,6 +175,11 @@ export class Address {
     return this.family === 6 && this.ipv6 >> 32n === 0xffffn;
   }
 
+  /** The IPv4 address that an IPv4-mapped one stands for, as Go reads it; any other as it is. */
+  unmapped(): Address {
+    return this.isIpv4Mapped() ? new Address(4, this.ipv6 & 0xffff_ffffn) : this;
+  }
+
   [Symbol.for("Deno.customInspect")](): string {
     return this.toString();
   }

@@ -1,11 +1,18 @@
 /** The address of one member of etcd, as people write it in flags and environment files. */
+
+/** Where a member of etcd serves. */
 export interface Endpoint {
-  /** Canonical text with the port, `https://10.0.0.5:2379`. */
+  /** Canonical text with the port and without credentials: `https://10.0.0.5:2379`, `unix:///path`. */
   readonly url: string;
   readonly secure: boolean;
-  /** Name or address; an IPv6 address without brackets. */
+  /** Name or address; an IPv6 address without brackets. That of this host for a unix socket. */
   readonly hostname: string;
+  /** 0 for a unix socket. */
   readonly port: number;
+  /** The path of a unix socket. */
+  readonly path?: string;
+  /** The user and password that stood before the host; to be taken out before it is kept. */
+  readonly user?: { readonly name: string; readonly password: string };
   /** What of the text has no effect or was filled in, one sentence each. */
   readonly notes: readonly string[];
 }
@@ -21,7 +28,8 @@ const FORM = /^(\[[^\]]*\]|[^:/?#[\]]+)(?::([^/?#]*))?([/?#].*)?$/;
 
 /**
  * The endpoint that `text` names: `http://host:port`, `https://host:port`, or without a scheme or
- * port. A path is left out, as etcd's own client does.
+ * port; with a scheme there may be `user:password@`. Or `unix:path`, as etcd's own client has it. A
+ * path after a host is left out, as there.
  *
  * @param defaults.secure Whether an endpoint without a scheme speaks TLS.
  * @returns What the text must be, for one that names none; it never quotes the text, which may hold
@@ -30,16 +38,25 @@ const FORM = /^(\[[^\]]*\]|[^:/?#[\]]+)(?::([^/?#]*))?([/?#].*)?$/;
 export function parseEndpoint(text: string, defaults: { secure: boolean }): Endpoint | string {
   const trimmed = text.trim();
   if (trimmed === "") return "it must not be empty";
+  if (/^unixs?:/i.test(trimmed) && !QUOTES.test(trimmed)) return parseSocket(trimmed, defaults);
+  const withUser = /^(https?:\/\/)([^/?#]*)@([^]*)$/i.exec(trimmed);
+  if (withUser) {
+    const [, scheme, info, rest] = withUser;
+    const endpoint = parseEndpoint(`${scheme}${rest}`, defaults);
+    const user = parseUser(info!);
+    if (typeof endpoint === "string" || typeof user === "string") {
+      return typeof user === "string" ? user : endpoint;
+    }
+    const note =
+      `${endpoint.url}: what stands before the @ has no effect without user and password`;
+    return user ? { ...endpoint, user } : { ...endpoint, notes: [...endpoint.notes, note] };
+  }
   if (QUOTES.test(trimmed)) return "it must be written without quotes";
-  if (trimmed.includes("@")) {
-    return "it must hold no user and password (for etcd, there are FLANNELD_ETCD_USERNAME and " +
-      "FLANNELD_ETCD_PASSWORD)";
+  if (/^(?:[a-z]+:\/\/)?[^/?#]*@/i.test(trimmed)) {
+    return "it must have a scheme where it holds a user and password, as in " +
+      "http://USER:PASSWORD@HOST:PORT";
   }
   if (/[\s;|]/.test(trimmed)) return "it must be one endpoint; several are separated by commas";
-  if (/^unixs?:/i.test(trimmed)) {
-    return "it must be reachable by IP: unix sockets are not supported, give an http:// address " +
-      "of this host, such as http://127.0.0.1:2379";
-  }
   const cut = trimmed.indexOf("://");
   const scheme = cut < 0 ? undefined : trimmed.slice(0, cut);
   if (scheme !== undefined && !/^https?$/i.test(scheme)) {
@@ -85,4 +102,27 @@ export function parseEndpoint(text: string, defaults: { secure: boolean }): Endp
         : [`${url}: what follows the port was left out, it has no effect`]),
     ],
   };
+}
+
+/** User and password as Go's URLs hold them; `undefined` if one is missing. */
+function parseUser(text: string): Endpoint["user"] | string {
+  const colon = text.indexOf(":");
+  if (colon <= 0 || colon === text.length - 1) return undefined;
+  try {
+    const name = decodeURIComponent(text.slice(0, colon));
+    return { name, password: decodeURIComponent(text.slice(colon + 1)) };
+  } catch {
+    return 'it must have each "%" of its user and password written as %25';
+  }
+}
+
+/** `unix:///absolute/path`, `unix:path`, and `unix://host:port`, a name in the working directory. */
+function parseSocket(text: string, { secure }: { secure: boolean }): Endpoint | string {
+  const [, scheme, path] = /^(unixs?):(?:\/\/)?([^]*)$/i.exec(text)!;
+  if (path === "") return "it must have a path after unix:, as in unix:///run/etcd.sock";
+  if (secure || scheme!.toLowerCase() === "unixs") {
+    return "it must be http or https: TLS over unix sockets is not supported";
+  }
+  const url = path!.startsWith("/") ? `unix://${path}` : `unix:${path}`;
+  return { url, secure: false, hostname: "localhost", port: 0, path: path!, notes: [] };
 }

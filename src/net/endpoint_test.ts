@@ -64,6 +64,42 @@ Deno.test("parseEndpoint() takes TLS for an endpoint without a scheme where that
   assert.equal(parse("http://10.0.0.5:2379", true).url, "http://10.0.0.5:2379");
 });
 
+Deno.test("parseEndpoint() takes a user and password out of a URL, as Go does", () => {
+  const cases: readonly (readonly [string, string, string | undefined, string?])[] = [
+    ["http://me:s3cret@h:1", "http://h:1", "me", "s3cret"],
+    ["HTTPS://a%40b:p%3a%2f:x@[fd00::5]:1/x", "https://[fd00::5]:1", "a@b", "p:/:x"],
+    ["http://me:p@ss;w'rd@h:1", "http://h:1", "me", "p@ss;w'rd"],
+    ["http://:s3cret@h:1", "http://h:1", undefined],
+    ["http://me@h:1", "http://h:1", undefined],
+    ["http://me:@h:1", "http://h:1", undefined],
+    ["http://h:1/a@b", "http://h:1", undefined],
+  ];
+  for (const [text, url, name, password] of cases) {
+    const endpoint = parse(text);
+    assert.equal(endpoint.url, url, text);
+    assert.equal(endpoint.user?.name, name, text);
+    assert.equal(endpoint.user?.password, password, text);
+    assert.doesNotMatch(JSON.stringify({ ...endpoint, user: undefined }), /s3cret|ss;/);
+  }
+  assert.match(parse("http://me@h:1").notes[0]!, /h:1: what stands before the @ has no effect/);
+});
+
+Deno.test("parseEndpoint() takes unix sockets as etcd's own client does", () => {
+  const cases: readonly (readonly [string, string, string])[] = [
+    ["unix:///run/etcd.sock", "unix:///run/etcd.sock", "/run/etcd.sock"],
+    ["unix:/run/etcd.sock", "unix:///run/etcd.sock", "/run/etcd.sock"],
+    ["unix:etcd.sock", "unix:etcd.sock", "etcd.sock"],
+    ["UNIX://localhost:12379", "unix:localhost:12379", "localhost:12379"],
+  ];
+  for (const [text, url, path] of cases) {
+    const { notes, ...endpoint } = parse(text);
+    assert.deepEqual(endpoint, { url, secure: false, hostname: "localhost", port: 0, path }, text);
+    assert.deepEqual(notes, []);
+    assert.deepEqual(parse(url), { ...endpoint, notes }, "the canonical text means the same");
+  }
+  assert.match(String(parseEndpoint("unix:/x", { secure: true })), /TLS over unix sockets/);
+});
+
 Deno.test("parseEndpoint() says what is wrong, and quotes nothing", () => {
   const cases: readonly (readonly [string, RegExp])[] = [
     ["", /empty/],
@@ -72,13 +108,16 @@ Deno.test("parseEndpoint() says what is wrong, and quotes nothing", () => {
     ['"http://a:1', /without quotes/],
     ["'a:1'", /without quotes/],
     ["\u201chttp://a:1\u201d", /without quotes/],
-    ["http://me:s3cret@a:1", /no user and password/],
-    ["me:s3cret@a", /no user and password/],
+    ["me:s3cret@a", /scheme where it holds a user/],
+    ["ftp://me:s3cret@a", /scheme where it holds a user/],
+    ["http://me:s3cret%@a", /each "%" .* as %25/],
+    ["http://me:s3cret@", /form http/],
+    ["http://me:s3cret/@a:1", /port from 1/],
     ["http://a:1 http://b:1", /separated by commas/],
     ["http://a:1;http://b:1", /separated by commas/],
-    ["unix:///run/etcd.sock", /unix sockets are not supported/],
-    ["unix:etcd.sock", /unix sockets are not supported/],
-    ["unixs:///run/etcd.sock", /unix sockets are not supported/],
+    ["unix:", /path after unix:/],
+    ["unix://", /path after unix:/],
+    ["unixs:///run/etcd.sock", /TLS over unix sockets/],
     ["ftp://a:1", /http:\/\/ or https:\/\//],
     ["://a:1", /http:\/\/ or https:\/\//],
     ["http://", /of the form/],

@@ -224,7 +224,13 @@ labTest("no secret is in any log, status, file, message or command line", async 
         flags: ["--log-format=json"],
       },
     ),
-    "the instance's role": live(role, { env: byEnv }),
+    "the instance's role, a password in the endpoint": live(role, {
+      flags: [
+        `--etcd-endpoints=${
+          lab.etcd.endpoints[0]!.replace("//", `//root:${encodeURIComponent(PASSWORD)}@`)
+        }`,
+      ],
+    }),
     "a wrong secret": end(
       { "the key id": KEYS.sdk.id, "the wrong key": WRONG_SECRET },
       {

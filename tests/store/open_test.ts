@@ -191,6 +191,44 @@ etcdTest(
   },
 );
 
+etcdTest("openRegistry() takes unix sockets, for both APIs", async () => {
+  await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
+  const directory = await Deno.makeTempDir();
+  try {
+    const path = `${directory}/etcd.sock`;
+    using relay = new Relay(etcd.any.port, { path });
+    for (const api of ["v3", "v2"] as const) {
+      await using registry = await open([`unix://${path}`], { api });
+      assert.equal(registry.description, `etcd ${api} at unix://${path}`);
+      await using log = new WatchLog(registry, { signal });
+      await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
+      await registry.create("10.3.4.0-24", api, 3600, { signal });
+      await log.until("the event", ({ map }) => map.get("10.3.4.0-24")?.value === api);
+      relay.cut();
+      const key = "/coreos.com/network/subnets/10.3.5.0-24";
+      await etcd.any.ctl([api === "v3" ? "put" : "set", key, api], {
+        signal,
+        api: api === "v3" ? 3 : 2,
+      });
+      await log.until("the event after a cut", ({ map }) => map.has("10.3.5.0-24"));
+    }
+    await using registry = await open([`unix:${directory}/other.sock`], { api: "v3" });
+    await rejectsWith(
+      registry.readConfig({ signal }),
+      "unavailable",
+      /^Cannot reach etcd at unix:\/\/\S*\/other.sock: /,
+    );
+    await using v2 = await open([`unix:${directory}/other.sock`], { api: "v2" });
+    await rejectsWith(
+      v2.readConfig({ signal }),
+      "unavailable",
+      /^Cannot reach etcd at unix:\/\/\S*\/other.sock: /,
+    );
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
 etcdTest("openRegistry() needs no etcd to open, and reads it once it is there", async () => {
   await using etcd = await EtcdServers.start({ signal });
   await etcd.any.ctl(["put", CONFIG_KEY, CONFIG], { signal });

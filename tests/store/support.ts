@@ -57,8 +57,8 @@ export function etcdTest(
 
 /** A port on loopback that leads to another one, until it is told to fall silent. */
 export class Relay implements Disposable {
-  readonly #listener: Deno.TcpListener;
-  readonly #connections = new Set<Deno.TcpConn>();
+  readonly #listener: Deno.TcpListener | Deno.UnixListener;
+  readonly #connections = new Set<Deno.Conn>();
   /** Where connections made from now on lead to. */
   targetPort: number;
   #frozen = false;
@@ -66,10 +66,16 @@ export class Relay implements Disposable {
   #accepted = 0;
   #open = 0;
 
-  constructor(targetPort: number, options: { hostname?: string; port?: number } = {}) {
-    const { hostname = "127.0.0.1", port = 0 } = options;
+  /** Listens on a port, or at the path of a unix socket. */
+  constructor(
+    targetPort: number,
+    options: { hostname?: string; port?: number; path?: string } = {},
+  ) {
+    const { hostname = "127.0.0.1", port = 0, path } = options;
     this.targetPort = targetPort;
-    this.#listener = Deno.listen({ hostname, port });
+    this.#listener = path === undefined
+      ? Deno.listen({ hostname, port })
+      : Deno.listen({ transport: "unix", path });
     this.#accept();
   }
 
@@ -79,8 +85,9 @@ export class Relay implements Disposable {
 
   /** Host and port. */
   get address(): string {
-    const { hostname, port } = this.#listener.addr;
-    return `${hostname}:${port}`;
+    const { addr } = this.#listener;
+    if (addr.transport !== "tcp") throw new Error("Cannot name a port: it is a unix socket");
+    return `${addr.hostname}:${addr.port}`;
   }
 
   /** Connections taken so far. */
@@ -134,8 +141,8 @@ export class Relay implements Disposable {
     } catch { /* closed */ }
   }
 
-  async #join(local: Deno.TcpConn): Promise<void> {
-    let remote: Deno.TcpConn;
+  async #join(local: Deno.Conn): Promise<void> {
+    let remote: Deno.Conn;
     try {
       remote = await Deno.connect({ hostname: "127.0.0.1", port: this.targetPort });
     } catch {
@@ -143,7 +150,7 @@ export class Relay implements Disposable {
     }
     this.#connections.add(remote);
     let silent = false;
-    const pump = async (from: Deno.TcpConn, to: Deno.TcpConn) => {
+    const pump = async (from: Deno.Conn, to: Deno.Conn) => {
       const buffer = new Uint8Array(65536);
       try {
         for (;;) {
@@ -160,7 +167,7 @@ export class Relay implements Disposable {
   }
 }
 
-function close(connection: Deno.TcpConn): void {
+function close(connection: Deno.Conn): void {
   try {
     connection.close();
   } catch { /* It is closed already. */ }

@@ -35,11 +35,9 @@ interface Target {
   readonly addresses: readonly MemberAddress[];
 }
 
-interface MemberAddress {
-  readonly host: string;
-  readonly port: number;
-  readonly signal?: AbortSignal;
-}
+type MemberAddress =
+  & ({ readonly host: string; readonly port: number } | { readonly path: string })
+  & { readonly signal?: AbortSignal };
 
 const TARGETS = new Map<string, Target>();
 let targetCount = 0;
@@ -57,8 +55,8 @@ export async function openChannel(
   options: { readonly signal: AbortSignal },
 ): Promise<MemberChannel> {
   registerTargets(grpc);
-  const { hostname, port } = endpoint;
-  const hosts = isIP(hostname) !== 0
+  const { hostname, port, path } = endpoint;
+  const hosts = isIP(hostname) !== 0 || path !== undefined
     ? [hostname]
     : (await abortable(lookup(hostname, { all: true }), options)).map(({ address }) => address);
   const attempts = hosts.map((host) => ({ host, end: new AbortController() }));
@@ -96,11 +94,12 @@ export async function openChannel(
 
   const name = String(++targetCount);
   TARGETS.set(name, {
-    authority: endpoint.url.replace(/^https?:\/\//, ""),
+    authority: authorityOf(endpoint),
     // Before Deno 2.9 a socket with a signal is leaked when its server closes it.
-    addresses: attempts.map(({ host, end }) =>
-      hasTlsSockets() ? { host, port, signal: end.signal } : { host, port }
-    ),
+    addresses: attempts.map(({ host, end }) => ({
+      ...(path === undefined ? { host, port } : { path }),
+      ...(hasTlsSockets() ? { signal: end.signal } : {}),
+    })),
   });
   const channel = new grpc.Channel(`${SCHEME}:${name}`, new MemberCredentials(), channelOptions);
   const giveUp = (those: typeof attempts) => {
@@ -130,6 +129,11 @@ export async function openChannel(
       }
     },
   };
+}
+
+/** What HTTP/2 calls the member: host and port. */
+export function authorityOf({ url, hostname, path }: Endpoint): string {
+  return path === undefined ? url.replace(/^https?:\/\//, "") : hostname;
 }
 
 let registered = false;

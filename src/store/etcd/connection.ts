@@ -21,7 +21,7 @@ import { deadline } from "../../util/time.ts";
 import { EtcdError, fromGrpcError, portHint } from "./error.ts";
 import type { Endpoint } from "../../net/mod.ts";
 import { configKey, type EtcdSettings } from "./options.ts";
-import { type MemberChannel, openChannel } from "./channel.ts";
+import { authorityOf, type MemberChannel, openChannel } from "./channel.ts";
 import { repairHttp2 } from "./http2_workaround.ts";
 import {
   CLOSED_BY_SERVER,
@@ -398,9 +398,9 @@ async function openMember(
   settings: EtcdSettings,
   options: RequestOptions,
 ): Promise<MemberChannel> {
-  if (endpoint.secure) requireTlsSockets(endpoint);
+  if (endpoint.secure || endpoint.path !== undefined) requireTlsSockets(endpoint);
   const grpcOptions = {
-    "grpc.default_authority": endpoint.url.replace(/^https?:\/\//, ""),
+    "grpc.default_authority": authorityOf(endpoint),
     // etcd lies inside the network, where a proxy for the Internet does not lead; upstream's
     // client does not use one either. Without this, http_proxy would divert us.
     "grpc.enable_http_proxy": 0,

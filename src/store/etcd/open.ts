@@ -56,7 +56,8 @@ export async function openRegistry(options: OpenRegistryOptions): Promise<EtcdRe
   await checkTlsFiles(settings);
   for (const warning of settings.warnings) options.log.warn(warning);
   if (options.api !== "v2") {
-    settings.endpoints.filter(({ secure }) => secure).forEach(requireTlsSockets);
+    settings.endpoints.filter(({ secure, path }) => secure || path !== undefined)
+      .forEach(requireTlsSockets);
     // Loading takes a tenth of a second: let it pass while others wait for the network.
     loadEtcd3().catch(() => {}); // the first call meets the error
   }

@@ -70,6 +70,8 @@ export function parseEtcdOptions(options: EtcdOptions): EtcdSettings {
     const endpoint = parseEndpoint(text, { secure });
     if (typeof endpoint === "string") {
       faults.push(`endpoint ${index + 1} cannot be used: ${endpoint}`);
+    } else if (endpoint.user !== undefined) {
+      faults.push(`endpoint ${index + 1} cannot be used: it must hold no user and password`);
     } else if (!endpoints.some(({ url }) => url === endpoint.url)) {
       endpoints.push(endpoint);
       warnings.push(...endpoint.notes);

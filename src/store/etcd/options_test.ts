@@ -81,7 +81,7 @@ Deno.test("parseEtcdOptions() refuses what it cannot use, and shows no password"
     const endpoint of [
       "",
       "ftp://a",
-      "unix:///run/etcd",
+      "unixs:///run/etcd",
       "http://a:0",
       "http://a:65536",
       "http://[::1",

@@ -21,11 +21,12 @@ export function hasTlsSockets(): boolean {
   return major > 2 || (major === 2 && minor >= 9);
 }
 
-/** @throws {OperatorError} If this version of Deno cannot use gRPC over TLS. */
+/** @throws {OperatorError} If this version of Deno cannot use gRPC over such a socket. */
 export function requireTlsSockets(endpoint: Endpoint): void {
   if (hasTlsSockets()) return;
+  const what = endpoint.secure ? "TLS to etcd" : "a unix socket";
   throw new OperatorError(
-    `Cannot use etcd v3 at ${endpoint.url}: TLS to etcd needs Deno 2.9, this program was built ` +
+    `Cannot use etcd v3 at ${endpoint.url}: ${what} needs Deno 2.9, this program was built ` +
       `with ${Deno.version.deno}; use a build with a newer Deno, or an http endpoint`,
   );
 }
@@ -86,7 +87,7 @@ function http2Refused(cause?: Error): Http2RefusedError {
 /** Whether a server that does not speak as it should does so because it speaks TLS. */
 export function speaksTls(endpoint: Endpoint, options: { signal: AbortSignal }): Promise<boolean> {
   const { hostname, port } = endpoint;
-  if (!hasTlsSockets() || options.signal.aborted) return Promise.resolve(false);
+  if (!hasTlsSockets() || port === 0 || options.signal.aborted) return Promise.resolve(false);
   return new Promise((resolve) => {
     // Nothing is sent over it but the greeting, so whose certificate it is does not matter.
     const probe = tls.connect({ host: hostname, port, rejectUnauthorized: false });

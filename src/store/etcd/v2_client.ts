@@ -238,7 +238,8 @@ export class EtcdV2Client implements Disposable {
   #url(endpoint: Endpoint, request: V2Request): string {
     const path = request.path.split("/").map(encodeURIComponent).join("/");
     const query = new URLSearchParams(request.query).toString();
-    return `${endpoint.url}/v2/keys${path}${query === "" ? "" : `?${query}`}`;
+    const origin = endpoint.path === undefined ? endpoint.url : `http://${endpoint.hostname}`;
+    return `${origin}/v2/keys${path}${query === "" ? "" : `?${query}`}`;
   }
 
   #headers(): Record<string, string> {
@@ -262,7 +263,7 @@ export class EtcdV2Client implements Disposable {
     former?.[Symbol.dispose]();
     const client = endpoint.secure && hasTlsSockets()
       ? new HttpsClient(endpoint, material)
-      : new FetchClient(material);
+      : new FetchClient(endpoint, material);
     this.#clients.set(endpoint.url, client);
     return client;
   }
@@ -281,10 +282,11 @@ class FetchClient implements MemberClient {
   readonly material: TlsMaterial;
   readonly #client: Deno.HttpClient;
 
-  constructor(material: TlsMaterial) {
+  constructor({ path }: Endpoint, material: TlsMaterial) {
     this.material = material;
     const { ca, cert, key } = material;
     this.#client = Deno.createHttpClient({
+      ...(path === undefined ? {} : { proxy: { transport: "unix", path } }),
       ...(ca === undefined ? {} : { caCerts: [ca] }),
       ...(cert === undefined || key === undefined ? {} : { cert, key }),
     });
