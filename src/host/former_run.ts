@@ -1,3 +1,4 @@
+/** What an earlier run left in subnet.env. @module */
 import { describeError } from "../errors.ts";
 import { previousNetworks, previousSubnet } from "./subnet_env.ts";
 import { readSubnetFile } from "./subnet_file_table.ts";

@@ -1,3 +1,4 @@
+/** The host's side: the external interface and the kernel's Tables, kept up to date. @module */
 import type { Host } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
@@ -28,7 +29,6 @@ import { ReservedSpace } from "./reserved_space.ts";
 /** How long a leased address may be gone before a permanent one beside it is published instead. */
 const STAND_IN_MS = 60_000;
 
-/** Options of {@linkcode openHostNetwork}. */
 export interface HostNetworkOptions {
   readonly options: Options;
   readonly network: NetworkConfig;

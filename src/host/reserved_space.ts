@@ -1,3 +1,4 @@
+/** Watches which addresses the host needs for itself. @module */
 import { lookup } from "node:dns/promises";
 import type { Options } from "../cli/options.ts";
 import type { FamilyConfig, NetworkConfig } from "../config/network_config.ts";
@@ -25,7 +26,6 @@ const NAMED = 4;
 /** The second one holds the real servers where the first names a local stub. */
 const RESOLVER_FILES = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-/** Options of {@linkcode ReservedSpace}. */
 export interface ReservedSpaceOptions {
   readonly netlink: Pick<Netlink, "listLinks" | "listAddresses" | "listRoutes">;
   readonly network: NetworkConfig;

@@ -27,7 +27,6 @@ const RULES_MS = 20_000;
 /** So many peers of each family have their routes looked up. */
 const SAMPLED_PEERS = 4;
 
-/** Options of {@linkcode Surroundings}. */
 export interface SurroundingsOptions {
   readonly configured: {
     readonly network: NetworkConfig;
