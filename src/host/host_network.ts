@@ -18,9 +18,11 @@ import { UnderlayPaths } from "../kernel/underlay_paths.ts";
 import { watchKernel } from "../kernel/watch_kernel.ts";
 import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
-import type { Address, Family, Prefix } from "../net/mod.ts";
+import { type Address, type Family, type Prefix, sameAddress } from "../net/mod.ts";
 import type { AnyStage, ObjectNews } from "../reconcile/reconciler.ts";
 import type { DesiredState, KindId } from "../state/mod.ts";
+import { Cell, type ReadableCell } from "../util/cell.ts";
+import type { HostFacts } from "./host_needs.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
 import { mayChangeNetwork } from "./host_rights.ts";
 import { type Companions, KernelTables, linkAlias } from "../app/kernel_tables.ts";
@@ -36,6 +38,8 @@ export interface HostNetworkOptions {
   readonly formerNetworks: readonly Prefix[];
   /** Its subnet, which pods may have addresses of. */
   readonly formerSubnet: LeaseSubnet | undefined;
+  /** What the backend calls at addresses that no pod may have. */
+  readonly services: HostFacts["services"];
   readonly log: Logger;
   readonly signal: AbortSignal;
   readonly onStatus: (text: string) => void;
@@ -123,8 +127,7 @@ export class HostNetwork implements AsyncDisposable {
   /** Since when an address of another kind is all that there is in place of the one published. */
   #standInSince: number | undefined;
   #standInTimer: ReturnType<typeof setTimeout> | undefined;
-  /** Called when {@linkcode HostNetwork.host} is another one. */
-  onChange: (before: Host) => void = () => {};
+  readonly #host: Cell<Host>;
 
   constructor(
     options: HostNetworkOptions,
@@ -155,17 +158,24 @@ export class HostNetwork implements AsyncDisposable {
       netlink,
       network,
       options: options.options,
+      services: options.services,
       facts,
       externalLink: found.link,
       alias: this.#alias,
       own: options.formerSubnet,
       log,
     });
-    this.reserved.onChange = () => this.onChange(this.host);
+    this.#host = new Cell(this.#describeHost(), sameHost);
+    this.reserved.needs.subscribe(() => this.#host.set(this.#describeHost()));
   }
 
-  get host(): Host {
-    return { ...this.#found, needs: this.reserved.needs };
+  /** The external interface at present, and what the host needs for itself. */
+  get host(): ReadableCell<Host> {
+    return this.#host;
+  }
+
+  #describeHost(): Host {
+    return { ...this.#found, needs: this.reserved.needs.value.needs };
   }
 
   /** For the status page. */
@@ -273,11 +283,12 @@ export class HostNetwork implements AsyncDisposable {
     const found = refreshExternalInterface(this.#found, this.#criteria, facts, this.#facts);
     if (!found || this.#mustWait(found, signal)) return;
     this.#facts = facts;
-    if (JSON.stringify(factsOf(found)) === JSON.stringify(factsOf(this.#found))) return;
-    this.#options.log.info(`External interface ${found.link} has changed`, factsOf(found));
-    const before = this.#found;
+    if (sameInterface(found, this.#found)) return;
+    const { link, mtuBytes, address, addressV6, publicIp, publicIpv6 } = found;
+    const changed = { mtuBytes, address, addressV6, publicIp, publicIpv6 };
+    this.#options.log.info(`External interface ${link} has changed`, changed);
     this.#found = found;
-    this.onChange(before);
+    this.#host.set(this.#describeHost());
   }
 
   /** Whether `found` is a stand-in for what may be back soon, such as while DHCP is asked anew. */
@@ -298,8 +309,14 @@ export class HostNetwork implements AsyncDisposable {
   }
 }
 
-function factsOf({ mtuBytes, address, addressV6, publicIp, publicIpv6 }: ExternalInterface) {
-  return { mtuBytes, address, addressV6, publicIp, publicIpv6 };
+const ADDRESSES = ["address", "addressV6", "publicIp", "publicIpv6"] as const;
+
+function sameInterface(a: Host, b: Host): boolean {
+  return a.mtuBytes === b.mtuBytes && ADDRESSES.every((name) => sameAddress(a[name], b[name]));
+}
+
+function sameHost(a: Host, b: Host): boolean {
+  return sameInterface(a, b) && a.needs === b.needs;
 }
 
 function criteriaOf(options: Options, network: NetworkConfig): InterfaceCriteria {

@@ -7,6 +7,7 @@
 import { aliVpc, alloc, hostGw, ipip, udp, vxlan } from "../backends/mod.ts";
 import { printable } from "../config/fields.ts";
 import { ConfigError } from "../errors.ts";
+import { Address } from "../net/mod.ts";
 import { firstOddCharacter } from "../util/characters.ts";
 import { nearest } from "../util/nearest.ts";
 import { backendEntry, PLAN_ONLY } from "./entry.ts";
@@ -17,6 +18,10 @@ export const backends: readonly BackendEntry[] = [
   backendEntry(alloc, PLAN_ONLY),
   backendEntry(aliVpc, {
     open: async (...args) => (await import("../app/ali_vpc_runtime.ts")).openAliVpcRuntime(...args),
+    services({ aliMetadataEndpoint: { hostname } }) {
+      const address = Address.tryParse(hostname);
+      return address ? [{ address, what: `the metadata service ${address}` }] : [];
+    },
     remnants: {
       kind: "route entry",
       what: "route entries in the VPC",
