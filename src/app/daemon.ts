@@ -137,7 +137,7 @@ class DaemonRun implements AsyncDisposable {
 
     this.#onStatus("Choosing the external interface");
     const { network } = configured;
-    const former = await readFormerRun(options.subnetFile, log);
+    const former = await readFormerRun(options.subnetFile, { log, signal: this.#signal });
     const hostNetwork = this.#resources.use(
       await openHostNetwork({
         ...shared,

@@ -23,6 +23,7 @@ import type { AnyStage, ObjectNews } from "../reconcile/reconciler.ts";
 import type { DesiredState, KindId } from "../state/mod.ts";
 import { Cell, type ReadableCell } from "../util/cell.ts";
 import type { HostFacts } from "./host_needs.ts";
+import { isShortage, retryBriefly } from "../util/patience.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
 import { mayChangeNetwork } from "./host_rights.ts";
 import { type Companions, KernelTables, linkAlias } from "../app/kernel_tables.ts";
@@ -54,7 +55,7 @@ export interface HostNetworkOptions {
 export async function openHostNetwork(options: HostNetworkOptions): Promise<HostNetwork> {
   const { log, signal, onStatus, network } = options;
   await using stack = new AsyncDisposableStack();
-  const netlink = stack.use(openHostKernel(log));
+  const netlink = stack.use(await openHostKernel({ log, signal }));
   const criteria = criteriaOf(options.options, network);
   const { found, explain, facts } = await waitForExternalInterface(netlink, criteria, {
     signal,
@@ -95,15 +96,28 @@ function warnOfForwardingOff(family: Family, log: Logger): void {
 
 /**
  * Opens the kernel's network configuration, with the libraries that the binary carries where the
- * host has none.
+ * host has none. A moment's shortage is waited out.
  *
  * @throws {OperatorError} If libnl is missing, naming its packages.
  */
-export function openHostKernel(log: Logger): Netlink {
-  const carried = loadCarriedLibraries();
-  if (carried.length > 0) log.info(`Using the carried ${carried.join(", ")}: the host has none`);
+export async function openHostKernel(
+  { log, signal, open = openNetlink }: {
+    readonly log: Logger;
+    readonly signal: AbortSignal;
+    readonly open?: () => Netlink;
+  },
+): Promise<Netlink> {
+  let carried: readonly string[] = [];
+  const attempt = () => {
+    carried = loadCarriedLibraries();
+    return open();
+  };
+  // libnl does not tell a shortage of descriptors from other failures.
+  const mayPass = (error: unknown) => !(error instanceof LibraryNotFoundError) || isShortage(error);
   try {
-    return openNetlink();
+    const netlink = await retryBriefly(attempt, { signal, mayPass });
+    if (carried.length > 0) log.info(`Using the carried ${carried.join(", ")}: the host has none`);
+    return netlink;
   } catch (error) {
     if (!(error instanceof LibraryNotFoundError)) throw error;
     throw new OperatorError(error.message, { cause: error });
