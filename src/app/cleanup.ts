@@ -16,6 +16,7 @@ import { openRegistry } from "../store/etcd/open.ts";
 import type { Entry } from "../store/etcd/key_space.ts";
 import { deadline } from "../util/time.ts";
 import { configureNetwork } from "../runtime/configured_network.ts";
+import type { BackendEntry } from "../runtime/runtime.ts";
 import { pathRecordFile } from "../runtime/udp/former_path.ts";
 import { mayChangeNetwork, requireCleanUpRights } from "../host/host_rights.ts";
 import { CleanUpSummary } from "./cleanup_summary.ts";
@@ -27,6 +28,7 @@ import { registryOptions } from "./network.ts";
 export interface CleanUpOptions {
   readonly options: Options;
   readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly backends: readonly BackendEntry[];
   /** Whether to give back the lease, and what a cloud holds of this host, too. */
   readonly release: boolean;
   readonly log: Logger;
@@ -214,13 +216,13 @@ async function withLastSubnet(
  * is no failure: many a host has no right to. Returns what is left, if anything is.
  */
 async function releaseRemnants(
-  { options, environment, log, signal }: CleanUpOptions,
+  { options, environment, backends, log, signal }: CleanUpOptions,
   released: readonly Prefix[],
   summary: CleanUpSummary,
 ): Promise<string | undefined> {
   const text = await readConfig(options, { log, signal });
   if (text === undefined) return undefined;
-  const { network, backend: { remnants } } = configureNetwork(text, log);
+  const { network, backend: { remnants } } = configureNetwork(text, log, backends);
   if (!remnants) return undefined;
   try {
     using limit = deadline(REMNANTS_LIMIT_MS, { signal });

@@ -6,6 +6,8 @@ import { usage } from "../cli/usage.ts";
 import { describeError, OperatorError, UsageError } from "../errors.ts";
 import { createLogger } from "../log.ts";
 import { LogWriter } from "../log_writer.ts";
+import { backends as allBackends } from "../runtime/mod.ts";
+import type { BackendEntry } from "../runtime/runtime.ts";
 import { redact } from "../secret.ts";
 import { withSystemDirectories } from "../util/process.ts";
 import { feedWatchdog, openNotifier } from "../service_manager/notify.ts";
@@ -23,7 +25,10 @@ const LAST_LINES_MS = 250;
  * Runs the command line `args` and returns the exit code: 0 after a signal, help and version; 1
  * when a person must mend something; 2 for a wrong command line or environment.
  */
-export async function runCommand(args: readonly string[]): Promise<number> {
+export async function runCommand(
+  args: readonly string[],
+  { backends = allBackends }: { readonly backends?: readonly BackendEntry[] } = {},
+): Promise<number> {
   const hideProblem = hideArguments(SECRET_FLAGS);
   const environment = cleanEnvironment(Deno.env.toObject());
   Deno.env.set("PATH", withSystemDirectories(environment["PATH"])); // for iptables and nft
@@ -45,7 +50,7 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   }
   if (command.action === "self-test") {
     const { selfTest } = await import("./self_check.ts");
-    return await selfTest({ say: (line) => write(Deno.stdout, `${line}\n`) }) ? 0 : 1;
+    return await selfTest({ backends, say: (line) => write(Deno.stdout, `${line}\n`) }) ? 0 : 1;
   }
 
   const { options, warnings } = command;
@@ -80,12 +85,13 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     });
     if (command.action === "cleanup") {
       const { release } = command;
-      await cleanUp({ options, environment, release, log, signal: stop.signal });
+      await cleanUp({ options, environment, backends, release, log, signal: stop.signal });
       await lock.removeFile();
       return 0;
     }
     await runDaemon({
       options,
+      backends,
       environment,
       log,
       notifier,

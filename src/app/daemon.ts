@@ -26,7 +26,7 @@ import { sameAddress } from "../net/mod.ts";
 import type { Notifier } from "../service_manager/notify.ts";
 import { Announcer } from "../status/announcer.ts";
 import type { ConfiguredNetwork } from "../runtime/configured_network.ts";
-import type { OpenBackend } from "../runtime/runtime.ts";
+import type { BackendEntry, OpenBackend } from "../runtime/runtime.ts";
 import { CloudLoop } from "./cloud_loop.ts";
 import { followLeases } from "./follow_leases.ts";
 import { FormerPath } from "../runtime/udp/former_path.ts";
@@ -47,6 +47,7 @@ import { watchedReconciler, type WatchedReconcilerOptions } from "./watched_reco
 /** What the daemon is given. */
 export interface RunDaemonOptions {
   readonly options: Options;
+  readonly backends: readonly BackendEntry[];
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
   readonly notifier: Notifier;
@@ -117,7 +118,7 @@ class DaemonRun implements AsyncDisposable {
 
   /** Opens everything in order, waiting for whatever time can mend. */
   async #start(): Promise<Parts> {
-    const { environment, options, log, version } = this.#context;
+    const { backends, environment, options, log, version } = this.#context;
     const shared = { options, log, signal: this.#signal, onStatus: this.#onStatus };
     log.info("Starting", { version, deno: Deno.version.deno });
     // Descriptors are taken over once, and before a child process could inherit them.
@@ -128,7 +129,7 @@ class DaemonRun implements AsyncDisposable {
 
     const registry = await this.#openRegistry();
     this.#onStatus("Reading the network config");
-    const configured = await waitForNetworkConfig({ ...shared, registry });
+    const configured = await waitForNetworkConfig({ ...shared, backends, registry });
     requireRights(options, configured);
 
     // Its programs are looked at while the rest is waited for.

@@ -1,6 +1,7 @@
 import { type ConfiguredNetwork, configureNetwork } from "../runtime/configured_network.ts";
 import type { Options } from "../cli/options.ts";
 import type { Logger } from "../log.ts";
+import type { BackendEntry } from "../runtime/runtime.ts";
 import { isTransient } from "../store/errors.ts";
 import type { EtcdRegistry, OpenRegistryOptions } from "../store/etcd/open.ts";
 import { Backoff } from "../util/time.ts";
@@ -26,6 +27,8 @@ const EXAMPLE_CONFIG = '{"Network":"10.24.0.0/16","Backend":{"Type":"ali-vpc"}}'
 
 /** Options of {@linkcode waitForNetworkConfig}. */
 export interface WaitForNetworkConfigOptions {
+  /** @default all */
+  readonly backends?: readonly BackendEntry[];
   readonly registry: EtcdRegistry;
   readonly log: Logger;
   readonly signal: AbortSignal;
@@ -55,7 +58,7 @@ export async function waitForNetworkConfig(
         maxMs: 10_000,
       },
     );
-    if (text !== undefined) return configureNetwork(text, log);
+    if (text !== undefined) return configureNetwork(text, log, options.backends);
     if (!waiting) {
       const hint = await registry.explainMissingConfig(EXAMPLE_CONFIG, { signal })
         .catch(() => `There is no network config in ${registry.description}`);

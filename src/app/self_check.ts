@@ -7,8 +7,7 @@
  */
 import { loadGoRegex } from "../cli/go_syntax.ts";
 import { describeError } from "../errors.ts";
-import { backends } from "../runtime/mod.ts";
-import type { SelfTest } from "../runtime/runtime.ts";
+import type { BackendEntry, SelfTest } from "../runtime/runtime.ts";
 import { abortable } from "../util/abortable.ts";
 import { deadline } from "../util/time.ts";
 import { LIBNL_SONAMES, loadCarriedLibraries } from "../host/carried_libraries.ts";
@@ -16,7 +15,8 @@ import { LIBNL_SONAMES, loadCarriedLibraries } from "../host/carried_libraries.t
 /** How long a part may take; all do with a fraction of it. */
 const LIMIT_MS = 15_000;
 
-const PARTS: readonly SelfTest[] = [
+/** What a run may need; each backend has its own. */
+const parts = (backends: readonly BackendEntry[]): readonly SelfTest[] => [
   { name: "etcd client", use: useEtcd },
   ...backends.flatMap(({ selfTest }) => selfTest ?? []),
   { name: "libnl", use: useLibnl },
@@ -25,14 +25,15 @@ const PARTS: readonly SelfTest[] = [
 
 /** Options of {@linkcode selfTest}. */
 export interface SelfTestOptions {
+  readonly backends: readonly BackendEntry[];
   /** Told the outcome of each part, one line each. */
   readonly say: (line: string) => void;
 }
 
 /** Uses every part; returns whether all of them work. */
-export async function selfTest({ say }: SelfTestOptions): Promise<boolean> {
+export async function selfTest({ backends, say }: SelfTestOptions): Promise<boolean> {
   let passed = true;
-  for (const { name, use } of PARTS) {
+  for (const { name, use } of parts(backends)) {
     using limit = deadline(LIMIT_MS, new AbortController());
     try {
       const remark = await abortable(use(limit), limit);
