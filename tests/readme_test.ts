@@ -7,7 +7,8 @@
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { backends, findBackend } from "../src/runtime/mod.ts";
-import { EcsClient, VpcClient } from "../src/cloud/ali/client.ts";
+import { EcsClient } from "../src/cloud/ali/ecs_client.ts";
+import { VpcClient } from "../src/cloud/ali/vpc_client.ts";
 import { RAM_ACTIONS } from "../src/cloud/ali/rights.ts";
 import type { Rpc } from "../src/cloud/ali/rpc.ts";
 import { environmentName, type Flag, FLAGS } from "../src/cli/flags.ts";

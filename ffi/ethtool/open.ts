@@ -1,4 +1,3 @@
-/** Link features that only the ethtool ioctl reads and sets. @module */
 import { ifreq } from "../libc/structs.ts";
 import { AF_INET, SOCK_CLOEXEC, SOCK_DGRAM } from "../libc/constants.ts";
 import { LITTLE_ENDIAN } from "../byte_order.ts";
@@ -6,12 +5,12 @@ import { ETHTOOL_GTXCSUM, ETHTOOL_STXCSUM, SIOCETHTOOL } from "./constants.ts";
 import { type FileDescriptor, Libc } from "../libc/open.ts";
 import { ethtool_value } from "./structs.ts";
 
-/** The ethtool ioctl (netdevice(7)). */
+/** The features of links that only the ethtool ioctl tells and changes (netdevice(7)). */
 export class Ethtool implements Disposable {
   readonly #libc: Libc;
   readonly #fd: FileDescriptor;
 
-  /** Opens the socket for the ioctl, in the network namespace of file `namespace` if given. */
+  /** Opens a socket to ask through, in the network namespace of file `namespace` if given. */
   static open(options: { readonly namespace?: string } = {}): Ethtool {
     const libc = Libc.open();
     try {
@@ -30,7 +29,7 @@ export class Ethtool implements Disposable {
   }
 
   /**
-   * Whether the stack leaves transmit checksums to `link`.
+   * Whether the stack leaves checksums of sent packets to `link`.
    *
    * @throws {SystemCallError} ENODEV if there is no such link.
    */
@@ -38,7 +37,7 @@ export class Ethtool implements Disposable {
     return this.#value(link, ETHTOOL_GTXCSUM, 0) !== 0;
   }
 
-  /** @throws {SystemCallError} EOPNOTSUPP if the link cannot change it. */
+  /** @throws {SystemCallError} EOPNOTSUPP where the link does not let itself be told. */
   setTxChecksum(link: string, on: boolean): void {
     this.#value(link, ETHTOOL_STXCSUM, on ? 1 : 0);
   }
@@ -46,7 +45,7 @@ export class Ethtool implements Disposable {
   #value(link: string, command: number, data: number): number {
     const name = new TextEncoder().encode(link);
     if (name.length >= ifreq.ifr_data - ifreq.ifr_name) {
-      throw new RangeError(`Cannot query link ${link}: the name is too long`);
+      throw new RangeError(`Cannot ask about link ${link}: the name is too long`);
     }
     // One block: the call keeps alive what it is handed, not what that points to.
     const block = new DataView(new ArrayBuffer(ifreq.size + ethtool_value.size));

@@ -1,4 +1,3 @@
-/** The symbol table of libc. @module */
 import {
   buffer,
   int,

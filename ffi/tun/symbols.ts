@@ -1,4 +1,3 @@
-/** The symbol table of the packet path's libc calls. @module */
 import { buffer, int, nfds_t, pointer, size_t, socklen_t, unsigned_int } from "../c_types.ts";
 
 /**

@@ -54,7 +54,7 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
   const problems: string[] = [];
   const summary = new CleanUpSummary();
   const networks = await findNetworks(options, { log, signal });
-  await using netlink = await openHostKernel({ log, signal });
+  await using netlink = openHostKernel(log);
 
   const tables = new KernelTables({
     netlink,

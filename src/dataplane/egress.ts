@@ -1,4 +1,3 @@
-/** From the TUN device to peers. @module */
 import { iovec } from "../../ffi/libc/structs.ts";
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
 import {
@@ -35,6 +34,7 @@ const READ_BYTES = virtio_net_hdr.size + MAX_PACKET_BYTES;
 /** Headers that were made anew. */
 const HEADER_AREA_BYTES = 1024 * MAX_HEADER_BYTES;
 
+/** Options of {@linkcode Egress}. */
 export interface EgressOptions {
   readonly io: Pick<PacketIo, "readv"> & SendBatchOptions["io"];
   readonly reader: ForwardingReader;

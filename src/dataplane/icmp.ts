@@ -29,6 +29,7 @@ const ICMP6 = { UNREACHABLE: 1, NO_ROUTE: 0, TOO_BIG: 2, TIME_EXCEEDED: 3 } as c
 /** ICMP messages that ask or answer; all others are errors, about which none are sent. */
 const ICMP4_QUERIES: ReadonlySet<number> = new Set([0, 8, 13, 14]);
 
+/** Options of {@linkcode writeIcmpError}. */
 export interface IcmpErrorOptions {
   readonly problem: IcmpProblem;
   /** For "too-long": what would fit. */

@@ -1,4 +1,3 @@
-/** From peers to the TUN device. @module */
 import {
   cmsghdr,
   iovec,
@@ -33,6 +32,7 @@ const CONTROL_BYTES = cmsghdr.size + 8;
 /** Pieces of a packet to be written, after the header. */
 const MAX_PIECES = 128;
 
+/** Options of {@linkcode Ingress}. */
 export interface IngressOptions {
   readonly io: PacketIo;
   readonly reader: ForwardingReader;

@@ -1,4 +1,3 @@
-/** Rounds of keepalives to all peers. @module */
 import { addressOf } from "../../ffi/tun/packet_io.ts";
 import { type ForwardingReader, SLOT } from "./forwarding_reader.ts";
 import { KEEPALIVE_INTERVAL_MS, KEEPALIVE_PAUSE_MS, writeKeepalive } from "./keepalive.ts";
@@ -11,6 +10,7 @@ const CHUNK = 64;
 /** How long it is until then. */
 const CHUNK_PAUSE_MS = 1;
 
+/** Options of {@linkcode KeepaliveSender}. */
 export interface KeepaliveSenderOptions extends Omit<SendBatchOptions, "family" | "memoryAddress"> {
   readonly reader: ForwardingReader;
   readonly control: Int32Array;

@@ -1,4 +1,3 @@
-/** Sending to peers in few system calls. @module */
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
 import { SOL_UDP, UDP_SEGMENT } from "../../ffi/tun/constants.ts";
 import { AF_INET, AF_INET6, MSG_DONTWAIT, POLLIN, POLLOUT } from "../../ffi/libc/constants.ts";
@@ -29,6 +28,7 @@ const NAME_BYTES = 32;
 /** How long a full socket is waited for before datagrams are dropped. */
 const FULL_WAIT_MS = 2;
 
+/** Options of {@linkcode SendBatch}. */
 export interface SendBatchOptions {
   readonly io: Pick<PacketIo, "sendmmsg" | "poll" | "errno">;
   readonly reader: ForwardingReader;

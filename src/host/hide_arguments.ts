@@ -1,4 +1,3 @@
-/** Keeps secrets on the command line out of `ps`. @module */
 import { Libc } from "../../ffi/libc/open.ts";
 
 /**

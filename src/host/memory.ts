@@ -1,4 +1,3 @@
-/** Returns memory that only the start-up needed. @module */
 import { Libc } from "../../ffi/libc/open.ts";
 
 /**

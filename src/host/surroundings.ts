@@ -27,6 +27,7 @@ const RULES_MS = 20_000;
 /** So many peers of each family have their routes looked up. */
 const SAMPLED_PEERS = 4;
 
+/** Options of {@linkcode Surroundings}. */
 export interface SurroundingsOptions {
   readonly configured: {
     readonly network: NetworkConfig;
@@ -97,7 +98,7 @@ export class Surroundings {
   async #warnOfCloud(signal: AbortSignal): Promise<void> {
     const { hostNetwork } = this.#options;
     const links = await hostNetwork.listLinks({ signal });
-    const link = links.find(({ name }) => name === hostNetwork.host.value.link);
+    const link = links.find(({ name }) => name === hostNetwork.host.link);
     const cloud = link?.kind === "veth" ? undefined : findCloudVendor();
     this.#notices.set("cloud", cloud === undefined ? [] : [adviseOnHostGw(cloud)]);
   }
@@ -156,7 +157,7 @@ export class Surroundings {
     const { own, latest, peers } = planner;
     const addresses = await hostNetwork.netlink.listAddresses({ signal });
     const links = await hostNetwork.listLinks({ signal });
-    const { value: host } = hostNetwork.host;
+    const { host } = hostNetwork;
     return enabledFamilies(configured).flatMap(({ name, network }): PodPaths[] => {
       const subnet = own.subnet[name];
       if (!subnet) return [];
@@ -187,7 +188,7 @@ export class Surroundings {
   }
 
   #tunnel(family: Family, peer: Address | undefined): PodPaths["tunnel"] {
-    const { hostNetwork: { host: { value: host } }, planner: { latest } } = this.#options;
+    const { hostNetwork: { host }, planner: { latest } } = this.#options;
     const local = family === 4 ? host.address : host.addressV6;
     if (!peer || !local) return undefined;
     const path = { link: host.link, local, peer };
@@ -221,7 +222,7 @@ export class Surroundings {
 
   /** What to look up: packets of pods and of this host to some of the peers. */
   #checks(paths: readonly PodPaths[]): PathCheck[] {
-    const { hostNetwork: { host: { value: host } }, planner: { latest, peers } } = this.#options;
+    const { hostNetwork: { host }, planner: { latest, peers } } = this.#options;
     return paths.flatMap(({ family, network, subnet, inside }) => {
       const own = family === 4 ? host.address : host.addressV6;
       const sample = peers.slice(0, SAMPLED_PEERS)

@@ -1,8 +1,7 @@
-/** The cloud that this host runs in, by its firmware; no metadata service is asked. @module */
 import { join } from "node:path";
 import { Libc } from "../../ffi/libc/open.ts";
 
-/** DMI strings of each cloud's machines: `sys_vendor`, `product_name` and the like. */
+/** What firmware says on machines of each cloud, in `sys_vendor`, `product_name` and the like. */
 const VENDORS: readonly (readonly [pattern: RegExp, cloud: string])[] = [
   [/Alibaba Cloud/i, "Alibaba Cloud"],
   [/Tencent Cloud/i, "Tencent Cloud"],
@@ -16,7 +15,7 @@ const VENDORS: readonly (readonly [pattern: RegExp, cloud: string])[] = [
 
 const FILES = ["sys_vendor", "product_name", "chassis_asset_tag", "bios_vendor"];
 
-/** The name of the cloud; `undefined` if the firmware names none. */
+/** The cloud that this machine is rented from, by what its firmware says; nothing is asked. */
 export function findCloudVendor(
   { root = "/sys/class/dmi/id" }: { readonly root?: string } = {},
 ): string | undefined {
@@ -32,7 +31,7 @@ export function findCloudVendor(
 }
 
 /**
- * Why backend `host-gw` probably does not work in `cloud`, as a sentence for the operator.
+ * Why backend `host-gw` is likely not to work in `cloud`, in a sentence for the operator.
  */
 export function adviseOnHostGw(cloud: string): string {
   const better = cloud === "Alibaba Cloud" ? "ali-vpc or vxlan" : "vxlan";

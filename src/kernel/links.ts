@@ -1,7 +1,6 @@
-/** Link names and indexes. @module */
 import type { Link, Netlink } from "./netlink.ts";
 
-/** Reads the links, possibly from a cache. */
+/** Gets the links as they are, or were a moment ago. */
 export type ReadLinks = typeof LinkIndex.read;
 
 /** A snapshot of which link has which name. Specs speak of names, the kernel of indexes. */

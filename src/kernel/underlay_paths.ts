@@ -1,4 +1,3 @@
-/** How the kernel would send to each of the other hosts. @module */
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import type { Address, Prefix } from "../net/mod.ts";
 import { ROUTE_PROTOCOL, type UnderlayPath } from "../state/mod.ts";
@@ -6,18 +5,19 @@ import { inSlices } from "../util/slices.ts";
 import { LinkIndex } from "./links.ts";
 import type { Netlink, NetlinkEvent, Route } from "./netlink.ts";
 
-/** Addresses per slice: some tenths of a millisecond. */
+/** Addresses looked at between two steps; some tenths of a millisecond. */
 const STEP_ADDRESSES = 256;
 
 /**
- * Caches how the kernel would send to each of many addresses, by address text. New addresses are
- * looked up at once, all others only after an event that may change their path.
+ * Keeps the kernel's answers to how it would send to each of many addresses, by address text. It
+ * asks for those that are new, and for all again only after a change of what the answers follow
+ * from.
  */
 export class UnderlayPaths {
   readonly #netlink: Netlink;
   #paths: ReadonlyMap<string, UnderlayPath> = new Map();
   #linkIndexes: ReadonlySet<number> = new Set();
-  /** The addresses of the last update. */
+  /** Those that were asked for last. */
   #addresses: readonly Address[] = [];
   #stale = false;
   #used = false;
@@ -26,19 +26,19 @@ export class UnderlayPaths {
     this.#netlink = netlink;
   }
 
-  /** Whether all paths must be looked up again. */
+  /** Whether answers must be asked for again. */
   get isStale(): boolean {
     return this.#stale;
   }
 
-  /** The latest paths; a new object whenever one of them differs. */
+  /** The latest answers. Another object whenever one of them is another. */
   get paths(): ReadonlyMap<string, UnderlayPath> {
     return this.#paths;
   }
 
   /**
-   * Whether an event may change paths, which are then stale. Our own routes, and others to an
-   * `isOwnDestination`, lead to pods and do not count, unless hosts have addresses there.
+   * Whether an event may change answers, which are asked for again then. Our own routes lead to
+   * pods, and so do others to `isOwnDestination`, unless hosts have addresses there.
    */
   observe(
     event: NetlinkEvent,
@@ -58,7 +58,7 @@ export class UnderlayPaths {
     return this.#addresses.some((address) => destination.contains(address));
   }
 
-  /** Brings the paths to `addresses`, and only these, up to date. Duplicates are allowed. */
+  /** Brings the answers for `addresses`, and only these, up to date. An address may come twice. */
   async update(
     addresses: readonly Address[],
     options: { signal: AbortSignal },
@@ -86,7 +86,7 @@ export class UnderlayPaths {
     return this.#paths;
   }
 
-  /** The known paths to `addresses`, and the addresses to look up. */
+  /** The paths that are known of `addresses`, and for which of these the kernel is to be asked. */
   *#sort(
     addresses: readonly Address[],
     askAll: boolean,
@@ -107,7 +107,7 @@ export class UnderlayPaths {
     return { paths, asked };
   }
 
-  /** Enters the results into `paths`; returns whether any of them differs. */
+  /** Enters the answers into `paths`; tells whether any is another than before. */
   *#enter(
     paths: Map<string, UnderlayPath>,
     asked: readonly Address[],
@@ -131,7 +131,7 @@ export class UnderlayPaths {
   }
 }
 
-/** The path that a route, or the lack of one, amounts to. */
+/** What a route, or the lack of one, means for a packet to its destination. */
 function describePath(answer: Route | Error, links: LinkIndex): UnderlayPath {
   if (answer instanceof Error) {
     const code = answer instanceof NetlinkError ? answer.code : "";

@@ -1,20 +1,20 @@
-/** Folds netlink events into the set of tables that changed. @module */
 import { Backoff, delay } from "../util/time.ts";
 import type { Netlink, NetlinkEvent, NetlinkEventKind } from "./netlink.ts";
 
+/** Options of {@linkcode watchKernel}. */
 export interface WatchKernelOptions {
   readonly signal: AbortSignal;
   /** Called with the tables that may have changed since the last call. Must not throw. */
   readonly onChange: (kinds: ReadonlySet<NetlinkEventKind>) => void;
-  /** The tables to watch: on a busy host, neighbours change all the time. @default all */
+  /** Which tables to watch. A busy host's neighbours change all the time. @default all */
   readonly kinds?: readonly NetlinkEventKind[];
-  /** Filters events, for example by link. @default all are relevant */
+  /** Leaves out events, such as those of links that are not ours. @default none left out */
   readonly isRelevant?: (event: Exclude<NetlinkEvent, { kind: "lost" }>) => boolean;
-  /** Called on lost events, before `onChange`. */
+  /** Told of lost events, before `onChange`. */
   readonly onLost?: () => void;
-  /** Events within this time are reported together. @default {50} */
+  /** Events of this long are reported together. @default {50} */
   readonly foldMs?: number;
-  /** Called when a subscription failed; it is retried. */
+  /** Told of a failed subscription, which is tried again. */
   readonly onError?: (error: unknown) => void;
 }
 
@@ -57,8 +57,8 @@ export async function watchKernel(netlink: Netlink, options: WatchKernelOptions)
         }
         if (changed.size === 0) continue;
         onChange(changed);
-        // Further events wait in the socket: the first is reported at once, a flood of them a few
-        // times a second.
+        // What comes meanwhile waits in the socket: the first event is reported at once, a flood
+        // of them a few times a second.
         await delay(foldMs, { signal });
       }
     } catch (error) {

@@ -5,9 +5,9 @@
  * @module
  */
 import { aliVpc, alloc, hostGw, ipip, udp, vxlan } from "../backends/mod.ts";
+import type { Options } from "../cli/options.ts";
 import { printable } from "../config/fields.ts";
 import { ConfigError } from "../errors.ts";
-import { Address } from "../net/mod.ts";
 import { firstOddCharacter } from "../util/characters.ts";
 import { nearest } from "../util/nearest.ts";
 import { backendEntry, PLAN_ONLY } from "./entry.ts";
@@ -17,17 +17,17 @@ import type { BackendEntry } from "./runtime.ts";
 export const backends: readonly BackendEntry[] = [
   backendEntry(alloc, PLAN_ONLY),
   backendEntry(aliVpc, {
-    open: async (...args) => (await import("../app/ali_vpc_runtime.ts")).openAliVpcRuntime(...args),
-    services({ aliMetadataEndpoint: { hostname } }) {
-      const address = Address.tryParse(hostname);
-      return address ? [{ address, what: `the metadata service ${address}` }] : [];
-    },
+    open: async (context, config) =>
+      (await import("./cloud.ts"))
+        .openCloudRuntime(await aliCloud(context.options), context, config),
     remnants: {
       kind: "route entry",
       what: "route entries in the VPC",
       warning: "Route entries of this host may be left in the VPC, until its instance is " +
         "released and the route writer removes them",
-      remove: async (...args) => (await import("../app/own_routes.ts")).removeOwnRoutes(...args),
+      remove: async (context, config) =>
+        (await import("./cloud.ts"))
+          .removeRemnants(await aliCloud(context.options), context, config),
     },
     selfTest: {
       name: "Alibaba Cloud client",
@@ -49,6 +49,19 @@ export const backends: readonly BackendEntry[] = [
     open: async (...args) => (await import("./kernel.ts")).openVxlan(...args),
   }),
 ];
+
+/** Alibaba Cloud, as the command line would have it. */
+async function aliCloud(options: Options) {
+  const { aliVpc: cloud } = await import("../cloud/ali/mod.ts");
+  return cloud({
+    mayLead: options.aliRouteWriter === "auto",
+    endpoints: {
+      ...(options.aliVpcEndpoint ? { vpc: options.aliVpcEndpoint.href } : {}),
+      ...(options.aliEcsEndpoint ? { ecs: options.aliEcsEndpoint.href } : {}),
+      metadata: options.aliMetadataEndpoint.href,
+    },
+  });
+}
 
 /** Upstream's types that are not built here, and the last release that had those it gave up. */
 const UPSTREAM_TYPES: ReadonlyMap<string, string | undefined> = new Map([

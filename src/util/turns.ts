@@ -1,38 +1,47 @@
 import { abortable } from "./abortable.ts";
 
-/** Lets one at a time do something, in the order in which they asked. */
+/** Lets one at a time, or a few, do something, in the order in which they asked. */
 export class Turns {
-  #last: Promise<void> = Promise.resolve();
-  #waiting = 0;
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
 
-  /** Whether somebody has the turn, or waits for it. */
-  get taken(): boolean {
-    return this.#waiting > 0;
+  constructor(atOnce = 1) {
+    this.#free = atOnce;
   }
 
-  /** Resolves when all who asked before are done; dispose of the answer when done oneself. */
+  /** Whether whoever asks now has to wait. */
+  get taken(): boolean {
+    return this.#free === 0;
+  }
+
+  /** Resolves when it is the caller's turn; dispose of what it resolves to when done. */
   async take(options: { signal: AbortSignal }): Promise<Disposable> {
     options.signal.throwIfAborted();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const before = this.#last;
-    this.#last = before.then(() => promise);
-    this.#waiting++;
-    const done = () => {
-      this.#waiting--;
-      resolve();
-    };
-    try {
-      await abortable(before, options);
-    } catch (error) {
-      done();
-      throw error;
+    if (this.#free > 0) this.#free--;
+    else {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#waiting.push(resolve);
+      try {
+        await abortable(promise, options);
+      } catch (error) {
+        const at = this.#waiting.indexOf(resolve);
+        if (at >= 0) this.#waiting.splice(at, 1);
+        else this.#release();
+        throw error;
+      }
     }
     let held = true;
     return {
-      [Symbol.dispose]() {
-        if (held) done();
+      [Symbol.dispose]: () => {
+        if (held) this.#release();
         held = false;
       },
     };
+  }
+
+  #release(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#free++;
+    else next();
   }
 }

@@ -6,12 +6,11 @@
  *
  * @module
  */
-import type { AliVpcConfig, AliVpcFacts } from "../../src/backends/mod.ts";
-import { type AliVpcContext, aliVpcOptions } from "../../src/app/ali_vpc_runtime.ts";
-import type { BackendRuntime } from "../../src/runtime/runtime.ts";
+import { aliVpc, type AliVpcConfig, type AliVpcFacts } from "../../src/backends/mod.ts";
+import { backendEntry } from "../../src/runtime/entry.ts";
+import type { BackendRuntime, RuntimeContext } from "../../src/runtime/runtime.ts";
 import { Cell } from "../../src/util/cell.ts";
 import { describeCalls, openColdCluster } from "../support/cold_start.ts";
-import type { OpenRuntime } from "../support/light_host.ts";
 import { openOwnWriter } from "../support/own_writer.ts";
 import { formatTable } from "../support/text_table.ts";
 import type { Report } from "./report.ts";
@@ -64,7 +63,9 @@ async function measure(
   await using cluster = await openColdCluster({
     ...pace,
     hosts,
-    ...(writers === "each its own" ? { openRuntime: openOwnRuntime } : {}),
+    ...(writers === "each its own"
+      ? { backendOf: () => backendEntry(aliVpc, { open: openOwnRuntime }) }
+      : {}),
     signal,
   });
   cluster.start();
@@ -86,11 +87,22 @@ async function measure(
 }
 
 /** A host as it would be without a route writer: it looks after its own entry alone. */
-const openOwnRuntime: OpenRuntime = async (
-  context: AliVpcContext,
+async function openOwnRuntime(
+  { network, options, environment, log, signal }: RuntimeContext,
   config: AliVpcConfig,
-): Promise<BackendRuntime<AliVpcFacts>> => {
-  const cloud = await openOwnWriter(aliVpcOptions(context, config));
+): Promise<BackendRuntime<AliVpcFacts>> {
+  const cloud = await openOwnWriter({
+    config,
+    network: network.ipv4!.network,
+    endpoints: {
+      vpc: options.aliVpcEndpoint!.href,
+      ecs: options.aliEcsEndpoint!.href,
+      metadata: options.aliMetadataEndpoint.href,
+    },
+    env: (name) => environment[name],
+    log,
+    signal,
+  });
   const facts = new Cell<AliVpcFacts>(cloud.facts);
   return {
     facts,
@@ -114,4 +126,4 @@ const openOwnRuntime: OpenRuntime = async (
       ),
     [Symbol.asyncDispose]: () => cloud[Symbol.asyncDispose](),
   };
-};
+}

@@ -10,7 +10,7 @@ import type { EtcdRegistry } from "../../src/store/etcd/open.ts";
 import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";
 import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { type RouteEntry, type Simulator, startSimulator } from "../simulator/mod.ts";
-import { type LightHosts, startLightHosts } from "../support/light_host.ts";
+import { flagsOfSimulator, type LightHosts, startLightHosts } from "../support/light_host.ts";
 import { settleAll } from "../support/settle_all.ts";
 import { TimedProcess, type VirtualTime } from "../support/virtual_time.ts";
 
@@ -274,7 +274,7 @@ export class WorldHost {
     this.isFresh = false;
     world.time.as(this.process, () => {
       this.#daemon = startLightHosts({
-        simulator: world.simulator,
+        flagsOf: flagsOfSimulator(world.simulator),
         openStore: () => Promise.resolve(asEtcd(registry)),
         instances: [{
           id: this.instanceId,

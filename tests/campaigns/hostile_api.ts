@@ -6,7 +6,8 @@
  * @module
  */
 import { gzipSync } from "node:zlib";
-import { EcsClient, VpcClient } from "../../src/cloud/ali/client.ts";
+import { EcsClient } from "../../src/cloud/ali/ecs_client.ts";
+import { VpcClient } from "../../src/cloud/ali/vpc_client.ts";
 import { CredentialsChain } from "../../src/cloud/ali/credentials.ts";
 import { AliApiError } from "../../src/cloud/ali/errors.ts";
 import { Metadata } from "../../src/cloud/ali/metadata.ts";

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { OperatorError } from "../../src/errors.ts";
-import { CloudApiError } from "../../src/cloud/cloud_api_error.ts";
+import { CloudApiError } from "../../src/cloud/routes/cloud_error.ts";
 import { Prefix } from "../../src/net/mod.ts";
 import { redact } from "../../src/secret.ts";
 import { delay } from "../../src/util/time.ts";
@@ -737,7 +737,7 @@ Deno.test("trouble that time may mend is no OperatorError", async (t) => {
     });
     await assert.rejects(
       openOn(simulator, { clock: fastClock(2_000) }),
-      (error) => error instanceof CloudApiError && error.retriable,
+      (error) => error instanceof CloudApiError && error.reaction.do === "retry",
     );
     assert(simulator.requests.length < 60);
   });

@@ -5,11 +5,12 @@
  * @module
  */
 import * as v from "valibot";
-import { VpcClient } from "../../src/cloud/ali/client.ts";
+import { AliRoutes } from "../../src/cloud/ali/route_api.ts";
+import { VpcClient } from "../../src/cloud/ali/vpc_client.ts";
 import { CredentialsChain } from "../../src/cloud/ali/credentials.ts";
 import { Metadata } from "../../src/cloud/ali/metadata.ts";
 import { RouteTable, type RouteTableOptions } from "../../src/cloud/routes/route_table.ts";
-import { type RouteClaim, routeEntryName } from "../../src/cloud/routes/route_entry.ts";
+import { type RouteClaim, routeMark } from "../../src/cloud/routes/route_entry.ts";
 import { openRpc, type Rpc, type RpcCallOptions } from "../../src/cloud/ali/rpc.ts";
 import { RateLimiter } from "../../src/cloud/rate_limiter.ts";
 import { Prefix } from "../../src/net/mod.ts";
@@ -109,7 +110,7 @@ export async function openCluster(
   const vpc = new VpcClient(tamper ? new TamperedRpc(rpc, tamper) : rpc, EXAMPLE.regionId);
   let scope: readonly RouteClaim[] = [];
   const routes: RouteTable = new RouteTable({
-    vpc,
+    api: new AliRoutes(vpc),
     mark: { clusterId: CLUSTER_ID, network },
     log,
     // As if there were proof that instances do not use what no claim says that they do.
@@ -192,7 +193,7 @@ export function entriesOf(
     .map(({ destination, nextHops, name, status }) => {
       const hop = nextHops.map(({ id }) => id).join();
       const marks = [
-        name === routeEntryName({ clusterId: CLUSTER_ID, network }, hop) ? "" : ` "${name}"`,
+        name === routeMark({ clusterId: CLUSTER_ID, network }, hop) ? "" : ` "${name}"`,
         status === "Available" ? "" : ` ${status}`,
       ];
       return `${destination} ${hop}${marks.join("")}`;

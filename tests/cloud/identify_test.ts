@@ -1,8 +1,9 @@
 /** What a host does that has its route written by another one, and what it does to write itself. */
 import assert from "node:assert/strict";
+import { RouteTable } from "../../src/cloud/routes/route_table.ts";
 import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { type Simulator, startSimulator } from "../simulator/mod.ts";
-import { identifyOn, lease, LineLog, NETWORK } from "./support.ts";
+import { checksOf, identifyOn, lease, LineLog, NETWORK } from "./support.ts";
 
 const { signal } = new AbortController();
 
@@ -23,7 +24,7 @@ Deno.test("identifyAliVpc() needs neither credentials nor a call of the API", as
     vSwitchId: EXAMPLE.vSwitchIds[0],
   });
   assert.equal(identity.credentialsSource, undefined);
-  const checks = identity.makeSourceDestCheck(() => []);
+  const checks = checksOf(identity, () => [], log);
   assert.deepEqual(await checks.list({ signal }), []);
   assert.deepEqual(apiCalls(simulator), []);
   // What needs them says which ones it looked for, and that no waiting helps.
@@ -32,7 +33,7 @@ Deno.test("identifyAliVpc() needs neither credentials nor a call of the API", as
     message: /^Cannot find credentials for Alibaba Cloud; tried backend config: /,
   });
   // A check is not worth a host that cannot start: most are off.
-  const own = identity.makeSourceDestCheck(() => [identity.instance]);
+  const own = checksOf(identity, () => [{ networkInterfaceId: "eni-node-2" }], log);
   const enabled = (await own.list({ signal })).map((spec) => spec.enabled);
   assert.deepEqual([enabled, own.isOff("eni-node-2")], [[false], undefined]);
   assert.match(
@@ -99,7 +100,7 @@ Deno.test("the end of an identity ends what it is at", async () => {
   });
 });
 
-Deno.test("makeRouteTable() looks after this host's entry, or after those of all", async () => {
+Deno.test("RouteTable looks after this host's entry, or after those of all", async () => {
   await using simulator = await startSimulator({ config: exampleConfig() });
   await using identity = await identifyOn(simulator);
   const access = await identity.connect({ signal });
@@ -109,8 +110,10 @@ Deno.test("makeRouteTable() looks after this host's entry, or after those of all
   ];
   const scope = { routeTableIds: access.routeTableIds, otherTableIds: [] };
   const mark = { clusterId: "c0ffee0123456789", network: NETWORK };
-  const host = access.makeRouteTable({ mark, instanceId: identity.instance.instanceId });
-  const cluster = access.makeRouteTable({ mark });
+  const { routes: api, clock, instance: { instanceId } } = identity;
+  const options = { ...clock, api, mark, log: new LineLog() };
+  const host = new RouteTable({ ...options, instanceId });
+  const cluster = new RouteTable(options);
   cluster.setScope({ ...scope, claims });
   const changes = claims.map((claim) => ({
     op: "add" as const,

@@ -1,6 +1,7 @@
 /** Who may hold the office of the route writer while it starts. */
 import assert from "node:assert/strict";
-import { openAliVpcRuntime } from "../../src/app/ali_vpc_runtime.ts";
+import { aliVpc } from "../../src/cloud/ali/mod.ts";
+import { openCloudRuntime } from "../../src/runtime/cloud.ts";
 import type { BackendRuntime } from "../../src/runtime/runtime.ts";
 import type { AliVpcFacts } from "../../src/backends/mod.ts";
 import type { NetworkConfig } from "../../src/config/network_config.ts";
@@ -22,13 +23,15 @@ Deno.test("a host that does not get beyond its start leaves the office to one th
   const reader = new MemoryRegistry(store).space("ali-vpc/election");
   const holder = async () => (await reader.get("writer", { signal }))?.value;
   const open = (instanceId: string, unservedMs?: number): Promise<BackendRuntime<AliVpcFacts>> => {
-    const command = parseCommandLine([
-      `--ali-vpc-endpoint=${simulator.vpcEndpoint}`,
-      `--ali-ecs-endpoint=${simulator.ecsEndpoint}`,
-      `--ali-metadata-endpoint=${simulator.metadataEndpoint(instanceId)}`,
-    ], {});
+    const command = parseCommandLine([], {});
     assert(command.action === "run");
-    return openAliVpcRuntime(
+    const endpoints = {
+      vpc: simulator.vpcEndpoint,
+      ecs: simulator.ecsEndpoint,
+      metadata: simulator.metadataEndpoint(instanceId),
+    };
+    return openCloudRuntime(
+      aliVpc({ mayLead: true, endpoints }),
       {
         network,
         options: command.options,
@@ -42,16 +45,21 @@ Deno.test("a host that does not get beyond its start leaves the office to one th
     );
   };
   const [first, second] = EXAMPLE.instanceIds;
-  await using _held = await open(first, 300);
+  await using _held = await open(first, 2_000);
   assert.match(await holder() ?? "", new RegExp(first));
   await using other = await open(second!);
   await eventually(async () => await holder() === undefined, { signal, title: "a vacancy" });
 
   const leases = new LeaseMap({ network });
+  leases.replace([]);
   const own = () => lease("10.24.2.0/24", "192.168.1.2");
   const running = other.run!({ leases, own }, { signal });
   const title = "the second host in the office";
   await eventually(async () => (await holder())?.includes(second!), { signal, title });
+  // With a call under way, the end would leave a timer of the SDK behind.
+  const state = new MemoryRegistry(store).space("ali-vpc/state");
+  const published = async () => await state.get("summary", { signal }) !== undefined;
+  await eventually(published, { signal, title: "a summary" });
   stop.abort(new Error("stop"));
   await running.catch(() => {});
 });

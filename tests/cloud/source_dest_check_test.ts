@@ -1,7 +1,8 @@
 /** Source/destination checks against the simulated cloud: whose, how often, and what goes wrong. */
 import assert from "node:assert/strict";
 import type * as v from "valibot";
-import { EcsClient } from "../../src/cloud/ali/client.ts";
+import { EcsClient } from "../../src/cloud/ali/ecs_client.ts";
+import { interfaceApi } from "../../src/cloud/ali/interfaces.ts";
 import { AliApiError } from "../../src/cloud/ali/errors.ts";
 import type { Rpc } from "../../src/cloud/ali/rpc.ts";
 import {
@@ -11,7 +12,7 @@ import {
 import { diff } from "../../src/reconcile/diff.ts";
 import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { type Simulator, startSimulator } from "../simulator/mod.ts";
-import { identifyOn, LineLog, openOn, writes } from "./support.ts";
+import { checksOf, identifyOn, LineLog, openOn, writes } from "./support.ts";
 
 const { signal } = new AbortController();
 const [INSTANCE] = EXAMPLE.instanceIds;
@@ -114,7 +115,7 @@ Deno.test("250 interfaces cost three calls, and later ones are asked for with th
   const { clock, pass } = steppedClock();
   await using identity = await identifyOn(simulator, { clock, backend: { ResyncSeconds: 60 } });
   let known = named.slice(0, 249);
-  const table = identity.makeSourceDestCheck(() => known);
+  const table = checksOf(identity, () => known);
   const asked = () => counted(simulator, "DescribeNetworkInterfaces");
   assert.equal((await table.list({ signal })).length, 249);
   assert.equal(asked(), 3);
@@ -143,7 +144,7 @@ Deno.test("all checks that are on are switched off and read back together", asyn
   await using _ = simulator;
   const { clock } = steppedClock();
   await using identity = await identifyOn(simulator, { clock });
-  const table = identity.makeSourceDestCheck(() => named);
+  const table = checksOf(identity, () => named);
   // One is in the hands of another operation, and one call comes at a bad time for all.
   for (const code of ["InvalidOperation.Conflict", "Throttling.User"]) {
     simulator.cloud.addFault({
@@ -170,7 +171,7 @@ Deno.test("checks that hosts see to themselves meanwhile are not switched off on
   await using _ = simulator;
   const { clock } = steppedClock();
   await using identity = await identifyOn(simulator, { clock });
-  const table = identity.makeSourceDestCheck(() => named);
+  const table = checksOf(identity, () => named);
   const actual = await table.list({ signal });
   for (const { instanceId } of named) simulator.cloud.setSourceDestCheck(instanceId!, false);
   const changes = actual.map((each) => ({
@@ -188,7 +189,7 @@ Deno.test("a service in trouble is left in peace after some tries, and every che
   await using _ = simulator;
   const { clock } = steppedClock();
   await using identity = await identifyOn(simulator, { clock });
-  const table = identity.makeSourceDestCheck(() => named);
+  const table = checksOf(identity, () => named);
   const fault = simulator.cloud.addFault({
     match: { action: "ModifyNetworkInterfaceAttribute" },
     effect: { kind: "error", status: 503, code: "ServiceUnavailable" },
@@ -206,7 +207,7 @@ Deno.test("a denied change fails for each interface by name, and is not tried fo
   await using _ = simulator;
   const { clock } = steppedClock();
   await using identity = await identifyOn(simulator, { clock });
-  const table = identity.makeSourceDestCheck(() => named);
+  const table = checksOf(identity, () => named);
   simulator.cloud.denyAction("ecs:ModifyNetworkInterfaceAttribute");
   const failed = await reconcile(table);
   assert.equal(failed.length, 20);
@@ -245,7 +246,7 @@ Deno.test("an interface that is not what a lease says is left alone and named", 
     { networkInterfaceId: "eni-released", instanceId: "i-released", vpcId },
     { networkInterfaceId: "eni-a\nerror: all is lost", instanceId: "i-evil", vpcId },
   ];
-  const table = identity.makeSourceDestCheck(() => known);
+  const table = checksOf(identity, () => known, log);
   assert.equal(table.allOff().length, known.length - 1, "two name one interface");
   for (let n = 0; n < 3; n++) assert.deepEqual(await reconcile(table), []);
   const on = simulator.cloud.snapshot().networkInterfaces.filter((each) => each.sourceDestCheck)
@@ -306,7 +307,11 @@ function reply(ids: readonly string[], fields: Readonly<Record<string, unknown>>
 Deno.test("a region without the feature has every check off", async () => {
   const ecs = fakeEcs((ids) => reply(ids, {}));
   const interfaces = () => [{ networkInterfaceId: "eni-1", instanceId: "i-1" }];
-  const table = new SourceDestCheckTable({ ecs, interfaces, log: new LineLog() });
+  const table = new SourceDestCheckTable({
+    api: interfaceApi(ecs),
+    interfaces,
+    log: new LineLog(),
+  });
   assert.deepEqual(await table.list({ signal }), [{ networkInterfaceId: "eni-1", enabled: false }]);
   assert.equal(table.isOff("eni-1"), true);
 });
@@ -326,7 +331,7 @@ Deno.test("an id that the service does not take spoils nothing for the others", 
     instanceId: `i-${n}`,
   }));
   const log = new LineLog();
-  const table = new SourceDestCheckTable({ ecs, interfaces: () => known, log });
+  const table = new SourceDestCheckTable({ api: interfaceApi(ecs), interfaces: () => known, log });
   await table.list({ signal });
   assert.deepEqual(
     known.map((each) => each.networkInterfaceId).filter((id) => !table.isOff(id)),
@@ -339,7 +344,11 @@ Deno.test("an id that the service does not take spoils nothing for the others", 
 Deno.test("this host's own interface must exist", async () => {
   const ecs = fakeEcs(() => reply([], {}));
   const interfaces = () => [{ networkInterfaceId: "eni-1" }];
-  const table = new SourceDestCheckTable({ ecs, interfaces, log: new LineLog() });
+  const table = new SourceDestCheckTable({
+    api: interfaceApi(ecs),
+    interfaces,
+    log: new LineLog(),
+  });
   for (let n = 0; n < 2; n++) {
     await assert.rejects(() => table.list({ signal }), {
       message: "Cannot read the source/destination check: eni-1 does not exist",

@@ -1,11 +1,16 @@
 import { aliVpc } from "../../src/backends/ali_vpc.ts";
 import type { AliVpcConfig } from "../../src/backends/ali_vpc.ts";
 import {
-  type AliVpcIdentity,
+  type AliVpcCloud,
   type AliVpcOptions,
   identifyAliVpc,
 } from "../../src/cloud/ali/identify.ts";
-import type { Clock } from "../../src/cloud/routes/patience.ts";
+import type { Clock } from "../../src/cloud/routes/provider.ts";
+import {
+  makeChecks,
+  type NamedInterface,
+  type SourceDestCheckTable,
+} from "../../src/cloud/routes/source_dest_check.ts";
 import type { Lease } from "../../src/lease/lease.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/log.ts";
 import { Address, Prefix } from "../../src/net/mod.ts";
@@ -64,8 +69,17 @@ export function openOn(simulator: Simulator, options: OpenOnOptions = {}): Promi
 export function identifyOn(
   simulator: Simulator,
   options: OpenOnOptions = {},
-): Promise<AliVpcIdentity> {
+): Promise<AliVpcCloud> {
   return identifyAliVpc(optionsOn(simulator, options));
+}
+
+/** The source/destination checks of interfaces, as a daemon sees to them. */
+export function checksOf(
+  cloud: AliVpcCloud,
+  interfaces: () => readonly NamedInterface[],
+  log = new LineLog(),
+): SourceDestCheckTable {
+  return makeChecks(cloud, parse({}), { interfaces, log })!;
 }
 
 function optionsOn(simulator: Simulator, options: OpenOnOptions): AliVpcOptions {

@@ -8,13 +8,18 @@ import { delay } from "../../src/util/time.ts";
 import type { CloudConfig, RequestRecord, RouteEntry, Simulator } from "../simulator/mod.ts";
 import { startSimulator } from "../simulator/mod.ts";
 import { EtcdServers } from "./etcd_process.ts";
-import { type LightHosts, type LightHostsOptions, startLightHosts } from "./light_host.ts";
+import {
+  flagsOfSimulator,
+  type LightHosts,
+  type LightHostsOptions,
+  startLightHosts,
+} from "./light_host.ts";
 
 /** Options of {@linkcode openColdCluster}. */
 export interface ColdClusterOptions extends
   Pick<
     LightHostsOptions,
-    "hostsPerConnection" | "startWithinMs" | "openRuntime" | "signal"
+    "hostsPerConnection" | "startWithinMs" | "backendOf" | "signal"
   > {
   readonly hosts: number;
 }
@@ -67,7 +72,7 @@ export class ColdCluster implements AsyncDisposable {
     const { cloud } = this.#simulator;
     return this.#resources.use(startLightHosts({
       ...this.#options,
-      simulator: this.#simulator,
+      flagsOf: flagsOfSimulator(this.#simulator),
       etcdEndpoint: this.#etcd.any.endpoint,
       instances: [...cloud.network.instances.values()],
     }));

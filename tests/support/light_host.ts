@@ -1,13 +1,12 @@
 /**
- * Light hosts: everything of an `ali-vpc` daemon but the kernel's part, many in one process. The
- * store is a real etcd, the cloud is simulated, and between them runs the daemon's own code.
+ * Light hosts: everything of a cloud's daemon but the kernel's part, many in one process. The store
+ * is a real etcd, the cloud is simulated, and between them runs the daemon's own code.
  *
  * @module
  */
 import { CloudLoop } from "../../src/app/cloud_loop.ts";
-import { type AliVpcContext, openAliVpcRuntime } from "../../src/app/ali_vpc_runtime.ts";
-import { backendEntry } from "../../src/runtime/entry.ts";
-import type { BackendRuntime, RuntimeContext } from "../../src/runtime/runtime.ts";
+import { findBackend } from "../../src/runtime/mod.ts";
+import type { BackendEntry, RuntimeContext } from "../../src/runtime/runtime.ts";
 import { followLeases } from "../../src/app/follow_leases.ts";
 import {
   followNetworkConfig,
@@ -18,7 +17,7 @@ import { patiently } from "../../src/util/patience.ts";
 import { Planner } from "../../src/app/planner.ts";
 import { Condition, Readiness } from "../../src/status/readiness.ts";
 import { SkippedNotices } from "../../src/status/skipped_notices.ts";
-import { aliVpc, type AliVpcConfig, type AliVpcFacts, type Host } from "../../src/backends/mod.ts";
+import type { Host } from "../../src/backends/mod.ts";
 import type { Options } from "../../src/cli/options.ts";
 import { parseCommandLine } from "../../src/cli/parse.ts";
 import { describeError } from "../../src/errors.ts";
@@ -33,15 +32,12 @@ import { delay } from "../../src/util/time.ts";
 import type { Simulator } from "../simulator/mod.ts";
 import { settleAll } from "./settle_all.ts";
 
-/** Makes the backend's part of a light host. */
-export type OpenRuntime = (
-  context: AliVpcContext,
-  config: AliVpcConfig,
-) => Promise<BackendRuntime<AliVpcFacts>>;
-
 /** Options of {@linkcode startLightHosts}. */
 export interface LightHostsOptions {
-  readonly simulator: Simulator;
+  /** Flags by which the host on an instance finds its cloud. @default none */
+  readonly flagsOf?: (instanceId: string) => readonly string[];
+  /** The backend of the host on an instance. @default {`ali-vpc`} */
+  readonly backendOf?: (instanceId: string) => BackendEntry;
   readonly etcdEndpoint?: string;
   /** Opens the store, where it is not the etcd at `etcdEndpoint` with the default prefix. */
   readonly openStore?: () => Promise<EtcdRegistry>;
@@ -61,9 +57,16 @@ export interface LightHostsOptions {
   readonly hostsPerConnection?: number;
   /** The hosts start within this time, one after the other. @default {0}, all at once */
   readonly startWithinMs?: number;
-  /** @default {openAliVpcRuntime} */
-  readonly openRuntime?: OpenRuntime;
   readonly signal: AbortSignal;
+}
+
+/** The flags of hosts whose cloud is `simulator`. */
+export function flagsOfSimulator(simulator: Simulator): (instanceId: string) => readonly string[] {
+  return (instanceId) => [
+    `--ali-vpc-endpoint=${simulator.vpcEndpoint}`,
+    `--ali-ecs-endpoint=${simulator.ecsEndpoint}`,
+    `--ali-metadata-endpoint=${simulator.metadataEndpoint(instanceId)}`,
+  ];
 }
 
 /** Lines of all hosts' logs that are kept. */
@@ -211,28 +214,21 @@ export class LightHost implements AsyncDisposable {
   }
 
   async #run(
-    { simulator, openRuntime = openAliVpcRuntime, environment = {} }: LightHostsOptions,
+    { flagsOf, backendOf = () => findBackend("ali-vpc"), environment = {} }: LightHostsOptions,
     instance: LightHostsOptions["instances"][number],
     store: SharedStore,
     { log, signal, delayMs }: LightHostContext,
   ): Promise<void> {
     const resources = this.#resources;
     await delay(delayMs, { signal });
-    const options = parseFlags([
-      ...store.flags,
-      `--ali-vpc-endpoint=${simulator.vpcEndpoint}`,
-      `--ali-ecs-endpoint=${simulator.ecsEndpoint}`,
-      `--ali-metadata-endpoint=${simulator.metadataEndpoint(instance.id)}`,
-    ]);
+    const options = parseFlags([...store.flags, ...flagsOf?.(instance.id) ?? []]);
     const address = Address.parse(instance.privateIp);
     const host: Host = { link: "eth0", mtuBytes: MTU_BYTES, address, publicIp: address };
     const registry = await store.registry;
     const shared = { log, signal, onStatus: () => {} };
     const configured = await waitForNetworkConfig({ ...shared, registry });
     const { network } = configured;
-    const { backend } = backendEntry(aliVpc, { open: openRuntime }).configure(
-      network.backend.options,
-    );
+    const { backend } = backendOf(instance.id).configure(network.backend.options);
     const runtime = resources.use(
       await patiently(
         "prepare backend",

@@ -6,7 +6,7 @@ import {
 } from "../../src/cloud/ali/identify.ts";
 import { Patience } from "../../src/cloud/routes/patience.ts";
 import type { RouteTable } from "../../src/cloud/routes/route_table.ts";
-import type { SourceDestCheckTable } from "../../src/cloud/routes/source_dest_check.ts";
+import { makeChecks, type SourceDestCheckTable } from "../../src/cloud/routes/source_dest_check.ts";
 import type { Lease } from "../../src/lease/lease.ts";
 
 /** The id of the cluster, whose store is left out here. */
@@ -30,19 +30,25 @@ export interface OwnWriter extends AsyncDisposable {
 export async function openOwnWriter(options: AliVpcOptions): Promise<OwnWriter> {
   const { config, log, signal, clock = {} } = options;
   await using stack = new AsyncDisposableStack();
-  const identity = stack.use(await identifyAliVpc(options));
-  const { instanceId, networkInterfaceId } = identity.instance;
-  const access = await identity.connect({ signal });
+  const cloud = stack.use(await identifyAliVpc(options));
+  const { networkInterfaceId } = cloud.instance;
+  const access = await cloud.connect({ signal });
   if (access.full !== undefined) throw new Error(`Cannot use ${access.full}`);
-  const sourceDestCheck = identity.makeSourceDestCheck(() => [{ networkInterfaceId }]);
+  const interfaces = () => [{ networkInterfaceId }];
+  const sourceDestCheck = makeChecks(cloud, { ...config, sourceDestCheck: "disable" }, {
+    interfaces,
+    log,
+  })!;
   if (config.sourceDestCheck === "disable") {
-    await new Patience({ log, signal, clock }).call(() => sourceDestCheck.list({ signal }));
+    await new Patience({ words: cloud.routes.words, log, signal, clock }).call(() =>
+      sourceDestCheck.list({ signal })
+    );
   }
-  const routes = new HostRoutes(access, instanceId, {
-    clusterId: CLUSTER_ID,
-    network: options.network,
+  const routes = new HostRoutes(cloud, access, {
+    mark: { clusterId: CLUSTER_ID, network: options.network },
+    log,
   });
-  let facts = { ...identity.instance, routeTableIds: access.routeTableIds };
+  let facts = { ...cloud.instance, routeTableIds: access.routeTableIds };
   const resources = stack.move();
   return {
     get facts() {
@@ -51,7 +57,7 @@ export async function openOwnWriter(options: AliVpcOptions): Promise<OwnWriter> 
     routes: routes.table,
     sourceDestCheck,
     get credentialsSource() {
-      return identity.credentialsSource;
+      return cloud.credentialsSource;
     },
     async follow(own, peers, each) {
       const routeTableIds = await routes.follow(own, peers, each);

@@ -2,30 +2,14 @@ import type { AliVpcClaim, AliVpcConfig } from "../../backends/ali_vpc.ts";
 import { OperatorError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Prefix } from "../../net/mod.ts";
-import type { VpcClient, VpcInfo } from "./client.ts";
-import { type Clock, Patience } from "../routes/patience.ts";
-import { RouteTable, type RouteTableOptions } from "../routes/route_table.ts";
+import { Patience } from "../routes/patience.ts";
+import type { Clock, CloudAccess } from "../routes/provider.ts";
+import { TableChoice } from "../routes/table_choice.ts";
+import type { AliRoutes } from "./route_api.ts";
 import { checkRouteTables } from "./table_check.ts";
-import { TableChoice } from "./table_choice.ts";
-
-/** What a host can use that may write routes. */
-export interface AliVpcAccess {
-  readonly vpc: VpcClient;
-  /** The tables that this instance needs for itself. */
-  readonly routeTableIds: readonly string[];
-  /** Which of them has no room for this instance's entry, and what to do; absent if all have. */
-  readonly full?: string;
-  /** Finds the further tables that peers need. */
-  readonly choice: TableChoice;
-  /** The VPC's tables in the scope that the options say. */
-  makeRouteTable(options: RouteTableScopeOptions): RouteTable;
-}
-
-/** What is left to say of a {@linkcode RouteTable} that the access makes. */
-export type RouteTableScopeOptions = Omit<
-  RouteTableOptions,
-  "vpc" | "log" | "now" | "delay"
->;
+import { tableDirectory } from "./table_directory.ts";
+import type { VpcClient, VpcInfo } from "./vpc_client.ts";
+import { WORDS } from "./words.ts";
 
 /** The tables that vSwitches use are looked up in every so many resyncs, but not more often. */
 const TABLES_STALE_RESYNCS = 5;
@@ -35,6 +19,7 @@ const TABLES_STALE_MS = 2 * 60_000;
 export interface AccessOptions {
   readonly instance: AliVpcClaim;
   readonly vpc: VpcClient;
+  readonly routes: AliRoutes;
   readonly config: AliVpcConfig;
   readonly network: Prefix;
   readonly log: Logger;
@@ -47,16 +32,16 @@ export interface AccessOptions {
  * network, the right tables are found and may be written. Short trouble and throttling are waited
  * out step by step.
  */
-export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> {
-  const { instance, vpc, config, network, log, signal, clock } = options;
+export async function openAccess(options: AccessOptions): Promise<CloudAccess> {
+  const { instance, vpc, routes, config, network, log, signal, clock } = options;
   const { vpcId, vSwitchId, instanceId } = instance;
-  const patience = new Patience({ log, signal, clock: clock ?? {} });
+  const patience = new Patience({ words: WORDS, log, signal, clock: clock ?? {} });
   const vpcInfo = await patience.call(() => vpc.describeVpcAttribute(vpcId, { signal }));
   refuseOverlap(network, vpcInfo);
   const choice = new TableChoice({
-    vpc,
+    directory: tableDirectory(vpc, vpcId),
     vpcId,
-    vSwitchId,
+    subnetId: vSwitchId,
     configured: config.routeTableIds,
     log,
     staleMs: Math.max(TABLES_STALE_MS, TABLES_STALE_RESYNCS * config.resyncSeconds * 1_000),
@@ -66,6 +51,7 @@ export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> 
   const routeTableIds = tables.map((table) => table.id);
   const full = await checkRouteTables({
     vpc,
+    routes,
     routeTableIds,
     network,
     instanceId,
@@ -75,11 +61,9 @@ export async function openAccess(options: AccessOptions): Promise<AliVpcAccess> 
     signal,
   });
   return {
-    vpc,
     routeTableIds,
     ...(full === undefined ? {} : { full }),
-    choice,
-    makeRouteTable: (scope) => new RouteTable({ ...scope, vpc, log, ...clock }),
+    tablesFor: (leases, each) => choice.forPeers(leases, each),
   };
 }
 

@@ -4,7 +4,8 @@ import type { AliVpcConfig } from "../../backends/ali_vpc.ts";
 import { forgetSecret, Secret } from "../../secret.ts";
 import { abortable } from "../../util/abortable.ts";
 import { httpRequest } from "../http.ts";
-import { cleanText, react } from "./errors.ts";
+import { cleanText } from "../clean_text.ts";
+import { react } from "./errors.ts";
 import type { Metadata } from "./metadata.ts";
 
 /** A key pair, and a token if it is a temporary one. */
@@ -369,7 +370,9 @@ function oidcSource(
         cleanText(message)
       }`.trim();
       const reaction = react({ status: answer.status, code: code ?? "", message });
-      throw reaction.do === "stop" ? new OperatorError(text) : new Error(text);
+      throw reaction.do === "fatal" || reaction.do === "denied"
+        ? new OperatorError(text)
+        : new Error(text);
     },
   };
 }

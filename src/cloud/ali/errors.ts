@@ -1,40 +1,13 @@
 import { OperatorError } from "../../errors.ts";
-import { redact } from "../../secret.ts";
-import { CloudApiError, type CloudApiErrorDetails } from "../cloud_api_error.ts";
+import { cleanText } from "../clean_text.ts";
+import {
+  CloudApiError,
+  type CloudApiErrorDetails,
+  type FatalSubject,
+  type Reaction,
+} from "../routes/cloud_error.ts";
 import { adviseOnDenial } from "./rights.ts";
-
-/**
- * What an error code asks for.
- *
- * - `retry`: wait and repeat the same call, for at most `budgetSeconds`.
- * - `settle`: the wanted state may be there already; read it back. `as` says what the service
- *   found: the entry `exists`, or it is `gone`.
- * - `credentials`: fetch new ones, repeat the call once.
- * - `pass`: the call was a dry run, and would have succeeded.
- * - `stop`: only a person can mend it; `advice` is what to do.
- */
-export type Reaction =
-  | { readonly do: "retry"; readonly cause: RetryCause; readonly budgetSeconds: number }
-  | { readonly do: "settle"; readonly as: "exists" | "gone" }
-  | { readonly do: "credentials"; readonly advice: string }
-  | { readonly do: "pass" }
-  | { readonly do: "stop"; readonly cause: StopCause; readonly advice: string };
-
-/** Why to wait: it decides for how long and how often. */
-export type RetryCause = "task" | "changing" | "throttled" | "busy" | "instance" | "cen" | "nonce";
-
-/** Why to stop. */
-export type StopCause =
-  | "quota"
-  | "quota-service"
-  | "denied"
-  | "key"
-  | "clock"
-  | "table"
-  | "next-hop"
-  | "destination"
-  | "foreign"
-  | "request";
+import { WORDS } from "./words.ts";
 
 /** One row of the table: a code, exact or, ending in `*`, a prefix. */
 export interface ErrorRule {
@@ -54,60 +27,60 @@ const MINUTE = 60;
  */
 const TURN_BUDGET = 20 * MINUTE;
 
-const task: Reaction = { do: "retry", cause: "task", budgetSeconds: TURN_BUDGET };
+const task: Reaction = { do: "retry", cause: "turn", budgetSeconds: TURN_BUDGET };
 const changing: Reaction = { do: "retry", cause: "changing", budgetSeconds: TURN_BUDGET };
 const throttled: Reaction = { do: "retry", cause: "throttled", budgetSeconds: TURN_BUDGET };
 const busy: Reaction = { do: "retry", cause: "busy", budgetSeconds: 10 * MINUTE };
 const instance: Reaction = { do: "retry", cause: "instance", budgetSeconds: 5 * MINUTE };
-const cen: Reaction = { do: "retry", cause: "cen", budgetSeconds: 5 * MINUTE };
-const nonce: Reaction = { do: "retry", cause: "nonce", budgetSeconds: MINUTE };
-const exists: Reaction = { do: "settle", as: "exists" };
-const gone: Reaction = { do: "settle", as: "gone" };
+const cen: Reaction = { do: "retry", cause: "peering", budgetSeconds: 5 * MINUTE };
+const nonce: Reaction = { do: "retry", cause: "busy", budgetSeconds: MINUTE };
+const exists: Reaction = { do: "exists" };
+const gone: Reaction = { do: "gone" };
 
-function stop(cause: StopCause, advice: string): Reaction {
-  return { do: "stop", cause, advice };
+function fatal(about: FatalSubject, advice: string): Reaction {
+  return { do: "fatal", about, advice };
 }
 
-const quota = stop(
-  "quota",
-  "raise the quota vpc_quota_route_entrys_num in Quota Center, remove entries that are no longer " +
-    'needed, or set Backend.Overflow to "vxlan"',
-);
-const quotaService = stop(
+const quota: Reaction = {
+  do: "quota",
+  advice: `${WORDS.raiseQuota} in Quota Center, remove entries that are no longer needed, ` +
+    ' or set Backend.Overflow to "vxlan"',
+};
+const quotaService = fatal(
   "quota-service",
   "the quota service could not be asked; look at Quota Center",
 );
 /** What to do depends on the action: {@linkcode adviseOnDenial}. */
-const denied = stop("denied", "");
-const key = stop("key", "the AccessKey is wrong, disabled or of another site; give a valid one");
-const signature = stop(
+const denied: Reaction = { do: "denied", advice: "" };
+const key = fatal("key", "the AccessKey is wrong, disabled or of another site; give a valid one");
+const signature = fatal(
   "key",
   "the AccessKeySecret does not belong to this AccessKeyID; give the right pair",
 );
-const clock = stop(
+const clock = fatal(
   "clock",
   "this host's clock is off by more than 15 minutes; set it (chrony, systemd-timesyncd)",
 );
-const table = stop(
+const table = fatal(
   "table",
   "check RouteTableID, VpcID and RegionID: there is no such table, router or VPC there",
 );
-const nextHop = stop(
+const nextHop = fatal(
   "next-hop",
   "this instance is not known in that VPC, region or account; check RegionID, VpcID and whose " +
     "AccessKey it is",
 );
-const destination = stop(
+const destination = fatal(
   "destination",
   "the network must lie outside the VPC's CIDR blocks, every vSwitch and 100.64.0.0/10, and the " +
     "account must be allowed to use the range",
 );
-const foreign = stop(
+const foreign = fatal(
   "foreign",
   "the entry or table belongs to the system, a gateway or another service; choose another table " +
     "or remove the entry",
 );
-const request = stop(
+const request = fatal(
   "request",
   "the service does not take this request; check the endpoint and that it is https",
 );
@@ -208,7 +181,7 @@ export const ERROR_RULES: readonly ErrorRule[] = [
   ),
   { code: "InvalidRouteEntry", message: /not exist/i, reaction: gone },
 
-  // Only a person can help.
+  // Needs an operator.
   ...rows(["QuotaExceeded", "QuotaExceeded.*"], quota),
   ...rows(["InvalidEntryRuleQuota.NotFound", "Forbidden.CheckEntryRuleQuota"], quotaService),
   ...rows(
@@ -324,86 +297,58 @@ export function react(
   if (prefix !== undefined) return prefix.reaction;
   // How batches spell this one is not documented.
   if (/quota.*exceed|exceed.*quota/i.test(answer.code)) return quota;
-  return answer.status >= 500 || answer.status === 0 ? busy : stop(
+  return answer.status >= 500 || answer.status === 0 ? busy : fatal(
     "request",
     "the code is unknown here; see the service's documentation of it",
   );
 }
 
+/** Details of an {@linkcode AliApiError} that its call knows. */
+type AliApiErrorDetails = Omit<CloudApiErrorDetails, "action" | "reaction"> & {
+  readonly requestId?: string;
+};
+
 /** An error of one of Alibaba Cloud's services, with the {@linkcode Reaction} to it. */
 export class AliApiError extends CloudApiError {
   override name = "AliApiError";
-  /** As RAM names it: `vpc:CreateRouteEntry`. */
-  readonly action: string;
-  readonly reaction: Reaction;
-  /** What a person can do, or an empty text. */
-  readonly advice: string;
 
+  /** `action` is as RAM names it: `vpc:CreateRouteEntry`. */
   constructor(
-    context: { readonly action: string; readonly message: string; readonly reaction?: Reaction },
-    details: Omit<CloudApiErrorDetails, "retriable">,
+    { action, message, reaction: given }: {
+      readonly action: string;
+      readonly message: string;
+      readonly reaction?: Reaction;
+    },
+    details: AliApiErrorDetails,
     options?: ErrorOptions,
   ) {
-    const reaction = context.reaction ?? react({ ...details, message: context.message });
-    const advice = reaction.do === "stop" && reaction.cause === "denied"
-      ? adviseOnDenial(context.action)
-      : "advice" in reaction
-      ? reaction.advice
-      : "";
+    const found = given ?? react({ ...details, message });
+    const reaction: Reaction = found.do === "denied"
+      ? { do: "denied", advice: adviseOnDenial(action) }
+      : found;
+    const advice = "advice" in reaction ? reaction.advice : "";
     const where = [
       details.status === 0 ? "" : `HTTP ${details.status}`,
       details.requestId === undefined ? "" : `request ${cleanText(details.requestId, 80)}`,
     ].filter((part) => part !== "").join(", ");
-    const said = cleanText(context.message, 300);
+    const said = cleanText(message, 300);
     super(
-      `Cannot call ${context.action}: ${cleanText(details.code, 80)}` +
+      `Cannot call ${action}: ${cleanText(details.code, 80)}` +
         (said === "" ? "" : ` (${said})`) + (advice === "" ? "" : `; ${advice}`) +
         (where === "" ? "" : ` [${where}]`),
-      { ...details, retriable: reaction.do === "retry" || reaction.do === "settle" },
+      { ...details, action, reaction },
       options,
     );
-    this.action = context.action;
-    this.reaction = reaction;
-    this.advice = advice;
-  }
-
-  /** Whether RAM refuses the action to this identity. */
-  get denied(): boolean {
-    return this.reaction.do === "stop" && this.reaction.cause === "denied";
   }
 }
 
 /**
- * A service's or library's text, fit for a log: one line without URL, query, key id, token or the
- * string to sign, which all come back in messages of this API.
- */
-export function cleanText(text: string, maxLength = 300): string {
-  const line = redact(text)
-    .replaceAll(/server string to sign is\s*:.*/gis, "server string to sign is:[removed]")
-    .replaceAll(/,?\s*(?:source|url)\s*:\s*\S+/gi, "")
-    .replaceAll(/https?:\/\/[^\s"'<>?]*\?[^\s"'<>]*/gi, "[url removed]")
-    .replaceAll(
-      /\b(AccessKeyId|AccessKeySecret|SecurityToken|Signature|OIDCToken)(\\?["']?\s*[=:]\s*\\?["']?)[^\s&"'\\,;]+/gi,
-      "$1$2[redacted]",
-    )
-    .replaceAll(/\b(?:LTAI|STS\.|TMP\.)[A-Za-z0-9._-]{6,}/g, "[redacted]")
-    // deno-lint-ignore no-control-regex -- hostile text must not reach a terminal
-    .replaceAll(/[\s\u0000-\u001f\u007f-\u009f]+/g, " ")
-    .trim();
-  return line.length > maxLength ? `${line.slice(0, maxLength)}…` : line;
-}
-
-/**
- * The error to throw before anything has been written: what only a person can mend becomes an
+ * The error to throw before anything has been written: what needs an operator becomes an
  * {@linkcode OperatorError}, so that start-up ends; anything else stays what it is, so that
  * start-up waits and tries again.
  */
 export function asStartupError(error: unknown): unknown {
-  if (
-    error instanceof AliApiError &&
-    (error.reaction.do === "stop" || error.reaction.do === "credentials")
-  ) {
-    return new OperatorError(error.message, { cause: error });
-  }
-  return error;
+  return error instanceof AliApiError && "advice" in error.reaction
+    ? new OperatorError(error.message, { cause: error })
+    : error;
 }

@@ -4,9 +4,18 @@ import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
 import { abortable } from "../../util/abortable.ts";
 import { RateLimiter } from "../rate_limiter.ts";
-import { type AliVpcAccess, openAccess } from "./access.ts";
-import { EcsClient, VpcClient } from "./client.ts";
+import type {
+  CallOptions,
+  Clock,
+  Cloud,
+  CloudAccess,
+  CloudInstance,
+  InterfaceApi,
+} from "../routes/provider.ts";
+import { Silence } from "../routes/silence.ts";
+import { openAccess } from "./access.ts";
 import { CredentialsChain } from "./credentials.ts";
+import { EcsClient } from "./ecs_client.ts";
 import {
   chooseEndpoint,
   type EndpointProbe,
@@ -14,16 +23,11 @@ import {
   type Product,
 } from "./endpoints.ts";
 import { asStartupError } from "./errors.ts";
+import { interfaceApi } from "./interfaces.ts";
 import { Metadata, METADATA_ENDPOINT } from "./metadata.ts";
-import type { Clock } from "../routes/patience.ts";
-import { RouteTable } from "../routes/route_table.ts";
+import { AliRoutes } from "./route_api.ts";
 import { lazyRpc, openRpc, type Rpc } from "./rpc.ts";
-import { Silence } from "../routes/silence.ts";
-import {
-  type NamedInterface,
-  SourceDestCheckTable,
-  type SourceDestCheckTableOptions,
-} from "../routes/source_dest_check.ts";
+import { VpcClient } from "./vpc_client.ts";
 
 /** Options of {@linkcode identifyAliVpc}. */
 export interface AliVpcOptions {
@@ -48,68 +52,17 @@ export interface AliVpcOptions {
 }
 
 /** Who this instance is, as its metadata service says. */
-export interface AliVpcInstance extends AliVpcClaim {
+export interface AliVpcInstance extends AliVpcClaim, CloudInstance {
   readonly regionId: string;
 }
 
-/**
- * This instance is known, and nothing of the account has been asked yet: what a host needs that
- * has its route written by another one.
- */
-export interface AliVpcIdentity extends AsyncDisposable {
+/** Alibaba Cloud, as seen from this instance. */
+export interface AliVpcCloud extends Cloud {
   readonly instance: AliVpcInstance;
-  /** Where the credentials come from, for messages; `undefined` until they were needed. */
-  readonly credentialsSource: string | undefined;
-  /** For how long the VPC service has answered none of this process's calls. */
-  readonly vpcSilence: Silence;
-  /**
-   * The source/destination checks of `interfaces`, which are read anew each time; none of them costs
-   * no call. Credentials are looked for only when a call is made.
-   */
-  makeSourceDestCheck(
-    interfaces: () => readonly NamedInterface[],
-    options?: Pick<SourceDestCheckTableOptions, "onLook">,
-  ): SourceDestCheckTable;
-  /**
-   * Whether the account has the instance in this region, running or not.
-   *
-   * @throws {Error} If that cannot be told.
-   */
-  instanceExists(instanceId: string, options: { signal: AbortSignal }): Promise<boolean>;
-  /**
-   * Makes sure that this host can write routes: the credentials work and may do what is needed, the
-   * right route tables are found, and the network is clear of the VPC's ranges. Once it has
-   * succeeded, and found room for this host's entry, it answers the same without a call;
-   * concurrent callers share one attempt, and one whose `signal` aborts leaves it to the others.
-   *
-   * @throws {OperatorError} What only a person can mend.
-   * @throws {Error} What time may mend (throttling, 5xx, no connection): call again.
-   */
-  connect(options: { signal: AbortSignal }): Promise<AliVpcAccess>;
-  /**
-   * The entries of this instance, in whichever table of the VPC they are, as a Table that needs none
-   * of them: for a host that leaves the cluster and has given back the subnets `released`. Nothing
-   * else is checked.
-   *
-   * @throws {OperatorError} What only a person can mend.
-   * @throws {Error} What time may mend: call again.
-   */
-  openLeftovers(options: LeftoversOptions): Promise<RouteTable>;
-}
-
-/** Options of {@linkcode AliVpcIdentity.openLeftovers}. */
-export interface LeftoversOptions {
-  /** Absent where the store has none, so that no entry can be the cluster's. */
-  readonly clusterId: string | undefined;
-  readonly released: readonly Prefix[];
-  readonly signal: AbortSignal;
 }
 
 /** Carrier-grade range that holds metadata, DNS and cloud services in every VPC. */
 const RESERVED = Prefix.parse("100.64.0.0/10");
-
-/** Source/destination checks are looked at every so many resyncs: 5 min by default. */
-const CHECK_FRESH_RESYNCS = 5;
 
 /**
  * How fast one host calls each service, which counts an account's calls by action and minute, with
@@ -134,7 +87,7 @@ const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
  * @throws {OperatorError} What only a person can mend.
  * @throws {Error} What time may mend (silent metadata): call again.
  */
-export async function identifyAliVpc(options: AliVpcOptions): Promise<AliVpcIdentity> {
+export async function identifyAliVpc(options: AliVpcOptions): Promise<AliVpcCloud> {
   const { config, network, signal, env, clock = {} } = options;
   if (network.family !== 4) {
     throw new OperatorError("Cannot use ali-vpc with an IPv6 network: it carries IPv4 only");
@@ -150,12 +103,15 @@ export async function identifyAliVpc(options: AliVpcOptions): Promise<AliVpcIden
     allowV1: env("ALIBABA_CLOUD_IMDSV1_DISABLED")?.trim().toLowerCase() !== "true",
     ...clock,
   });
-  return new Identity(options, metadata, await readInstance(metadata, config, { signal }));
+  return new AliCloud(options, metadata, await readInstance(metadata, config, { signal }));
 }
 
-class Identity implements AliVpcIdentity {
+class AliCloud implements AliVpcCloud {
   readonly instance: AliVpcInstance;
-  readonly vpcSilence = new Silence();
+  readonly routes: AliRoutes;
+  readonly interfaces: InterfaceApi;
+  readonly clock: Partial<Clock>;
+  readonly silence = new Silence();
   readonly #options: AliVpcOptions;
   readonly #resources = new AsyncDisposableStack();
   readonly #lifetime = new AbortController();
@@ -163,13 +119,14 @@ class Identity implements AliVpcIdentity {
   readonly #limiters: Readonly<Record<"vpc" | "ecs", RateLimiter>>;
   readonly #vpc: VpcClient;
   readonly #ecs: EcsClient;
-  #access: Promise<AliVpcAccess> | undefined;
+  #access: Promise<CloudAccess> | undefined;
 
   constructor(options: AliVpcOptions, metadata: Metadata, instance: AliVpcInstance) {
     const { config, env, clock = {} } = options;
     const { regionId } = instance;
     this.#options = options;
     this.instance = instance;
+    this.clock = clock;
     const sts = stsEndpoint(options, regionId);
     this.#credentials = this.#resources.use(
       new CredentialsChain({ config, env, metadata, stsEndpoint: sts, ...clock }),
@@ -180,28 +137,15 @@ class Identity implements AliVpcIdentity {
     };
     this.#vpc = new VpcClient(this.#rpc("vpc"), regionId);
     this.#ecs = new EcsClient(this.#rpc("ecs"), regionId);
+    this.routes = new AliRoutes(this.#vpc);
+    this.interfaces = interfaceApi(this.#ecs);
   }
 
   get credentialsSource(): string | undefined {
     return this.#credentials.source;
   }
 
-  makeSourceDestCheck(
-    interfaces: () => readonly NamedInterface[],
-    options: Pick<SourceDestCheckTableOptions, "onLook"> = {},
-  ): SourceDestCheckTable {
-    const { config, log, clock = {} } = this.#options;
-    return new SourceDestCheckTable({
-      ...options,
-      ecs: this.#ecs,
-      interfaces,
-      log,
-      freshMs: config.resyncSeconds * CHECK_FRESH_RESYNCS * 1_000,
-      ...clock,
-    });
-  }
-
-  async connect(options: { signal: AbortSignal }): Promise<AliVpcAccess> {
+  async connect(options: CallOptions): Promise<CloudAccess> {
     options.signal.throwIfAborted();
     this.#access ??= this.#connect().then((access) => {
       // Other hosts leave, and quotas are raised.
@@ -221,28 +165,11 @@ class Identity implements AliVpcIdentity {
     return await this.#ecs.instanceExists(instanceId, options);
   }
 
-  async openLeftovers(
-    { clusterId, released, signal }: LeftoversOptions,
-  ): Promise<RouteTable> {
-    const { network, log, clock } = this.#options;
-    const { vpcId, instanceId } = this.instance;
+  async listTables({ signal }: CallOptions): Promise<readonly string[]> {
+    const { vpcId } = this.instance;
     try {
       const tables = await this.#vpc.describeRouteTableList({ vpcId }, { signal });
-      const routes = new RouteTable({
-        vpc: this.#vpc,
-        mark: { clusterId, network },
-        instanceId,
-        log,
-        ...clock,
-      });
-      routes.setScope({
-        routeTableIds: tables.filter(({ associateType }) => associateType === "VSwitch")
-          .map(({ id }) => id),
-        otherTableIds: [],
-        claims: [],
-        released,
-      });
-      return routes;
+      return tables.filter(({ associateType }) => associateType === "VSwitch").map(({ id }) => id);
     } catch (error) {
       signal.throwIfAborted();
       throw asStartupError(error);
@@ -255,7 +182,7 @@ class Identity implements AliVpcIdentity {
     await this.#resources.disposeAsync();
   }
 
-  async #connect(): Promise<AliVpcAccess> {
+  async #connect(): Promise<CloudAccess> {
     const { signal } = this.#lifetime;
     const { config, network, log, clock } = this.#options;
     try {
@@ -263,6 +190,7 @@ class Identity implements AliVpcIdentity {
       const access = await openAccess({
         instance: this.instance,
         vpc: this.#vpc,
+        routes: this.routes,
         config,
         network,
         log,
@@ -295,7 +223,7 @@ class Identity implements AliVpcIdentity {
         apiVersion: API_VERSIONS[service],
         credentials: this.#credentials,
         limiter: this.#limiters[service],
-        ...(service === "vpc" ? { silence: this.vpcSilence } : {}),
+        ...(service === "vpc" ? { silence: this.silence } : {}),
       })));
   }
 }

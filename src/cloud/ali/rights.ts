@@ -1,3 +1,5 @@
+import { WORDS } from "./words.ts";
+
 /**
  * Who needs the right to an action:
  *
@@ -26,8 +28,8 @@ export const RAM_ACTIONS: Readonly<Record<string, NeededBy>> = {
 
 /** What to do where RAM denies `action`; without full stop. */
 export function adviseOnDenial(action: string): string {
-  const allow = `allow ${action} in the RAM policy of this key or role ` +
-    '(docs/install-ecs.md, "RAM policy", has the smallest one)';
+  const allow = `allow ${action} in the RAM policy of this key or role (${WORDS.rights}, has the ` +
+    "smallest one)";
   if (RAM_ACTIONS[action] !== "writers") return allow;
   return `${allow}; only hosts that write routes need it: where others do, start this one with ` +
     "--ali-route-writer=never";

@@ -6,7 +6,8 @@ import { limitAnswer } from "../answer_limit.ts";
 import { onBrokenBody } from "../broken_body.ts";
 import type { RateLimiter } from "../rate_limiter.ts";
 import type { Credentials, CredentialsProvider } from "./credentials.ts";
-import { AliApiError, type Reaction } from "./errors.ts";
+import { AliApiError } from "./errors.ts";
+import type { Reaction } from "../routes/cloud_error.ts";
 import { Silence } from "../routes/silence.ts";
 
 /** A request parameter; lists become `Name.1`, `Name.2`, …, and `undefined` is left out. */
@@ -202,10 +203,10 @@ class PopRpc implements Rpc {
         if (reaction.do === "retry" && reaction.cause === "throttled") {
           this.#options.limiter.pause(2_000);
         }
-        if (reaction.do === "retry" && reaction.cause === "nonce" && tries < NONCE_TRIES) continue;
+        if (error.code === "SignatureNonceUsed" && tries < NONCE_TRIES) continue;
         // A temporary key that has just expired is reported as an unknown key by some services.
         const stale = reaction.do === "credentials" ||
-          (reaction.do === "stop" && reaction.cause === "key" &&
+          (reaction.do === "fatal" && reaction.about === "key" &&
             credentials.securityToken !== undefined);
         if (!stale || renewed || !this.#options.credentials.invalidate(credentials)) throw error;
         renewed = true;

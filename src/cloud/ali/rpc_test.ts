@@ -95,9 +95,9 @@ Deno.test("Rpc.call() turns an API error into code, status and request id", asyn
   const error = await failure(server.url, { action: "CreateX" });
   assert.equal(error.code, "TaskConflict");
   assert.equal(error.status, 400);
-  assert.equal(error.requestId, "REQ-1");
+  assert.match(error.message, /request REQ-1/);
   assert.equal(error.action, "vpc:CreateX");
-  assert(error.retriable);
+  assert(error.reaction.do === "retry");
   assert.equal(error.outcomeUnknown, false);
   assert.equal(server.seen.length, 1, "whether to repeat is the caller's affair");
 });
@@ -142,7 +142,7 @@ Deno.test("Rpc.call() says when a write may have happened", async () => {
   const refused = await failure("http://127.0.0.1:9", { action: "CreateX" });
   assert.equal(refused.code, "NoConnection");
   assert.match(refused.message, /ECONNREFUSED/);
-  assert(refused.retriable);
+  assert(refused.reaction.do === "retry");
 });
 
 Deno.test("Rpc.call() notices at once that an answer was cut short", async () => {

@@ -1,14 +1,17 @@
 import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
-import type { VpcClient } from "./client.ts";
-import { AliApiError } from "./errors.ts";
+import { CloudApiError } from "../routes/cloud_error.ts";
 import type { Patience } from "../routes/patience.ts";
-import { countEntries, tableFull } from "../routes/route_table.ts";
-import { DEFAULT_ROUTE_QUOTA, fillLevel } from "../routes/table_quota.ts";
+import { countEntries, tableFull } from "../routes/route_writer.ts";
+import { fillLevel } from "../routes/table_quota.ts";
+import type { AliRoutes } from "./route_api.ts";
+import type { VpcClient } from "./vpc_client.ts";
+import { ROUTE_QUOTA } from "./words.ts";
 
 /** Options of {@linkcode checkRouteTables}. */
 export interface TableCheckOptions {
   readonly vpc: VpcClient;
+  readonly routes: AliRoutes;
   readonly routeTableIds: readonly string[];
   readonly network: Prefix;
   readonly instanceId: string;
@@ -21,33 +24,34 @@ export interface TableCheckOptions {
 }
 
 /**
- * Whether the tables may be read and written; answers which of them has no room for an entry of
+ * Whether the tables may be read and written; returns which of them has no room for an entry of
  * this instance, if one has none. One that holds an entry already is asked no further.
  *
- * @throws {AliApiError} What the service refuses.
+ * @throws {CloudApiError} What the service refuses.
  */
 export async function checkRouteTables(options: TableCheckOptions): Promise<string | undefined> {
-  const { vpc, routeTableIds, limit, patience, log, signal } = options;
+  const { routes, routeTableIds, limit, patience, log, signal } = options;
+  const { defaultQuota } = routes;
   const fills = new Map<string, number>();
   let full: string | undefined;
   for (const id of routeTableIds) {
     if (await patience.call(() => holdsEntry(id, options))) continue;
-    const used = await countEntries(vpc, id, { signal });
+    const used = await countEntries(routes, id, { signal });
     if (used !== undefined) fills.set(id, used);
     const refusal = await patience.call(() => tryToWrite(id, used, options));
     if (refusal !== undefined) full ??= `route table ${id}: ${refusal}`;
   }
   // A table past the default quota shows that the account's was raised.
-  const raised = [...fills.values()].some((used) => used > DEFAULT_ROUTE_QUOTA);
+  const raised = [...fills.values()].some((used) => used > defaultQuota);
   if (full !== undefined || (limit === undefined && raised)) return full;
   for (const [id, used] of fills) {
-    const level = fillLevel(used, limit);
+    const level = fillLevel(used, limit, defaultQuota);
     if (level === "roomy") continue;
     log.warn(
       `Route table ${id} is ${level}` +
         (limit === undefined ? ", unless its quota was raised (RouteQuota says so)" : "") +
-        ": each host of the network takes one entry (quota vpc_quota_route_entrys_num)",
-      { used, limit: limit ?? DEFAULT_ROUTE_QUOTA },
+        `: each host of the network takes one entry (quota ${ROUTE_QUOTA})`,
+      { used, limit: limit ?? defaultQuota },
     );
   }
   return undefined;
@@ -86,18 +90,16 @@ async function tryToWrite(
       signal,
     });
   } catch (error) {
-    if (!(error instanceof AliApiError)) throw error;
+    if (!(error instanceof CloudApiError)) throw error;
     const { reaction } = error;
-    if (reaction.do !== "stop") {
-      if (reaction.do === "credentials") throw error;
-      return undefined;
-    }
-    if (reaction.cause === "quota") return tableFull(used, error);
+    if (reaction.do === "quota") return tableFull(used, error);
     // How much a dry run checks is not documented: only a plain denial counts.
-    if (reaction.cause === "denied" || reaction.cause === "key" || reaction.cause === "clock") {
-      throw error;
+    const isPlain = reaction.do === "denied" || reaction.do === "credentials" ||
+      (reaction.do === "fatal" && (reaction.about === "key" || reaction.about === "clock"));
+    if (isPlain) throw error;
+    if (reaction.do === "fatal") {
+      log.debug("A dry run of CreateRouteEntry failed", { error: error.message });
     }
-    log.debug("A dry run of CreateRouteEntry was answered with an error", { error: error.message });
   }
   return undefined;
 }

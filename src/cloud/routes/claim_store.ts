@@ -11,8 +11,8 @@ import { HOST_SHARDS } from "./cluster_state.ts";
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { CallOptions } from "../../store/errors.ts";
-import type { Entry, KeySpace, Registry } from "../../store/etcd/key_space.ts";
-import { CLUSTER_FOLDER } from "./publication.ts";
+import type { Entry, KeySpace } from "../../store/etcd/key_space.ts";
+import type { ClusterStore } from "./cluster_store.ts";
 
 const PAGE_KEY = "doc";
 /** Another writer may be at the same page for a moment, at the turn of two terms. */
@@ -31,10 +31,10 @@ export class ClaimStore {
   readonly #log: Logger;
   #read = false;
 
-  constructor(registry: Pick<Registry, "space">, options: { log: Logger }) {
+  constructor(store: ClusterStore, options: { log: Logger }) {
     this.#log = options.log;
     this.#pages = Array.from({ length: HOST_SHARDS }, (_, number) => ({
-      space: registry.space(`${CLUSTER_FOLDER}/claims-${number}`),
+      space: store.space(`claims-${number}`),
       number,
       entry: undefined,
       claims: new Map(),

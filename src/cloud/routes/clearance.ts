@@ -16,18 +16,18 @@
  */
 import type { Brake, Stray, StrayState } from "./cluster_state.ts";
 import type { Orphans } from "./orphans.ts";
-import type { CloudRoute } from "./route_entry.ts";
+import type { CloudRoute } from "./provider.ts";
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Prefix } from "../../net/mod.ts";
 import { joinPath } from "../../store/etcd/options.ts";
 import { type EtcdApi, quote } from "../../store/etcd/open.ts";
 import type { CallOptions } from "../../store/errors.ts";
-import type { Registry } from "../../store/etcd/key_space.ts";
 import type { ClaimStore } from "./claim_store.ts";
 import { requireClusterId } from "./cluster_identity.ts";
 import { APPROVAL_PATH, keyOfTaking, RemovalBrake } from "./removal_brake.ts";
 import { readStatements } from "./subnet_statement.ts";
+import type { ClusterStore } from "./cluster_store.ts";
 
 /** Who leases a destination at present. */
 export type Holder =
@@ -40,7 +40,7 @@ export type Holder =
 
 /** Options of {@linkcode Clearance}. */
 export interface ClearanceOptions {
-  readonly registry: Pick<Registry, "space">;
+  readonly store: ClusterStore;
   /** What a person runs to let go what is held. */
   readonly approvalCommand: (brake: Brake) => string;
   readonly clusterId: string;
@@ -112,7 +112,7 @@ export class Clearance {
 
   constructor(options: ClearanceOptions) {
     this.#options = { now: () => performance.now(), ...options };
-    this.#brake = new RemovalBrake(options.registry);
+    this.#brake = new RemovalBrake(options.store);
   }
 
   /** Takes over what a former writer has shown to people. */
@@ -215,8 +215,8 @@ export class Clearance {
   ): Promise<readonly Case[]> {
     const groups = Map.groupBy(strays, keyOfRoute);
     if (groups.size === 0) return [];
-    const { registry } = this.#options;
-    const statements = await readStatements(registry, this.#ask, options);
+    const { store } = this.#options;
+    const statements = await readStatements(store, this.#ask, options);
     return [...groups.values()].flatMap((routes): Case[] => {
       const { destination, instanceId } = routes[0]!;
       const holder = this.#options.holderOf(destination);
@@ -236,8 +236,8 @@ export class Clearance {
 
   /** Nothing is concluded from what this process remembers of a store that has forgotten it. */
   async #requireSameStore(cases: readonly Case[], options: CallOptions): Promise<void> {
-    const { registry, clusterId, book } = this.#options;
-    await requireClusterId(registry, clusterId, options);
+    const { store, clusterId, book } = this.#options;
+    await requireClusterId(store, clusterId, options);
     await book.reread(cases.map(({ destination }) => String(destination)), options);
   }
 
@@ -367,11 +367,13 @@ const REMEDIES: Partial<Record<StrayState, string>> = {
 /** What a person runs to let go what is held in the store of this API, below this prefix. */
 export function approvalCommand(
   { api, prefix }: { readonly api: EtcdApi | undefined; readonly prefix: string },
+  folder: string,
   { token }: Brake,
 ): string {
+  const path = joinPath(prefix, folder, APPROVAL_PATH);
   return api === "v2"
-    ? `ETCDCTL_API=2 etcdctl set ${quote(joinPath("/", prefix, APPROVAL_PATH))} ${token}`
-    : `etcdctl put ${quote(joinPath(prefix, APPROVAL_PATH))} ${token}`;
+    ? `ETCDCTL_API=2 etcdctl set ${quote(joinPath("/", path))} ${token}`
+    : `etcdctl put ${quote(path)} ${token}`;
 }
 
 function newQuestion(): string {

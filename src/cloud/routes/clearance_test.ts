@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registry.ts";
+import { readAliVpcClaim } from "../../backends/mod.ts";
+import { clusterStore } from "./cluster_store.ts";
 import { Orphans } from "./orphans.ts";
-import { type CloudRoute, routeEntryName } from "./route_entry.ts";
+import type { CloudRoute } from "./provider.ts";
+import { routeMark } from "./route_entry.ts";
 import { LeaseMap } from "../../lease/lease_map.ts";
 import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
@@ -28,7 +31,7 @@ async function open(
     readonly book?: Readonly<Record<number, string>>;
   },
 ) {
-  const registry = new MemoryRegistry(store);
+  const registry = clusterStore(new MemoryRegistry(store), "ali-vpc");
   const clusterId = await ensureClusterId(registry, { signal });
   const clock = { now: 0 };
   const lines: string[] = [];
@@ -47,9 +50,9 @@ async function open(
   const asked: string[] = [];
   const ended = new Set<string>();
   const clearance = new Clearance({
-    registry,
+    store: registry,
     approvalCommand: (brake) =>
-      approvalCommand({ api: "v3", prefix: "/coreos.com//network/" }, brake),
+      approvalCommand({ api: "v3", prefix: "/coreos.com//network/" }, "ali-vpc", brake),
     clusterId,
     book: claims,
     orphans,
@@ -59,7 +62,7 @@ async function open(
       return Promise.resolve(instances.includes(id));
     },
     ownInstanceId: "i-me",
-    holderOf: (destination) => findHolder(leases, destination),
+    holderOf: (destination) => findHolder(leases, destination, readAliVpcClaim),
     hasEnded: (destination, instanceId) => ended.has(`${destination} ${instanceId}`),
     log,
     now: () => clock.now,
@@ -68,18 +71,20 @@ async function open(
     routeTableId: "vtb-1",
     destination: Prefix.parse(subnet(Number(n))),
     instanceId,
-    name: routeEntryName({ clusterId, network: NETWORK }, instanceId),
-    type: "Custom",
+    mark: routeMark({ clusterId, network: NETWORK }, instanceId),
+    isStatic: true,
     entryId: `rte-${n}`,
   }));
   const look = async (entries = 100) => {
     const strays = routes.filter(({ destination, instanceId }) => {
-      const holder = findHolder(leases, destination);
+      const holder = findHolder(leases, destination, readAliVpcClaim);
       return !(holder.is === "host" && holder.instanceId === instanceId);
     });
     orphans.note(
       "vtb-1",
-      strays.filter(({ destination }) => findHolder(leases, destination).is === "nobody"),
+      strays.filter(({ destination }) =>
+        findHolder(leases, destination, readAliVpcClaim).is === "nobody"
+      ),
     );
     await clearance.look(strays, entries, { signal });
     return Object.fromEntries(
@@ -176,13 +181,13 @@ Deno.test("a store that loses its keys while a writer is in office proves nothin
   const store = new MemoryStore();
   const world = await open({ holders: { 1: "i-a" }, instances: ["i-me"], store });
   await world.look();
-  for (const space of Array.from({ length: 16 }, (_, n) => `ali-vpc/claims-${n}`)) {
+  for (const space of Array.from({ length: 16 }, (_, n) => `claims-${n}`)) {
     for (const { key, revision } of await world.registry.space(space).list({ signal })) {
       await world.registry.space(space).remove(key, revision, { signal });
     }
   }
   assert.deepEqual(await world.pastGrace(), { [subnet(1)]: "foreign" });
-  const space = world.registry.space("ali-vpc");
+  const space = world.registry.space("");
   const { revision } = (await space.get("cluster", { signal }))!;
   await space.remove("cluster", revision, { signal });
   await assert.rejects(() => world.look(), OtherClusterError);
@@ -212,7 +217,7 @@ Deno.test("a host that states another subnet gives the former up, in the term of
   const world = await open({ holders: { 1: "i-a" }, instances: ["i-me", "i-a"] });
   world.leases.replace([lease(2, "192.168.0.1", "i-a")]);
   assert.deepEqual(await world.pastGrace(), { [subnet(1)]: "exists" }, "a lease may be an old one");
-  const statements = world.registry.space("ali-vpc/statements");
+  const statements = world.registry.space("statements");
   const stale = JSON.stringify({ ask: "an older question", subnet: subnet(2) });
   await statements.create("i-a", stale, undefined, { signal });
   assert.deepEqual(await world.look(), { [subnet(1)]: "exists" });
@@ -220,7 +225,7 @@ Deno.test("a host that states another subnet gives the former up, in the term of
   const stop = new AbortController();
   const summary = () => ({ ...world.clearance.report }) as never;
   const answering = new SubnetStatements({
-    registry: world.registry,
+    store: world.registry,
     instanceId: "i-a",
     subnet: () => Prefix.parse(subnet(2)),
     summary,
@@ -241,7 +246,7 @@ Deno.test("an answer that was given before the store was read anew is none any m
   world.leases.replace([lease(2, "192.168.0.1", "i-a")]);
   await world.pastGrace();
   const answer = JSON.stringify({ ask: world.clearance.report.ask, subnet: subnet(2) });
-  await world.registry.space("ali-vpc/statements").create("i-a", answer, undefined, { signal });
+  await world.registry.space("statements").create("i-a", answer, undefined, { signal });
   assert.deepEqual(await world.look(), { [subnet(1)]: "going" });
   world.clearance.askAnew();
   assert.deepEqual(world.taken(), []);
@@ -318,7 +323,7 @@ Deno.test("many removals wait for a person's word, which is good for those that 
   await next.pastGrace();
   await next.look();
   assert.deepEqual(next.taken(), []);
-  const approval = next.registry.space("ali-vpc/approval");
+  const approval = next.registry.space("approval");
   await approval.create("removals", "some other word", undefined, { signal });
   await next.look();
   assert.deepEqual(next.taken(), []);
@@ -350,7 +355,7 @@ Deno.test("no change of the writer loses count of what was removed within the ho
 Deno.test("approvalCommand() is right for either API, and for any prefix", () => {
   const brake = { token: "0123456789abcdef", routes: [] };
   const of = (api: "v3" | "v2" | undefined, prefix: string) =>
-    approvalCommand({ api, prefix }, brake).replace(/removals(?= |')/, "…");
+    approvalCommand({ api, prefix }, "ali-vpc", brake).replace(/removals(?= |')/, "…");
   assert.equal(of("v3", "/a"), "etcdctl put /a/ali-vpc/approval/… 0123456789abcdef");
   assert.equal(of(undefined, "/a//b/"), "etcdctl put /a/b/ali-vpc/approval/… 0123456789abcdef");
   assert.equal(of("v3", "/"), "etcdctl put /ali-vpc/approval/… 0123456789abcdef");

@@ -7,10 +7,8 @@
  */
 import { OperatorError } from "../../errors.ts";
 import type { CallOptions } from "../../store/errors.ts";
-import type { Registry } from "../../store/etcd/key_space.ts";
-import { CLUSTER_FOLDER } from "./publication.ts";
+import type { ClusterStore } from "./cluster_store.ts";
 
-/** Below {@linkcode CLUSTER_FOLDER}. */
 const ID_KEY = "cluster";
 const ID_BYTES = 8;
 const ID = /^[a-z0-9]{8,32}$/;
@@ -27,15 +25,15 @@ export class OtherClusterError extends Error {
  * @throws {StoreError}
  */
 export async function readClusterId(
-  registry: Pick<Registry, "space">,
+  store: ClusterStore,
   options: CallOptions,
 ): Promise<string | undefined> {
-  const entry = await registry.space(CLUSTER_FOLDER).get(ID_KEY, options);
+  const entry = await store.space("").get(ID_KEY, options);
   if (entry === undefined) return undefined;
   const id = entry.value.trim();
   if (ID.test(id)) return id;
   throw new OperatorError(
-    `Cannot use the cluster id in <etcd-prefix>/${CLUSTER_FOLDER}/${ID_KEY}: it is not 8 to 32 ` +
+    `Cannot use the cluster id in <etcd-prefix>/${store.folder}/${ID_KEY}: it is not 8 to 32 ` +
       "lower-case letters and digits; write the right one, or delete the key for a new one",
   );
 }
@@ -48,16 +46,16 @@ export async function readClusterId(
  * @throws {StoreError}
  */
 export async function ensureClusterId(
-  registry: Pick<Registry, "space">,
+  store: ClusterStore,
   options: CallOptions,
 ): Promise<string> {
-  const found = await readClusterId(registry, options);
+  const found = await readClusterId(store, options);
   if (found !== undefined) return found;
   const id = crypto.getRandomValues(new Uint8Array(ID_BYTES)).toHex();
-  const made = await registry.space(CLUSTER_FOLDER).create(ID_KEY, id, undefined, options);
+  const made = await store.space("").create(ID_KEY, id, undefined, options);
   if (made !== undefined) return id;
   // Another host was first.
-  const other = await readClusterId(registry, options);
+  const other = await readClusterId(store, options);
   if (other === undefined) throw new Error("Cannot make a cluster id: its key comes and goes");
   return other;
 }
@@ -69,13 +67,13 @@ export async function ensureClusterId(
  * @throws {StoreError}
  */
 export async function requireClusterId(
-  registry: Pick<Registry, "space">,
+  store: ClusterStore,
   id: string,
   options: CallOptions,
 ): Promise<void> {
   let found: string | undefined;
   try {
-    found = await readClusterId(registry, options);
+    found = await readClusterId(store, options);
   } catch (error) {
     if (!(error instanceof OperatorError)) throw error;
   }

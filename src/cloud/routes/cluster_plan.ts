@@ -1,5 +1,5 @@
 /**
- * What the route writer wants for the whole cluster. Pure: leases, what the route tables hold and
+ * What the leader wants for the whole cluster. Pure: leases, what the route tables hold and
  * what was published before go in; the entries that should be, and what to publish, come out.
  *
  * @module
@@ -15,8 +15,10 @@ import type {
   TableStatus,
 } from "./cluster_state.ts";
 import type { Occupied } from "./occupied.ts";
-import { type CloudRoute, describeConflict, keyOf, leadsTo } from "./route_entry.ts";
+import type { CloudRoute, RouteApi } from "./provider.ts";
+import { describeConflict, keyOf, leadsTo } from "./route_entry.ts";
 import type { RouteView, TableView } from "./route_view.ts";
+import { type Overflow, quotaAdvice } from "./table_quota.ts";
 
 /** A host that wants its subnet routed: the part of its lease that concerns route entries. */
 export interface ClusterClaim {
@@ -48,7 +50,8 @@ export interface ClusterInputs {
   /** Whether the source/destination check of an interface was seen off; `undefined`: not seen. */
   readonly isCheckOff: (networkInterfaceId: string) => boolean | undefined;
   readonly former: ClusterState | undefined;
-  readonly overflow: "none" | "vxlan";
+  readonly api: Pick<RouteApi, "words">;
+  readonly overflow: Overflow;
   /** Entries that a table holds at most, if the operator says. */
   readonly routeQuota?: number;
   /** Whether hosts still keep the tunnel's device after the last overflow has ended. */
@@ -56,12 +59,12 @@ export interface ClusterInputs {
   /** On the clock of {@linkcode TableView.full}, in milliseconds. */
   readonly now: number;
   readonly term: string;
-  /** The writer's instance. */
+  /** The leader's instance. */
   readonly writer: string;
   readonly trouble?: string;
 }
 
-/** What {@linkcode planCluster} answers. */
+/** What {@linkcode planCluster} returns. */
 export interface ClusterPlan {
   readonly routes: readonly CloudRouteSpec[];
   readonly state: ClusterState;
@@ -70,18 +73,18 @@ export interface ClusterPlan {
 /** A table that refused an entry may have been given a larger quota: one host tries again. */
 const PROBE_FULL_MS = 5 * 60_000;
 
-/** One claim's place in one table. */
-type Place = "right" | "ours" | "foreign" | "free" | "unknown";
+/** What one claim has in one table. */
+type Holding = "right" | "ours" | "foreign" | "free" | "unknown";
 
 /**
- * Decides who has a place in the route tables. Whoever has one keeps it. Free places go first to
- * hosts that had one, then to those that wait in overflow, longest first, then to new ones; a host
- * gets a place in all tables that can be read, or in none. What does not fit is reached by the
- * tunnel, or, without one, not at all.
+ * Decides who gets a slot in the route tables. Whoever has one keeps it. Free slots go first to hosts
+ * that had one, then to those that wait in overflow, longest first, then to new ones; a host gets a
+ * slot in all tables that can be read, or in none. What does not fit is reached by the tunnel, or,
+ * without one, not at all.
  */
 export function planCluster(inputs: ClusterInputs): ClusterPlan {
   const { claims, view, former } = inputs;
-  const tables = inputs.routeTableIds.map((id) => new Room(id, inputs));
+  const tables = inputs.routeTableIds.map((id) => new Slots(id, inputs));
   const places = new Map(claims.map((claim) => [claim, tables.map((table) => table.look(claim))]));
   const accepted = new Set<ClusterClaim>();
   const refusals = new Map<ClusterClaim, string>();
@@ -94,7 +97,7 @@ export function planCluster(inputs: ClusterInputs): ClusterPlan {
       continue;
     }
     const wanted = tables.filter((_, at) => own[at] === "free");
-    const full = wanted.find((table) => !table.hasRoom);
+    const full = wanted.find((table) => !table.anyFree);
     if (full) refusals.set(claim, full.refusal);
     else {
       for (const table of wanted) table.take();
@@ -121,7 +124,7 @@ export function planCluster(inputs: ClusterInputs): ClusterPlan {
       instanceId: claim.instanceId,
       state,
       ...(reason === undefined ? {} : { reason }),
-      // A new writer takes a former one's word until it has looked itself.
+      // A new leader takes a former one's word until it has looked itself.
       checkOff: inputs.isCheckOff(claim.networkInterfaceId) ?? before?.checkOff ?? false,
     });
   }
@@ -141,7 +144,7 @@ export function planCluster(inputs: ClusterInputs): ClusterPlan {
 
 function judge(
   { own, refusal, failure, before, inputs }: {
-    readonly own: readonly Place[];
+    readonly own: readonly Holding[];
     readonly refusal: string | undefined;
     readonly failure: string | undefined;
     readonly before: HostStatus | undefined;
@@ -164,8 +167,8 @@ function judge(
   return ["pending", failure];
 }
 
-/** One table, with the room that is left in it. */
-class Room {
+/** The slots of one table that are left. */
+class Slots {
   readonly id: string;
   readonly #inputs: ClusterInputs;
   readonly #view: TableView | undefined;
@@ -186,7 +189,7 @@ class Room {
     return this.#view !== undefined && this.#view.error === undefined;
   }
 
-  get hasRoom(): boolean {
+  get anyFree(): boolean {
     return this.#free > 0;
   }
 
@@ -194,23 +197,23 @@ class Room {
     const used = this.#view?.full?.used ?? this.#view?.used;
     const limit = this.#limit ?? used;
     const fill = used === undefined ? "" : ` (${used} of ${limit})`;
-    return `route table ${this.id} is full${fill}; raise the quota vpc_quota_route_entrys_num` +
-      (this.#inputs.overflow === "vxlan" ? "" : ' or set Backend.Overflow to "vxlan"');
+    const { api, overflow } = this.#inputs;
+    return `route table ${this.id} is full${fill}; ${quotaAdvice(api, overflow)}`;
   }
 
   key({ destination }: ClusterClaim): string {
     return keyOf({ routeTableId: this.id, destination });
   }
 
-  look(claim: ClusterClaim): Place {
+  look(claim: ClusterClaim): Holding {
     if (!this.readable) return "unknown";
     const entry = this.#inputs.view.entries.get(this.key(claim));
     if (entry === undefined) return "free";
     if (leadsTo(entry, claim.instanceId)) {
-      if (entry.status === "Available") return "right";
+      if (entry.state === "ready") return "right";
       // Being renamed, say; it goes on leading there.
       const before = formerStatus(this.#inputs.former, claim)?.state;
-      if (entry.status === "Modifying" && before === "routed") return "right";
+      if (entry.state === "changing" && before === "routed") return "right";
       return "ours";
     }
     return this.#inputs.owns(entry) ? "ours" : "foreign";
@@ -250,7 +253,7 @@ function formerStatus(
   return status?.instanceId === claim.instanceId ? status : undefined;
 }
 
-/** Claims in the order in which places are given away. */
+/** Claims in the order in which slots are given away. */
 function inOrder({ claims, former }: ClusterInputs): readonly ClusterClaim[] {
   const waiting = new Map(former?.summary.overflow.map((key, at) => [key, at]));
   const rank = (claim: ClusterClaim): number => {
@@ -270,4 +273,18 @@ function inOverflowOrder(keys: readonly string[], former: ClusterState | undefin
   const kept = (former?.summary.overflow ?? []).filter((key) => present.has(key));
   const known = new Set(kept);
   return [...kept, ...keys.filter((key) => !known.has(key)).sort()];
+}
+
+/** All of what is there, and as many new ones of each table as make full batches of `size`. */
+export function inFullBatches(
+  routes: readonly CloudRouteSpec[],
+  size: number,
+  isThere: (route: CloudRouteSpec) => boolean,
+): readonly CloudRouteSpec[] {
+  const added = routes.filter((route) => !isThere(route));
+  const byTable = Map.groupBy(added, ({ routeTableId }) => routeTableId);
+  return [
+    ...routes.filter(isThere),
+    ...[...byTable.values()].flatMap((some) => some.slice(0, some.length - some.length % size)),
+  ];
 }

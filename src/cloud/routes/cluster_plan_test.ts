@@ -12,7 +12,8 @@ import {
   parseSummary,
   shardOf,
 } from "./cluster_state.ts";
-import { type CloudRoute, keyOf } from "./route_entry.ts";
+import type { CloudRoute, RouteWords } from "./provider.ts";
+import { keyOf } from "./route_entry.ts";
 import type { TableView } from "./route_view.ts";
 
 function claim(n: number): ClusterClaim {
@@ -30,10 +31,9 @@ function entry(n: number, options: Partial<CloudRoute> = {}): CloudRoute {
     destination: Prefix.parse(`10.24.${n}.0/24`),
     instanceId: `i-${n}`,
     entryId: `rte-${n}`,
-    name: `flanneld/c0ffee0123456789/10.24.0.0/16/i-${n}`,
-    status: "Available",
-    type: "Custom",
-    serviceType: "",
+    mark: `flanneld/c0ffee0123456789/10.24.0.0/16/i-${n}`,
+    state: "ready",
+    isStatic: true,
     ...options,
   };
 }
@@ -55,10 +55,11 @@ function plan(world: World, options: Partial<ClusterInputs> = {}) {
       failures: new Map(Object.entries(world.failures ?? {})),
       tables: new Map(Object.entries(tables)),
     },
-    owns: (each) => each.name?.startsWith("flanneld/c0ffee0123456789/10.24.0.0/16/") ?? false,
+    owns: (each) => each.mark?.startsWith("flanneld/c0ffee0123456789/10.24.0.0/16/") ?? false,
     strays: { orphans: [] },
     isCheckOff: () => true,
     former: undefined,
+    api: { words: { raiseQuota: "raise the quota of routes" } as RouteWords },
     overflow: "vxlan",
     vtepLingers: false,
     now: 0,
@@ -101,7 +102,7 @@ Deno.test("planCluster() gives every host a place in every table while there is 
 
 Deno.test("planCluster() counts a host as routed when each table leads to it", () => {
   const tables = { "vtb-1": { used: 2 }, "vtb-2": { used: 1 } };
-  const entries = [entry(1), entry(1, { routeTableId: "vtb-2" }), entry(2, { status: "Pending" })];
+  const entries = [entry(1), entry(1, { routeTableId: "vtb-2" }), entry(2, { state: "pending" })];
   assert.deepEqual(states(plan({ claims: [1, 2], entries, tables })), {
     1: "routed",
     2: "pending",
@@ -109,20 +110,20 @@ Deno.test("planCluster() counts a host as routed when each table leads to it", (
 });
 
 Deno.test("planCluster() does not take a host for lost while its entry is renamed", () => {
-  const before = plan({ claims: [1], entries: [entry(1, { name: "" })] });
-  const after = plan({ claims: [1], entries: [entry(1, { status: "Modifying" })] }, {
+  const before = plan({ claims: [1], entries: [entry(1, { mark: "" })] });
+  const after = plan({ claims: [1], entries: [entry(1, { state: "changing" })] }, {
     former: before.state,
   });
   assert.deepEqual(states(after), { 1: "routed" });
 });
 
 Deno.test("planCluster() takes an entry that leads right for right, whoever made it", () => {
-  const answer = plan({ claims: [1], entries: [entry(1, { name: "by hand" })] });
+  const answer = plan({ claims: [1], entries: [entry(1, { mark: "by hand" })] });
   assert.deepEqual(states(answer), { 1: "routed" });
 });
 
 Deno.test("planCluster() names a foreign entry, and does not tunnel around it", () => {
-  const entries = [entry(1, { name: "theirs", instanceId: "i-9" })];
+  const entries = [entry(1, { mark: "theirs", instanceId: "i-9" })];
   const { state, routes } = plan({ claims: [1], entries });
   assert.deepEqual(routes, []);
   const host = state.hosts.get("10.24.1.0-24")!;
@@ -155,7 +156,7 @@ Deno.test("planCluster() says what to do where there is neither room nor a tunne
     instanceId: "i-1",
     state: "unrouted",
     reason: "route table vtb-1 is full (200 of 200); raise the quota " +
-      'vpc_quota_route_entrys_num or set Backend.Overflow to "vxlan"',
+      'of routes or set Backend.Overflow to "vxlan"',
     checkOff: true,
   });
 });

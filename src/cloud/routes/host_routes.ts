@@ -1,33 +1,38 @@
 import type { Lease } from "../../lease/lease.ts";
-import type { AliVpcAccess } from "../ali/access.ts";
+import type { Logger } from "../../log.ts";
+import type { CallOptions, Cloud, CloudAccess } from "./provider.ts";
 import type { ClusterMark } from "./route_entry.ts";
-import type { RouteTable } from "./route_table.ts";
+import { RouteTable } from "./route_table.ts";
 
 /** The route entry of one host, in every table that peers look routes up in. */
 export class HostRoutes {
   /** In the scope of this host alone. */
   readonly table: RouteTable;
-  readonly #access: AliVpcAccess;
+  readonly #access: CloudAccess;
   readonly #instanceId: string;
 
-  constructor(access: AliVpcAccess, instanceId: string, mark: ClusterMark) {
-    this.table = access.makeRouteTable({ instanceId, mark });
+  constructor(
+    { routes: api, clock, instance: { instanceId } }: Cloud,
+    access: CloudAccess,
+    options: { readonly mark: ClusterMark; readonly log: Logger },
+  ) {
+    this.table = new RouteTable({ ...options, ...clock, api, instanceId });
     this.#access = access;
     this.#instanceId = instanceId;
   }
 
   /**
    * Takes the leases into account, before a round of the Table: which subnet is this host's, and
-   * which tables the peers' vSwitches use. It costs no call as long as the VPC has one table, and
-   * few otherwise. Answers the ids of the tables that are to hold the entry, and never fails for
-   * trouble of the service: the tables known before stay.
+   * which tables the peers use. It costs no call as long as there is one table, and few otherwise.
+   * Returns the ids of the tables that are to hold the entry, and never fails for trouble of the
+   * cloud: the tables known before stay.
    */
   async follow(
     own: Lease,
     peers: readonly Lease[],
-    options: { signal: AbortSignal },
+    options: CallOptions,
   ): Promise<readonly string[]> {
-    const chosen = await this.#access.choice.forPeers(peers, options);
+    const chosen = await this.#access.tablesFor(peers, options);
     const destination = own.subnet.ipv4;
     const instanceId = this.#instanceId;
     const claims = destination === undefined ? [] : [{ destination, instanceId }];

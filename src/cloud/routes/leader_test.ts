@@ -1,22 +1,20 @@
 import assert from "node:assert/strict";
 import { MemoryRegistry } from "../../../tests/fakes/memory_registry.ts";
-import { aliVpc } from "../../backends/mod.ts";
-import type { AliVpcAccess } from "../ali/access.ts";
-import type { AliVpcIdentity } from "../ali/identify.ts";
-import { Claims, type CloudRoute, routeEntryKind } from "./route_entry.ts";
-import type { RouteTable, RouteTableScope } from "./route_table.ts";
-import { Silence } from "./silence.ts";
+import { aliVpc, readAliVpcClaim } from "../../backends/mod.ts";
 import { encodeLeaseValue } from "../../lease/codec.ts";
-import type { Lease } from "../../lease/lease.ts";
 import { LeaseMap } from "../../lease/lease_map.ts";
 import type { Logger } from "../../log.ts";
 import { Address, Prefix } from "../../net/mod.ts";
-import type { Election, Term } from "../../store/etcd/election.ts";
 import { StoreError } from "../../store/errors.ts";
-import { ClusterWriter } from "./leader.ts";
+import type { Election, Term } from "../../store/etcd/election.ts";
+import { clusterStore } from "./cluster_store.ts";
+import { ClusterLeader } from "./leader.ts";
+import type { Cloud, CloudAccess, NewRoute, RouteApi, WriteOptions } from "./provider.ts";
+import { Silence } from "./silence.ts";
 
 const NETWORK = Prefix.parse("10.24.0.0/16");
 const VPC_ID = "vpc-1";
+const TABLE = "table-1";
 
 const quiet: Logger = {
   trace: () => {},
@@ -27,9 +25,9 @@ const quiet: Logger = {
   child: () => quiet,
 };
 
-const config = aliVpc.parseConfig({ Type: "ali-vpc", SourceDestCheck: "ignore" }).config;
+const { config } = aliVpc.parseConfig({ Type: "ali-vpc", SourceDestCheck: "ignore" });
 
-function lease(n: number, instanceId: string, revision: string) {
+function lease(n: number, instanceId: string, order: string) {
   const value = encodeLeaseValue({
     publicIp: Address.parse(`192.168.0.${n}`),
     backendType: "",
@@ -40,24 +38,41 @@ function lease(n: number, instanceId: string, revision: string) {
       VSwitchID: "vsw-1",
     },
   });
-  return { key: `10.24.${n}.0-24`, value, order: revision };
+  return { key: `10.24.${n}.0-24`, value, order };
 }
 
-/** An identity whose access is as given. */
-function identity(connect: () => Promise<AliVpcAccess>): AliVpcIdentity {
-  return {
-    instance: { instanceId: "i-1", vpcId: VPC_ID, regionId: "cn-hangzhou" },
-    vpcSilence: new Silence(),
+/** A leader of these leases, in a cloud that is opened by `connect`. */
+function leaderOf(
+  leases: LeaseMap,
+  election: object,
+  connect: () => Promise<CloudAccess>,
+  routes: Partial<RouteApi> = {},
+): ClusterLeader {
+  const cloud = {
+    instance: { instanceId: "i-1", networkInterfaceId: "eni-1", vpcId: VPC_ID },
+    routes: { words: {}, hasMarks: true, writesAtOnce: 2, ...routes },
+    clock: {},
+    silence: new Silence(),
     connect,
-    makeSourceDestCheck: () => ({ isOff: () => undefined, allOff: () => [] }),
-  } as unknown as AliVpcIdentity;
+  } as unknown as Cloud;
+  return new ClusterLeader({
+    cloud,
+    election: election as Election,
+    store: clusterStore(new MemoryRegistry(), "ali-vpc"),
+    config,
+    readClaim: readAliVpcClaim,
+    network: NETWORK,
+    approvalCommand: ({ token }) => `approve ${token}`,
+    leases,
+    log: quiet,
+  });
 }
 
 function makeTerm(signal: AbortSignal): Term {
   return { id: "7", signal, confirm: () => Promise.resolve() };
 }
 
-Deno.test("ClusterWriter.run() outlives a store that does not take the office back", async () => {
+Deno.test("ClusterLeader.run() outlives a store that does not take the lead back", async () => {
   const stop = new AbortController();
   const resigned = Promise.withResolvers<void>();
   const term = new AbortController();
@@ -69,17 +84,9 @@ Deno.test("ClusterWriter.run() outlives a store that does not take the office ba
       return Promise.reject(new StoreError("unavailable", "no leader"));
     },
   };
-  const writer = new ClusterWriter({
-    identity: identity(() => Promise.reject(new Error("no answer"))),
-    election: election as unknown as Election,
-    registry: new MemoryRegistry(),
-    config,
-    network: NETWORK,
-    approvalCommand: ({ token }) => `approve ${token}`,
-    leases: new LeaseMap({ network: { ipv4: { network: NETWORK } } as never }),
-    log: quiet,
-  });
-  const running = writer.run({ signal: stop.signal });
+  const leases = new LeaseMap({ network: { ipv4: { network: NETWORK } } as never });
+  const leader = leaderOf(leases, election, () => Promise.reject(new Error("no answer")));
+  const running = leader.run({ signal: stop.signal });
   await resigned.promise;
   const first = await Promise.race([
     running.then(() => "ended", () => "failed"),
@@ -90,69 +97,59 @@ Deno.test("ClusterWriter.run() outlives a store that does not take the office ba
   assert.equal(first, "running");
 });
 
-Deno.test("ClusterWriter tells a write that waits of leases that come meanwhile", async () => {
+Deno.test("ClusterLeader writes nothing for a lease that ends while the write waits", async () => {
   const stop = new AbortController();
   const leases = new LeaseMap({ network: { ipv4: { network: NETWORK } } as never });
   leases.replace([lease(1, "i-1", "1"), lease(2, "i-2", "2")]);
-  const scopes: RouteTableScope[] = [];
   let peers: readonly string[] = [];
-  const writing = Promise.withResolvers<void>();
-  const tables = new Map();
+  const waiting: string[] = [];
+  const turn = Promise.withResolvers<void>();
+  const outcomes = new Map<string, string>();
+  const allWait = Promise.withResolvers<void>();
+  const allSent = Promise.withResolvers<void>();
   const routes = {
-    kind: routeEntryKind(() => ({
-      mark: { clusterId: "c0ffee0123456789", network: NETWORK },
-      claims: new Claims([]),
-      routeTableIds: new Set(),
-      acceptUnnamed: true,
-      instanceId: "i-1",
-      released: [],
-    })),
-    orphans: { seed: () => {}, list: () => [] },
-    view: { entries: new Map(), failures: new Map(), tables },
-    setScope: (scope: RouteTableScope) => scopes.push(scope),
-    list: (): Promise<readonly CloudRoute[]> => {
-      tables.set("vtb-1", { used: 0 });
-      return Promise.resolve([]);
-    },
-    // As if another write of the VPC had its turn for minutes.
-    apply: (_: unknown, { signal }: { signal: AbortSignal }) => {
-      writing.resolve();
-      return new Promise<never>((_, reject) =>
-        signal.addEventListener("abort", () => reject(signal.reason))
-      );
+    readTable: () => Promise.resolve({ entries: [], used: 0 }),
+    read: () => Promise.resolve([]),
+    // As if another write had its turn for minutes.
+    async create({ instanceId }: NewRoute, { signal, beforeSend }: WriteOptions) {
+      if (waiting.push(instanceId) === 2) allWait.resolve();
+      await turn.promise;
+      try {
+        await beforeSend?.({ signal });
+        outcomes.set(instanceId, "sent");
+        return undefined;
+      } catch (error) {
+        outcomes.set(instanceId, (error as Error).message);
+        throw error;
+      } finally {
+        if (outcomes.size === 2) allSent.resolve();
+      }
     },
   };
-  const access = {
-    routeTableIds: ["vtb-1"],
-    choice: {
-      forPeers: (others: readonly Lease[]) => {
-        peers = others.map(({ attributes }) => String(attributes.publicIp));
-        return Promise.resolve({ routeTableIds: ["vtb-1"], otherTableIds: [] });
-      },
+  const access: CloudAccess = {
+    routeTableIds: [TABLE],
+    tablesFor: (others) => {
+      peers = others.map(({ attributes }) => String(attributes.publicIp));
+      return Promise.resolve({ routeTableIds: [TABLE], otherTableIds: [] });
     },
-    makeRouteTable: () => routes as unknown as RouteTable,
-  } as unknown as AliVpcAccess;
+  };
   const term = new AbortController();
-  const writer = new ClusterWriter({
-    identity: identity(() => Promise.resolve(access)),
-    election: { term: makeTerm(term.signal) } as unknown as Election,
-    registry: new MemoryRegistry(),
-    config,
-    network: NETWORK,
-    approvalCommand: ({ token }) => `approve ${token}`,
-    leases,
-    log: quiet,
-  });
-  const running = writer.run({ signal: stop.signal });
+  const election = { term: makeTerm(term.signal) };
+  const leader = leaderOf(leases, election, () => Promise.resolve(access), routes);
+  const running = leader.run({ signal: stop.signal });
   try {
-    await writing.promise;
+    await allWait.promise;
     assert.deepEqual(peers, ["192.168.0.1", "192.168.0.2"]);
-    const claimed = () => scopes.at(-1)!.claims.map(({ instanceId }) => instanceId);
-    assert.deepEqual(claimed(), ["i-1", "i-2"]);
+    assert.deepEqual(waiting, ["i-1", "i-2"]);
     leases.delete("10.24.2.0-24");
     leases.put(lease(3, "i-3", "3"));
-    writer.leasesChanged();
-    assert.deepEqual(claimed(), ["i-1", "i-3"]);
+    leader.leasesChanged();
+    turn.resolve();
+    await allSent.promise;
+    assert.deepEqual(Object.fromEntries(outcomes), {
+      "i-1": "sent",
+      "i-2": "i-2 does not hold the lease of 10.24.2.0/24 any more",
+    });
   } finally {
     stop.abort(new Error("stop"));
     await running.catch(() => {});

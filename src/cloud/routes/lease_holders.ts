@@ -1,8 +1,8 @@
-import { readAliVpcClaim } from "../../backends/mod.ts";
 import type { Lease } from "../../lease/lease.ts";
 import type { LeaseMap } from "../../lease/lease_map.ts";
 import { Prefix } from "../../net/mod.ts";
 import type { Holder } from "./clearance.ts";
+import type { ReadClaim } from "./config.ts";
 
 /** Where a key of `subnets/` begins like one of a lease, whatever is wrong with it. */
 const LIKE_A_SUBNET = /(\d{1,3}(?:\.\d{1,3}){3})[-\/_](\d{1,2})/;
@@ -11,17 +11,21 @@ const LIKE_A_SUBNET = /(\d{1,3}(?:\.\d{1,3}){3})[-\/_](\d{1,2})/;
  * Who leases `destination`. Keys that are no leases count, too: whoever wrote one meant something
  * by it.
  */
-export function findHolder(leases: LeaseMap, destination: Prefix): Holder {
+export function findHolder(
+  leases: LeaseMap,
+  destination: Prefix,
+  readClaim: ReadClaim,
+): Holder {
   if (roughly(leases).some((prefix) => prefix.overlaps(destination))) return { is: "unclear" };
   const key = leases.findOverlap(destination);
   if (key === undefined) return { is: "nobody" };
   const lease = leases.get(key);
   if (!lease?.subnet.ipv4?.equals(destination)) return { is: "unclear" };
-  return holderOf(lease);
+  return holderOf(lease, readClaim);
 }
 
-function holderOf(lease: Lease): Holder {
-  const claim = readAliVpcClaim(lease);
+function holderOf(lease: Lease, readClaim: ReadClaim): Holder {
+  const claim = readClaim(lease);
   const { publicIp } = lease.attributes;
   return {
     is: "host",

@@ -5,7 +5,8 @@
  * @module
  */
 import { type Place, Places, type Prefix } from "../../net/mod.ts";
-import { type CloudRoute, formatCloudRoute, leadsTo } from "./route_entry.ts";
+import type { CloudRoute } from "./provider.ts";
+import { formatCloudRoute, leadsTo } from "./route_entry.ts";
 
 /** An entry in the way. */
 export interface Occupied {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { Prefix } from "../../net/mod.ts";
 import { findOccupied, MAX_OCCUPIED, occupiedPlaces } from "./occupied.ts";
-import type { CloudRoute } from "./route_entry.ts";
+import type { CloudRoute } from "./provider.ts";
 
 const network = Prefix.parse("10.24.0.0/16");
 
@@ -10,8 +10,8 @@ function entry(destination: string, instanceId = "i-dead", more: Partial<CloudRo
     routeTableId: "vtb-1",
     destination: Prefix.parse(destination),
     instanceId,
-    type: "Custom",
-    status: "Available",
+    isStatic: true,
+    state: "ready",
     entryId: "rte-1",
     ...more,
   } as CloudRoute;
@@ -27,7 +27,7 @@ function found(entries: readonly CloudRoute[], claims: Record<string, string> = 
       instanceId,
     })),
     isLeased: (destination) => `${destination}` === "10.24.9.0/24",
-    owns: ({ name }) => name === "ours",
+    owns: ({ mark }) => mark === "ours",
   });
 }
 
@@ -35,7 +35,7 @@ Deno.test("findOccupied() lists what no lease may replace, those in a lease's wa
   const list = found([
     entry("10.24.1.0/24"),
     entry("10.24.2.0/24", "i-a"),
-    entry("10.24.3.0/24", "i-gone", { name: "ours" }),
+    entry("10.24.3.0/24", "i-gone", { mark: "ours" }),
     entry("10.24.4.128/25"),
     entry("10.24.5.0/24", "i-b"),
     entry("10.24.9.0/24", "i-upstream"),
@@ -62,7 +62,7 @@ Deno.test("findOccupied() lists what no lease may replace, those in a lease's wa
 Deno.test("findOccupied() is bounded, and keeps what is in a lease's way", () => {
   const entries = Array.from(
     { length: 2 * MAX_OCCUPIED },
-    (_, n) => entry(`10.24.${n >> 3}.${(n & 7) << 5}/27`, "i-dead", { name: "x".repeat(500) }),
+    (_, n) => entry(`10.24.${n >> 3}.${(n & 7) << 5}/27`, "i-dead", { mark: "x".repeat(500) }),
   );
   const last = entries.at(-1)!.destination.toString();
   const list = found(entries, { [last]: "i-mine" });

@@ -1,16 +1,11 @@
 import type { Logger } from "../../log.ts";
 import { Backoff, delay } from "../../util/time.ts";
-import { AliApiError } from "../ali/errors.ts";
-
-/** Time as `ali-vpc` uses it. */
-export interface Clock {
-  /** Milliseconds since the epoch. */
-  readonly now: () => number;
-  readonly delay: typeof delay;
-}
+import { CloudApiError } from "./cloud_error.ts";
+import type { Clock, RouteWords } from "./provider.ts";
 
 /** Options of {@linkcode Patience}. */
 export interface PatienceOptions {
+  readonly words: Pick<RouteWords, "waitingForRate">;
   readonly log: Logger;
   readonly signal: AbortSignal;
   readonly clock: Partial<Clock>;
@@ -49,7 +44,7 @@ export class Patience {
         return await step();
       } catch (error) {
         signal.throwIfAborted();
-        if (!(error instanceof AliApiError) || error.reaction.do !== "retry") throw error;
+        if (!(error instanceof CloudApiError) || error.reaction.do !== "retry") throw error;
         const kind = error.reaction.cause === "throttled" ? "throttled" : "other";
         if (now() - startedAt > PATIENCE[kind].budgetMs) throw error;
         this.#say(kind, error);
@@ -59,11 +54,11 @@ export class Patience {
   }
 
   /** One line for the long wait, whichever calls it holds up; the caller tells of the others. */
-  #say(kind: keyof typeof PATIENCE, error: AliApiError): void {
-    const { log } = this.#options;
+  #say(kind: keyof typeof PATIENCE, error: CloudApiError): void {
+    const { words, log } = this.#options;
     if (kind === "other") return log.debug(`${error.message}; trying again`);
     if (!this.#saidThrottled) {
-      log.info("Waiting for Alibaba Cloud's rate limit", { reason: error.code });
+      log.info(words.waitingForRate, { reason: error.code });
     }
     this.#saidThrottled = true;
   }

@@ -12,29 +12,26 @@ import {
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { CallOptions } from "../../store/errors.ts";
-import type { Entry, KeySpace, Registry, WatchUpdate } from "../../store/etcd/key_space.ts";
+import type { Entry, KeySpace, WatchUpdate } from "../../store/etcd/key_space.ts";
+import type { ClusterStore } from "./cluster_store.ts";
 
-/** The folder of what flanneld keeps in the store for `ali-vpc`; upstream looks at none of it. */
-export const CLUSTER_FOLDER = "ali-vpc";
 const SUMMARY_KEY = "summary";
 const HOSTS_KEY = "doc";
 
-type Spaces = Pick<Registry, "space">;
-
-function summarySpace(registry: Spaces): KeySpace {
-  return registry.space(`${CLUSTER_FOLDER}/state`);
+function summarySpace(store: ClusterStore): KeySpace {
+  return store.space("state");
 }
 
-function hostsSpace(registry: Spaces, shard: number): KeySpace {
-  return registry.space(`${CLUSTER_FOLDER}/hosts-${shard}`);
+function hostsSpace(store: ClusterStore, shard: number): KeySpace {
+  return store.space(`hosts-${shard}`);
 }
 
 /** What is published for every host at present; `undefined` where nothing is, or none can read it. */
 export async function readSummary(
-  registry: Spaces,
+  store: ClusterStore,
   options: CallOptions,
 ): Promise<ClusterSummary | undefined> {
-  const entry = await summarySpace(registry).get(SUMMARY_KEY, options);
+  const entry = await summarySpace(store).get(SUMMARY_KEY, options);
   try {
     return entry && parseSummary(entry.value);
   } catch {
@@ -60,11 +57,11 @@ export class ClusterPublication {
   readonly #shards: readonly Document[];
   readonly #log: Logger;
 
-  constructor(registry: Spaces, options: { log: Logger }) {
+  constructor(store: ClusterStore, options: { log: Logger }) {
     this.#log = options.log;
-    this.#summary = { space: summarySpace(registry), key: SUMMARY_KEY, entry: undefined };
+    this.#summary = { space: summarySpace(store), key: SUMMARY_KEY, entry: undefined };
     this.#shards = Array.from({ length: HOST_SHARDS }, (_, shard) => ({
-      space: hostsSpace(registry, shard),
+      space: hostsSpace(store, shard),
       key: HOSTS_KEY,
       entry: undefined,
     }));
@@ -131,7 +128,7 @@ export class ClusterPublication {
 
 /** Options of {@linkcode ClusterFollower}. */
 export interface ClusterFollowerOptions {
-  readonly registry: Spaces;
+  readonly store: ClusterStore;
   /** The own lease's key at present. */
   readonly leaseKey: () => string;
   /** Called after any change. */
@@ -185,8 +182,8 @@ export class ClusterFollower {
   }
 
   async #followSummary(signal: AbortSignal): Promise<void> {
-    const { registry, onChange } = this.#options;
-    for await (const update of summarySpace(registry).watch({ signal })) {
+    const { store, onChange } = this.#options;
+    for await (const update of summarySpace(store).watch({ signal })) {
       const text = this.#hear(update) ? valueIn(update, SUMMARY_KEY) : undefined;
       // What somebody deleted was true all the same, and the writer publishes it again.
       if (text !== undefined) this.#summary = this.#parse(text, parseSummary) ?? this.#summary;
@@ -195,12 +192,12 @@ export class ClusterFollower {
   }
 
   async #followShards(signal: AbortSignal): Promise<void> {
-    const { registry, leaseKey, onChange } = this.#options;
+    const { store, leaseKey, onChange } = this.#options;
     while (!signal.aborted) {
       this.#restart = new AbortController();
       const shard = this.#followed = shardOf(leaseKey());
       const both = AbortSignal.any([signal, this.#restart.signal]);
-      for await (const update of hostsSpace(registry, shard).watch({ signal: both })) {
+      for await (const update of hostsSpace(store, shard).watch({ signal: both })) {
         if (update.type === "disconnected") continue;
         const text = valueIn(update, HOSTS_KEY);
         const hosts = text === undefined ? undefined : this.#parse(text, parseHosts)?.hosts;

@@ -3,6 +3,7 @@ import { encodeHosts, shardOf } from "./cluster_state.ts";
 import { createLogger } from "../../log.ts";
 import type { KeySpace, WatchUpdate } from "../../store/etcd/key_space.ts";
 import { ClusterFollower } from "./publication.ts";
+import { clusterStore } from "./cluster_store.ts";
 
 /** A store whose first answers are waited for, and that counts the watches of each space. */
 class SlowStore {
@@ -43,7 +44,7 @@ Deno.test("ClusterFollower follows a shard through a storm of leases, and anothe
   assert.notEqual(shardOf(key), shardOf(other));
   let own = key;
   const follower = new ClusterFollower({
-    registry: store,
+    store: clusterStore(store, "ali-vpc"),
     leaseKey: () => own,
     onChange: () => {},
     log: createLogger({ format: "human", verbosity: 0, write: () => {} }),

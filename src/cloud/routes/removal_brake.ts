@@ -12,8 +12,8 @@
  */
 import type { Brake } from "./cluster_state.ts";
 import type { CallOptions } from "../../store/errors.ts";
-import type { Entry, KeySpace, Registry } from "../../store/etcd/key_space.ts";
-import { CLUSTER_FOLDER } from "./publication.ts";
+import type { Entry, KeySpace } from "../../store/etcd/key_space.ts";
+import type { ClusterStore } from "./cluster_store.ts";
 
 /** A subnet that is to be taken away from an instance, in whichever tables. */
 export interface Taking {
@@ -37,8 +37,8 @@ function removalsAnHour(entries: number): number {
   return Math.max(LEAST_AN_HOUR, Math.min(MOST_AN_HOUR, Math.floor(entries / 10)));
 }
 
-/** The key that a person writes the token to, below the store's prefix. */
-export const APPROVAL_PATH = `${CLUSTER_FOLDER}/approval/${APPROVAL_KEY}`;
+/** The key that an operator writes the token to, below the cluster's folder. */
+export const APPROVAL_PATH = `approval/${APPROVAL_KEY}`;
 
 /** Lets few removals go, and more only with a person's word. */
 export class RemovalBrake {
@@ -46,9 +46,9 @@ export class RemovalBrake {
   readonly #approval: KeySpace;
   readonly #shown = new Map<string, readonly string[]>();
 
-  constructor(registry: Pick<Registry, "space">) {
-    this.#removals = registry.space(`${CLUSTER_FOLDER}/removals`);
-    this.#approval = registry.space(`${CLUSTER_FOLDER}/approval`);
+  constructor(store: ClusterStore) {
+    this.#removals = store.space("removals");
+    this.#approval = store.space("approval");
   }
 
   /** Takes over what a former writer has shown. */

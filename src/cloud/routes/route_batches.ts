@@ -1,18 +1,12 @@
 import type { Logger } from "../../log.ts";
 import type { Change, FailedChange } from "../../reconcile/table.ts";
+import { CloudApiError, isUnavailable, mayConcernOne, reactionTo } from "./cloud_error.ts";
+import type { CallOptions, CloudRoute, RouteApi, RouteBatchApi, WriteOptions } from "./provider.ts";
 import {
-  type CallOptions,
-  MAX_BATCH,
-  type RefusedRouteEntry,
-  type VpcClient,
-} from "../ali/client.ts";
-import { AliApiError } from "../ali/errors.ts";
-import {
-  type CloudRoute,
   type ClusterMark,
   keyOf,
   type Owner,
-  routeEntryName,
+  routeMark,
   type Step,
   stepAway,
   stepTowards,
@@ -22,7 +16,6 @@ import type { RouteViewKeeper } from "./route_view.ts";
 import {
   conflictError,
   FenceError,
-  isUnavailable,
   LOOKS_IN_TURN,
   OutdatedError,
   type RouteWriter,
@@ -32,7 +25,7 @@ import type { Waits } from "./waits.ts";
 
 /** Options of {@linkcode RouteBatches}. */
 export interface RouteBatchesOptions {
-  readonly vpc: VpcClient;
+  readonly api: RouteApi;
   readonly mark: ClusterMark;
   readonly reader: RouteReader;
   readonly writer: RouteWriter;
@@ -55,13 +48,13 @@ export interface BatchOutcome<Of extends Add | Removal> {
 
 /** Creates or deletes: what differs between the two. */
 interface Writing<Of> {
-  readonly action: "CreateRouteEntries" | "DeleteRouteEntries";
   readonly write: "create" | "delete";
   readonly place: (change: Of) => CloudRoute;
   /** @throws {OutdatedError} If it is not wanted any more. */
   readonly check: (change: Of) => void;
-  readonly send: (changes: readonly Of[], options: CallOptions) => Promise<
-    readonly RefusedRouteEntry[]
+  /** Sends them in one call; returns why each was refused. */
+  readonly send: (changes: readonly Of[], options: WriteOptions) => Promise<
+    readonly (CloudApiError | undefined)[]
   >;
   readonly step: (change: Of, actual: CloudRoute | undefined) => Step;
 }
@@ -88,21 +81,20 @@ export class RouteBatches {
   create(
     routeTableId: string,
     adds: readonly Add[],
-    options: { signal: AbortSignal },
+    options: CallOptions,
   ): Promise<BatchOutcome<Add>> {
-    const { vpc, mark, writer, owner } = this.#options;
+    const { mark, writer, owner } = this.#options;
     return this.#run(routeTableId, adds, {
-      action: "CreateRouteEntries",
       write: "create",
       place: ({ desired }) => desired,
       check: ({ desired }) => writer.requireClaimed(desired),
       send: (changes, callOptions) =>
-        vpc.createRouteEntries(
+        this.#api.create(
           changes.map(({ desired: { destination, instanceId } }) => ({
             routeTableId,
             destination,
             instanceId,
-            name: routeEntryName(mark, instanceId),
+            mark: routeMark(mark, instanceId),
           })),
           callOptions,
         ),
@@ -114,19 +106,15 @@ export class RouteBatches {
   remove(
     routeTableId: string,
     removals: readonly Removal[],
-    options: { signal: AbortSignal },
+    options: CallOptions,
   ): Promise<BatchOutcome<Removal>> {
-    const { vpc, writer, owner } = this.#options;
+    const { writer, owner } = this.#options;
     return this.#run(routeTableId, removals, {
-      action: "DeleteRouteEntries",
       write: "delete",
       place: ({ actual }) => actual,
       check: ({ actual }) => writer.requireUnneeded(actual),
       send: (changes, callOptions) =>
-        vpc.deleteRouteEntries(
-          changes.map(({ actual }) => ({ routeTableId, entryId: actual.entryId ?? "" })),
-          callOptions,
-        ),
+        this.#api.delete(changes.map(({ actual }) => actual), callOptions),
       step: (_, actual) => stepAway(actual, owner()),
     }, options);
   }
@@ -135,16 +123,17 @@ export class RouteBatches {
     routeTableId: string,
     changes: readonly Of[],
     writing: Writing<Of>,
-    options: { signal: AbortSignal },
+    options: CallOptions,
   ): Promise<BatchOutcome<Of>> {
     const failed: FailedChange<CloudRoute>[] = [];
     const left: Of[] = [];
     const queue: (readonly Of[])[] = [];
-    for (let at = 0; at < changes.length; at += MAX_BATCH) {
-      queue.push(changes.slice(at, at + MAX_BATCH));
+    const { maxEntries } = this.#api;
+    for (let at = 0; at < changes.length; at += maxEntries) {
+      queue.push(changes.slice(at, at + maxEntries));
     }
     for (let part = queue.shift(); part !== undefined; part = queue.shift()) {
-      if (part.length < 2 || !this.#isUsable(writing.action)) {
+      if (part.length < 2 || !this.#isUsable(writing.write)) {
         left.push(...part);
         continue;
       }
@@ -155,12 +144,12 @@ export class RouteBatches {
         options.signal.throwIfAborted();
         if (thrown instanceof FenceError) throw thrown;
         if (isUnavailable(thrown)) {
-          this.#giveUp(writing.action, thrown);
+          this.#giveUp(writing.write, thrown);
           left.push(...batch.unsent);
-        } else if (isQuota(thrown) && batch.unsent.length <= 2) {
+        } else if (reactionTo(thrown) === "quota" && batch.unsent.length <= 2) {
           // There is room for one more, or for none.
           left.push(...batch.unsent, ...queue.splice(0).flat());
-        } else if (mayConcernOne(thrown)) {
+        } else if (thrown instanceof CloudApiError && mayConcernOne(thrown)) {
           // Whichever entry it is about, the others must not suffer for it.
           const half = Math.ceil(batch.unsent.length / 2);
           queue.unshift(batch.unsent.slice(0, half), batch.unsent.slice(half));
@@ -177,35 +166,29 @@ export class RouteBatches {
     return { failed, left };
   }
 
-  #isUsable(action: string): boolean {
-    return this.#options.now() >= (this.#unusableUntil.get(action) ?? -Infinity);
+  #isUsable(write: "create" | "delete"): boolean {
+    return this.#options.now() >= (this.#unusableUntil.get(write) ?? -Infinity);
   }
 
-  #giveUp(action: string, error: AliApiError): void {
+  /** To be called only where the cloud has batches. */
+  get #api(): RouteBatchApi {
+    return this.#options.api.batches!;
+  }
+
+  #giveUp(write: "create" | "delete", error: CloudApiError): void {
     const { log, now } = this.#options;
-    const level = this.#unusableUntil.has(action) ? "debug" : "warn";
-    this.#unusableUntil.set(action, now() + UNUSABLE_MS);
+    const level = this.#unusableUntil.has(write) ? "debug" : "warn";
+    this.#unusableUntil.set(write, now() + UNUSABLE_MS);
     log[level]("Cannot write route entries in batches; they are written one by one, slowly", {
-      action: `vpc:${action}`,
+      action: this.#api.actions[write],
       error: error.message,
     });
   }
 }
 
-/** Whether an error of a whole call may be about a single one of its entries. */
-function mayConcernOne(error: unknown): boolean {
-  return error instanceof AliApiError && error.reaction.do === "stop" &&
-    ["quota", "next-hop", "destination", "foreign"].includes(error.reaction.cause);
-}
-
 /** Whether the call is not to be made again as it was. */
-function isFinal(error: AliApiError): boolean {
+function isFinal(error: CloudApiError): boolean {
   return isUnavailable(error) || mayConcernOne(error);
-}
-
-function isQuota(error: unknown): boolean {
-  return error instanceof AliApiError && error.reaction.do === "stop" &&
-    error.reaction.cause === "quota";
 }
 
 /** One call's worth of changes, until each is settled. */
@@ -239,7 +222,7 @@ class Batch<Of extends Add | Removal> {
   }
 
   /** @throws What ends the batch; those in {@linkcode Batch.unsent} then were not tried. */
-  async run(options: { signal: AbortSignal }): Promise<void> {
+  async run(options: CallOptions): Promise<void> {
     using turn = this.#options.writer.turn();
     let ending: unknown;
     try {
@@ -257,7 +240,7 @@ class Batch<Of extends Add | Removal> {
   }
 
   /** Sends the batch, and what is left of it, as often as the service asks for patience. */
-  async #sendAll(turn: Turn, options: { signal: AbortSignal }): Promise<void> {
+  async #sendAll(turn: Turn, options: CallOptions): Promise<void> {
     while (this.unsent.length > 0) {
       await turn.take(options);
       this.#dropOutdated();
@@ -267,8 +250,8 @@ class Batch<Of extends Add | Removal> {
       } catch (thrown) {
         options.signal.throwIfAborted();
         if (thrown instanceof OutdatedError) continue;
-        if (!(thrown instanceof AliApiError) || isFinal(thrown)) throw thrown;
-        const settles = thrown.reaction.do === "settle";
+        if (!(thrown instanceof CloudApiError) || isFinal(thrown)) throw thrown;
+        const settles = ["exists", "gone"].includes(thrown.reaction.do);
         if (!settles) {
           turn.release();
           await this.#wait.after(thrown, options);
@@ -281,7 +264,7 @@ class Batch<Of extends Add | Removal> {
     }
   }
 
-  #send({ signal }: { signal: AbortSignal }): Promise<readonly RefusedRouteEntry[]> {
+  #send({ signal }: CallOptions): Promise<readonly (CloudApiError | undefined)[]> {
     const { writer } = this.#options;
     const { check, send } = this.#writing;
     const sent = this.unsent;
@@ -306,56 +289,40 @@ class Batch<Of extends Add | Removal> {
    * Parts what the service took from what it refused.
    *
    * @throws {RefusedForRoom} If the table takes no more.
-   * @throws {AliApiError} If some are to be sent again.
+   * @throws {CloudApiError} If some are to be sent again.
    */
-  #takeIn(refused: readonly RefusedRouteEntry[]): void {
+  #takeIn(refusals: readonly (CloudApiError | undefined)[]): void {
     const { writer, view } = this.#options;
     const { place, write } = this.#writing;
-    const errors = new Map<Of, AliApiError>();
-    for (const each of refused) {
-      const change = this.unsent.find((one) => isAbout(each, place(one)));
-      if (change === undefined) throw this.#unexpected();
-      errors.set(change, each.error);
-    }
     const again: Of[] = [];
-    let full: AliApiError | undefined;
-    let retry: AliApiError | undefined;
-    for (const change of this.unsent) {
-      const error = errors.get(change);
+    let full: CloudApiError | undefined;
+    let retry: CloudApiError | undefined;
+    for (const [at, change] of this.unsent.entries()) {
+      const error = refusals[at];
+      const reaction = error?.reaction.do;
       if (error === undefined) {
         writer.remember(place(change), write);
         this.#unsettled.push(change);
-      } else if (error.reaction.do === "settle") {
-        // After a lost answer, it is most likely our own entry, which a list may not show yet.
+      } else if (reaction === "exists" || reaction === "gone") {
+        // After a lost reply, it is most likely our own entry, which a list may not show yet.
         if (this.#uncertain) writer.remember(place(change), write);
         this.#unsettled.push(change);
-      } else if (error.reaction.do === "stop" && error.reaction.cause !== "quota") {
+      } else if (reaction === "fatal" || reaction === "denied") {
         this.failed.push({ change, error });
       } else {
         again.push(change);
-        if (error.reaction.do === "stop") full = error;
+        if (reaction === "quota") full = error;
         else retry = error;
       }
     }
-    if (write === "create" && errors.size < this.unsent.length) {
-      view.notFull(this.#routeTableId);
-    }
+    if (write === "create" && refusals.includes(undefined)) view.notFull(this.#routeTableId);
     this.unsent = again;
     if (full !== undefined) throw new RefusedForRoom(full);
     if (retry !== undefined) throw retry;
   }
 
-  /** An answer that cannot be: whatever was written is looked at. */
-  #unexpected(): AliApiError {
-    return new AliApiError({
-      action: `vpc:${this.#writing.action}`,
-      message: "it refused an entry that was not asked for",
-      reaction: { do: "retry", cause: "busy", budgetSeconds: 600 },
-    }, { status: 0, code: "UnexpectedAnswer", outcomeUnknown: true });
-  }
-
   /** Nobody knows what became of the call: what is not there is asked for again. */
-  async #lookAgain(options: { signal: AbortSignal }): Promise<void> {
+  async #lookAgain(options: CallOptions): Promise<void> {
     const seen = await this.#look(this.unsent, options);
     const again: Of[] = [];
     for (const change of this.unsent) {
@@ -367,7 +334,7 @@ class Batch<Of extends Add | Removal> {
   }
 
   /** Looks until each entry that was taken is as it should be. */
-  async #settle(turn: Turn, options: { signal: AbortSignal }): Promise<void> {
+  async #settle(turn: Turn, options: CallOptions): Promise<void> {
     const { place, step, write } = this.#writing;
     const { writer } = this.#options;
     for (let looks = 1; this.#unsettled.length > 0; looks++) {
@@ -397,7 +364,7 @@ class Batch<Of extends Add | Removal> {
   }
 
   /** One entry tells when a batch is through, and costs one call. */
-  async #awaitSample(options: { signal: AbortSignal }): Promise<void> {
+  async #awaitSample(options: CallOptions): Promise<void> {
     if (this.#unsettled.length <= FEW) return;
     const sample = this.#unsettled.at(-1)!;
     const place = this.#writing.place(sample);
@@ -411,7 +378,7 @@ class Batch<Of extends Add | Removal> {
 
   #look(
     changes: readonly Of[],
-    options: { signal: AbortSignal },
+    options: CallOptions,
   ): Promise<ReadonlyMap<string, CloudRoute>> {
     const places = changes.map(this.#writing.place);
     const { reader } = this.#options;
@@ -421,7 +388,7 @@ class Batch<Of extends Add | Removal> {
   /** Reads, and waits out what time mends. */
   async #waited<Result>(
     read: () => Promise<Result>,
-    options: { signal: AbortSignal },
+    options: CallOptions,
   ): Promise<Result> {
     for (;;) {
       try {
@@ -435,19 +402,10 @@ class Batch<Of extends Add | Removal> {
 
 /** The service took what the table had room for. */
 class RefusedForRoom extends Error {
-  readonly refusal: AliApiError;
+  readonly refusal: CloudApiError;
 
-  constructor(refusal: AliApiError) {
+  constructor(refusal: CloudApiError) {
     super(refusal.message);
     this.refusal = refusal;
   }
-}
-
-/** Whether the service's refusal is about this entry; within a table, destinations are unique. */
-function isAbout(refused: RefusedRouteEntry, place: CloudRoute): boolean {
-  if (refused.entryId !== undefined && place.entryId !== undefined) {
-    return refused.entryId === place.entryId;
-  }
-  return refused.destination?.equals(place.destination) === true &&
-    (refused.nextHop === "" || refused.nextHop === place.instanceId);
 }

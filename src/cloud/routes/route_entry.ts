@@ -7,19 +7,7 @@
 import type { Prefix } from "../../net/mod.ts";
 import type { Kind } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
-import type { NextHop, RouteEntry, RouteEntryStatus } from "../ali/client.ts";
-
-/** A route entry as the Table reports it. A desired one has the fields of the spec alone. */
-export interface CloudRoute extends CloudRouteSpec {
-  readonly entryId?: string;
-  readonly name?: string;
-  readonly status?: RouteEntryStatus;
-  readonly type?: string;
-  readonly serviceType?: string;
-  readonly nextHops?: readonly NextHop[];
-  /** Whether it is one that flanneld may change once its subnet is claimed. */
-  readonly owned?: boolean;
-}
+import type { CloudRoute } from "./provider.ts";
 
 /** A live lease's word: the packets for its subnet belong to its instance. */
 export interface RouteClaim {
@@ -52,8 +40,8 @@ interface AnyOwner {
   readonly claims: Claims;
   /** The tables that claims are about; elsewhere nothing is needed. */
   readonly routeTableIds: ReadonlySet<string>;
-  /** Entries of ours without a name are right too: they cannot be renamed. */
-  readonly acceptUnnamed: boolean;
+  /** Entries of ours without a mark are right too: they cannot be given one. */
+  readonly acceptUnmarked: boolean;
 }
 
 /** A host that looks after its own entries alone. */
@@ -73,8 +61,8 @@ export interface ClusterOwner extends AnyOwner {
   readonly mayTake: (actual: CloudRoute) => boolean;
   /** Whether any key of the store, junk or not, may stand for a lease of some of these addresses. */
   readonly isLeased: (destination: Prefix) => boolean;
-  /** Whether it is this nameless entry's turn to be named; each takes a write of its own. */
-  readonly isNameDue: (actual: CloudRoute) => boolean;
+  /** Whether it is this entry's turn to be marked; each takes a write of its own. */
+  readonly isMarkDue: (actual: CloudRoute) => boolean;
 }
 
 /**
@@ -85,60 +73,48 @@ export interface ClusterMark {
   /** Absent where the store has none: then no entry is the cluster's. */
   readonly clusterId: string | undefined;
   readonly network: Prefix;
+  /**
+   * In a cloud whose entries carry no marks: whether the cluster's store knows that the instance
+   * has held the subnet, so that an entry which leads there is the cluster's.
+   */
+  readonly isBooked?: (destination: Prefix, instanceId: string) => boolean;
 }
 
 /**
- * The whole name of an entry: `flanneld/5c1fa89e03b7d264/10.24.0.0/16/i-bp1abc`. The instance is
- * in it, so that a host finds all of its own entries with one filtered call, however many there
- * are in the table.
+ * The mark of an entry: `flanneld/5c1fa89e03b7d264/10.24.0.0/16/<instance>`. The instance is in it,
+ * so that a host finds all of its own entries with one filtered call, however many there are in
+ * the table.
  */
-export function routeEntryName({ clusterId, network }: ClusterMark, instanceId: string): string {
+export function routeMark({ clusterId, network }: ClusterMark, instanceId: string): string {
   return `flanneld/${clusterId ?? "none"}/${network}/${instanceId}`;
 }
 
 /**
- * Whose mark a name is: this cluster's, that of releases which knew no cluster ids, or that of
- * another cluster with the same network.
+ * Who made an entry: this cluster, releases which knew no cluster ids, or another cluster with the
+ * same network.
  */
-export function markOf(
-  name: string | undefined,
-  { clusterId, network }: ClusterMark,
+export function makerOf(
+  { mark = "", destination, instanceId }: CloudRoute,
+  { clusterId, network, isBooked }: ClusterMark,
 ): "ours" | "old" | "other" | undefined {
-  const [, id, rest] = /^flanneld\/([a-z0-9]+)\/(.*)$/s.exec(name ?? "") ?? [];
+  if (isBooked !== undefined) return isBooked(destination, instanceId) ? "ours" : undefined;
+  const [, id, rest] = /^flanneld\/([a-z0-9]+)\/(.*)$/s.exec(mark) ?? [];
   if (id !== undefined && rest?.startsWith(`${network}/`)) {
     return id === clusterId ? "ours" : "other";
   }
-  return name?.startsWith(`flanneld/${network}/`) ? "old" : undefined;
+  return mark.startsWith(`flanneld/${network}/`) ? "old" : undefined;
 }
 
-/** An entry of the API as one of the Table. */
-export function toCloudRoute(entry: RouteEntry): CloudRoute {
-  const [hop, ...others] = entry.nextHops;
-  const single = hop !== undefined && others.length === 0 && hop.type === "instance";
-  return {
-    routeTableId: entry.routeTableId,
-    destination: entry.destination,
-    instanceId: single ? hop.id : "",
-    entryId: entry.id,
-    name: entry.name,
-    status: entry.status,
-    type: entry.type,
-    serviceType: entry.serviceType,
-    nextHops: entry.nextHops,
-  };
-}
-
-/** Whether the entry may be written at all: custom, one hop, an instance, nobody's service. */
+/** Whether the entry may be written at all: static, nobody's service, one hop, an instance. */
 function isPlain(actual: CloudRoute): boolean {
-  return actual.type === "Custom" && actual.instanceId !== "" &&
-    (actual.serviceType ?? "") === "" && actual.destination.length > 0 &&
-    (actual.entryId ?? "") !== "";
+  return leadsTo(actual, actual.instanceId) && actual.instanceId !== "" &&
+    actual.destination.length > 0 && (actual.entryId ?? "") !== "";
 }
 
 /**
- * Whether the entry may be changed. At a claimed subnet: a nameless one (as upstream flannel left
- * it) or one of ours with an older mark, if it leads where it is to lead, since only its name is
- * changed; and one that leads elsewhere, if its name says that it was made for the claimant, or if
+ * Whether the entry may be changed. At a claimed subnet: an unmarked one (as upstream flannel left
+ * it) or one of ours with an older mark, if it leads where it is to lead, since only its mark is
+ * changed; and one that leads elsewhere, if its mark says that it was made for the claimant, or if
  * there is proof that nobody uses it. Everywhere else: a host's own entries that it knows to be
  * stale, and for the cluster those of which there is such proof.
  */
@@ -146,14 +122,14 @@ export function isOwned(actual: CloudRoute, owner: Owner): boolean {
   if (!isPlain(actual)) return false;
   if (isNeeded(actual, owner)) {
     const claimant = owner.claims.at(actual.destination)!;
-    if (actual.instanceId === claimant) return isNameable(actual, owner);
+    if (actual.instanceId === claimant) return isMarkable(actual, owner);
     return isOursFor(claimant, actual, owner) ||
       (owner.instanceId === undefined && isStray(actual, owner) && owner.mayTake(actual));
   }
   if (owner.instanceId === undefined) return isStray(actual, owner) && owner.mayTake(actual);
   if (actual.instanceId !== owner.instanceId) return false;
   if (owner.released.some((each) => each.equals(actual.destination))) {
-    return markOf(actual.name, owner.mark) !== undefined;
+    return owner.mark.isBooked !== undefined || makerOf(actual, owner.mark) !== undefined;
   }
   return isOursFor(owner.instanceId, actual, owner) &&
     owner.claims.at(actual.destination) === undefined;
@@ -164,16 +140,19 @@ export function isNeeded({ routeTableId, destination }: Place, owner: Owner): bo
   return owner.routeTableIds.has(routeTableId) && owner.claims.at(destination) !== undefined;
 }
 
-/** Whether the name says that this cluster made the entry for the instance. */
+/** Whether this cluster made the entry for the instance. */
 function isOursFor(instanceId: string, actual: CloudRoute, { mark }: Owner): boolean {
-  return mark.clusterId !== undefined && actual.name === routeEntryName(mark, instanceId);
+  if (mark.isBooked !== undefined) {
+    return actual.instanceId === instanceId && mark.isBooked(actual.destination, instanceId);
+  }
+  return mark.clusterId !== undefined && actual.mark === routeMark(mark, instanceId);
 }
 
-/** Whether nobody minds a new name: another cluster's entry keeps its own, like an operator's. */
-function isNameable(actual: CloudRoute, { mark }: Owner): boolean {
-  if (actual.name === "") return true;
-  const whose = markOf(actual.name, mark);
-  return whose === "ours" || whose === "old";
+/** Whether nobody minds a new mark: another cluster's entry keeps its own, like an operator's. */
+function isMarkable(actual: CloudRoute, { mark }: Owner): boolean {
+  if (mark.isBooked !== undefined || actual.mark === "") return true;
+  const maker = makerOf(actual, mark);
+  return maker === "ours" || maker === "old";
 }
 
 /**
@@ -198,23 +177,23 @@ export function isStray(actual: CloudRoute, owner: ClusterOwner): boolean {
  */
 export function isOurs(actual: CloudRoute, owner: Owner): boolean {
   if (!isPlain(actual)) return false;
-  return markOf(actual.name, owner.mark) === "ours" ||
-    (actual.instanceId === owner.claims.at(actual.destination) && isNameable(actual, owner));
+  return makerOf(actual, owner.mark) === "ours" ||
+    (actual.instanceId === owner.claims.at(actual.destination) && isMarkable(actual, owner));
 }
 
-/** Whether an entry that leads where it is to lead does not carry our name. */
-export function lacksName(actual: CloudRoute, owner: Owner): boolean {
-  return !owner.acceptUnnamed && isOwned(actual, owner) &&
-    actual.name !== routeEntryName(owner.mark, actual.instanceId);
+/** Whether an entry that leads where it is to lead does not carry our mark. */
+export function lacksMark(actual: CloudRoute, owner: Owner): boolean {
+  return !owner.acceptUnmarked && isOwned(actual, owner) &&
+    actual.mark !== routeMark(owner.mark, actual.instanceId);
 }
 
-function wantsName(actual: CloudRoute, owner: Owner): boolean {
-  return lacksName(actual, owner) && (owner.instanceId !== undefined || owner.isNameDue(actual));
+function wantsMark(actual: CloudRoute, owner: Owner): boolean {
+  return lacksMark(actual, owner) && (owner.instanceId !== undefined || owner.isMarkDue(actual));
 }
 
 /** Whether `actual` leads to the instance, in whatever status. */
 export function leadsTo(actual: CloudRoute, instanceId: string): boolean {
-  return actual.type === "Custom" && (actual.serviceType ?? "") === "" &&
+  return actual.isStatic === true && (actual.managedBy ?? "") === "" &&
     actual.instanceId === instanceId;
 }
 
@@ -233,27 +212,23 @@ export function routeEntryKind(owner: () => Owner): Kind<CloudRoute> {
     name: "route entry",
     key: keyOf,
     equal: (desired, actual) =>
-      leadsTo(actual, desired.instanceId) && actual.status === "Available" &&
-      !wantsName(actual, owner()),
+      leadsTo(actual, desired.instanceId) && actual.state === "ready" &&
+      !wantsMark(actual, owner()),
     owns: (actual) => isOwned(actual, owner()),
     format: formatCloudRoute,
   };
 }
 
-/** `10.24.7.0/24 via i-a in vtb-1`, with what else a person needs to find the entry. */
+/** `10.24.7.0/24 via <instance> in <table>`, with what else an operator needs to find the entry. */
 export function formatCloudRoute(route: CloudRoute): string {
-  const hops = route.nextHops?.map((hop) => hop.id === "" ? hop.type : hop.id) ?? [];
-  const via = route.instanceId !== ""
-    ? ` via ${route.instanceId}`
-    : hops.length > 0
-    ? ` via ${hops.join(", ")}`
-    : "";
+  const hops = route.instanceId === "" ? route.hops ?? [] : [route.instanceId];
+  const via = hops.length > 0 ? ` via ${hops.join(", ")}` : "";
   const details = [
     route.entryId,
-    route.name ? `"${route.name.slice(0, 128)}"` : undefined,
-    route.type !== undefined && route.type !== "Custom" ? `type ${route.type}` : undefined,
-    route.serviceType ? `managed by ${route.serviceType}` : undefined,
-    route.status !== undefined && route.status !== "Available" ? route.status : undefined,
+    route.mark ? `"${route.mark.slice(0, 128)}"` : undefined,
+    route.type !== undefined && !route.isStatic ? `type ${route.type}` : undefined,
+    route.managedBy ? `managed by ${route.managedBy}` : undefined,
+    route.state === "ready" ? undefined : route.status,
   ].filter((detail) => detail !== undefined && detail !== "");
   return `${route.destination}${via} in ${route.routeTableId}` +
     (details.length > 0 ? ` (${details.join(", ")})` : "");
@@ -262,7 +237,7 @@ export function formatCloudRoute(route: CloudRoute): string {
 /** What to say of an entry that stands where ours should be, and that is left alone. */
 export function describeConflict(actual: CloudRoute): string {
   const entry = formatCloudRoute(actual);
-  return actual.name?.startsWith("flanneld/")
+  return actual.mark?.startsWith("flanneld/")
     ? `${entry} stands in its place and may still be used by ${actual.instanceId || "its host"}; ` +
       'run "flanneld cleanup --release" there, remove the entry if that instance is gone, or give ' +
       "this host another subnet"
@@ -275,11 +250,10 @@ export type Step =
   | { readonly do: "done" }
   | { readonly do: "wait"; readonly status: string }
   | { readonly do: "create" }
-  | { readonly do: "modify"; readonly entryId: string; readonly repoint: boolean }
-  | { readonly do: "delete"; readonly entryId: string }
+  | { readonly do: "repoint" | "rename" | "delete"; readonly entry: CloudRoute }
   | { readonly do: "conflict"; readonly actual: CloudRoute };
 
-/** The step from `actual` towards an Available entry as desired. */
+/** The step from `actual` towards a ready entry as desired. */
 export function stepTowards(
   desired: CloudRouteSpec,
   actual: CloudRoute | undefined,
@@ -288,11 +262,9 @@ export function stepTowards(
   if (actual === undefined) return { do: "create" };
   const right = leadsTo(actual, desired.instanceId);
   if (!right && !isOwned(actual, owner)) return { do: "conflict", actual };
-  if (actual.status !== "Available") return { do: "wait", status: actual.status ?? "unknown" };
-  if (!right) return { do: "modify", entryId: actual.entryId ?? "", repoint: true };
-  return wantsName(actual, owner)
-    ? { do: "modify", entryId: actual.entryId ?? "", repoint: false }
-    : { do: "done" };
+  if (actual.state !== "ready") return { do: "wait", status: actual.status ?? "unknown" };
+  if (!right) return { do: "repoint", entry: actual };
+  return wantsMark(actual, owner) ? { do: "rename", entry: actual } : { do: "done" };
 }
 
 /** The step from `actual` towards no entry of ours at `stale`'s place. */
@@ -301,6 +273,6 @@ export function stepAway(actual: CloudRoute | undefined, owner: Owner): Step {
   if (owner.instanceId !== undefined && actual.instanceId !== owner.instanceId) {
     return { do: "done" };
   }
-  if (actual.status !== "Available") return { do: "wait", status: actual.status ?? "unknown" };
-  return { do: "delete", entryId: actual.entryId ?? "" };
+  if (actual.state !== "ready") return { do: "wait", status: actual.status ?? "unknown" };
+  return { do: "delete", entry: actual };
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Prefix } from "../../net/mod.ts";
 import { diff, formatChange } from "../../reconcile/diff.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
-import type { RouteEntry } from "../ali/client.ts";
+import type { CloudRoute } from "./provider.ts";
 import {
   Claims,
   type ClusterOwner,
@@ -10,13 +10,12 @@ import {
   type HostOwner,
   isOurs,
   isStale,
-  markOf,
+  makerOf,
   type Owner,
   routeEntryKind,
-  routeEntryName,
+  routeMark,
   stepAway,
   stepTowards,
-  toCloudRoute,
 } from "./route_entry.ts";
 
 const network = Prefix.parse("10.24.0.0/16");
@@ -27,28 +26,29 @@ const owner: HostOwner = {
   routeTableIds: new Set(["vtb-1"]),
   instanceId: "i-me",
   claims: new Claims([{ destination: Prefix.parse("10.24.7.0/24"), instanceId: "i-me" }]),
-  acceptUnnamed: false,
+  acceptUnmarked: false,
 };
-const NAME = routeEntryName(mark, "i-me");
+const NAME = routeMark(mark, "i-me");
 const desired: CloudRouteSpec = {
   routeTableId: "vtb-1",
   destination: Prefix.parse("10.24.7.0/24"),
   instanceId: "i-me",
 };
 
-/** An Available custom entry of our subnet, ours unless `change` says otherwise. */
-function entry(change: Partial<Omit<RouteEntry, "destination">> & { destination?: string } = {}) {
-  return toCloudRoute({
-    id: "rte-1",
+/** A ready static entry of our subnet, ours unless `change` says otherwise. */
+function entry(
+  change: Partial<Omit<CloudRoute, "destination">> & { destination?: string } = {},
+): CloudRoute {
+  return {
+    entryId: "rte-1",
     routeTableId: "vtb-1",
-    status: "Available",
-    type: "Custom",
-    name: NAME,
-    serviceType: "",
-    nextHops: [{ type: "instance", id: "i-me" }],
+    instanceId: "i-me",
+    state: "ready",
+    isStatic: true,
+    mark: NAME,
     ...change,
     destination: Prefix.parse(change.destination ?? "10.24.7.0/24"),
-  });
+  };
 }
 
 /** What one round would do about a table with these entries. */
@@ -64,9 +64,9 @@ function planned(entries: readonly ReturnType<typeof entry>[], as: Owner = owner
 const ADD = "add route entry 10.24.7.0/24 via i-me in vtb-1";
 const REPLACE = ADD.replace("add", "replace");
 
-Deno.test("routeEntryName() is short enough and says whose the entry is", () => {
+Deno.test("routeMark() is short enough and says whose the entry is", () => {
   assert.equal(NAME, "flanneld/c0ffee0123456789/10.24.0.0/16/i-me");
-  const longest = routeEntryName(
+  const longest = routeMark(
     { clusterId: "x".repeat(32), network: Prefix.parse("255.255.255.0/24") },
     `i-${"x".repeat(64)}`,
   );
@@ -75,17 +75,17 @@ Deno.test("routeEntryName() is short enough and says whose the entry is", () => 
 
 Deno.test("a right entry is left alone, whatever its name", () => {
   assert.deepEqual(planned([entry()]), []);
-  assert.deepEqual(planned([entry({ name: "the operator's own" })]), []);
+  assert.deepEqual(planned([entry({ mark: "the operator's own" })]), []);
 });
 
 Deno.test("a missing, pending or nameless entry is written", () => {
   assert.deepEqual(planned([]), [ADD]);
-  assert.deepEqual(planned([entry({ status: "Pending" })]), [REPLACE]);
-  assert.deepEqual(planned([entry({ name: "" })]), [REPLACE], "upstream's entry is adopted");
-  assert.deepEqual(planned([entry({ name: "" })], { ...owner, acceptUnnamed: true }), []);
+  assert.deepEqual(planned([entry({ state: "pending", status: "Pending" })]), [REPLACE]);
+  assert.deepEqual(planned([entry({ mark: "" })]), [REPLACE], "upstream's entry is adopted");
+  assert.deepEqual(planned([entry({ mark: "" })], { ...owner, acceptUnmarked: true }), []);
 });
 
-Deno.test("markOf() tells this cluster's mark, the old one and others'", () => {
+Deno.test("makerOf() tells this cluster's mark, the old one and others'", () => {
   const names: Record<string, string | undefined> = {
     [NAME]: "ours",
     "flanneld/c0ffee0123456789/10.24.0.0/16/": "ours",
@@ -97,46 +97,46 @@ Deno.test("markOf() tells this cluster's mark, the old one and others'", () => {
     "": undefined,
     "x flanneld/10.24.0.0/16/i-me": undefined,
   };
-  for (const [name, whose] of Object.entries(names)) assert.equal(markOf(name, mark), whose, name);
+  for (const [name, whose] of Object.entries(names)) {
+    assert.equal(makerOf(entry({ mark: name }), mark), whose, name);
+  }
   // A store without an id calls nothing its own, whatever id an entry has.
   const none = { clusterId: undefined, network };
-  assert.equal(markOf(routeEntryName(none, "i-me"), none), "other");
+  assert.equal(makerOf(entry({ mark: routeMark(none, "i-me") }), none), "other");
 });
 
 Deno.test("our own entry is led back, and nobody else's is led here", () => {
-  assert.deepEqual(planned([entry({ nextHops: [{ type: "instance", id: "i-console" }] })]), [
+  assert.deepEqual(planned([entry({ instanceId: "i-console" })]), [
     REPLACE,
   ]);
   const former = {
-    name: routeEntryName(mark, "i-old"),
-    nextHops: [{ type: "instance", id: "i-old" }],
+    mark: routeMark(mark, "i-old"),
+    instanceId: "i-old",
   };
   assert.match(planned([entry(former)]).join(), /^conflict /, "whose pods may run");
 });
 
 Deno.test("an entry that leads here is named, except where others may look for its name", () => {
-  assert.deepEqual(planned([entry({ name: "flanneld/10.24.0.0/16/i-me" })]), [REPLACE]);
-  assert.deepEqual(planned([entry({ name: "flanneld/10.24.0.0/16/i-old" })]), [REPLACE]);
-  assert.deepEqual(planned([entry({ name: routeEntryName(mark, "i-old") })]), [REPLACE]);
+  assert.deepEqual(planned([entry({ mark: "flanneld/10.24.0.0/16/i-me" })]), [REPLACE]);
+  assert.deepEqual(planned([entry({ mark: "flanneld/10.24.0.0/16/i-old" })]), [REPLACE]);
+  assert.deepEqual(planned([entry({ mark: routeMark(mark, "i-old") })]), [REPLACE]);
   assert.deepEqual(
-    planned([entry({ name: "flanneld/0123456789abcdef/10.24.0.0/16/i-me" })]),
+    planned([entry({ mark: "flanneld/0123456789abcdef/10.24.0.0/16/i-me" })]),
     [],
   );
 });
 
 Deno.test("what is not ours is a conflict where it stands in the way", () => {
   const foreign: Parameters<typeof entry>[0][] = [
-    { name: "", nextHops: [{ type: "instance", id: "i-other" }] },
-    { name: "flanneld/10.24.0.0/16/i-other", nextHops: [{ type: "instance", id: "i-other" }] },
-    { name: "flanneld/10.99.0.0/16/i-other", nextHops: [{ type: "instance", id: "i-other" }] },
-    { name: "x", nextHops: [{ type: "vpngateway", id: "vpn-1" }] },
-    {
-      nextHops: [{ type: "routerinterface", id: "ri-1" }, { type: "routerinterface", id: "ri-2" }],
-    },
-    { serviceType: "TR" },
-    { type: "System", nextHops: [{ type: "local", id: "" }], name: "" },
-    { type: "CEN", nextHops: [{ type: "attachment", id: "tr-1" }], name: "" },
-    { nextHops: [] },
+    { mark: "", instanceId: "i-other" },
+    { mark: "flanneld/10.24.0.0/16/i-other", instanceId: "i-other" },
+    { mark: "flanneld/10.99.0.0/16/i-other", instanceId: "i-other" },
+    { mark: "x", instanceId: "", hops: ["vpn-1"] },
+    { instanceId: "", hops: ["ri-1", "ri-2"] },
+    { managedBy: "TR" },
+    { isStatic: false, type: "System", instanceId: "", hops: ["local"], mark: "" },
+    { isStatic: false, type: "CEN", instanceId: "", hops: ["tr-1"], mark: "" },
+    { instanceId: "", hops: [] },
   ];
   for (const change of foreign) {
     const lines = planned([entry(change)]);
@@ -144,39 +144,39 @@ Deno.test("what is not ours is a conflict where it stands in the way", () => {
     assert.match(lines[0]!, /^conflict /, Deno.inspect(change));
   }
   assert.match(
-    planned([entry({ name: "vpn", nextHops: [{ type: "vpngateway", id: "vpn-1" }] })])[0]!,
+    planned([entry({ mark: "vpn", instanceId: "", hops: ["vpn-1"] })])[0]!,
     /10\.24\.7\.0\/24 via vpn-1 in vtb-1 \(rte-1, "vpn"\)/,
   );
 });
 
 Deno.test("only marked entries that lead here are removed", () => {
   const kept: Parameters<typeof entry>[0][] = [
-    { destination: "0.0.0.0/0", name: "" },
-    { destination: "0.0.0.0/0", name: NAME },
-    { destination: "10.24.9.0/24", name: "" },
-    { destination: "10.24.9.0/24", name: "to me, by hand" },
-    { destination: "10.24.9.0/24", nextHops: [{ type: "instance", id: "i-console" }] },
+    { destination: "0.0.0.0/0", mark: "" },
+    { destination: "0.0.0.0/0", mark: NAME },
+    { destination: "10.24.9.0/24", mark: "" },
+    { destination: "10.24.9.0/24", mark: "to me, by hand" },
+    { destination: "10.24.9.0/24", instanceId: "i-console" },
     {
       destination: "10.24.9.0/24",
-      name: routeEntryName(mark, "i-old"),
-      nextHops: [{ type: "instance", id: "i-old" }],
+      mark: routeMark(mark, "i-old"),
+      instanceId: "i-old",
     },
-    { destination: "10.24.9.0/24", serviceType: "TR" },
-    { destination: "10.24.9.0/24", type: "System" },
-    { destination: "10.24.9.0/24", name: "flanneld/10.24.0.0/16x/i-me" },
-    { destination: "10.24.9.0/24", name: "flanneld/10.25.0.0/16/i-me" },
-    { destination: "10.24.9.0/24", name: "flanneld/10.24.0.0/16/i-me" },
-    { destination: "10.24.9.0/24", name: "flanneld/0123456789abcdef/10.24.0.0/16/i-me" },
+    { destination: "10.24.9.0/24", managedBy: "TR" },
+    { destination: "10.24.9.0/24", isStatic: false, type: "System" },
+    { destination: "10.24.9.0/24", mark: "flanneld/10.24.0.0/16x/i-me" },
+    { destination: "10.24.9.0/24", mark: "flanneld/10.25.0.0/16/i-me" },
+    { destination: "10.24.9.0/24", mark: "flanneld/10.24.0.0/16/i-me" },
+    { destination: "10.24.9.0/24", mark: "flanneld/0123456789abcdef/10.24.0.0/16/i-me" },
     { routeTableId: "vtb-2" },
   ];
   for (const change of kept) {
     assert.deepEqual(
-      planned([entry(), entry({ ...change, id: "rte-2" })]),
+      planned([entry(), entry({ ...change, entryId: "rte-2" })]),
       [],
       Deno.inspect(change),
     );
   }
-  assert.deepEqual(planned([entry(), entry({ destination: "10.24.9.0/24", id: "rte-2" })]), [
+  assert.deepEqual(planned([entry(), entry({ destination: "10.24.9.0/24", entryId: "rte-2" })]), [
     `remove route entry 10.24.9.0/24 via i-me in vtb-1 (rte-2, "${NAME}")`,
   ]);
 });
@@ -186,14 +186,14 @@ Deno.test("stepTowards() waits for what is between two states, and touches nothi
     stepTowards(desired, actual, owner).do;
   assert.equal(step(undefined), "create");
   assert.equal(step(entry()), "done");
-  for (const status of ["Pending", "Modifying", "Deleting", "Unheard-of"]) {
-    assert.equal(step(entry({ status })), "wait");
-  }
-  assert.equal(step(entry({ name: "" })), "modify");
-  assert.equal(step(entry({ name: "by hand" })), "done");
-  assert.equal(step(entry({ name: "", nextHops: [{ type: "instance", id: "i-x" }] })), "conflict");
+  assert.equal(step(entry({ state: "pending" })), "wait");
+  assert.equal(step(entry({ state: "changing" })), "wait");
+  assert.equal(step(entry({ mark: "" })), "rename");
+  assert.equal(step(entry({ instanceId: "i-console" })), "repoint");
+  assert.equal(step(entry({ mark: "by hand" })), "done");
+  assert.equal(step(entry({ mark: "", instanceId: "i-x" })), "conflict");
   assert.equal(
-    step(entry({ name: "", status: "Deleting", nextHops: [{ type: "instance", id: "i-x" }] })),
+    step(entry({ mark: "", state: "pending", instanceId: "i-x" })),
     "conflict",
   );
 });
@@ -202,10 +202,10 @@ Deno.test("stepAway() deletes only what is still ours and leads here", () => {
   assert.equal(stepAway(undefined, owner).do, "done");
   const stale = { destination: "10.24.9.0/24" };
   assert.equal(stepAway(entry(stale), owner).do, "delete");
-  assert.equal(stepAway(entry({ ...stale, status: "Modifying" }), owner).do, "wait");
-  assert.equal(stepAway(entry({ nextHops: [{ type: "instance", id: "i-x" }] }), owner).do, "done");
+  assert.equal(stepAway(entry({ ...stale, state: "changing" }), owner).do, "wait");
+  assert.equal(stepAway(entry({ instanceId: "i-x" }), owner).do, "done");
   assert.equal(
-    stepAway(entry({ name: "taken over", destination: "10.24.9.0/24" }), owner).do,
+    stepAway(entry({ mark: "taken over", destination: "10.24.9.0/24" }), owner).do,
     "done",
   );
 });
@@ -217,20 +217,19 @@ Deno.test("a host that leaves takes what leads to it from the subnets that it gi
     released: [Prefix.parse("10.24.7.0/24")],
   };
   const step = (change: Parameters<typeof entry>[0]) => stepAway(entry(change), leaving).do;
-  const other = [{ type: "instance", id: "i-other" }];
   assert.equal(step({}), "delete");
   assert.equal(step({ destination: "10.24.9.0/24" }), "delete");
-  assert.equal(step({ name: "flanneld/10.24.0.0/16/i-me" }), "delete");
-  assert.equal(step({ name: "flanneld/0123456789abcdef/10.24.0.0/16/i-me" }), "delete");
-  assert.equal(step({ name: "flanneld/10.24.0.0/16/i-me", nextHops: other }), "done");
-  assert.equal(step({ name: "flanneld/10.24.0.0/16/i-me", destination: "10.24.9.0/24" }), "done");
-  assert.equal(step({ name: "" }), "done");
-  assert.equal(step({ name: "by hand" }), "done");
+  assert.equal(step({ mark: "flanneld/10.24.0.0/16/i-me" }), "delete");
+  assert.equal(step({ mark: "flanneld/0123456789abcdef/10.24.0.0/16/i-me" }), "delete");
+  assert.equal(step({ mark: "flanneld/10.24.0.0/16/i-me", instanceId: "i-other" }), "done");
+  assert.equal(step({ mark: "flanneld/10.24.0.0/16/i-me", destination: "10.24.9.0/24" }), "done");
+  assert.equal(step({ mark: "" }), "done");
+  assert.equal(step({ mark: "by hand" }), "done");
   const idless = { ...leaving, mark: { clusterId: undefined, network } };
   assert.equal(stepAway(entry({ destination: "10.24.9.0/24" }), idless).do, "done");
 });
 
-const NAME_B = routeEntryName(mark, "i-b");
+const NAME_B = routeMark(mark, "i-b");
 /** What there is proof of that nobody uses it. */
 const proved = new Set(["i-gone 10.24.7.0/24", "i-gone 10.24.99.0/24"]);
 const cluster: ClusterOwner = {
@@ -239,30 +238,30 @@ const cluster: ClusterOwner = {
     { destination: Prefix.parse("10.24.7.0/24"), instanceId: "i-me" },
     { destination: Prefix.parse("10.24.8.0/24"), instanceId: "i-b" },
   ]),
-  acceptUnnamed: false,
+  acceptUnmarked: false,
   routeTableIds: new Set(["vtb-1"]),
   mayTake: ({ instanceId, destination }) => proved.has(`${instanceId} ${destination}`),
   isLeased: (destination) => String(destination) === "10.24.97.0/24",
-  isNameDue: () => true,
+  isMarkDue: () => true,
 };
-const hopB = { name: NAME_B, nextHops: [{ type: "instance", id: "i-b" }] };
+const hopB = { mark: NAME_B, instanceId: "i-b" };
 const gone = {
-  name: routeEntryName(mark, "i-gone"),
-  nextHops: [{ type: "instance", id: "i-gone" }],
+  mark: routeMark(mark, "i-gone"),
+  instanceId: "i-gone",
 };
 
 Deno.test("for all hosts, a claimed subnet is led to its claimant if nobody is cut off by that", () => {
   assert.deepEqual(planned([entry()], cluster), []);
   assert.deepEqual(planned([entry(gone)], cluster), [REPLACE]);
-  assert.deepEqual(planned([entry({ name: "" })], cluster), [REPLACE], "to be named");
-  const notYet = { ...cluster, isNameDue: () => false };
-  assert.deepEqual(planned([entry({ name: "" })], notYet), []);
+  assert.deepEqual(planned([entry({ mark: "" })], cluster), [REPLACE], "to be named");
+  const notYet = { ...cluster, isMarkDue: () => false };
+  assert.deepEqual(planned([entry({ mark: "" })], notYet), []);
   for (
     const foreign of [
-      { ...hopB, name: "" },
+      { ...hopB, mark: "" },
       hopB,
-      { ...hopB, name: "flanneld/10.24.0.0/16/i-b" },
-      { ...hopB, name: "flanneld/0123456789abcdef/10.24.0.0/16/i-b" },
+      { ...hopB, mark: "flanneld/10.24.0.0/16/i-b" },
+      { ...hopB, mark: "flanneld/0123456789abcdef/10.24.0.0/16/i-b" },
     ]
   ) assert.match(planned([entry(foreign)], cluster).join(), /^conflict /);
 });
@@ -272,21 +271,21 @@ Deno.test("for all hosts, what no claim names goes where there is proof, and is 
     { ...gone, destination: "10.24.98.0/24" },
     { ...hopB, destination: "10.24.98.0/24" },
     { ...hopB, destination: "10.24.8.0/24", routeTableId: "vtb-2" },
-    { ...gone, destination: "10.24.99.0/24", name: "" },
-    { ...gone, destination: "10.24.99.0/24", name: "by hand" },
-    { ...gone, destination: "10.24.99.0/24", name: routeEntryName(mark, "i-c") },
-    { ...gone, destination: "10.24.99.0/24", name: "flanneld/10.24.0.0/16/i-gone" },
+    { ...gone, destination: "10.24.99.0/24", mark: "" },
+    { ...gone, destination: "10.24.99.0/24", mark: "by hand" },
+    { ...gone, destination: "10.24.99.0/24", mark: routeMark(mark, "i-c") },
+    { ...gone, destination: "10.24.99.0/24", mark: "flanneld/10.24.0.0/16/i-gone" },
     {
       ...gone,
       destination: "10.24.99.0/24",
-      name: "flanneld/0123456789abcdef/10.24.0.0/16/i-gone",
+      mark: "flanneld/0123456789abcdef/10.24.0.0/16/i-gone",
     },
-    { ...gone, destination: "10.24.99.0/24", serviceType: "TR" },
-    { ...gone, destination: "10.24.99.0/24", type: "CEN" },
+    { ...gone, destination: "10.24.99.0/24", managedBy: "TR" },
+    { ...gone, destination: "10.24.99.0/24", isStatic: false, type: "CEN" },
     { ...gone, destination: "0.0.0.0/0" },
   ];
   for (const change of kept) {
-    const found = entry({ ...change, id: "rte-2" });
+    const found = entry({ ...change, entryId: "rte-2" });
     assert.deepEqual(planned([entry(), found], cluster), [], Deno.inspect(change));
     assert.equal(stepAway(found, cluster).do, "done");
   }
@@ -295,7 +294,7 @@ Deno.test("for all hosts, what no claim names goes where there is proof, and is 
     { ...gone, destination: "10.24.99.0/24", routeTableId: "vtb-2" },
   ];
   for (const change of goes) {
-    const found = entry({ ...change, id: "rte-2" });
+    const found = entry({ ...change, entryId: "rte-2" });
     assert.match(planned([entry(), found], cluster).join(), /^remove route entry .*rte-2/);
     assert.equal(stepAway(found, cluster).do, "delete");
   }
@@ -310,10 +309,10 @@ Deno.test("isStale() says so of no entry that a key of the store may stand for",
 
 Deno.test("isOurs() says so also of what no lease claims yet", () => {
   assert(isOurs(entry({ ...gone, destination: "10.24.50.0/24" }), cluster));
-  assert(isOurs(entry({ name: "" }), cluster));
-  assert(!isOurs(entry({ ...gone, name: "" }), cluster));
-  assert(!isOurs(entry({ name: "by hand" }), cluster));
-  assert(isOurs(entry({ name: "flanneld/10.24.0.0/16/i-me" }), cluster));
-  assert(!isOurs(entry({ ...gone, name: "flanneld/10.24.0.0/16/i-gone" }), cluster));
-  assert(!isOurs(entry({ serviceType: "TR" }), cluster));
+  assert(isOurs(entry({ mark: "" }), cluster));
+  assert(!isOurs(entry({ ...gone, mark: "" }), cluster));
+  assert(!isOurs(entry({ mark: "by hand" }), cluster));
+  assert(isOurs(entry({ mark: "flanneld/10.24.0.0/16/i-me" }), cluster));
+  assert(!isOurs(entry({ ...gone, mark: "flanneld/10.24.0.0/16/i-gone" }), cluster));
+  assert(!isOurs(entry({ managedBy: "TR" }), cluster));
 });

@@ -4,36 +4,30 @@ import type { Logger } from "../../log.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
 import { childSignal } from "../../util/child_signal.ts";
 import { delay } from "../../util/time.ts";
-import type { VpcClient } from "../ali/client.ts";
 import { Orphans } from "./orphans.ts";
+import type { CallOptions, ChosenTables, Clock, CloudRoute, RouteApi } from "./provider.ts";
 import {
   Claims,
-  type CloudRoute,
   type ClusterMark,
   isOwned,
   isStray,
   keyOf,
-  lacksName,
+  lacksMark,
   leadsTo,
   type Owner,
   type Place,
   type RouteClaim,
   routeEntryKind,
-  routeEntryName,
   stepAway,
 } from "./route_entry.ts";
 import { type Add, type Removal, RouteBatches } from "./route_batches.ts";
 import { RouteReader } from "./route_reader.ts";
 import { type RouteView, RouteViewKeeper } from "./route_view.ts";
-import { FenceError, RouteWriter, TableFullError, UnnamedError } from "./route_writer.ts";
-
-export { countEntries, tableFull } from "./route_writer.ts";
-export type { RouteClaim } from "./route_entry.ts";
-export type { RouteView, TableView } from "./route_view.ts";
+import { FenceError, RouteWriter, TableFullError, UnmarkedError } from "./route_writer.ts";
 
 /** Options of {@linkcode RouteTable}. */
-export interface RouteTableOptions {
-  readonly vpc: VpcClient;
+export interface RouteTableOptions extends Partial<Clock> {
+  readonly api: RouteApi;
   /** What tells the cluster's entries from others. */
   readonly mark: ClusterMark;
   /** The host whose entries alone are looked after; without it, those of all hosts. */
@@ -43,7 +37,7 @@ export interface RouteTableOptions {
    * Awaited right before every write; if it rejects, nothing more is written and `apply` rejects
    * with its reason.
    */
-  readonly fence?: (options: { signal: AbortSignal }) => Promise<void>;
+  readonly fence?: (options: CallOptions) => Promise<void>;
   /**
    * In the scope of all hosts: whether there is proof that nobody uses an entry of ours any more,
    * which no lease speaks for. @default never
@@ -53,20 +47,12 @@ export interface RouteTableOptions {
   readonly graceMs?: number;
   /** Called whenever {@linkcode RouteTable.view} has changed; often. */
   readonly onView?: () => void;
-  /** Milliseconds on a clock that only goes forward. @default {performance.now} */
-  readonly now?: () => number;
-  /** @default {delay} */
-  readonly delay?: typeof delay;
   /** A number in [0, 1). @default {Math.random} */
   readonly random?: () => number;
 }
 
 /** What the Table is to look at. */
-export interface RouteTableScope {
-  /** The tables that are to hold our entries. */
-  readonly routeTableIds: readonly string[];
-  /** Other tables of the VPC, where nothing of ours is created. */
-  readonly otherTableIds: readonly string[];
+export interface RouteTableScope extends ChosenTables {
   /** Which subnets belong to which instances: the host's own, or those of all live leases. */
   readonly claims: readonly RouteClaim[];
   /** Whether any key of the store may stand for a lease of some of these addresses. */
@@ -75,7 +61,7 @@ export interface RouteTableScope {
   readonly released?: readonly Prefix[];
 }
 
-/** How long a host waits for its turn while others have the VPC. */
+/** How long a host waits for its turn while others write. */
 const HOST_PATIENCE_MS = 20 * 60_000;
 /** The one that writes for all must see soon what else there is to do. */
 const CLUSTER_PATIENCE_MS = 3 * 60_000;
@@ -84,16 +70,16 @@ const LISTING_FRESH_MS = 60_000;
 /** How often tables are searched where nothing of ours belongs. */
 const SWEEP_MS = 60 * 60_000;
 const FIRST_SWEEP_MS = 2 * 60_000;
-/** Entries that are named in one round of the cluster: each takes seconds, and serves as it is. */
-const NAMES_PER_ROUND = 5;
+/** Entries that are marked in one round of the cluster: each takes seconds, and serves as it is. */
+const MARKS_PER_ROUND = 5;
 
 /**
- * The VPC's route tables, as far as they concern this host, or all hosts of the network.
+ * A cloud's route tables, as far as they concern this host, or all hosts of the network.
  *
- * For a host, `list` costs one call per table while everything is right (its name filter finds all
+ * For a host, `list` costs one call per table while everything is right (one filter finds all
  * entries of this instance), two if our entry is not among them. For all hosts it costs one call
- * per table and 100 custom entries. `apply` ends when the list shows each entry Available, or it is
- * known why not; while others have the VPC it waits for its turn, up to 20 minutes for a host.
+ * per table and page. `apply` ends when the list shows each entry ready, or it is known why not;
+ * while others write it waits for its turn, up to 20 minutes for a host.
  */
 export class RouteTable implements Table<CloudRoute> {
   readonly kind: Kind<CloudRoute>;
@@ -113,8 +99,8 @@ export class RouteTable implements Table<CloudRoute> {
   #listedAt = -Infinity;
   /** Tables that the last `list` left out. */
   readonly #unread = new Set<string>();
-  /** Places whose entries are to be named after the last `list`. */
-  #nameDue: ReadonlySet<string> = new Set();
+  /** Places whose entries are to be marked after the last `list`. */
+  #markDue: ReadonlySet<string> = new Set();
 
   constructor({ fence, onView = () => {}, instanceId, ...options }: RouteTableOptions) {
     this.#options = {
@@ -132,7 +118,7 @@ export class RouteTable implements Table<CloudRoute> {
     this.#view = new RouteViewKeeper(onView);
     const owner = () => this.#owner;
     this.#reader = new RouteReader({
-      vpc: options.vpc,
+      api: options.api,
       view: this.#view,
       orphans: this.orphans,
       owner,
@@ -197,11 +183,11 @@ export class RouteTable implements Table<CloudRoute> {
   }
 
   /**
-   * A host's entries and those at its subnets; or every custom entry. A table that cannot be read
+   * A host's entries and those at its subnets; or every static entry. A table that cannot be read
    * is left out as long as another can, so that it does not hold up the others: `apply` then names
    * the fault.
    */
-  async list(options: { signal: AbortSignal }): Promise<readonly CloudRoute[]> {
+  async list(options: CallOptions): Promise<readonly CloudRoute[]> {
     const found: CloudRoute[] = [];
     const faults: unknown[] = [];
     const { routeTableIds } = this.#scope;
@@ -225,15 +211,15 @@ export class RouteTable implements Table<CloudRoute> {
     if (faults.length > 0 && faults.length === routeTableIds.length) throw faults[0];
     found.push(...await this.#sweepNext(options));
     this.#listedAt = this.#options.now();
-    this.#nameDue = new Set(
-      found.filter((entry) => this.#isNameable(entry)).slice(0, NAMES_PER_ROUND).map(keyOf),
+    this.#markDue = new Set(
+      found.filter((entry) => this.#isMarkable(entry)).slice(0, MARKS_PER_ROUND).map(keyOf),
     );
     return found;
   }
 
   async apply(
     changes: readonly Change<CloudRoute>[],
-    options: { signal: AbortSignal },
+    options: CallOptions,
   ): Promise<readonly FailedChange<CloudRoute>[]> {
     options.signal.throwIfAborted();
     const byTable = Map.groupBy(
@@ -243,12 +229,7 @@ export class RouteTable implements Table<CloudRoute> {
     using all = childSignal(options.signal);
     // Tables wait for their turns side by side, so that a bad one does not hold up the others.
     const outcomes = await Promise.allSettled([...byTable].map(async ([id, group]) => {
-      try {
-        return await this.#applyTo(id, group, { signal: all.signal });
-      } catch (error) {
-        all.abort(error);
-        throw error;
-      }
+      return await this.#applyTo(id, group, (error) => all.abort(error), { signal: all.signal });
     }));
     options.signal.throwIfAborted();
     if (all.signal.aborted) {
@@ -261,14 +242,15 @@ export class RouteTable implements Table<CloudRoute> {
   async #applyTo(
     routeTableId: string,
     changes: readonly Change<CloudRoute>[],
-    options: { signal: AbortSignal },
+    end: (error: unknown) => void,
+    options: CallOptions,
   ): Promise<readonly FailedChange<CloudRoute>[]> {
     const failures: FailedChange<CloudRoute>[] = [];
     let full: TableFullError | undefined;
     const done = (change: Change<CloudRoute>, error?: Error) => {
       const key = keyOf(change.op === "remove" ? change.actual : change.desired);
       if (error === undefined) return this.#view.succeeded(key);
-      if (error instanceof UnnamedError) {
+      if (error instanceof UnmarkedError) {
         failures.push({ change, error, serves: true });
         return;
       }
@@ -277,14 +259,24 @@ export class RouteTable implements Table<CloudRoute> {
       failures.push({ change, error });
     };
     const looked = !this.#unread.has(routeTableId);
-    const left = this.#options.instanceId === undefined
-      ? await this.#applyInBatches(routeTableId, changes, done, options)
-      : changes;
-    for (const change of left) {
-      const fits = full === undefined || change.op !== "add" ||
-        this.#view.entries.has(keyOf(change.desired));
-      if (!fits) done(change, full);
-      else done(change, await this.#applyOne(change, { ...options, looked }));
+    const work = async (left: Change<CloudRoute>[]) => {
+      for (let change = left.shift(); change !== undefined; change = left.shift()) {
+        const fits = full === undefined || change.op !== "add" ||
+          this.#view.entries.has(keyOf(change.desired));
+        if (!fits) done(change, full);
+        else done(change, await this.#applyOne(change, { ...options, looked }));
+      }
+    };
+    try {
+      const left = this.#options.instanceId === undefined
+        ? [...await this.#applyInBatches(routeTableId, changes, done, options)]
+        : [...changes];
+      await Promise.all(
+        Array.from({ length: this.#options.api.writesAtOnce }, () => work(left)),
+      );
+    } catch (error) {
+      end(error);
+      throw error;
     }
     return failures;
   }
@@ -292,7 +284,7 @@ export class RouteTable implements Table<CloudRoute> {
   /** Makes one change; answers why it failed. */
   async #applyOne(
     change: Change<CloudRoute>,
-    options: { signal: AbortSignal; looked: boolean },
+    options: CallOptions & { looked: boolean },
   ): Promise<Error | undefined> {
     try {
       await this.#writer.converge(change, options);
@@ -309,7 +301,7 @@ export class RouteTable implements Table<CloudRoute> {
     routeTableId: string,
     changes: readonly Change<CloudRoute>[],
     done: (change: Change<CloudRoute>, error?: Error) => void,
-    options: { signal: AbortSignal },
+    options: CallOptions,
   ): Promise<readonly Change<CloudRoute>[]> {
     const age = this.#options.now() - this.#listedAt;
     const stale = age > LISTING_FRESH_MS && changes.some(({ op }) => op === "remove");
@@ -342,6 +334,7 @@ export class RouteTable implements Table<CloudRoute> {
         for (const add of adds.splice(0)) done(add, error);
       }
     }
+    if (this.#options.api.batches === undefined) return [...adds, ...removals, ...others];
     const created = await this.#batches.create(routeTableId, adds, options);
     const removed = await this.#batches.remove(routeTableId, removals, options);
     const left: readonly Change<CloudRoute>[] = [...created.left, ...removed.left];
@@ -355,7 +348,7 @@ export class RouteTable implements Table<CloudRoute> {
   /** Whether the entry, as it was seen last, is the one that was found to have no use. */
   #isToGo(listed: CloudRoute): boolean {
     const step = stepAway(this.#view.entries.get(keyOf(listed)), this.#owner);
-    return step.do === "delete" && step.entryId === listed.entryId;
+    return step.do === "delete" && step.entry.entryId === listed.entryId;
   }
 
   #makeOwner(): Owner {
@@ -365,29 +358,29 @@ export class RouteTable implements Table<CloudRoute> {
       mark,
       claims: new Claims(claims),
       routeTableIds: new Set(routeTableIds),
-      acceptUnnamed: this.#writer.namingUnusable,
+      acceptUnmarked: !this.#writer.canMark,
     };
     return instanceId !== undefined ? { ...any, instanceId, released } : {
       ...any,
       mayTake,
       isLeased: (destination) => any.claims.at(destination) !== undefined || isLeased(destination),
-      isNameDue: (actual) => this.#nameDue.has(keyOf(actual)),
+      isMarkDue: (actual) => this.#markDue.has(keyOf(actual)),
     };
   }
 
-  /** Whether an entry is right but for its name. */
-  #isNameable(entry: CloudRoute): boolean {
+  /** Whether an entry is right but for its mark. */
+  #isMarkable(entry: CloudRoute): boolean {
     const claimant = this.#owner.claims.at(entry.destination);
-    return claimant !== undefined && leadsTo(entry, claimant) && lacksName(entry, this.#owner);
+    return claimant !== undefined && leadsTo(entry, claimant) && lacksMark(entry, this.#owner);
   }
 
   /** A host's entries, wherever they lead to, and those at its subnets. */
   async #readOwn(
     routeTableId: string,
     instanceId: string,
-    options: { signal: AbortSignal },
+    options: CallOptions,
   ): Promise<readonly CloudRoute[]> {
-    const listed = [...await this.#listNamed(routeTableId, instanceId, options)];
+    const listed = [...await this.#listOwn(routeTableId, instanceId, options)];
     const { claims, released = [] } = this.#scope;
     for (const destination of [...claims.map((claim) => claim.destination), ...released]) {
       if (listed.some((entry) => entry.destination.equals(destination))) continue;
@@ -398,14 +391,13 @@ export class RouteTable implements Table<CloudRoute> {
     return listed;
   }
 
-  /** Entries that carry this instance's name; the filter's answer is checked. */
-  async #listNamed(
+  /** Entries that the cloud knows as this instance's; what its filter returns is checked. */
+  async #listOwn(
     routeTableId: string,
     instanceId: string,
-    options: { signal: AbortSignal },
+    options: CallOptions,
   ): Promise<readonly CloudRoute[]> {
-    const name = routeEntryName(this.#options.mark, instanceId);
-    const entries = await this.#reader.readNamed(routeTableId, name, options);
+    const entries = await this.#reader.readOwn(routeTableId, instanceId, options);
     return entries.filter((entry) =>
       // One that somebody pointed elsewhere is theirs now, unless it is for our own subnet.
       isOwned(entry, this.#owner) || this.#owner.claims.at(entry.destination) !== undefined
@@ -415,10 +407,10 @@ export class RouteTable implements Table<CloudRoute> {
   /** Entries of a table that does not serve the cluster, which ours may be among. */
   async #listStrays(
     routeTableId: string,
-    options: { signal: AbortSignal },
+    options: CallOptions,
   ): Promise<readonly CloudRoute[]> {
     const { instanceId } = this.#options;
-    if (instanceId !== undefined) return await this.#listNamed(routeTableId, instanceId, options);
+    if (instanceId !== undefined) return await this.#listOwn(routeTableId, instanceId, options);
     const listed = await this.#reader.readTable(routeTableId, options);
     const owner = this.#owner;
     return listed.filter((entry) => owner.instanceId === undefined && isStray(entry, owner));
@@ -428,7 +420,7 @@ export class RouteTable implements Table<CloudRoute> {
    * Searches one table where nothing of ours belongs, if a search is due: one per `list`, so that
    * a VPC with many tables costs no burst of calls. Trouble there can wait.
    */
-  async #sweepNext(options: { signal: AbortSignal }): Promise<readonly CloudRoute[]> {
+  async #sweepNext(options: CallOptions): Promise<readonly CloudRoute[]> {
     const { now, log } = this.#options;
     if (now() >= this.#sweepAt) {
       this.#sweepAt = now() + SWEEP_MS;

@@ -1,4 +1,5 @@
-import { type CloudRoute, keyOf, type Place } from "./route_entry.ts";
+import type { CloudRoute } from "./provider.ts";
+import { keyOf, type Place } from "./route_entry.ts";
 
 /** What is known of one table. */
 export interface TableView {
@@ -127,5 +128,5 @@ export class RouteViewKeeper implements RouteView {
 
 /** Whether the entry counts against the table's quota. */
 function isCounted(entry: CloudRoute | undefined): boolean {
-  return entry?.type === "Custom";
+  return entry?.isStatic === true;
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Prefix } from "../../net/mod.ts";
-import { type CloudRoute, keyOf } from "./route_entry.ts";
+import type { CloudRoute } from "./provider.ts";
+import { keyOf } from "./route_entry.ts";
 import { RouteViewKeeper } from "./route_view.ts";
 
 function entry(n: number, change: Partial<CloudRoute> = {}): CloudRoute {
@@ -8,8 +9,8 @@ function entry(n: number, change: Partial<CloudRoute> = {}): CloudRoute {
     routeTableId: "vtb-1",
     destination: Prefix.parse(`10.24.${n}.0/24`),
     instanceId: `i-${n}`,
-    type: "Custom",
-    status: "Available",
+    isStatic: true,
+    state: "ready",
     ...change,
   };
 }
@@ -24,7 +25,7 @@ Deno.test("RouteViewKeeper shows the last listing of each table, and what was se
   view.saw("vtb-1", [entry(1), entry(2)], 7);
   view.saw("vtb-2", [entry(1, { routeTableId: "vtb-2" })], 1);
   assert.equal(counter.changes, 2);
-  view.sawOne(entry(3), entry(3, { status: "Pending" }));
+  view.sawOne(entry(3), entry(3, { state: "pending" }));
   view.sawOne(entry(1), undefined);
   view.sawOne(entry(2), entry(2, { instanceId: "i-9" }));
   assert.deepEqual([...view.entries.keys()], [
@@ -34,7 +35,7 @@ Deno.test("RouteViewKeeper shows the last listing of each table, and what was se
   ]);
   assert.equal(view.entries.get("vtb-1 10.24.2.0/24")?.instanceId, "i-9");
   assert.deepEqual(view.tables.get("vtb-1"), { used: 7 }, "one has come and one has gone");
-  view.sawOne(entry(4), entry(4, { type: "CEN" }));
+  view.sawOne(entry(4), entry(4, { isStatic: false }));
   assert.deepEqual(view.tables.get("vtb-1"), { used: 7 }, "dynamic entries do not count");
   view.saw("vtb-1", [], 5);
   assert.deepEqual([...view.entries.keys()], ["vtb-2 10.24.1.0/24"]);

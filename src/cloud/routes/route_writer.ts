@@ -4,10 +4,9 @@ import type { Change } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
 import type { delay } from "../../util/time.ts";
 import { Turns } from "../../util/turns.ts";
-import type { VpcClient } from "../ali/client.ts";
-import { AliApiError } from "../ali/errors.ts";
+import { CloudApiError, isUnavailable } from "./cloud_error.ts";
+import type { Accepted, CallOptions, CloudRoute, RouteApi, WriteOptions } from "./provider.ts";
 import {
-  type CloudRoute,
   type ClusterMark,
   describeConflict,
   formatCloudRoute,
@@ -15,7 +14,7 @@ import {
   keyOf,
   type Owner,
   type Place,
-  routeEntryName,
+  routeMark,
   type Step,
   stepAway,
   stepTowards,
@@ -26,13 +25,13 @@ import { Waits } from "./waits.ts";
 
 /** Options of {@linkcode RouteWriter}. */
 export interface RouteWriterOptions {
-  readonly vpc: VpcClient;
+  readonly api: RouteApi;
   readonly mark: ClusterMark;
   readonly reader: RouteReader;
   readonly view: RouteViewKeeper;
   /** Who asks, at this moment: leases come and go while a write waits for its turn. */
   readonly owner: () => Owner;
-  readonly fence: ((options: { signal: AbortSignal }) => Promise<void>) | undefined;
+  readonly fence: ((options: CallOptions) => Promise<void>) | undefined;
   /** How long one change waits for others before the next round looks at all of them anew. */
   readonly patienceMs: number;
   readonly log: Logger;
@@ -56,9 +55,9 @@ export class OutdatedError extends Error {
   override name = "OutdatedError";
 }
 
-/** An entry that serves as it is was not given its name. */
-export class UnnamedError extends Error {
-  override name = "UnnamedError";
+/** An entry that serves as it is was not given its mark. */
+export class UnmarkedError extends Error {
+  override name = "UnmarkedError";
 }
 
 /** The table takes no more entries. */
@@ -72,34 +71,37 @@ export class TableFullError extends Error {
  */
 const LIST_LAG_MS = 60_000;
 
-/** A write of ours keeps others from the VPC while it settles, but not beyond so many looks. */
+/** A write of ours keeps others waiting while it settles, but not beyond so many looks. */
 export const LOOKS_IN_TURN = 8;
 
 /** A write that was accepted, or whose outcome is not known. */
 interface SentWrite {
-  readonly write: "create" | "modify" | "delete";
+  readonly write: "create" | "repoint" | "rename" | "delete";
   readonly at: number;
 }
 
 /**
- * Brings single entries to where they should be. The writes of all tables take turns, because a
- * VPC serves one at a time.
+ * Brings single entries to where they should be. The writes of all tables take turns, of which there
+ * are as many as the cloud serves at a time.
  */
 export class RouteWriter {
   readonly #options: RouteWriterOptions;
-  readonly #turns = new Turns();
+  readonly #turns: Turns;
   readonly #sent = new Map<string, SentWrite>();
-  /** Re-pointing in place is denied or unknown here: delete and create instead. */
-  #modifyUnusable = false;
-  #namingUnusable = false;
+  #canRepoint: boolean;
+  #canMark: boolean;
 
   constructor(options: RouteWriterOptions) {
+    const { api } = options;
     this.#options = options;
+    this.#turns = new Turns(api.writesAtOnce);
+    this.#canRepoint = api.repoint !== undefined;
+    this.#canMark = api.rename !== undefined;
   }
 
-  /** Naming an entry is denied or unknown here. */
-  get namingUnusable(): boolean {
-    return this.#namingUnusable;
+  /** Whether an entry that is there can be given a mark. */
+  get canMark(): boolean {
+    return this.#canMark;
   }
 
   /**
@@ -110,7 +112,7 @@ export class RouteWriter {
    */
   async converge(
     change: Change<CloudRoute>,
-    options: { signal: AbortSignal; looked: boolean },
+    options: CallOptions & { readonly looked: boolean },
   ): Promise<void> {
     const { reader, owner } = this.#options;
     const target = change.op === "remove" ? change.actual : change.desired;
@@ -145,9 +147,8 @@ export class RouteWriter {
       }
       // What is changed must be what was seen, and others' writes may have gone before this one.
       if (await turn.take(options) && step.do !== "create") continue;
-      if (step.do === "modify" && !step.repoint) {
-        await this.#rename(target, step.entryId, wait, options);
-      } else await this.#write(target, step, { token, wait, turn }, options);
+      if (step.do === "rename") await this.#rename(target, step.entry, wait, options);
+      else await this.#write(target, step, { token, wait, turn }, options);
     }
   }
 
@@ -167,7 +168,7 @@ export class RouteWriter {
    *
    * @throws {FenceError}
    */
-  guard(check: () => void): (options: { signal: AbortSignal }) => Promise<void> {
+  guard(check: () => void): (options: CallOptions) => Promise<void> {
     return async ({ signal }) => {
       try {
         await this.#options.fence?.({ signal });
@@ -200,100 +201,84 @@ export class RouteWriter {
   }
 
   /**
-   * Names an entry that leads here already. It serves as it is, so whatever stands in the way is
-   * not waited out: the name is left to a later round, or for ever if it is denied.
+   * Marks an entry that leads here already. It serves as it is, so whatever stands in the way is
+   * not waited out: the mark is left to a later round, or for ever if it is denied.
    *
-   * @throws {UnnamedError}
+   * @throws {UnmarkedError}
    */
   async #rename(
     target: CloudRouteSpec,
-    entryId: string,
+    entry: CloudRoute,
     wait: Waits,
-    options: { signal: AbortSignal },
+    { signal }: CallOptions,
   ): Promise<void> {
-    const { vpc, mark, log } = this.#options;
-    const { signal } = options;
+    const { api, mark, log } = this.#options;
     try {
-      const name = routeEntryName(mark, target.instanceId);
       const beforeSend = this.guard(() => this.requireClaimed(target));
-      await vpc.modifyRouteEntry(entryId, { name }, { signal, beforeSend });
+      await api.rename?.(entry, routeMark(mark, target.instanceId), { signal, beforeSend });
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof FenceError) throw error;
       if (isUnavailable(error)) {
-        this.#namingUnusable = true;
+        this.#canMark = false;
         log.warn("Cannot name a route entry as flanneld's own; it is used as it is", {
           error: error.message,
         });
       } else log.debug("Cannot name a route entry yet", { error: describeError(error) });
-      throw new UnnamedError(describeError(error));
+      throw new UnmarkedError(describeError(error));
     }
-    this.remember(target, "modify");
-    await wait.poll("accepted", options);
+    this.remember(target, "rename");
+    await wait.poll("accepted", { signal });
   }
 
-  /** Does a write, as often as the service asks for patience; ends when a new look is due. */
+  /** Does a write, as often as the cloud asks for patience; ends when a new look is due. */
   async #write(
     target: CloudRouteSpec,
-    step: Extract<Step, { do: "create" | "modify" | "delete" }>,
+    step: Extract<Step, { do: "create" | "repoint" | "rename" | "delete" }>,
     { token, wait, turn }: {
       readonly token: LogicalCreate;
       readonly wait: Waits;
       readonly turn: Turn;
     },
-    options: { signal: AbortSignal },
+    options: CallOptions,
   ): Promise<void> {
-    const { vpc, mark, view, log } = this.#options;
+    const { view, log } = this.#options;
     const { signal } = options;
-    const { routeTableId, destination, instanceId } = target;
-    const name = routeEntryName(mark, instanceId);
-    const write = step.do === "modify" && step.repoint && this.#modifyUnusable ? "delete" : step.do;
+    const { routeTableId } = target;
+    const write = step.do === "repoint" && !this.#canRepoint ? "delete" : step.do;
     const beforeSend = this.guard(() =>
       step.do === "delete" ? this.requireUnneeded(target) : this.requireClaimed(target)
     );
     for (;;) {
       await turn.take(options);
       try {
-        if (step.do === "create") {
-          await vpc.createRouteEntry({
-            signal,
-            beforeSend,
-            routeTableId,
-            destination,
-            instanceId,
-            name,
-            clientToken: token.current(),
-          });
-          token.renew();
-          view.notFull(routeTableId);
-        } else if (write === "delete") {
-          await vpc.deleteRouteEntry(step.entryId, { signal, beforeSend });
-        } else {
-          await vpc.modifyRouteEntry(step.entryId, { instanceId, name }, { signal, beforeSend });
-        }
+        const entry = step.do === "create" ? undefined : step.entry;
+        const operation = await this.#send(target, entry, write, token, { signal, beforeSend });
+        await operation?.finished({ signal });
+        if (write === "create") view.notFull(routeTableId);
         this.remember(target, write);
-        await wait.poll("accepted", options);
+        if (operation === undefined) await wait.poll("accepted", options);
         return;
       } catch (thrown) {
         signal.throwIfAborted();
         if (thrown instanceof FenceError || thrown instanceof OutdatedError) throw thrown;
-        if (!(thrown instanceof AliApiError)) throw wait.failure(thrown);
+        if (!(thrown instanceof CloudApiError)) throw wait.failure(thrown);
         const { reaction } = thrown;
-        if (reaction.do === "settle") {
+        if (reaction.do === "exists" || reaction.do === "gone") {
           // `exists`: the list is behind, or another try of ours succeeded. `gone`: likewise.
-          if (reaction.as === "exists") token.renew();
+          if (reaction.do === "exists") token.renew();
           this.remember(target, write);
           await wait.poll("settling", options);
           return;
         }
-        if (write === "modify" && isUnavailable(thrown)) {
-          this.#modifyUnusable = true;
+        if (write === "repoint" && isUnavailable(thrown)) {
+          this.#canRepoint = false;
           log.warn("Cannot re-point a route entry in place; it is deleted and created anew", {
             error: thrown.message,
           });
           return;
         }
-        if (reaction.do === "stop" && reaction.cause === "quota" && write === "create") {
+        if (reaction.do === "quota" && write === "create") {
           throw await this.tableIsFull(routeTableId, thrown, options);
         }
         turn.release();
@@ -305,14 +290,37 @@ export class RouteWriter {
     }
   }
 
+  async #send(
+    target: CloudRouteSpec,
+    entry: CloudRoute | undefined,
+    write: SentWrite["write"],
+    token: LogicalCreate,
+    options: WriteOptions,
+  ): Promise<Accepted> {
+    const { api } = this.#options;
+    const { instanceId } = target;
+    const mark = routeMark(this.#options.mark, instanceId);
+    if (entry === undefined) {
+      const accepted = await api.create({ ...target, mark }, {
+        ...options,
+        token: token.current(),
+      });
+      token.renew();
+      return accepted;
+    }
+    return write === "delete"
+      ? await api.remove(entry, options)
+      : await api.repoint?.(entry, { instanceId, mark }, options);
+  }
+
   /** The error of what does not fit into a table, which the view shows as full from now on. */
   async tableIsFull(
     routeTableId: string,
-    refusal: AliApiError,
-    options: { signal: AbortSignal },
+    refusal: CloudApiError,
+    options: CallOptions,
   ): Promise<TableFullError> {
-    const { vpc, view, now } = this.#options;
-    const used = await countEntries(vpc, routeTableId, options);
+    const { api, view, now } = this.#options;
+    const used = await countEntries(api, routeTableId, options);
     view.full(routeTableId, { ...(used === undefined ? {} : { used }), at: now() });
     return new TableFullError(tableFull(used, refusal), { cause: refusal });
   }
@@ -331,7 +339,9 @@ export class RouteWriter {
   isOnItsWay(target: Place, step: Step): boolean {
     const sent = this.#sent.get(keyOf(target));
     if (sent === undefined || this.#options.now() - sent.at > LIST_LAG_MS) return false;
-    return sent.write === step.do || (sent.write === "delete" && step.do === "modify");
+    const isModify = (write: string) => write === "repoint" || write === "rename";
+    return sent.write === step.do ||
+      (isModify(step.do) && (isModify(sent.write) || sent.write === "delete"));
   }
 }
 
@@ -345,7 +355,7 @@ export class Turn implements Disposable {
   }
 
   /** Waits for the turn unless it is held; answers whether others went first. */
-  async take(options: { signal: AbortSignal }): Promise<boolean> {
+  async take(options: CallOptions): Promise<boolean> {
     if (this.#held !== undefined) return false;
     const waits = this.#turns.taken;
     this.#held = await this.#turns.take(options);
@@ -362,18 +372,12 @@ export class Turn implements Disposable {
   }
 }
 
-/** Whether an action is denied or unknown here, whatever it is asked to do. */
-export function isUnavailable(error: unknown): error is AliApiError {
-  return error instanceof AliApiError && error.reaction.do === "stop" &&
-    (error.reaction.cause === "denied" || error.reaction.cause === "request");
-}
-
-/** The token that makes all tries of one create one create (64 ASCII characters at most). */
+/** The token that makes all tries of one create one create. */
 class LogicalCreate {
   #token: string | undefined;
 
   current(): string {
-    return this.#token ??= `flanneld-${crypto.randomUUID()}`;
+    return this.#token ??= crypto.randomUUID();
   }
 
   /** The create has been answered for good; another one would be another create. */
@@ -389,12 +393,12 @@ export function conflictError(actual: CloudRoute): RouteConflictError {
 
 /** Entries that count against the quota; `undefined` if they cannot be counted now. */
 export async function countEntries(
-  vpc: VpcClient,
+  api: Pick<RouteApi, "count">,
   routeTableId: string,
-  options: { signal: AbortSignal },
+  options: CallOptions,
 ): Promise<number | undefined> {
   try {
-    return await vpc.countCustomRouteEntries(routeTableId, options);
+    return await api.count(routeTableId, options);
   } catch {
     options.signal.throwIfAborted();
     return undefined;
@@ -402,7 +406,7 @@ export async function countEntries(
 }
 
 /** `route table is full (200 of 200); raise …`, for what cannot be created in it. */
-export function tableFull(used: number | undefined, refusal: AliApiError): string {
+export function tableFull(used: number | undefined, refusal: CloudApiError): string {
   // The service does not say its limit, but a table that takes no more has reached it.
   const fill = used === undefined ? "" : ` (${used} of ${used})`;
   return `route table is full${fill}; ${refusal.advice}`;

@@ -3,12 +3,10 @@ import type { Logger } from "../../log.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
 import type { SourceDestCheckSpec } from "../../state/mod.ts";
 import { Backoff, delay } from "../../util/time.ts";
-import {
-  type EcsClient,
-  MAX_INTERFACES_PER_CALL,
-  type NetworkInterfaceInfo,
-} from "../ali/client.ts";
-import { AliApiError, cleanText } from "../ali/errors.ts";
+import { cleanText } from "../clean_text.ts";
+import { CloudApiError } from "./cloud_error.ts";
+import type { CloudRoutesConfig } from "./config.ts";
+import type { Clock, Cloud, InterfaceApi, InterfaceInfo } from "./provider.ts";
 
 /** An interface whose check is looked after, and who says that it is a host's. */
 export interface NamedInterface {
@@ -22,8 +20,8 @@ export interface NamedInterface {
 }
 
 /** Options of {@linkcode SourceDestCheckTable}. */
-export interface SourceDestCheckTableOptions {
-  readonly ecs: EcsClient;
+export interface SourceDestCheckTableOptions extends Partial<Clock> {
+  readonly api: InterfaceApi;
   /** No other interface is ever read or changed. Read anew each time. */
   readonly interfaces: () => readonly NamedInterface[];
   readonly log: Logger;
@@ -31,10 +29,6 @@ export interface SourceDestCheckTableOptions {
   readonly onLook?: () => void;
   /** How long a check that was seen off counts as off without another call. @default {300_000} */
   readonly freshMs?: number;
-  /** Milliseconds on a clock that only goes forward. @default {performance.now} */
-  readonly now?: () => number;
-  /** @default {delay} */
-  readonly delay?: typeof delay;
 }
 
 /**
@@ -65,12 +59,9 @@ const SETS_PER_LOOK = 20;
 /** Interfaces named in one line. */
 const NAMED = 5;
 
-const ENI = /^eni-[a-z0-9-]{1,120}$/i;
-
 /**
  * The source/destination checks of primary interfaces. While one is on, the VPC drops its packets
- * of pods without a word. It is on by default for accounts that are new to such routing.
- * See https://www.alibabacloud.com/help/en/ecs/user-guide/source-and-destination-check
+ * of pods without a word.
  */
 export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
   readonly kind: Kind<SourceDestCheckSpec>;
@@ -114,7 +105,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
   }
 
   /**
-   * One call for each hundred interfaces, or none while earlier answers are fresh: only a person
+   * One call for each page of interfaces, or none while earlier answers are fresh: only a person
    * switches a check on again. A region without the feature counts as a check that is off; so does
    * one that may not be read, as most are off and the route serves then. An interface that is not
    * what a lease says is left alone: it is named in the log and counts as off, too.
@@ -175,7 +166,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
    * hosts that joined one by one do not cost a call each for ever.
    */
   #due(named: ReadonlyMap<string, unknown>): readonly string[] {
-    const { now, freshMs } = this.#options;
+    const { api: { perCall }, now, freshMs } = this.#options;
     const time = now();
     const staleAt = (id: string) => {
       const seen = this.#seen.get(id);
@@ -183,7 +174,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     };
     const byNeed = [...named.keys()].sort((a, b) => staleAt(a) - staleAt(b));
     const stale = byNeed.filter((id) => staleAt(id) <= time).length;
-    return byNeed.slice(0, Math.ceil(stale / MAX_INTERFACES_PER_CALL) * MAX_INTERFACES_PER_CALL);
+    return byNeed.slice(0, Math.ceil(stale / perCall) * perCall);
   }
 
   /** Reads interfaces and keeps what it saw; what one call told stays when another one fails. */
@@ -192,7 +183,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     named: ReadonlyMap<string, readonly NamedInterface[]>,
     options: { signal: AbortSignal },
   ): Promise<void> {
-    const { now } = this.#options;
+    const { api, now } = this.#options;
     const news: string[] = [];
     const see = (id: string, check: Seen["check"], reason?: string) => {
       if (reason !== undefined && named.get(id)?.some((each) => each.instanceId === undefined)) {
@@ -204,10 +195,10 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
       this.#seen.set(id, { check, at: now(), ...(reason === undefined ? {} : { reason }) });
     };
     // Whatever else a lease may have for an interface must not spoil the call for the others.
-    for (const id of ids) if (!ENI.test(id)) see(id, "alone", "is no id of an interface");
-    const readable = ids.filter((id) => ENI.test(id));
-    for (let at = 0; at < readable.length; at += MAX_INTERFACES_PER_CALL) {
-      const some = readable.slice(at, at + MAX_INTERFACES_PER_CALL);
+    for (const id of ids) if (!api.isId(id)) see(id, "alone", "is no id of an interface");
+    const readable = ids.filter((id) => api.isId(id));
+    for (let at = 0; at < readable.length; at += api.perCall) {
+      const some = readable.slice(at, at + api.perCall);
       const found = await this.#describe(some, options);
       for (const id of some) {
         const interfaceInfo = found?.get(id);
@@ -225,35 +216,20 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
   async #describe(
     ids: readonly string[],
     options: { signal: AbortSignal },
-  ): Promise<ReadonlyMap<string, NetworkInterfaceInfo> | undefined> {
-    const { ecs, log } = this.#options;
+  ): Promise<ReadonlyMap<string, InterfaceInfo> | undefined> {
+    const { api, log } = this.#options;
     try {
-      const found = await ecs.describeNetworkInterfaces(ids, options);
+      const found = await api.read(ids, options);
       return new Map(found.map((each) => [each.id, each]));
     } catch (error) {
       options.signal.throwIfAborted();
       // Who has no key or role at all may read as little as who is denied it.
-      const denied = error instanceof AliApiError ? error.denied : error instanceof OperatorError;
-      if (denied) {
-        if (!this.#denialSaid) {
-          log.warn(
-            `${this.#explain("read", ids, error).message}. Until then it is taken to be off`,
-          );
-        }
-        this.#denialSaid = true;
-        return undefined;
+      if (!isDenied(error) && !(error instanceof OperatorError)) throw error;
+      if (!this.#denialSaid) {
+        log.warn(`${this.#explain("read", ids, error).message}. Until then it is taken to be off`);
       }
-      if (!(error instanceof AliApiError) || !isAboutInterfaces(error)) throw error;
-      // The service does not take one of them: half by half, until it is found.
-      if (ids.length === 1) {
-        log.debug(error.message, { interface: ids[0] });
-        return new Map();
-      }
-      const middle = Math.ceil(ids.length / 2);
-      const halves = [ids.slice(0, middle), ids.slice(middle)];
-      const found: [string, NetworkInterfaceInfo][] = [];
-      for (const half of halves) found.push(...await this.#describe(half, options) ?? []);
-      return new Map(found);
+      this.#denialSaid = true;
+      return undefined;
     }
   }
 
@@ -303,7 +279,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     let denials = 0;
     for (const [at, id] of ids.entries()) {
       try {
-        await this.#options.ecs.setSourceDestCheck(id, wanted.get(id) === true, options);
+        await this.#options.api.setCheck(id, wanted.get(id) === true, options);
         errors.delete(id);
         denials = 0;
       } catch (thrown) {
@@ -334,7 +310,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     const backoff = new Backoff({ initialMs: 1_000, maxMs: 15_000 });
     let open = ids;
     for (let tries = 1; open.length > 0; tries++) {
-      const looked = [...open, ...others].slice(0, MAX_INTERFACES_PER_CALL);
+      const looked = [...open, ...others].slice(0, this.#options.api.perCall);
       try {
         await this.#look(looked, this.#named(), options);
       } catch (error) {
@@ -355,26 +331,29 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
   /** A denial tells exactly what to do instead. */
   #explain(verb: string, ids: readonly string[], error: unknown): Error {
     if (!(error instanceof Error)) return new Error(describeError(error));
+    const { api } = this.#options;
     let reason = error.message;
-    if (error instanceof AliApiError) {
-      if (!error.denied) return error;
-      reason = `RAM denies ${error.action}`;
+    if (error instanceof CloudApiError) {
+      if (!isDenied(error)) return error;
+      reason = api.denial(error.action);
     } else if (!(error instanceof OperatorError)) return error;
     const which = ids.length === 1 ? ids[0] : `${ids.length} interfaces`;
     return new OperatorError(
       `Cannot ${verb} the source/destination check of ${which}: ${reason}. While the check is on, ` +
-        "packets of pods are dropped. Either allow ecs:DescribeNetworkInterfaces and " +
-        "ecs:ModifyNetworkInterfaceAttribute in the RAM policy of this host's key or role; or " +
-        `switch it off once in the console (ECS > Elastic Network Interfaces > ${ids[0]} > ` +
-        'Source/Destination Check) and set "SourceDestCheck": "ignore" in the backend config',
+        `packets of pods are dropped. ${api.remedy(ids[0]!)} and set "SourceDestCheck": "ignore" ` +
+        "in the backend config",
       { cause: error },
     );
   }
 }
 
+function isDenied(error: unknown): boolean {
+  return error instanceof CloudApiError && error.reaction.do === "denied";
+}
+
 /** Why an interface is not the primary one of any host that names it. */
 function faultOf(
-  found: NetworkInterfaceInfo | undefined,
+  found: InterfaceInfo | undefined,
   names: readonly NamedInterface[],
 ): string | undefined {
   if (found === undefined) return "does not exist";
@@ -384,21 +363,33 @@ function faultOf(
       return `belongs to ${found.instanceId || "no instance"} and not to ${instanceId}`;
     }
     if (vpcId !== undefined && found.vpcId !== vpcId) return `is not in ${vpcId}`;
-    return found.type === "Primary" ? undefined : `is not the primary interface of ${instanceId}`;
+    return found.isPrimary ? undefined : `is not the primary interface of ${instanceId}`;
   });
   return faults.includes(undefined) ? undefined : faults[0];
 }
 
-/** Whether a call was refused for the ids in it. */
-function isAboutInterfaces({ code, reaction }: AliApiError): boolean {
-  return reaction.do === "stop" && /EniId|NetworkInterface|^InvalidParameter/i.test(code);
-}
-
 /** What stands in the way: something with this interface, or with every call. */
 function troubleOf(thrown: unknown): "denied" | "conflict" | "service" | "refused" {
-  if (!(thrown instanceof AliApiError)) return "refused";
-  if (thrown.denied) return "denied";
-  if (thrown.reaction.do !== "retry") return "refused";
+  if (isDenied(thrown)) return "denied";
+  if (!(thrown instanceof CloudApiError) || thrown.reaction.do !== "retry") return "refused";
   const { cause } = thrown.reaction;
-  return cause === "task" || cause === "changing" || cause === "instance" ? "conflict" : "service";
+  return cause === "turn" || cause === "changing" || cause === "instance" ? "conflict" : "service";
+}
+
+/** Checks are looked at every so many resyncs: 5 min by default. */
+const FRESH_RESYNCS = 5;
+
+/**
+ * The checks of `interfaces`, which are read anew each time; none of them costs no call. `undefined`
+ * where the cloud has no such checks, or they are left to the operator, so that this host may lack
+ * the right to read them, too.
+ */
+export function makeChecks(
+  { interfaces: api, clock }: Cloud,
+  { sourceDestCheck, resyncSeconds }: CloudRoutesConfig,
+  options: Pick<SourceDestCheckTableOptions, "interfaces" | "onLook" | "log">,
+): SourceDestCheckTable | undefined {
+  if (api === undefined || sourceDestCheck === "ignore") return undefined;
+  const freshMs = resyncSeconds * FRESH_RESYNCS * 1_000;
+  return new SourceDestCheckTable({ ...options, ...clock, api, freshMs });
 }

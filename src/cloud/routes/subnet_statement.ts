@@ -16,9 +16,8 @@ import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
 import type { CallOptions } from "../../store/errors.ts";
-import type { Registry } from "../../store/etcd/key_space.ts";
 import { Wakeup } from "../../util/wakeup.ts";
-import { CLUSTER_FOLDER } from "./publication.ts";
+import type { ClusterStore } from "./cluster_store.ts";
 
 /** A store that did not take an answer is tried again after this. */
 const AGAIN_MS = 30_000;
@@ -33,13 +32,13 @@ const StatementText = v.pipe(
   v.object({ ask: v.string(), subnet: v.string() }),
 );
 
-function statements(registry: Pick<Registry, "space">) {
-  return registry.space(`${CLUSTER_FOLDER}/statements`);
+function statements(store: ClusterStore) {
+  return store.space("statements");
 }
 
 /** Options of {@linkcode SubnetStatements}. */
 export interface SubnetStatementsOptions {
-  readonly registry: Pick<Registry, "space">;
+  readonly store: ClusterStore;
   readonly instanceId: string;
   /** The subnet in use. */
   readonly subnet: () => Prefix | undefined;
@@ -77,7 +76,7 @@ export class SubnetStatements {
 
   /** Runs until `signal` aborts. */
   async run({ signal }: CallOptions): Promise<never> {
-    const { registry, instanceId, log } = this.#options;
+    const { store, instanceId, log } = this.#options;
     let stated = "";
     let statedAt = -Infinity;
     for (;;) {
@@ -90,7 +89,7 @@ export class SubnetStatements {
         : Infinity;
       if (isAsked && againMs === 0) {
         try {
-          await stateSubnet(registry, { instanceId, ask, subnet }, { signal });
+          await stateSubnet(store, { instanceId, ask, subnet }, { signal });
           stated = news;
           statedAt = performance.now();
           againMs = FRESH_MS;
@@ -107,7 +106,7 @@ export class SubnetStatements {
 
 /** @throws {StoreError} */
 async function stateSubnet(
-  registry: Pick<Registry, "space">,
+  store: ClusterStore,
   { instanceId, ask, subnet }: {
     readonly instanceId: string;
     readonly ask: string;
@@ -115,7 +114,7 @@ async function stateSubnet(
   },
   options: CallOptions,
 ): Promise<void> {
-  const space = statements(registry);
+  const space = statements(store);
   const value = JSON.stringify({ ask, subnet: String(subnet) });
   const before = await space.get(instanceId, options);
   const written = before === undefined
@@ -130,12 +129,12 @@ async function stateSubnet(
  * @throws {StoreError}
  */
 export async function readStatements(
-  registry: Pick<Registry, "space">,
+  store: ClusterStore,
   ask: string,
   options: CallOptions,
 ): Promise<ReadonlyMap<string, Prefix>> {
   const stated = new Map<string, Prefix>();
-  for (const { key, value } of await statements(registry).list(options)) {
+  for (const { key, value } of await statements(store).list(options)) {
     const statement = v.safeParse(StatementText, value);
     if (!statement.success || statement.output.ask !== ask) continue;
     const subnet = Prefix.tryParse(statement.output.subnet);

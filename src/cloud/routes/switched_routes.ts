@@ -1,4 +1,5 @@
-import { type CloudRoute, formatCloudRoute } from "./route_entry.ts";
+import type { CloudRoute } from "./provider.ts";
+import { formatCloudRoute } from "./route_entry.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
 
 /** Options of {@linkcode SwitchedRoutes}. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { CloudRoute } from "./route_entry.ts";
+import type { CloudRoute } from "./provider.ts";
 import type { Table } from "../../reconcile/table.ts";
 import { SwitchedRoutes } from "./switched_routes.ts";
 

@@ -1,5 +1,10 @@
-/** Entries per table where nobody raised the quota; the service tells no number by itself. */
-export const DEFAULT_ROUTE_QUOTA = 200;
+/** How full route tables are, and what to do about it. */
+import type { Logger } from "../../log.ts";
+import type { ClusterState } from "./cluster_state.ts";
+import type { RouteApi } from "./provider.ts";
+
+/** How hosts are reached whose entry does not fit into the route tables. */
+export type Overflow = "none" | "vxlan";
 
 /** From this share on, a table is nearly full. */
 const NEARLY_FULL = 0.8;
@@ -8,11 +13,64 @@ const NEARLY_FULL = 0.8;
 export type FillLevel = "roomy" | "nearly full" | "full";
 
 /**
- * How full a table of `used` custom entries is. Without a known limit it cannot be full, as its
- * quota may be higher; past the default one it has been raised, nobody knows how far.
+ * How full a table of `used` entries is. Without a known limit it cannot be full, as its quota may
+ * be higher; past the default one it has been raised, nobody knows how far.
  */
-export function fillLevel(used: number, limit: number | undefined): FillLevel {
+export function fillLevel(
+  used: number,
+  limit: number | undefined,
+  defaultQuota: number,
+): FillLevel {
   if (limit !== undefined && used >= limit) return "full";
-  const bound = limit ?? DEFAULT_ROUTE_QUOTA;
+  const bound = limit ?? defaultQuota;
   return used >= bound * NEARLY_FULL && used <= bound ? "nearly full" : "roomy";
+}
+
+/** What an operator does about a table that takes no more. */
+export function quotaAdvice({ words }: Pick<RouteApi, "words">, overflow: Overflow): string {
+  return words.raiseQuota + (overflow === "vxlan" ? "" : ' or set Backend.Overflow to "vxlan"');
+}
+
+/** Tells of each table once when it gets nearly full, when it is full, and when it is neither. */
+export class TableFill {
+  readonly #log: Logger;
+  readonly #api: Pick<RouteApi, "words" | "defaultQuota">;
+  readonly #overflow: Overflow;
+  readonly #levels = new Map<string, FillLevel>();
+
+  constructor(
+    log: Logger,
+    api: Pick<RouteApi, "words" | "defaultQuota">,
+    options: { readonly overflow: Overflow },
+  ) {
+    this.#log = log;
+    this.#api = api;
+    this.#overflow = options.overflow;
+  }
+
+  /** To be called with each published state. */
+  tell({ summary, hosts }: ClusterState): void {
+    const { defaultQuota } = this.#api;
+    const advice = quotaAdvice(this.#api, this.#overflow);
+    const left =
+      [...hosts.values()].filter(({ state }) => state === "overflow" || state === "unrouted")
+        .length;
+    for (const { id, used, limit } of summary.tables) {
+      if (used === undefined) continue;
+      const level = fillLevel(used, limit, defaultQuota);
+      if (level === (this.#levels.get(id) ?? "roomy")) continue;
+      this.#levels.set(id, level);
+      const fields = { used, limit: limit ?? defaultQuota };
+      if (level === "roomy") this.#log.info(`Route table ${id} has room again`, fields);
+      else if (level === "nearly full") {
+        this.#log.warn(`Route table ${id} is nearly full; ${advice}`, fields);
+      } else {
+        const fate = this.#overflow === "vxlan" ? "are reached by VXLAN" : "have no route";
+        this.#log.warn(`Route table ${id} is full: hosts without an entry ${fate}; ${advice}`, {
+          ...fields,
+          hosts: left,
+        });
+      }
+    }
+  }
 }

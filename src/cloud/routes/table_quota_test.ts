@@ -15,6 +15,6 @@ Deno.test("fillLevel() goes by the limit, and by the default quota where none is
     [800, 1000, "nearly full"],
   ];
   for (const [used, limit, level] of cases) {
-    assert.equal(fillLevel(used, limit), level, `${used} of ${limit}`);
+    assert.equal(fillLevel(used, limit, 200), level, `${used} of ${limit}`);
   }
 });

@@ -1,7 +1,7 @@
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { Backoff, type delay } from "../../util/time.ts";
-import { AliApiError, type RetryCause } from "../ali/errors.ts";
+import { CloudApiError, type RetryCause } from "./cloud_error.ts";
 
 /** A waiting host says so again after this. */
 const REMIND_MS = 5 * 60_000;
@@ -11,20 +11,19 @@ const TURN = { initialMs: 2_500, maxMs: 20_000 };
 
 /** Upper bounds of waits by their cause, first and largest. */
 const WAITS: Readonly<Record<RetryCause, { initialMs: number; maxMs: number }>> = {
-  // One write of the VPC takes seconds; with many hosts waiting, most tries are in vain.
-  task: TURN,
+  // A write takes seconds; with many hosts waiting, most tries are in vain.
+  turn: TURN,
   changing: TURN,
   // Limits are counted per minute and account.
   throttled: { initialMs: 8_000, maxMs: 60_000 },
   busy: { initialMs: 2_000, maxMs: 30_000 },
   instance: { initialMs: 5_000, maxMs: 30_000 },
-  cen: { initialMs: 5_000, maxMs: 30_000 },
-  nonce: { initialMs: 1_000, maxMs: 5_000 },
+  peering: { initialMs: 5_000, maxMs: 30_000 },
 };
 
 /** Options of {@linkcode Waits}. */
 export interface WaitsOptions {
-  /** `create route 10.24.7.0/24 in vtb-1`. */
+  /** `create route 10.24.7.0/24 in <table>`. */
   readonly goal: string;
   /** How long an entry may stay between two states, or the service busy with others. */
   readonly patienceMs: number;
@@ -66,7 +65,9 @@ export class Waits {
   /** Waits out a failed call, or throws it if waiting cannot help (any more). */
   async after(error: unknown, options: { signal: AbortSignal }): Promise<void> {
     options.signal.throwIfAborted();
-    if (!(error instanceof AliApiError) || error.reaction.do !== "retry") throw this.failure(error);
+    if (!(error instanceof CloudApiError) || error.reaction.do !== "retry") {
+      throw this.failure(error);
+    }
     const { cause, budgetSeconds } = error.reaction;
     const { goal, patienceMs, log } = this.#options;
     const now = this.#options.now();

@@ -1,26 +1,28 @@
 /**
- * The calls that `ali-vpc` makes, typed: requests as the API wants them, answers checked field by
- * field. Names follow the API (VPC 2016-04-28, ECS 2014-05-26) with its spellings inside.
+ * The calls to the VPC service (2016-04-28) that `ali-vpc` makes, typed: requests as the API wants
+ * them, replies checked field by field. Names follow the API, with its spellings inside.
  *
  * @module
  */
 import * as v from "valibot";
-import { Address, addressBits, Prefix } from "../../net/mod.ts";
+import type { Prefix } from "../../net/mod.ts";
+import type { WriteOptions } from "../routes/provider.ts";
 import { AliApiError } from "./errors.ts";
+import {
+  AnyReply,
+  Cidr,
+  Count,
+  Id,
+  list,
+  optionalList,
+  OptionalText,
+  PageWatch,
+  parseDestination,
+  Rows,
+  Text,
+  Token,
+} from "./replies.ts";
 import type { Rpc } from "./rpc.ts";
-
-/** Options of every call. */
-export interface CallOptions {
-  readonly signal: AbortSignal;
-  /** See {@linkcode Rpc.call}. */
-  readonly beforeSend?: (options: { signal: AbortSignal }) => Promise<void>;
-}
-
-/**
- * `Pending`, `Available`, `Modifying` or `Deleting`. Only `Available` entries forward, and only
- * those can be changed.
- */
-export type RouteEntryStatus = string;
 
 /** A next hop of a route entry; `type` is in lower case (the API uses both). */
 export interface NextHop {
@@ -33,7 +35,11 @@ export interface RouteEntry {
   readonly id: string;
   readonly routeTableId: string;
   readonly destination: Prefix;
-  readonly status: RouteEntryStatus;
+  /**
+   * `Pending`, `Available`, `Modifying` or `Deleting`. Only `Available` entries forward, and only
+   * those can be changed.
+   */
+  readonly status: string;
   /** Custom, System, BGP, CEN, ECR. Only custom entries may be written. */
   readonly type: string;
   readonly name: string;
@@ -69,9 +75,6 @@ export interface VpcInfo {
   readonly id: string;
   /** Primary and secondary IPv4 blocks. */
   readonly cidrs: readonly Prefix[];
-  /** Ranges outside RFC 1918 that the VPC is to treat as private. */
-  readonly userCidrs: readonly Prefix[];
-  readonly vSwitchIds: readonly string[];
 }
 
 /** A vSwitch: a subnet of the VPC in one zone. */
@@ -83,20 +86,8 @@ export interface VSwitchInfo {
   readonly routeTableId?: string;
 }
 
-/** An elastic network interface. */
-export interface NetworkInterfaceInfo {
-  readonly id: string;
-  /** Empty while it is attached to none. */
-  readonly instanceId: string;
-  readonly vpcId: string;
-  /** Primary, Secondary, and others of the service's own. */
-  readonly type: string;
-  /** Absent where the region does not have the feature. */
-  readonly sourceDestCheck?: boolean;
-}
-
 /** Create, with the token that makes its repetition harmless. */
-export interface CreateRouteEntryOptions extends CallOptions {
+export interface CreateRouteEntryOptions extends WriteOptions {
   readonly routeTableId: string;
   readonly destination: Prefix;
   readonly instanceId: string;
@@ -126,60 +117,10 @@ export interface RefusedRouteEntry {
 /** The most entries that one batch may hold. */
 export const MAX_BATCH = 50;
 
-const ID_PATTERN = /^[A-Za-z][A-Za-z0-9-]{0,127}$/;
-
-/** An id goes into further calls: an empty or malformed one must not. */
-const Id = v.pipe(v.string(), v.regex(ID_PATTERN, "is not an id"));
-/** The service's own limits are 128 characters and less; descriptions are not read. */
-const Text = v.pipe(v.string(), v.maxLength(1_024, "is too long"));
-const OptionalText = v.nullish(Text, "");
-/** Longer than any that was seen. */
-const Token = v.nullish(v.pipe(v.string(), v.maxLength(8_192, "is too long")), "");
-const Cidr = v.pipe(
-  v.string(),
-  v.rawTransform(({ dataset, addIssue, NEVER }) => {
-    const prefix = parseDestination(dataset.value);
-    if (prefix !== undefined) return prefix;
-    addIssue({ message: `"${dataset.value.slice(0, 60)}" is not in CIDR notation` });
-    return NEVER;
-  }),
-);
-
-/** No list brings more than a hundred or two at once. */
-const MAX_ROWS = 1_000;
-
-function Rows<Item extends v.GenericSchema>(item: Item) {
-  return v.pipe(v.array(v.unknown()), v.maxLength(MAX_ROWS, "is too long"), v.array(item));
-}
-
-/** The `{ "Name": [...] }` that every list is wrapped in; it must be there, even if empty. */
-function list<Name extends string, Item extends v.GenericSchema>(name: Name, item: Item) {
-  return v.pipe(
-    v.object({ [name]: Rows(item) } as Record<Name, ReturnType<typeof Rows<Item>>>),
-    v.transform((wrapper) => (wrapper as Record<Name, v.InferOutput<Item>[]>)[name]),
-  );
-}
-
-/** Like {@linkcode list}, empty where the service leaves it out. */
-function optionalList<Name extends string, Item extends v.GenericSchema>(name: Name, item: Item) {
-  type Items = v.InferOutput<Item>[];
-  const wrapper = v.object({ [name]: v.nullish(Rows(item), []) });
-  const items = v.transform((value: { readonly [name: string]: Items }): Items =>
-    value[name] ?? []
-  );
-  return v.nullish(v.pipe(wrapper as v.GenericSchema<unknown, { [name: string]: Items }>, items), {
-    [name]: [],
-  });
-}
-
-const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
-
 const VpcAttributeReply = v.object({
   VpcId: Id,
   CidrBlock: Cidr,
   SecondaryCidrBlocks: optionalList("SecondaryCidrBlock", Cidr),
-  UserCidrs: optionalList("UserCidr", Cidr),
-  VSwitchIds: optionalList("VSwitchId", Id),
 });
 
 const VSwitchFields = {
@@ -231,7 +172,6 @@ const RouteEntryListReply = v.object({
 });
 
 const CreateReply = v.object({ RouteEntryId: v.optional(v.unknown()) });
-const AnyReply = v.object({});
 
 const BatchReply = v.object({
   FailedCount: v.nullish(Count),
@@ -247,65 +187,8 @@ const BatchReply = v.object({
   ),
 });
 
-const NetworkInterfacesReply = v.object({
-  NextToken: Token,
-  NetworkInterfaceSets: list(
-    "NetworkInterfaceSet",
-    v.object({
-      NetworkInterfaceId: Id,
-      InstanceId: OptionalText,
-      VpcId: OptionalText,
-      Type: OptionalText,
-      SourceDestCheck: v.nullish(v.boolean()),
-    }),
-  ),
-});
-
 /** Pages of a list may shift while it changes; so often it is read again. */
 const LIST_TRIES = 6;
-
-/** A limit no real list reaches; it ends a service's endless paging. */
-const MAX_PAGES = 200;
-/** Filters may leave pages empty, and pages may shift; so many in a row bring something new. */
-const MAX_PAGES_WITHOUT_NEWS = 10;
-
-/** Sees that the pages of a list come to an end. */
-class PageWatch {
-  readonly #action: string;
-  readonly #tokens = new Set<string>();
-  #pages = 0;
-  #rows = 0;
-  #withoutNews = 0;
-
-  constructor(action: string) {
-    this.#action = action;
-  }
-
-  /**
-   * To be called when there is to be another page, with the number of different rows so far.
-   *
-   * @throws {AliApiError} If the service seems to page for ever.
-   */
-  next(rows: number, token?: string): void {
-    this.#pages++;
-    this.#withoutNews = rows > this.#rows ? 0 : this.#withoutNews + 1;
-    this.#rows = rows;
-    if (token !== undefined && this.#tokens.has(token)) this.#fail("a NextToken came twice");
-    if (token !== undefined) this.#tokens.add(token);
-    if (this.#withoutNews >= MAX_PAGES_WITHOUT_NEWS) {
-      this.#fail(`the last ${this.#withoutNews} pages brought nothing new`);
-    }
-    if (this.#pages >= MAX_PAGES) this.#fail(`there are more than ${MAX_PAGES} pages`);
-  }
-
-  #fail(reason: string): never {
-    throw new AliApiError({
-      action: this.#action,
-      message: `the list has no end: ${reason}; a proxy or another service may have given it`,
-      reaction: { do: "retry", cause: "busy", budgetSeconds: 600 },
-    }, { status: 0, code: "EndlessList" });
-  }
-}
 
 /** One reading of a list. */
 interface Listing {
@@ -328,7 +211,7 @@ export class VpcClient {
   }
 
   /** The VPC's ranges. An unknown id is an error of the service. */
-  async describeVpcAttribute(vpcId: string, options: CallOptions): Promise<VpcInfo> {
+  async describeVpcAttribute(vpcId: string, options: WriteOptions): Promise<VpcInfo> {
     const reply = await this.#call(
       "DescribeVpcAttribute",
       { VpcId: vpcId },
@@ -338,14 +221,12 @@ export class VpcClient {
     return {
       id: reply.VpcId,
       cidrs: [reply.CidrBlock, ...reply.SecondaryCidrBlocks],
-      userCidrs: reply.UserCidrs,
-      vSwitchIds: reply.VSwitchIds,
     };
   }
 
   async describeVSwitchAttributes(
     vSwitchId: string,
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<VSwitchInfo & { readonly vpcId: string }> {
     const reply = await this.#call(
       "DescribeVSwitchAttributes",
@@ -357,7 +238,7 @@ export class VpcClient {
   }
 
   /** Every vSwitch of the VPC. */
-  async describeVSwitches(vpcId: string, options: CallOptions): Promise<readonly VSwitchInfo[]> {
+  async describeVSwitches(vpcId: string, options: WriteOptions): Promise<readonly VSwitchInfo[]> {
     return await this.#numberedPages("DescribeVSwitches", async (page) => {
       const reply = await this.#call(
         "DescribeVSwitches",
@@ -372,7 +253,7 @@ export class VpcClient {
   /** Route tables of a VPC, or one by its id; empty for an unknown id. */
   async describeRouteTableList(
     filter: { readonly vpcId?: string; readonly routeTableId?: string },
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<readonly RouteTableInfo[]> {
     return await this.#numberedPages("DescribeRouteTableList", async (page) => {
       const reply = await this.#call(
@@ -403,7 +284,7 @@ export class VpcClient {
   async describeRouteEntryList(
     routeTableId: string,
     filter: RouteEntryFilter,
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<readonly RouteEntry[]> {
     let before: string | undefined;
     for (let tries = 1; tries <= LIST_TRIES; tries++) {
@@ -424,7 +305,7 @@ export class VpcClient {
   async describeRouteEntryListOnce(
     routeTableId: string,
     filter: RouteEntryFilter,
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<{ readonly entries: readonly RouteEntry[]; readonly count: number }> {
     for (let tries = 1; tries <= LIST_TRIES; tries++) {
       const listing = await this.#tokenPages(routeTableId, filter, options);
@@ -434,7 +315,7 @@ export class VpcClient {
   }
 
   /** How many entries count against the table's quota. */
-  async countCustomRouteEntries(routeTableId: string, options: CallOptions): Promise<number> {
+  async countCustomRouteEntries(routeTableId: string, options: WriteOptions): Promise<number> {
     const reply = await this.#call(
       "DescribeRouteEntryList",
       { RouteTableId: routeTableId, RouteEntryType: "Custom", MaxResult: 1 },
@@ -467,7 +348,7 @@ export class VpcClient {
   async modifyRouteEntry(
     entryId: string,
     change: { readonly instanceId?: string; readonly name?: string },
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<void> {
     await this.#call(
       "ModifyRouteEntry",
@@ -483,18 +364,18 @@ export class VpcClient {
   }
 
   /** Asks to delete an entry. */
-  async deleteRouteEntry(entryId: string, options: CallOptions): Promise<void> {
+  async deleteRouteEntry(entryId: string, options: WriteOptions): Promise<void> {
     await this.#call("DeleteRouteEntry", { RouteEntryId: entryId }, AnyReply, options);
   }
 
   /**
    * Asks for up to {@linkcode MAX_BATCH} entries that lead to instances. The service takes those
-   * it can and answers with the others. There is no client token: after an unknown outcome, look
+   * it can and returns the others. There is no client token: after an unknown outcome, look
    * before anything is repeated.
    */
   createRouteEntries(
     entries: readonly NewRouteEntry[],
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<readonly RefusedRouteEntry[]> {
     const records = entries.map((entry) => ({
       RouteTableId: entry.routeTableId,
@@ -506,10 +387,10 @@ export class VpcClient {
     return this.#batch("CreateRouteEntries", records, options);
   }
 
-  /** Asks to delete up to {@linkcode MAX_BATCH} entries; answers those that were refused. */
+  /** Asks to delete up to {@linkcode MAX_BATCH} entries; returns those that were refused. */
   deleteRouteEntries(
     entries: readonly { readonly routeTableId: string; readonly entryId: string }[],
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<readonly RefusedRouteEntry[]> {
     const records = entries.map(({ routeTableId, entryId }) => ({
       RouteTableId: routeTableId,
@@ -521,7 +402,7 @@ export class VpcClient {
   async #batch(
     action: string,
     records: readonly Readonly<Record<string, string>>[],
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<readonly RefusedRouteEntry[]> {
     const reply = await this.#call(action, { RouteEntries: records }, BatchReply, options);
     const rows = reply.FailedRouteEntries;
@@ -551,7 +432,7 @@ export class VpcClient {
     action: string,
     parameters: Parameters<Rpc["call"]>[1],
     schema: Schema,
-    { signal, beforeSend }: CallOptions,
+    { signal, beforeSend }: WriteOptions,
   ): Promise<v.InferOutput<Schema>> {
     return this.#rpc.call(action, { RegionId: this.#regionId, ...parameters }, schema, {
       signal,
@@ -582,7 +463,7 @@ export class VpcClient {
   async #tokenPages(
     routeTableId: string,
     filter: RouteEntryFilter,
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<Listing | undefined> {
     const rows = new Map<string, RouteEntry | undefined>();
     const watch = new PageWatch("vpc:DescribeRouteEntryList");
@@ -653,115 +534,6 @@ export class VpcClient {
   }
 }
 
-/** As many ids as DescribeNetworkInterfaces takes, and no more than it answers on a page. */
-export const MAX_INTERFACES_PER_CALL = 100;
-
-/** An instance has some interfaces; a service that pages for ever has told nothing. */
-const MAX_PAGES_OF_INSTANCE = 5;
-
-/** The ECS service of one region, as far as interfaces go. */
-export class EcsClient {
-  readonly #rpc: Rpc;
-  readonly #regionId: string;
-
-  constructor(rpc: Rpc, regionId: string) {
-    this.#rpc = rpc;
-    this.#regionId = regionId;
-  }
-
-  /**
-   * Those interfaces of `ids` that exist, in one call where the service does not part its answer.
-   *
-   * @throws {RangeError} For more than {@linkcode MAX_INTERFACES_PER_CALL} ids, or none: the
-   *   service would list every interface of the account.
-   */
-  async describeNetworkInterfaces(
-    ids: readonly string[],
-    { signal }: CallOptions,
-  ): Promise<readonly NetworkInterfaceInfo[]> {
-    if (ids.length === 0 || ids.length > MAX_INTERFACES_PER_CALL) {
-      throw new RangeError(`Cannot describe network interfaces: got ${ids.length} ids`);
-    }
-    const found = new Map<string, NetworkInterfaceInfo>();
-    const watch = new PageWatch("ecs:DescribeNetworkInterfaces");
-    let token = "";
-    for (;;) {
-      const reply = await this.#rpc.call(
-        "DescribeNetworkInterfaces",
-        {
-          RegionId: this.#regionId,
-          NetworkInterfaceId: ids,
-          MaxResults: MAX_INTERFACES_PER_CALL,
-          NextToken: token === "" ? undefined : token,
-        },
-        NetworkInterfacesReply,
-        { signal },
-      );
-      for (const row of reply.NetworkInterfaceSets) {
-        if (!ids.includes(row.NetworkInterfaceId)) continue;
-        found.set(row.NetworkInterfaceId, {
-          id: row.NetworkInterfaceId,
-          instanceId: row.InstanceId,
-          vpcId: row.VpcId,
-          type: row.Type,
-          ...(typeof row.SourceDestCheck === "boolean"
-            ? { sourceDestCheck: row.SourceDestCheck }
-            : {}),
-        });
-      }
-      token = reply.NextToken;
-      // The last page may carry a token, too.
-      if (token === "" || found.size === ids.length) return [...found.values()];
-      watch.next(found.size, token);
-    }
-  }
-
-  /**
-   * Whether the account has the instance in this region, running or not: one that was released has
-   * no interface any more.
-   */
-  async instanceExists(instanceId: string, { signal }: CallOptions): Promise<boolean> {
-    if (instanceId === "") throw new RangeError("Cannot look for an instance without an id");
-    let token = "";
-    for (let page = 1;; page++) {
-      const reply = await this.#rpc.call(
-        "DescribeNetworkInterfaces",
-        {
-          RegionId: this.#regionId,
-          InstanceId: instanceId,
-          MaxResults: MAX_INTERFACES_PER_CALL,
-          NextToken: token === "" ? undefined : token,
-        },
-        NetworkInterfacesReply,
-        { signal },
-      );
-      // Whatever is on the page was found by this filter.
-      if (reply.NetworkInterfaceSets.length > 0) return true;
-      token = reply.NextToken;
-      if (token === "") return false;
-      if (page >= MAX_PAGES_OF_INSTANCE) return true;
-    }
-  }
-
-  /** Switches the source/destination check of an interface. */
-  async setSourceDestCheck(
-    networkInterfaceId: string,
-    enabled: boolean,
-    { signal }: CallOptions,
-  ): Promise<void> {
-    await this.#rpc.call(
-      "ModifyNetworkInterfaceAttribute",
-      {
-        RegionId: this.#regionId,
-        NetworkInterfaceId: networkInterfaceId,
-        SourceDestCheck: enabled,
-      },
-      AnyReply,
-      { signal },
-    );
-  }
-}
-
 function toVSwitch(row: {
   VSwitchId: string;
   VSwitchName: string;
@@ -774,12 +546,4 @@ function toVSwitch(row: {
     cidr: row.CidrBlock,
     ...(row.RouteTable?.RouteTableId ? { routeTableId: row.RouteTable.RouteTableId } : {}),
   };
-}
-
-/** A CIDR block, or a bare address as the host prefix that the service takes it for. */
-function parseDestination(text: string): Prefix | undefined {
-  const address = Address.tryParse(text);
-  return address === undefined
-    ? Prefix.tryParse(text)
-    : new Prefix(address, addressBits(address.family));
 }

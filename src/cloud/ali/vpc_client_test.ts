@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import * as v from "valibot";
 import { Prefix } from "../../net/mod.ts";
-import { EcsClient, VpcClient } from "./client.ts";
+import { EcsClient } from "./ecs_client.ts";
+import { VpcClient } from "./vpc_client.ts";
 import { AliApiError } from "./errors.ts";
 import type { Parameter, Rpc } from "./rpc.ts";
 
@@ -139,7 +140,7 @@ Deno.test("describeRouteEntryList() never passes off a shifted listing as whole"
   assert(found.some(({ id }) => id === "rte-100"), "the entry that slipped between the pages");
   shifts = Infinity;
   await assert.rejects(client.describeRouteEntryList("vtb-1", {}, { signal }), (error) => {
-    assert(error instanceof AliApiError && error.retriable);
+    assert(error instanceof AliApiError && error.reaction.do === "retry");
     return true;
   });
 });
@@ -278,8 +279,8 @@ Deno.test("createRouteEntries() says which entries were refused, and why", async
       error.reaction.do,
     ]),
     [
-      ["10.24.7.0/24", "i-7", undefined, "VPC_ROUTE_ENTRY_CIDR_BLOCK_DUPLICATE", "settle"],
-      [undefined, "", "rte-8", "QuotaExceeded.RouteEntry", "stop"],
+      ["10.24.7.0/24", "i-7", undefined, "VPC_ROUTE_ENTRY_CIDR_BLOCK_DUPLICATE", "exists"],
+      [undefined, "", "rte-8", "QuotaExceeded.RouteEntry", "quota"],
     ],
   );
   await assert.rejects(

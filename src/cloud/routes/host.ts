@@ -1,0 +1,453 @@
+/**
+ * One host of a cluster whose pods are reached by routes of a cloud. As a rule the cluster's leader,
+ * which may be this host, sees to the route entries of all, and each host reads what it publishes; a
+ * host that no leader takes care of sees to its own.
+ *
+ * @module
+ */
+import type { Lease } from "../../lease/lease.ts";
+import type { LeaseMap } from "../../lease/lease_map.ts";
+import type { Places } from "../../net/mod.ts";
+import type { AnyStage } from "../../reconcile/reconciler.ts";
+import type { DesiredState } from "../../state/mod.ts";
+import type { Election } from "../../store/etcd/election.ts";
+import { StoreError } from "../../store/errors.ts";
+import { Cell, type ReadableCell, sameItems } from "../../util/cell.ts";
+import { childSignal } from "../../util/child_signal.ts";
+import { deadline } from "../../util/time.ts";
+import { Wakeup } from "../../util/wakeup.ts";
+import { ensureClusterId } from "./cluster_identity.ts";
+import type { HostStatus } from "./cluster_state.ts";
+import { HostRoutes } from "./host_routes.ts";
+import { ClusterLeader, type ClusterLeaderOptions } from "./leader.ts";
+import {
+  APART_MS,
+  CHECK_PATIENCE_MS,
+  CHECK_SPREAD_MS,
+  leaderPatienceMs,
+} from "./leader_patience.ts";
+import { occupiedPlaces } from "./occupied.ts";
+import type { CallOptions } from "./provider.ts";
+import { ClusterFollower, readSummary } from "./publication.ts";
+import { makeChecks, type SourceDestCheckTable } from "./source_dest_check.ts";
+import { SubnetStatements } from "./subnet_statement.ts";
+import { SwitchedRoutes } from "./switched_routes.ts";
+
+/** What is the same for each host of a cluster, and what this one may do. */
+export interface CloudHostOptions<Base> extends Omit<ClusterLeaderOptions, "leases" | "election"> {
+  /** What else belongs to the facts. */
+  readonly base: Base;
+  /** Whether it may write route entries at all. */
+  readonly mayLead: boolean;
+  readonly signal: AbortSignal;
+  /** Makes this host's part in the election of the leader. */
+  readonly makeElection: (options: {
+    readonly holder: string;
+    readonly onChange: () => void;
+  }) => Election;
+  /** How long a host may lead before it runs; waiting for a free subnet has no end. @default {60_000} */
+  readonly unservedMs?: number;
+}
+
+/** What the plan of a host follows from, besides who it is. */
+export interface CloudFacts {
+  /** Every table that is to hold the route: the own ones and those that peers need. */
+  readonly routeTableIds: readonly string[];
+  /** Who is to be reached through the tunnel; absent while every host has its entries. */
+  readonly overflow?: { readonly keys: ReadonlySet<string>; readonly vtep: boolean };
+}
+
+/** How long the end of the daemon waits for giving the lead up. */
+const RESIGN_MS = 2_000;
+
+/**
+ * Opens this host's part. If no other host leads, the cloud's API is opened with all the checks that
+ * must hold before a lease is written.
+ *
+ * @throws {OperatorError} What needs an operator.
+ * @throws {Error} What time may mend; call again.
+ */
+export async function openCloudHost<Base extends object>(
+  options: CloudHostOptions<Base>,
+): Promise<CloudHost<Base>> {
+  const { cloud, config, mayLead, signal, unservedMs = 60_000 } = options;
+  await using stack = new AsyncDisposableStack();
+  stack.use(cloud);
+  const wakeup = new Wakeup();
+  let onElection = () => {};
+  const election = options.makeElection({
+    holder: JSON.stringify({ instance: cloud.instance.instanceId }),
+    onChange: () => onElection(),
+  });
+  // Who never leads follows all the same, to tell whether anybody does.
+  election.candidate = mayLead;
+  const running = childSignal(signal);
+  stack.defer(async () => {
+    using limit = deadline(RESIGN_MS, { signal: AbortSignal.any([]) });
+    // Another host need not wait for the term to run out.
+    await election.resign({ signal: limit.signal, pauseMs: Infinity }).catch(() => {});
+  });
+  const term = await election.tryOnce({ signal });
+  // Until it can lead, this host stands for election no more: the start may be held up.
+  const standBack = () => election.candidate = false;
+  if (term === undefined) standBack();
+  const unserved = setTimeout(standBack, unservedMs);
+  stack.defer(() => clearTimeout(unserved));
+  const following = election.run({ signal: running.signal });
+  stack.defer(async () => {
+    running[Symbol.dispose]();
+    await Promise.allSettled([following]);
+  });
+  if (term !== undefined) {
+    const { full } = await cloud.connect({ signal });
+    // To be waited out without a lease, which would be held for nothing.
+    if (full !== undefined && config.overflow === "none") throw new Error(`Cannot use ${full}`);
+  }
+  const onRunning = () => {
+    clearTimeout(unserved);
+    election.candidate = mayLead;
+  };
+  const host = new CloudHost(options, { election, wakeup, onRunning, resources: stack.move() });
+  onElection = () => host.electionChanged();
+  return host;
+}
+
+/** What {@linkcode openCloudHost} has opened. */
+interface Opened {
+  readonly election: Election;
+  readonly wakeup: Wakeup;
+  /** Called once this host can lead. */
+  readonly onRunning: () => void;
+  readonly resources: AsyncDisposableStack;
+}
+
+/** What is known of the network once this host has a lease. */
+interface Cluster {
+  readonly leases: LeaseMap;
+  readonly own: () => Lease;
+}
+
+/** One host. */
+class CloudHost<Base extends object> implements AsyncDisposable {
+  readonly facts: Cell<Base & CloudFacts>;
+  readonly #changes = new Cell(0);
+  readonly #options: CloudHostOptions<Base>;
+  readonly #opened: Opened;
+  readonly #checks: SourceDestCheckTable | undefined;
+  #follower: ClusterFollower | undefined;
+  #leader: ClusterLeader | undefined;
+  /** The own scope of the tables; opened once this host has to write itself. */
+  #ownRoutes: HostRoutes | undefined;
+  /** Whether this host sees to its own route. */
+  #isAlone = false;
+  /** As it was read last. */
+  #clusterId: string | undefined;
+  #uncoveredSince: number | undefined = performance.now();
+  #uncheckedSince: number | undefined;
+  #hosts = 1;
+  /** In [0, 1): this host's place among those that wait. */
+  readonly #position = Math.random();
+
+  constructor(options: CloudHostOptions<Base>, opened: Opened) {
+    const { cloud, config, log } = options;
+    this.#options = options;
+    this.#opened = opened;
+    this.facts = new Cell<Base & CloudFacts>({ ...options.base, routeTableIds: [] });
+    const { networkInterfaceId } = cloud.instance;
+    this.#checks = makeChecks(cloud, config, {
+      interfaces: () => this.#seesToCheck ? [{ networkInterfaceId }] : [],
+      log,
+    });
+  }
+
+  /** Changes when something else than the facts does that a round depends on. */
+  get changes(): ReadableCell<number> {
+    return this.#changes;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#opened.resources.disposeAsync();
+  }
+
+  /** What the leader has found to stand in the network, whatever of it is leased. */
+  async occupied(options: CallOptions): Promise<Places> {
+    const summary = this.#follower?.summary ?? await readSummary(this.#options.store, options);
+    return occupiedPlaces(summary?.occupied ?? []);
+  }
+
+  /** To be called when the cluster may have another leader. */
+  electionChanged(): void {
+    this.#leader?.electionChanged();
+    this.#opened.wakeup.wake();
+  }
+
+  /** To be called when any lease has changed. */
+  leasesChanged(): void {
+    this.#follower?.leaseChanged();
+    this.#leader?.leasesChanged();
+  }
+
+  /** Another host holds the own lease now: nothing of it is written until the next `gather`. */
+  disown(): void {
+    this.#ownRoutes?.table.disown();
+  }
+
+  /** Stages over what the plan says. */
+  stages(desired: () => DesiredState | undefined): AnyStage[] {
+    const routes = new SwitchedRoutes(() => this.#isAlone ? this.#ownRoutes?.table : undefined, {
+      freshMs: () => this.#hosts * APART_MS,
+    });
+    return [
+      ...(this.#checks === undefined ? [] : [{
+        table: this.#checks,
+        desired: () => this.#seesToCheck ? desired()?.sourceDestChecks : [],
+      }]),
+      {
+        table: routes,
+        // What the leader sees to is not looked at twice.
+        desired: () => this.#isAlone ? desired()?.cloudRoutes : [],
+      },
+    ];
+  }
+
+  /** Gathers facts before a round. */
+  async gather(own: Lease, peers: readonly Lease[], options: CallOptions): Promise<void> {
+    this.#hosts = peers.length + 1;
+    if (this.#isAlone) {
+      this.#ownRoutes ??= await this.#openOwnRoutes(options);
+      const routeTableIds = await this.#ownRoutes.follow(own, peers, options);
+      const { value: facts } = this.facts;
+      if (!sameItems(facts.routeTableIds, routeTableIds)) {
+        this.facts.set({ ...facts, routeTableIds });
+      }
+    }
+    this.#setOverflow();
+  }
+
+  /** Why this host is not reached yet; `undefined` if it is. */
+  waitingFor(): string | undefined {
+    return this.#isAlone ? undefined : this.#missing();
+  }
+
+  /** The entry that keeps the leader from routing the own subnet. */
+  blockedBy({ subnet: { ipv4 } }: Lease): string | undefined {
+    if (this.#covered?.state !== "unrouted" || ipv4 === undefined) return undefined;
+    return occupiedPlaces(this.#follower?.summary?.occupied ?? []).find(ipv4)?.what;
+  }
+
+  /** Follows what is published, and leads when it is this host's turn. */
+  async run(context: Cluster, { signal }: CallOptions): Promise<void> {
+    const { cloud: { instance: { instanceId } }, store, mayLead, log } = this.#options;
+    const { leases, own } = context;
+    const follower = this.#follower = new ClusterFollower({
+      store,
+      leaseKey: () => own().key,
+      onChange: () => {
+        statements.summaryChanged();
+        this.#opened.wakeup.wake();
+      },
+      log,
+    });
+    const statements = new SubnetStatements({
+      store,
+      instanceId,
+      subnet: () => own().subnet.ipv4,
+      summary: () => follower.summary,
+      log,
+    });
+    const { election, onRunning } = this.#opened;
+    const leader = this.#leader = new ClusterLeader({ ...this.#options, leases, election });
+    onRunning();
+    await Promise.all([
+      follower.run({ signal }),
+      statements.run({ signal }),
+      ...(mayLead ? [leader.run({ signal })] : []),
+      this.#watch(context, { signal }),
+    ]);
+  }
+
+  /** For the status page. */
+  status(): Record<string, unknown> {
+    const { cloud: { instance, credentialsSource }, approvalCommand } = this.#options;
+    const { summary } = this.#follower ?? {};
+    const writing = this.#leader?.status();
+    const { vacantMs } = this.#opened.election;
+    return {
+      instance: instance.instanceId,
+      vpc: instance.vpcId,
+      ...(credentialsSource ? { credentials: credentialsSource } : {}),
+      role: writing ? "route writer" : this.#isAlone ? "writes its own route" : "host",
+      route: this.#isAlone ? { routeTables: this.facts.value.routeTableIds } : this.#covered,
+      // What the leader says; of all hosts alike.
+      cluster: summary && {
+        id: summary.cluster,
+        routeWriter: summary.writer,
+        term: summary.term,
+        ...(vacantMs ? { vacantSeconds: Math.round(vacantMs / 1_000) } : {}),
+        ...(summary.trouble ? { trouble: summary.trouble } : {}),
+        tables: summary.tables,
+        overflow: summary.overflow,
+        ...(summary.occupied ? { occupied: summary.occupied.map(({ entry }) => entry) } : {}),
+        orphans: summary.orphans.map(({ routeTableId, destination, instanceId, state, ageMs }) => ({
+          routeTableId,
+          destination: String(destination),
+          instance: instanceId,
+          state,
+          seconds: Math.round(ageMs / 1_000),
+        })),
+        ...(summary.brake === undefined ? {} : {
+          waitsForApproval: {
+            routes: summary.brake.routes,
+            approve: approvalCommand(summary.brake),
+          },
+        }),
+      },
+      ...(writing ? { writing } : {}),
+    };
+  }
+
+  /** Whether this host looks at the check of its interface by itself. */
+  get #seesToCheck(): boolean {
+    return this.#isAlone ||
+      (this.#options.mayLead && this.#uncheckedMs >= this.#checkPatienceMs);
+  }
+
+  get #checkPatienceMs(): number {
+    return CHECK_PATIENCE_MS + this.#position * this.#hosts * CHECK_SPREAD_MS;
+  }
+
+  /** For how long the host has been reached without the leader having seen its check off. */
+  get #uncheckedMs(): number {
+    return this.#uncheckedSince === undefined ? 0 : performance.now() - this.#uncheckedSince;
+  }
+
+  /** What the leader says of this host, if it means this instance. */
+  get #covered(): HostStatus | undefined {
+    const status = this.#follower?.own;
+    return status?.instanceId === this.#options.cloud.instance.instanceId ? status : undefined;
+  }
+
+  get #needsCheck(): boolean {
+    return this.#checks !== undefined && !this.#covered?.checkOff;
+  }
+
+  /** Why the route is not there yet; `undefined` if it is, or the tunnel stands in for it. */
+  #missing(): string | undefined {
+    const { instance, routes: { words } } = this.#options.cloud;
+    const summary = this.#follower?.summary;
+    const status = this.#covered;
+    const isWaiting = status === undefined || status.state === "pending";
+    if (isWaiting && (this.#opened.election.vacantMs ?? 0) > 0) {
+      return "no host writes the routes of the cluster at present; one that may must run " +
+        `(${words.rights})`;
+    }
+    const leader = summary?.writer === instance.instanceId
+      ? "this host, as the route writer,"
+      : `the route writer${summary ? ` ${summary.writer}` : ""}`;
+    if (status === undefined) {
+      const trouble = summary?.trouble ? `: ${summary.trouble}` : "";
+      return `${leader} has not taken up this host yet${trouble}`;
+    }
+    const why = status.reason ?? summary?.trouble;
+    if (status.state === "unrouted") return `there is no route to this host: ${why}`;
+    if (status.state === "pending") {
+      return why === undefined
+        ? `${leader} has not set the route to this host yet`
+        : `${leader} cannot set the route to this host: ${why}`;
+    }
+    if (this.#needsCheck && !this.#seesToCheck) {
+      return `${leader} has not seen the source/destination check of ` +
+        `${instance.networkInterfaceId} off yet`;
+    }
+    return undefined;
+  }
+
+  async #openOwnRoutes({ signal }: CallOptions): Promise<HostRoutes> {
+    const { cloud, network, log } = this.#options;
+    const access = await cloud.connect({ signal });
+    const clusterId = await this.#findClusterId({ signal });
+    // Alone, a host knows no entries but those of its own subnet where these carry no mark.
+    const mark = {
+      clusterId,
+      network,
+      ...(cloud.routes.hasMarks ? {} : { isBooked: () => false }),
+    };
+    return new HostRoutes(cloud, access, { mark, log });
+  }
+
+  /** The store's, or as it was read last: a host whose store is away sees to its route all the same. */
+  async #findClusterId({ signal }: CallOptions): Promise<string> {
+    try {
+      return this.#clusterId = await ensureClusterId(this.#options.store, { signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      const known = this.#clusterId ?? this.#follower?.summary?.cluster;
+      if (known === undefined || !(error instanceof StoreError)) throw error;
+      return known;
+    }
+  }
+
+  #setOverflow(): void {
+    const summary = this.#follower?.summary;
+    if (summary === undefined || this.#options.config.overflow === "none") return;
+    const { value: facts } = this.facts;
+    const { overflow: now } = facts;
+    const keys = new Set(summary.overflow);
+    const same = summary.vtep === (now?.vtep ?? false) &&
+      keys.symmetricDifference(now?.keys ?? new Set()).size === 0;
+    if (!same) this.facts.set({ ...facts, overflow: { keys, vtep: summary.vtep } });
+  }
+
+  /** Notes whenever something that concerns this host has changed. */
+  async #watch({ leases, own }: Cluster, { signal }: CallOptions): Promise<never> {
+    let before = "";
+    for (;;) {
+      const dueMs = this.#decide(leases.size);
+      this.#setOverflow();
+      const now = JSON.stringify([
+        this.#isAlone,
+        this.#missing(),
+        this.#seesToCheck,
+        this.blockedBy(own()),
+      ]);
+      if (now !== before) this.#changes.set(this.#changes.value + 1);
+      before = now;
+      await this.#opened.wakeup.sleep(dueMs, { signal });
+    }
+  }
+
+  /** Decides who sees to this host's route; returns when that is to be decided anew. */
+  #decide(hosts: number): number {
+    const { config, mayLead, log } = this.#options;
+    const now = performance.now();
+    this.#uncoveredSince = this.#covered === undefined ? this.#uncoveredSince ?? now : undefined;
+    if (!mayLead) return Infinity;
+    const { state } = this.#covered ?? {};
+    const isUnchecked = this.#needsCheck && (state === "routed" || state === "overflow");
+    this.#uncheckedSince = isUnchecked ? this.#uncheckedSince ?? now : undefined;
+    const longestMs = Math.max(
+      this.#uncoveredSince === undefined ? 0 : now - this.#uncoveredSince,
+      this.#opened.election.vacantMs ?? 0,
+      this.#follower?.blindMs ?? 0,
+    );
+    const tunnels = config.overflow === "vxlan";
+    const patienceMs = leaderPatienceMs({ state, tunnels, hosts, position: this.#position });
+    // Once it has begun it goes on, however many hosts come, until all is well.
+    const isAlone = patienceMs < Infinity && longestMs > 0 &&
+      (this.#isAlone || longestMs >= patienceMs);
+    if (isAlone !== this.#isAlone) {
+      this.#isAlone = isAlone;
+      // The store's id may be another one by now.
+      this.#ownRoutes = undefined;
+      log.info(
+        isAlone
+          ? "No route writer sees to this host's route: it does so itself until one does"
+          : "A route writer sees to this host's route again",
+      );
+    }
+    return Math.min(
+      ...(longestMs === 0 || isAlone ? [] : [patienceMs - longestMs]),
+      ...(isUnchecked && !this.#seesToCheck ? [this.#checkPatienceMs - this.#uncheckedMs] : []),
+    );
+  }
+}
