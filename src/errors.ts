@@ -1,12 +1,12 @@
 /**
- * The two kinds of failure the daemon tells apart. Whatever time can mend is an ordinary `Error`
- * and is retried by the loop that met it; whatever needs a person is an {@linkcode OperatorError}
+ * The two kinds of failure the daemon tells apart. What may pass by itself is an ordinary `Error`
+ * and is retried by the loop that met it; what needs an operator is an {@linkcode OperatorError}
  * and, during start-up, ends the process with exit code 1.
  *
  * @module
  */
 
-/** A condition that only a person can mend: bad config, denied access, an overlapping network. */
+/** A condition that needs an operator: bad config, denied access, an overlapping network. */
 export class OperatorError extends Error {
   override name = "OperatorError";
 }

@@ -1,3 +1,9 @@
+/**
+ * `flanneld cleanup`: removes what runs of this configuration left on the host and, with `--release`,
+ * in the store and a cloud.
+ *
+ * @module
+ */
 import type { Options } from "../cli/options.ts";
 import { parseNetworkConfig } from "../config/network_config.ts";
 import { describeError, OperatorError } from "../errors.ts";

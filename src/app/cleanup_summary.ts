@@ -1,3 +1,8 @@
+/**
+ * Counts what `flanneld cleanup` removes, for its last line.
+ *
+ * @module
+ */
 import type { Change, FailedChange, Table } from "../reconcile/table.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 

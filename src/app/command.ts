@@ -1,3 +1,8 @@
+/**
+ * The command line: picks the action, sets up logging and signals, and decides the exit code.
+ *
+ * @module
+ */
 import denoConfig from "../../deno.json" with { type: "json" };
 import { cleanEnvironment } from "../cli/environment.ts";
 import { hideArguments } from "../host/hide_arguments.ts";
@@ -23,7 +28,7 @@ const LAST_LINES_MS = 250;
 
 /**
  * Runs the command line `args` and returns the exit code: 0 after a signal, help and version; 1
- * when a person must mend something; 2 for a wrong command line or environment.
+ * when an operator is needed; 2 for a wrong command line or environment.
  */
 export async function runCommand(
   args: readonly string[],

@@ -63,7 +63,7 @@ const SETTLED_AFTER_MS = 5_000;
 
 /**
  * Runs the daemon until `signal` aborts (then it rejects with the signal's reason), or until
- * something is wrong that only a person can mend. The data plane is left as it is.
+ * something is wrong that needs an operator. The data plane is left as it is.
  *
  * @throws {OperatorError} With what to do.
  */
@@ -115,7 +115,7 @@ class DaemonRun implements AsyncDisposable {
     await this.#operate(await this.#start());
   }
 
-  /** Opens everything in order, waiting for whatever time can mend. */
+  /** Opens everything in order, waiting for what may come by itself. */
   async #start(): Promise<Parts> {
     const { backends, environment, options, log, version } = this.#context;
     const shared = { options, log, signal: this.#signal, onStatus: this.#onStatus };

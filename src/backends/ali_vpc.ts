@@ -1,3 +1,8 @@
+/**
+ * Backend `ali-vpc`: route entries of an Alibaba Cloud VPC, and a VXLAN device for peers without one.
+ *
+ * @module
+ */
 import * as v from "valibot";
 import { FieldReader, PORT, VNI } from "../config/fields.ts";
 import { ConfigError } from "../errors.ts";

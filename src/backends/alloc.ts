@@ -1,3 +1,8 @@
+/**
+ * Backend `alloc`: a lease and subnet.env, nothing else.
+ *
+ * @module
+ */
 import { FieldReader } from "../config/fields.ts";
 import type { Backend } from "./backend.ts";
 

@@ -1,3 +1,8 @@
+/**
+ * What a backend is: pure functions from config, leases and facts to desired state.
+ *
+ * @module
+ */
 import type { FamilyConfig, NetworkConfig } from "../config/network_config.ts";
 import type { Json, Lease, LeaseAttributes } from "../lease/lease.ts";
 import type { Address, Places } from "../net/mod.ts";

@@ -1,3 +1,8 @@
+/**
+ * Backend `host-gw`: plain routes, with each peer as next hop.
+ *
+ * @module
+ */
 import { FieldReader } from "../config/fields.ts";
 import { ConfigError } from "../errors.ts";
 import type { RouteSpec, SkippedPeer } from "../state/mod.ts";

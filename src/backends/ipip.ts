@@ -1,3 +1,8 @@
+/**
+ * Backend `ipip`: IPv4 packets in IPv4 packets, by the kernel's tunnel device.
+ *
+ * @module
+ */
 import { FieldReader } from "../config/fields.ts";
 import { addressBits, InterfaceAddress } from "../net/mod.ts";
 import type { RouteSpec, SkippedPeer } from "../state/mod.ts";

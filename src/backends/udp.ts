@@ -1,3 +1,8 @@
+/**
+ * Backend `udp`: packets pass through this process, which sends them in UDP datagrams.
+ *
+ * @module
+ */
 import { FieldReader, PORT } from "../config/fields.ts";
 import { addressBits, type Family, InterfaceAddress, Prefix } from "../net/mod.ts";
 import {

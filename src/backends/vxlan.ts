@@ -1,3 +1,8 @@
+/**
+ * Backend `vxlan`: one VXLAN device per family, with an FDB and neighbour entry for each peer.
+ *
+ * @module
+ */
 import { FieldReader, MTU_BYTES, PORT, VNI } from "../config/fields.ts";
 import type { Json } from "../lease/lease.ts";
 import { type Family, MacAddress } from "../net/mod.ts";

@@ -1,3 +1,8 @@
+/**
+ * Reads the members of a JSON object without case, and collects every fault.
+ *
+ * @module
+ */
 import { ConfigError } from "../errors.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import { Secret } from "../secret.ts";

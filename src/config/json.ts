@@ -1,3 +1,8 @@
+/**
+ * Parses JSON as Go's encoding/json does.
+ *
+ * @module
+ */
 import { describeJsonFault } from "./json_fault.ts";
 
 /** A parsed JSON text. */

@@ -1,3 +1,8 @@
+/**
+ * The network config: its schema, defaults and checks, as upstream reads it.
+ *
+ * @module
+ */
 import { ConfigError, describeError } from "../errors.ts";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import { rememberSecret } from "../secret.ts";

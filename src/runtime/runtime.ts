@@ -164,7 +164,7 @@ export interface ConfiguredBackend {
    * Opens what the backend needs besides the kernel and checks it, before a lease is written.
    *
    * @throws {OperatorError} What needs an operator.
-   * @throws {Error} What time may mend; call again.
+   * @throws {Error} What may pass; call again.
    */
   open(context: RuntimeContext): Promise<OpenBackend>;
   /** What `cleanup --release` has to remove besides the lease. */

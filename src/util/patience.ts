@@ -1,3 +1,8 @@
+/**
+ * Repeats an attempt until it succeeds, with back-off; the start-up waits for everything this way.
+ *
+ * @module
+ */
 import { describeError, OperatorError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { StateReporter } from "./state_reporter.ts";
@@ -9,7 +14,7 @@ export interface PatienceOptions {
   readonly signal: AbortSignal;
   /** Told the present obstacle, for the service manager. */
   readonly onStatus?: (text: string) => void;
-  /** Which errors only a person can mend, besides {@linkcode OperatorError}. @default none */
+  /** Which errors need an operator, besides {@linkcode OperatorError}. @default none */
   readonly isFatal?: (error: unknown) => boolean;
   /** @default {1_000} */
   readonly initialMs?: number;
@@ -18,11 +23,11 @@ export interface PatienceOptions {
 }
 
 /**
- * Repeats `attempt` with jittered back-off until it succeeds; for whatever time can mend. One
+ * Repeats `attempt` with jittered back-off until it succeeds; for whatever may pass by itself. One
  * line says what is waited for, one more for each further reason, and one when it is over.
  *
  * @param what What is attempted, as in `Cannot … yet`: `lease a subnet`.
- * @throws {OperatorError} As soon as an attempt does: that only a person can mend.
+ * @throws {OperatorError} As soon as an attempt throws one.
  * @throws `signal.reason` on abort.
  */
 export async function patiently<T>(

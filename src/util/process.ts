@@ -1,3 +1,8 @@
+/**
+ * Runs programs: with an environment of their own, no shell, a time limit and an AbortSignal.
+ *
+ * @module
+ */
 import { abortable } from "./abortable.ts";
 import { deadline } from "./time.ts";
 

@@ -1,3 +1,8 @@
+/**
+ * Tells new messages from those logged a short while ago.
+ *
+ * @module
+ */
 import { steadyText } from "./steady_text.ts";
 
 /** Options of {@linkcode RecentTexts}. */

@@ -1,3 +1,8 @@
+/**
+ * Logs an outage once when it begins and once when it is over.
+ *
+ * @module
+ */
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { steadyText } from "./steady_text.ts";
@@ -34,7 +39,7 @@ export class StateReporter {
     this.#now = options.now ?? (() => performance.now());
   }
 
-  /** To be called on each failure; answers its reason as one line. */
+  /** To be called on each failure; returns its reason as one line. */
   failing(error: unknown): string {
     const reason = describeError(error);
     const steady = steadyText(reason);
