@@ -233,11 +233,13 @@ Deno.test("every backend is described with its keys and their defaults", () => {
 });
 
 Deno.test("examples of the network config are accepted without a warning", () => {
-  for (const { language, blocks } of both) {
-    const examples = blocks.flatMap(({ language, text }) =>
-      language === "json" ? [text] : [...text.matchAll(/'(\{\s*".*\})'/g)].map((match) => match[1]!)
-    ).filter((text) => "Network" in JSON.parse(text));
-    assert.ok(examples.length >= 3, `${language} has too few examples`);
+  for (const { language, blocks, text } of both) {
+    const examples = [
+      ...blocks.filter(({ language }) => language === "json").map(({ text }) => text),
+      // Arguments of etcdctl and curl, in blocks and in sentences.
+      ...[...text.matchAll(/'(?:value=)?(\{\s*"[^']*\})'/g)].map((match) => match[1]!),
+    ].filter((example) => "Network" in JSON.parse(example));
+    assert.ok(examples.length >= 6, `${language} has ${examples.length} examples`);
     for (const example of examples) {
       const { warnings } = parseNetworkConfig(example, {
         readBackend: ({ type, options }) => findBackend(type).configure(options).warnings,
@@ -348,23 +350,24 @@ Deno.test("what one sees in a failure is what the sources say", () => {
   const texts = sources.replaceAll(/["`]\s*\+\s*["`]/g, "");
   const table = english.tables.find((rows) => rows[0]?.[0] === "What happens");
   assert.ok(table && table.length > 20);
+  // Elsewhere, messages are the code that begins like a sentence.
+  const quoted = codeSpans(english.prose).filter((span) => /^[A-Z][a-z]+ [a-z…]/.test(span));
+  assert.ok(quoted.includes("Lease kept"));
   let checked = 0;
-  for (const row of table.slice(1)) {
-    for (const span of codeSpans(row[2]!)) {
-      const fragments = span
-        // These frames come from one place, whatever the subject: the reconciler's log of a change,
-        // a component's name, and waits.
-        .replace(
-          /^(?:kernel|firewall|ali-vpc\/routes|subnet file|store): (?:(?:add|replace|remove) )?/,
-          "",
-        )
-        .replace(/^(?:Cannot (.*) yet: …; trying again|Waiting to (.*))$/, "$1$2")
-        .split("…")
-        .map((fragment) => fragment.replaceAll(/^[\s"():;,]+|[\s"():;,]+$/g, ""));
-      for (const fragment of fragments.filter(({ length }) => length > 3)) {
-        assert.ok(texts.includes(fragment), `no source says "${fragment}"`);
-        checked++;
-      }
+  for (const span of [...table.slice(1).flatMap((row) => codeSpans(row[2]!)), ...quoted]) {
+    const fragments = span
+      // These frames come from one place, whatever the subject: the reconciler's log of a change,
+      // a component's name, and waits.
+      .replace(
+        /^(?:kernel|firewall|ali-vpc\/routes|subnet file|store): (?:(?:add|replace|remove) )?/,
+        "",
+      )
+      .replace(/^(?:Cannot (.*) yet: …; trying again|Waiting to (.*))$/, "$1$2")
+      .split("…")
+      .map((fragment) => fragment.replaceAll(/^[\s"():;,]+|[\s"():;,]+$/g, ""));
+    for (const fragment of fragments.filter(({ length }) => length > 3)) {
+      assert.ok(texts.includes(fragment), `no source says "${fragment}"`);
+      checked++;
     }
   }
   assert.ok(checked > 25, `${checked} texts were checked`);
