@@ -1,11 +1,11 @@
 /**
  * The Internet checksum (RFC 1071) over memory that packets lie in. Sums are in ones' complement
- * and network order: 16-bit words added with the carry around, not yet inverted.
+ * and network order: 16-bit words added with end-around carry, not yet inverted.
  *
  * @module
  */
 
-/** Whether the first byte of a word in memory is its low one. */
+/** Whether this machine is little-endian. */
 const LOW_FIRST = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 /** Folds a sum below 2^31 to 16 bits. */
@@ -14,7 +14,7 @@ export function fold32(sum: number): number {
   return (sum & 0xffff) + (sum >>> 16);
 }
 
-/** Sums over one block of memory. Four-byte words of the machine are read wherever possible. */
+/** Sums over one block of memory, in 32-bit reads wherever possible. */
 export class Checksum {
   readonly #bytes: Uint8Array;
   readonly #words: Int32Array;
@@ -27,14 +27,14 @@ export class Checksum {
 
   /**
    * The sum of `length` (at most 65,536) bytes from `offset`, folded to 16 bits, as if they began
-   * at an even place; a last odd byte counts as the high half of a word.
+   * at an even offset; a trailing odd byte is the high half of a word.
    */
   sum(offset: number, length: number): number {
     const bytes = this.#bytes;
     const words = this.#words;
     const end = offset + length;
     let at = offset;
-    // Summed as the machine's words at even addresses, and put in order at the end (RFC 1071, 2B).
+    // Summed as host-order words at even addresses, and byte-swapped at the end (RFC 1071, 2B).
     let first = 0; // bytes at even addresses
     let second = 0;
     while (at < end && (at & 3) !== 0) {

@@ -1,8 +1,7 @@
 /**
- * The sum of `checksum.ts` as a WebAssembly function with vector instructions, since it is most of
- * what the packet path computes: `tests/bench/udp.ts` shows it several times as fast as the same
- * loop in JavaScript. It is written out here, instruction by instruction, as there is no compiler
- * in the build.
+ * The sum of `checksum.ts` as a WebAssembly function with vector instructions: it dominates the
+ * packet path's computing, and is several times as fast as the same loop in JavaScript
+ * (`tests/bench/udp.ts`). It is assembled by hand, since the build has no compiler.
  *
  * ```text
  * sum(at, length):
@@ -86,8 +85,8 @@ const eightWords = (low: number, high: number) => [
   ...Array.from({ length: 8 }, () => [low, high]).flat(),
 ];
 /**
- * Adds the eight words at AT and `offset` (below 128) to `lanes`, each less 32,768: with its highest
- * bit turned it is a signed word, and of those a product with ones gives sums of pairs at once.
+ * Adds the eight words at AT and `offset` (below 128) to `lanes`, each less 32,768: flipping its
+ * top bit does that and makes it signed, and the dot product of signed words with ones adds pairs.
  */
 const addVector = (lanes: number, offset: number) => [
   ...[...get(lanes), ...get(AT), op.simd, ...simd.v128_load, 0, offset],

@@ -1,8 +1,7 @@
 /**
- * Joins packets of one flow that follow each other into a large packet that the kernel passes on as
- * one (GRO in user space): what `segment.ts` undoes. Only packets whose split would give back the
- * very same bytes are joined, and only after their checksums were found right, since a large
- * packet's are made anew.
+ * Joins consecutive packets of a flow into a large packet that the kernel handles as one (GRO in
+ * user space), the inverse of `segment.ts`. Packets are joined only if splitting the result yields
+ * the very same bytes, and only if their checksums are right, since a large packet gets new ones.
  *
  * @module
  */
@@ -23,7 +22,7 @@ export interface PacketWriter {
   write(header: Uint8Array, pieces: Int32Array, count: number, packets: number): void;
 }
 
-/** Packets that may be under way to become large ones at a time: flows that come interleaved. */
+/** Large packets in the making at a time: one per interleaved flow. */
 const MAX_OPEN = 8;
 /** Pieces of a large packet; the kernel's own limit is higher (UIO_MAXIOV, 1024). */
 const MAX_PIECES = 128;
@@ -32,13 +31,13 @@ const MAX_DATAGRAMS = 64;
 /** TCP flags that a packet to be joined may have. */
 const JOINABLE_FLAGS = TCP.ACK | TCP.PSH | TCP.ECE;
 
-/** A packet that may grow. Objects are made once and used again. */
+/** A packet that may grow. Objects are reused. */
 class OpenPacket {
   readonly header = new Uint8Array(virtio_net_hdr.size);
   readonly headerView = new DataView(this.header.buffer);
   readonly pieces = new Int32Array(MAX_PIECES * 2);
   pieceCount = 0;
-  /** First packet: where it begins, where its transport header and its payload do. */
+  /** Offsets of the first packet, its transport header and its payload. */
   ip = 0;
   transport = 0;
   payload = 0;
@@ -52,9 +51,9 @@ class OpenPacket {
   /** What the next packet must have; signed, as only such numbers need no memory of their own. */
   nextSequence = 0;
   nextId = 0;
-  /** Whether packets may still be joined. */
+  /** Whether more packets may be joined. */
   growing = false;
-  /** Whether the first packet's checksums were looked at and are right. */
+  /** Whether the first packet's checksums have been verified. */
   verified = false;
   /** Sums that every packet of the flow shares, from the first, once it is verified. */
   pseudoSum = 0;
@@ -80,7 +79,7 @@ export class Coalescer {
   readonly #options: CoalescerOptions;
   readonly #open = Array.from({ length: MAX_OPEN }, () => new OpenPacket());
   #openCount = 0;
-  /** The held packet that the last one went into. */
+  /** The held packet that the last packet was joined to. */
   #last: OpenPacket | undefined;
   readonly #plainHeader = new Uint8Array(virtio_net_hdr.size);
   readonly #plainPieces = new Int32Array(2);
@@ -114,7 +113,7 @@ export class Coalescer {
     if (index >= 0) {
       const packet = this.#open[index]!;
       if (packet.growing && this.#join(packet, ip, transport, length, 0)) return;
-      // Whatever comes later of this flow must not overtake what is held.
+      // Later packets of this flow must not overtake held ones.
       this.#close(index);
     }
     if (!this.#mayStart(ip, transport, length, ipv4, protocol)) {
@@ -126,9 +125,10 @@ export class Coalescer {
   }
 
   /**
-   * Does what {@linkcode Coalescer.add} would do with the packet if that is joined to what the one
-   * before it went into, and answers whether it was. `hops` is what its TTL has too much: its header
-   * is not written, so that counting down is spared. It must have come from where that one came.
+   * Joins the packet to the held packet that the one before it went into, if that is what
+   * {@linkcode Coalescer.add} would do; returns whether it was. `hops` is the excess of its TTL:
+   * its header is not written, so the TTL need not be decremented first. It must have the same
+   * sender.
    */
   addNext(ip: number, length: number, hops: number): boolean {
     const packet = this.#last;
@@ -145,12 +145,12 @@ export class Coalescer {
       this.#isSameFlow(packet, ip, transport) && this.#join(packet, ip, transport, length, hops);
   }
 
-  /** To be called before packets from elsewhere. */
+  /** To be called before packets from another sender. */
   forgetLast(): void {
     this.#last = undefined;
   }
 
-  /** Writes all that is held. */
+  /** Writes all held packets. */
   flush(): void {
     this.#last = undefined;
     for (let i = 0; i < this.#openCount; i++) this.#write(this.#open[i]!);
@@ -287,7 +287,7 @@ export class Coalescer {
       packet.growing = false;
       return false;
     }
-    // All else of the IPv4 header is as in the first packet, whose checksum is right.
+    // The rest of the IPv4 header equals the first packet's, whose checksum is right.
     if (packet.ipv4 && this.#changingSum(ip, hops) !== packet.changingSum) return false;
     if (!this.#isIntact(packet, transport, ip + length)) return false;
 
@@ -304,7 +304,7 @@ export class Coalescer {
     return true;
   }
 
-  /** Whether the first packet of `packet`, which is still alone, has right checksums. */
+  /** Whether the first and so far only packet of `packet` has right checksums. */
   #verify(packet: OpenPacket): boolean {
     const { ip, transport } = packet;
     if (packet.ipv4) {
@@ -317,8 +317,8 @@ export class Coalescer {
   }
 
   /**
-   * The sum of what differs between the IPv4 headers of packets that may be joined. Each hop takes
-   * one off the TTL, the high half of its word, and so adds that to the checksum.
+   * The sum of what differs between the IPv4 headers of packets that may be joined. Each hop
+   * decrements the TTL, the high half of its word, and so adds as much to the checksum.
    */
   #changingSum(ip: number, hops: number): number {
     const { view } = this.#memory;
@@ -333,7 +333,7 @@ export class Coalescer {
     return fold32(pseudoSum + length + this.#memory.sum(transport, length)) === 0xffff;
   }
 
-  /** Writes a held packet out of turn; the others keep their order. */
+  /** Writes one held packet; the others keep their order. */
   #close(index: number): void {
     const packet = this.#open[index]!;
     this.#write(packet);

@@ -26,12 +26,12 @@ import {
 import { SendBatch, type SendBatchOptions, setAddress, setSize } from "./send_batch.ts";
 import { CONTROL, COUNTER } from "./shared_state.ts";
 
-/** Packets and bytes read before what they became is sent: enough to pay, little enough to cache. */
+/** Reads and bytes per batch: enough to amortise system calls, few enough to stay in the cache. */
 const MAX_READS = 64;
 const PACKET_AREA_BYTES = 384 * 1024;
-/** The largest read: a header and a packet, at an address that suits the packet. */
+/** The largest read: a header and a packet, which must be aligned. */
 const READ_BYTES = virtio_net_hdr.size + MAX_PACKET_BYTES;
-/** Headers that were made anew. */
+/** Room for rewritten headers. */
 const HEADER_AREA_BYTES = 1024 * MAX_HEADER_BYTES;
 
 /** Options of {@linkcode Egress}. */
@@ -45,10 +45,10 @@ export interface EgressOptions {
   readonly onNotice: (text: string) => void;
 }
 
-/** How a round of work went: nothing was there; there may be more; all was taken; no device. */
+/** The result of a round: nothing there, perhaps more to come, all taken, device gone. */
 export type PumpResult = "idle" | "more" | "drained" | "gone";
 
-/** Carries packets from the TUN device to peers. */
+/** Reads the TUN device and sends to peers. */
 export class Egress implements SegmentSink {
   readonly #options: EgressOptions;
   readonly #memory = new PacketMemory(PACKET_AREA_BYTES + HEADER_AREA_BYTES + MAX_ICMP_BYTES);
@@ -60,7 +60,7 @@ export class Egress implements SegmentSink {
   #nextHeader = PACKET_AREA_BYTES;
   /** Reused for each large packet. */
   readonly #large: LargePacket = { offset: 0, length: 0, transport: 0, segmentBytes: 0 };
-  /** Where the packet at hand goes. */
+  /** The peer of the current packet. */
   #slot = -1;
 
   constructor(options: EgressOptions) {
@@ -90,7 +90,7 @@ export class Egress implements SegmentSink {
     let reads = 0;
     let left: PumpResult = "more";
     while (reads < MAX_READS) {
-      // The packet itself is to begin at a multiple of 4.
+      // The packet itself begins at a multiple of 4.
       at = ((at + virtio_net_hdr.size + 3) & ~3) - virtio_net_hdr.size;
       if (at + READ_BYTES > PACKET_AREA_BYTES) break;
       setAddress(this.#readVectorView, iovec.iov_base, this.#address + at);
@@ -102,7 +102,7 @@ export class Egress implements SegmentSink {
           left = errno === Errno.EBADFD ? "gone" : reads > 0 ? "drained" : "idle";
           break;
         }
-        // A packet that the kernel could not hand over (tun_put_user); those behind it are sound.
+        // A packet that the kernel failed to copy (tun_put_user); those behind it are sound.
         counters[COUNTER.dropTunError]!++;
         reads++;
         continue;
@@ -143,7 +143,7 @@ export class Egress implements SegmentSink {
       : this.#batch6;
   }
 
-  /** Deals with one read: a `virtio_net_hdr` at `at` and a packet. */
+  /** Handles one read: a `virtio_net_hdr` at `at` and a packet. */
   #forward(at: number, readBytes: number): void {
     const { reader, counters, control } = this.#options;
     const { bytes, view } = this.#memory;
@@ -160,7 +160,7 @@ export class Egress implements SegmentSink {
     }
     const gso = bytes[at + virtio_net_hdr.gso_type]! & ~VIRTIO_NET_HDR_GSO_ECN;
     if (gso === VIRTIO_NET_HDR_GSO_NONE) {
-      // What the kernel sends is as long as its header says; a raw socket may have it otherwise.
+      // The kernel's packets are as long as their header says; a raw socket's may not be.
       const stated = ipv4
         ? view.getUint16(ip + IPV4.TOTAL_LENGTH)
         : IPV6.HEADER_BYTES + view.getUint16(ip + IPV6.PAYLOAD_LENGTH);
@@ -178,7 +178,7 @@ export class Egress implements SegmentSink {
       view.getInt32(to + 12),
     );
     if (slot < 0 && bytes[to]! >= (ipv4 ? 224 : 0xff)) {
-      // Multicast, which every link gets unasked (RFC 4861), has no peer and asks for no answer.
+      // Multicast, which every link gets unasked (RFC 4861), has no peer and expects no reply.
       counters[COUNTER.dropMulticast]!++;
       return;
     }
@@ -219,8 +219,8 @@ export class Egress implements SegmentSink {
     const large = this.#large;
     large.offset = ip;
     large.length = length;
-    // hdr_len is only a hint and may be wrong (Linux, Documentation/networking/tuntap.rst and
-    // virtio-v1.2 5.1.6.2); where the transport header begins is what the checksum needs.
+    // hdr_len is a hint and may be wrong (Linux, Documentation/networking/tuntap.rst and
+    // virtio-v1.2 5.1.6.2); the checksum needs the start of the transport header.
     large.transport = ip + start;
     large.segmentBytes = view.getUint16(at + virtio_net_hdr.gso_size, LITTLE_ENDIAN);
     if (!needsChecksum || start < headerBytes) {
@@ -255,7 +255,7 @@ export class Egress implements SegmentSink {
   }
 }
 
-/** Takes one off the TTL or hop limit, which must not be 0. */
+/** Decrements the TTL or hop limit, which must not be 0. */
 export function decrementTtl({ bytes, view }: PacketMemory, ip: number, ipv4: boolean): void {
   if (!ipv4) {
     bytes[ip + IPV6.HOP_LIMIT]!--;

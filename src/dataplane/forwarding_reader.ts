@@ -1,19 +1,19 @@
 /**
  * The forwarding table: prefix to peer, in memory that the main thread writes and the Worker
- * reads without locks. There are two generations of it; the writer fills the one not in use and then
- * flips a word. The reader notes which one it reads, for as long as it does, so that the writer
- * never changes it under its hands. Lookups hash once per prefix length there is, mostly one, and so cost
- * the same for 10 peers as for 10,000.
+ * reads without locks. There are two generations: the writer fills the unused one and then flips a
+ * word. While reading, the reader notes which generation it uses, so that the writer leaves it
+ * alone. A lookup hashes once per prefix length in use, mostly one, and so costs the same for 10
+ * peers as for 10,000.
  *
  * @module
  */
 /** Prefixes that fit. */
 export const MAX_ENTRIES = 65_536;
 
-/** What the reader notes that reads none. */
+/** Noted by a reader that is not reading. */
 export const IDLE = -1;
 
-/** Words of the memory before the generations. VERSION's last bit tells which one is in use. */
+/** Words of the memory before the generations. The last bit of VERSION selects the one in use. */
 export const TABLE = { VERSION: 0, IN_USE: 1, WORDS: 16 } as const;
 /** Words before a generation's slots. */
 export const GENERATION = {
@@ -33,9 +33,9 @@ export const SLOT = {
   PEER_PORT: 6,
   /** The peer's address, four words of which IPv4 uses the first. */
   PEER_ADDRESS: 7,
-  /** Written by readers; 0 until something was learnt. */
+  /** Written by the reader; 0 until a port was learnt. */
   LEARNT_PORT: 11,
-  /** Written by readers: second in which a datagram came from the port in use; 0 for none yet. */
+  /** Written by the reader: the second of the last datagram from the port in use; 0 for none. */
   HEARD_AT: 12,
   WORDS: 13,
 } as const;
@@ -43,7 +43,7 @@ export const SLOT = {
 const MAX_SLOTS = 2 * MAX_ENTRIES;
 const GENERATION_WORDS = GENERATION.WORDS + MAX_SLOTS * SLOT.WORDS;
 
-/** Memory for a table; pages that nobody writes to take none. */
+/** Memory for a table; untouched pages cost nothing. */
 export function createForwardingMemory(): SharedArrayBuffer {
   const memory = new SharedArrayBuffer((TABLE.WORDS + 2 * GENERATION_WORDS) * 4);
   new Int32Array(memory).fill(IDLE, TABLE.IN_USE, TABLE.IN_USE + 1);
@@ -55,7 +55,7 @@ export function generationOffset(version: number): number {
   return TABLE.WORDS + (version & 1) * GENERATION_WORDS;
 }
 
-/** Where a prefix is looked for first, before the mask. */
+/** The hash of a prefix; masked, its first slot. */
 export function hash(tag: number, a: number, b: number, c: number, d: number): number {
   let h = Math.imul(a ^ tag, 0x9e3779b1);
   h = Math.imul(h ^ b ^ (h >>> 15), 0x85ebca6b);
@@ -67,9 +67,9 @@ export function hash(tag: number, a: number, b: number, c: number, d: number): n
 /** Masks of 0 to 32 leading bits. */
 const MASKS = Int32Array.from({ length: 33 }, (_, bits) => bits === 0 ? 0 : -1 << (32 - bits));
 
-/** The table as a Worker reads it. Nothing is allocated by a lookup. */
+/** The table as the Worker reads it. Lookups allocate nothing. */
 export class ForwardingReader {
-  /** All words of the memory; lookups return places in it, to be used with {@linkcode SLOT}. */
+  /** All words of the memory; lookups return offsets into it, see {@linkcode SLOT}. */
   readonly words: Int32Array<SharedArrayBuffer>;
   #generation: number = TABLE.WORDS;
   #version = 0;
@@ -78,7 +78,7 @@ export class ForwardingReader {
     this.words = new Int32Array(memory);
   }
 
-  /** To be called before lookups; what they return stays as it is until {@linkcode end}. */
+  /** To be called before lookups, whose results stay valid until {@linkcode end}. */
   begin(): void {
     const { words } = this;
     let version = Atomics.load(words, TABLE.VERSION);
@@ -92,7 +92,7 @@ export class ForwardingReader {
     this.#version = version;
   }
 
-  /** Differs whenever the table was changed between two {@linkcode begin}. */
+  /** Changes whenever the table was changed between two {@linkcode begin}. */
   get version(): number {
     return this.#version;
   }
@@ -154,7 +154,7 @@ export class ForwardingReader {
     return this.words[slot + SLOT.LEARNT_PORT]! || this.words[slot + SLOT.PEER_PORT]!;
   }
 
-  /** The first slot in use at `place` (0 at first) or behind it; -1 if there is none. */
+  /** The first used slot at `place` or after it; -1 if there is none. */
   slotFrom(place: number): number {
     const { words } = this;
     const slots = this.#generation + GENERATION.WORDS;
@@ -165,7 +165,7 @@ export class ForwardingReader {
     return -1;
   }
 
-  /** Which place of the table `slot` is. */
+  /** The place of `slot` in the table. */
   placeOf(slot: number): number {
     return (slot - this.#generation - GENERATION.WORDS) / SLOT.WORDS;
   }

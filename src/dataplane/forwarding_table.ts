@@ -18,13 +18,13 @@ export interface ForwardingEntry {
   readonly port: number;
 }
 
-/** An entry as it is in use. */
+/** An entry with what was learnt. */
 export interface ActiveForwardingEntry extends ForwardingEntry {
   /** The port that the peer's datagrams come from; absent unless one was learnt. */
   readonly learntPort?: number;
 }
 
-/** The table as the main thread, its only writer, has it. */
+/** The table as the main thread writes it. */
 export class ForwardingTable {
   readonly #words: Int32Array<SharedArrayBuffer>;
 
@@ -62,9 +62,9 @@ export class ForwardingTable {
   }
 
   /**
-   * Puts `entries`, no two of one prefix, in place of all there are, at once for the
-   * reader. Ports that were learnt stay with an entry that stays. Waits for the reader, which takes
-   * as long as it needs for a batch of packets. Calls must not overlap.
+   * Replaces all entries by `entries`, whose prefixes must differ, atomically for the reader.
+   * Entries that stay keep their learnt port. Waits for the reader, at most for a batch of packets.
+   * Calls must not overlap.
    *
    * @throws {RangeError} If there are more than {@linkcode MAX_ENTRIES}.
    */
@@ -120,13 +120,13 @@ export class ForwardingTable {
     this.#onChange();
   }
 
-  /** Waits no more for the reader, which has ended without a word. */
+  /** Stops waiting for a reader that has died. */
   releaseReader(): void {
     Atomics.store(this.#words, TABLE.IN_USE, IDLE);
   }
 }
 
-/** Finds in the generation in use what the reader learnt about a slot of the next one. */
+/** Looks up the active counterpart of a slot of the next generation, with what was learnt. */
 class ActiveSlots {
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #generation: number;

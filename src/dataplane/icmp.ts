@@ -10,13 +10,13 @@ export type IcmpProblem = "no-peer" | "time-exceeded" | "too-long";
 
 /** TTL of the errors, as upstream flannel's. */
 const TTL = 8;
-/** ICMP header, RFC 792 and RFC 4443 alike. */
+/** ICMP header, the same in RFC 792 and RFC 4443. */
 const ICMP_BYTES = 8;
 /** Bytes of the packet's payload that an IPv4 error repeats (RFC 792). */
 const QUOTED_PAYLOAD_BYTES = 8;
-/** An IPv6 error is no longer than this (RFC 4443 section 3). */
+/** The longest IPv6 error (RFC 4443 section 3). */
 const IPV6_MINIMUM_MTU = 1280;
-/** The space that an error may take. */
+/** The longest error of either family. */
 export const MAX_ICMP_BYTES = IPV6_MINIMUM_MTU;
 
 const ICMP4 = {
@@ -26,13 +26,13 @@ const ICMP4 = {
   TIME_EXCEEDED: 11,
 } as const;
 const ICMP6 = { UNREACHABLE: 1, NO_ROUTE: 0, TOO_BIG: 2, TIME_EXCEEDED: 3 } as const;
-/** ICMP messages that ask or answer; all others are errors, about which none are sent. */
+/** Requests and replies; all other ICMP messages are errors, which get no error in return. */
 const ICMP4_QUERIES: ReadonlySet<number> = new Set([0, 8, 13, 14]);
 
 /** Options of {@linkcode writeIcmpError}. */
 export interface IcmpErrorOptions {
   readonly problem: IcmpProblem;
-  /** For "too-long": what would fit. */
+  /** For "too-long": the MTU to report. */
   readonly mtuBytes: number;
   /** The error's source address: one word for IPv4, four for IPv6; 0 for none. */
   readonly source: Int32Array;
@@ -41,10 +41,9 @@ export interface IcmpErrorOptions {
 /**
  * Writes at `at` the ICMP error about the packet of `length` bytes at `ip`, with its IP header.
  *
- * @returns The error's length; 0 if the packet is one that no error may be sent about: fragments
- * but the first, ICMP errors, broken headers, senders that cannot be answered (RFC 1122 section
- * 3.2.2, RFC 4443 section 2.4). About packets without a peer there is none if they are ICMP of any
- * kind, as in upstream flannel.
+ * @returns The error's length; 0 if no error may be sent about the packet: later fragments, ICMP
+ * errors, broken headers, senders that cannot be replied to (RFC 1122 section 3.2.2, RFC 4443
+ * section 2.4). ICMP of any kind without a peer gets none, as in upstream flannel.
  */
 export function writeIcmpError(
   memory: PacketMemory,
@@ -117,7 +116,7 @@ function writeIcmp6(
   }
   const sender = bytes[ip + IPV6.SOURCE]!;
   if (sender === 0 || sender === 0xff) return 0;
-  // About multicast only "packet too big" may be told.
+  // Multicast may only trigger "packet too big".
   if (bytes[ip + IPV6.DESTINATION] === 0xff && problem !== "too-long") return 0;
 
   const quoted = Math.min(length, IPV6_MINIMUM_MTU - IPV6.HEADER_BYTES - ICMP_BYTES);

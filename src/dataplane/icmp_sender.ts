@@ -6,7 +6,7 @@ import { type IcmpErrorOptions, type IcmpProblem, MAX_ICMP_BYTES, writeIcmpError
 import { IPV4, IPV6, type PacketMemory } from "./packet.ts";
 import { CONTROL, COUNTER } from "./shared_state.ts";
 
-/** Errors that may follow each other at once, and per second (as Linux's icmp_msgs_per_sec). */
+/** Errors per burst and per second (as Linux's icmp_msgs_per_sec). */
 const BURST = 50;
 const PER_SECOND = 1_000;
 
@@ -19,7 +19,7 @@ export interface IcmpSenderOptions {
   readonly rawV6: number;
 }
 
-/** Sends ICMP errors from this host, not more than a kernel would. */
+/** Sends ICMP errors from this host, at the kernel's rate at most. */
 export class IcmpSender {
   readonly #options: IcmpSenderOptions;
   readonly #name4 = new Uint8Array(sockaddr_in.size);
@@ -34,8 +34,8 @@ export class IcmpSender {
   }
 
   /**
-   * Tells the sender of the packet at `ip` about `problem`, if that may be. `at` is memory for
-   * {@linkcode MAX_ICMP_BYTES} to write the error in.
+   * Reports `problem` to the sender of the packet at `ip`, where allowed. `at` is room for
+   * {@linkcode MAX_ICMP_BYTES}.
    */
   report(
     memory: PacketMemory,

@@ -20,16 +20,16 @@ import { IPV4, IPV6, PacketMemory } from "./packet.ts";
 import { setAddress, setSize } from "./send_batch.ts";
 import { COUNTER } from "./shared_state.ts";
 
-/** Messages of one recvmmsg(2): many while they are small, few while each is a long run. */
+/** Messages per recvmmsg(2): many while they are short, few while they are long runs. */
 const MAX_MESSAGES = 64;
 const FEW_MESSAGES = 8;
 const LONG_BYTES = 8 * 1024;
-/** The largest message. Pages of a buffer that only small ones come to are never touched. */
+/** The largest message. Buffers of small ones never touch most of their pages. */
 const MESSAGE_BYTES = 64 * 1024;
 const NAME_BYTES = 32;
 /** Space for a control message with an int (CMSG_SPACE). */
 const CONTROL_BYTES = cmsghdr.size + 8;
-/** Pieces of a packet to be written, after the header. */
+/** Pieces per written packet, besides the header. */
 const MAX_PIECES = 128;
 
 /** Options of {@linkcode Ingress}. */
@@ -41,18 +41,18 @@ export interface IngressOptions {
   readonly offloads: { readonly tcp: boolean; readonly udp: boolean };
   readonly allowAnySource: boolean;
   readonly natTraversal: boolean;
-  /** Seconds on a clock that all readers share. @default {since 1970, without its steps} */
+  /** A clock in seconds. @default {since 1970, without its steps} */
   readonly nowSeconds?: () => number;
 }
 
 /**
- * How long the port in use must have been silent before a peer is believed to have another one.
- * Nothing proves whose a datagram is: were the last one right, a single forged one would take a
- * peer's traffic away. Two keepalives may be lost before that.
+ * How long the port in use must have been silent before another port is accepted for a peer.
+ * Nothing authenticates datagrams: if the latest always won, a single forged one would divert a
+ * peer's traffic. Two keepalives may be lost before that.
  */
 const PORT_SILENCE_SECONDS = Math.ceil((2 * KEEPALIVE_INTERVAL_MS) / 1_000) + 5;
 
-/** Carries packets from peers to the TUN device. */
+/** Receives from peers and writes to the TUN device. */
 export class Ingress implements PacketWriter {
   readonly #options: IngressOptions;
   readonly #memory = new PacketMemory(MAX_MESSAGES * MESSAGE_BYTES + MAX_ICMP_BYTES);
@@ -72,7 +72,7 @@ export class Ingress implements PacketWriter {
   #tun = -1;
   #gone = false;
   #nowSeconds = 0;
-  /** The sender of the message at hand. */
+  /** The sender of the current message. */
   #senderFamily = 4;
   #senderPort = 0;
   readonly #sender = new Int32Array(4);
@@ -105,16 +105,16 @@ export class Ingress implements PacketWriter {
     this.#gone = false;
   }
 
-  /** Whether the device turned out to have gone. */
+  /** Whether a write found the device gone. */
   get deviceGone(): boolean {
     return this.#gone;
   }
 
-  /** Takes what a socket has, up to a batch, and writes it to the device. */
+  /** Receives up to a batch from a socket and writes it to the device. */
   pump(socket: number): PumpResult {
     const { io, counters, natTraversal, nowSeconds = clockSeconds } = this.#options;
     const count = io.recvmmsg(socket, this.#messages, this.#batchSize, MSG_DONTWAIT, null);
-    // Errors of a UDP socket are about datagrams sent before; receiving goes on.
+    // Errors of a UDP socket concern datagrams sent earlier; receiving goes on.
     if (count <= 0) return "idle";
     counters[COUNTER.receiveCalls]!++;
     if (natTraversal) this.#nowSeconds = nowSeconds();
@@ -155,7 +155,7 @@ export class Ingress implements PacketWriter {
     if (errno === Errno.EBADFD) this.#gone = true;
   }
 
-  /** Deals with message `i`, a datagram or a run of them; answers its length. */
+  /** Handles message `i`, a datagram or a run of them; returns its length. */
   #takeMessage(i: number): number {
     const { counters } = this.#options;
     const at = i * mmsghdr.size;
@@ -174,7 +174,7 @@ export class Ingress implements PacketWriter {
     this.#coalescer.forgetLast();
     for (let packet = start; packet < end; packet += segmentBytes) {
       const packetBytes = Math.min(segmentBytes, end - packet);
-      // A run is mostly one flow: what is joined needs no look at its sender again.
+      // A run is mostly one flow: what can be joined needs no second check of its sender.
       if (!this.#coalescer.addNext(packet, packetBytes, 1)) this.#deliver(packet, packetBytes);
     }
     return length;
@@ -201,7 +201,7 @@ export class Ingress implements PacketWriter {
     }
   }
 
-  /** Length of each datagram of the run that message `i` is; its own for a single one. */
+  /** The length of each datagram in message `i`; its own if it is a single one. */
   #segmentBytes(i: number, length: number): number {
     const controlBytes = this.#messageView.getUint32(
       i * mmsghdr.size + msghdr.msg_controllen,
@@ -217,7 +217,7 @@ export class Ingress implements PacketWriter {
     return size > 0 ? size : length;
   }
 
-  /** Makes message `i`, whose lengths the kernel has overwritten, ready for another. */
+  /** Resets the lengths of message `i`, which the kernel has overwritten. */
   #resetMessage(i: number): void {
     const at = i * mmsghdr.size;
     const view = this.#messageView;
@@ -225,7 +225,7 @@ export class Ingress implements PacketWriter {
     setSize(view, at + msghdr.msg_controllen, CONTROL_BYTES);
   }
 
-  /** Deals with one datagram, which is to be one IP packet; what follows the packet is padding. */
+  /** Handles one datagram: an IP packet, perhaps with padding behind it. */
   #deliver(ip: number, datagramBytes: number): void {
     const { counters, icmp, natTraversal } = this.#options;
     const { bytes, view } = this.#memory;
@@ -260,7 +260,7 @@ export class Ingress implements PacketWriter {
     this.#coalescer.add(ip, length);
   }
 
-  /** The peer of `slot`, or somebody in its name, has sent the message at hand. */
+  /** Notes that the peer of `slot`, or a forger, has sent the current message. */
   #heard(slot: number): void {
     const { reader, counters } = this.#options;
     const { words } = reader;
@@ -277,7 +277,7 @@ export class Ingress implements PacketWriter {
     if (words[slot + SLOT.HEARD_AT] !== now) Atomics.store(words, slot + SLOT.HEARD_AT, now);
   }
 
-  /** Whether the packet's source is of the subnet of the very peer that sent it. */
+  /** Whether the packet's source is in the subnet of the peer that sent it. */
   #isWelcome(ip: number, ipv4: boolean): boolean {
     const { reader, counters, allowAnySource, natTraversal } = this.#options;
     if (allowAnySource && !natTraversal) return true;

@@ -1,19 +1,19 @@
 /**
- * Keepalives for NAT traversal: an IPv4 packet that upstream flannel drops without a word, as its
- * TTL does not last, from the sender's subnet base to the peer's. It has no payload; its protocol
- * is "no next header" (59).
+ * Keepalives for NAT traversal: an IPv4 packet from the sender's subnet base to the peer's, which
+ * upstream flannel drops silently because its TTL expires. It has no payload; its protocol is "no
+ * next header" (59).
  *
  * @module
  */
 import { IPV4, IPV6, type PacketMemory, PROTOCOL } from "./packet.ts";
 
-/** How often mappings of NATs on the way are refreshed (RFC 4787 asks NATs for 120 s at least). */
+/** How often NAT mappings are refreshed (RFC 4787 requires NATs to keep them for 120 s). */
 export const KEEPALIVE_INTERVAL_MS = 25_000;
 
-/** The least time between two rounds of keepalives, however often peers come and go. */
+/** The least time between two rounds, however often peers come and go. */
 export const KEEPALIVE_PAUSE_MS = 5_000;
 
-/** Writes a keepalive at `at`, from and to addresses as words. Returns its length. */
+/** Writes a keepalive at `at`, between addresses as words. Returns its length. */
 export function writeKeepalive(
   memory: PacketMemory,
   at: number,

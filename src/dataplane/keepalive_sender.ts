@@ -5,9 +5,9 @@ import { IPV6, PacketMemory } from "./packet.ts";
 import { SendBatch, type SendBatchOptions } from "./send_batch.ts";
 import { CONTROL, COUNTER } from "./shared_state.ts";
 
-/** Keepalives that are sent at a time; packets pass before the next ones. */
+/** Keepalives sent at a time; then packets get their turn. */
 const CHUNK = 64;
-/** How long it is until then. */
+/** Pause between two chunks. */
 const CHUNK_PAUSE_MS = 1;
 
 /** Options of {@linkcode KeepaliveSender}. */
@@ -30,7 +30,7 @@ export class KeepaliveSender {
   #dueAtMs = 0;
   #begunAtMs = 0;
   #version = 0;
-  /** Place in the table that the round under way has come to; -1 if none is. */
+  /** The current round's place in the table; -1 between rounds. */
   #cursor = -1;
 
   constructor(options: KeepaliveSenderOptions) {
@@ -47,16 +47,16 @@ export class KeepaliveSender {
     this.#batch6.setSocket(ipv6, false);
   }
 
-  /** How long poll(2) may wait. */
+  /** How long poll(2) may wait at most. */
   waitMs(): number {
     return this.#cursor >= 0 ? CHUNK_PAUSE_MS : Math.max(1, Math.ceil(this.#dueAtMs - this.#now()));
   }
 
-  /** Sends to peers if it is time: to some of them, and to the others when called again. */
+  /** Sends the next chunk of a round, if it is due. */
   sendDue(): void {
     const { reader } = this.#options;
     if (reader.version !== this.#version) {
-      // A new peer cannot reach this host before this host has sent something there.
+      // A new peer cannot reach this host until this host has sent it something.
       this.#version = reader.version;
       this.#dueAtMs = Math.min(this.#dueAtMs, this.#begunAtMs + KEEPALIVE_PAUSE_MS);
     }
@@ -78,8 +78,8 @@ export class KeepaliveSender {
         this.#cursor = -1;
         break;
       }
-      // A table that was changed meanwhile is gone on with at the same place: what is passed over
-      // has its turn in the round that follows a change.
+      // If the table has changed meanwhile, the round continues at the same place: what it skips is
+      // covered by the round that follows every change.
       this.#cursor = reader.placeOf(slot) + 1;
       if (this.#add(slot, count * IPV6.HEADER_BYTES)) counters[COUNTER.keepalivesSent]!++;
     }
@@ -87,7 +87,7 @@ export class KeepaliveSender {
     this.#batch6.flush();
   }
 
-  /** Adds a keepalive to the peer of `slot`, written at `at`; answers whether there can be one. */
+  /** Adds a keepalive to the peer of `slot`, written at `at`; returns whether one is possible. */
   #add(slot: number, at: number): boolean {
     const { reader: { words }, control } = this.#options;
     const ipv4 = words[slot + SLOT.TAG]! >> 8 === 4;

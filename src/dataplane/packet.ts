@@ -1,5 +1,5 @@
 /**
- * Where things are in IP packets, and the memory that packets lie in.
+ * Field offsets of IP packets, and the memory that packets lie in.
  *
  * @module
  */
@@ -92,7 +92,7 @@ export class PacketMemory {
       : this.sum(ip + IPV6.SOURCE, 32) + protocol;
   }
 
-  /** Copies a header: so few bytes that a call of copyWithin() costs more. */
+  /** Copies a header: for so few bytes, copyWithin() costs more. */
   copyHeader(to: number, from: number, length: number): void {
     if (((to | from | length) & 3) === 0) {
       const words = this.#words;

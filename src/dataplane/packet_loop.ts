@@ -10,41 +10,41 @@ import { KeepaliveSender } from "./keepalive_sender.ts";
 import { CONTROL, COUNTER, type WorkerMessage, type WorkerSetup } from "./shared_state.ts";
 
 /**
- * The Worker's nice value: packets of every pod wait for it, so it comes before what merely
- * computes. It gives way to the kernel's own threads.
+ * The Worker's nice value: all pods' packets wait for it, so it takes precedence over computation,
+ * but not over the kernel's own threads.
  */
 const NICE = -10;
 
-/** Places in the poll set. */
+/** Indexes of the poll set. */
 const POLL = { EVENT: 0, TUN: 1, SOCKET_V4: 2, SOCKET_V6: 3, COUNT: 4 } as const;
-/** The source at a place of the poll set, as one bit among several. */
+/** The bit of a source in a set of sources. */
 function bit(place: number): number {
   return 1 << place;
 }
 const EVERY_SOURCE = bit(POLL.TUN) | bit(POLL.SOCKET_V4) | bit(POLL.SOCKET_V6);
 
 /**
- * Packets between two waits that count as a stream of them. Then it pays to look a little longer
- * before sleeping, since waking a thread on another processor takes longer than the next packet of
- * a stream (tens of microseconds on virtual machines). Single packets are not worth that.
+ * Packets between two waits that make a stream. Then it pays to spin a little before sleeping,
+ * since waking a thread on another processor takes longer than the next packet of a stream (tens of
+ * microseconds on virtual machines). Single packets are not worth that.
  */
 const STREAM_PACKETS = 32;
 /**
- * How often to look again, giving way to any other thread each time: some 30 µs if there is none.
+ * How often to poll again before sleeping, yielding to other threads each time: some 30 µs if there
+ * are none.
  */
 const LOOKS = 20;
 
 /**
- * Carries packets until told to stop. It asks only sources that poll(2) says have something, and
- * waits once they were found empty; the eventfd among them is how the main thread gets its
- * attention.
+ * Carries packets until told to stop. It reads only sources that poll(2) reports as ready, and
+ * waits once they are drained; the main thread gets its attention through the eventfd among them.
  */
 export function runPacketLoop(
   setup: WorkerSetup,
   tell: (message: WorkerMessage) => void,
 ): void {
   using io = new PacketIo();
-  io.lowerNice(NICE); // where that is not permitted, it is one thread among others
+  io.lowerNice(NICE); // without permission, it is one thread among others
   const control = new Int32Array(setup.control);
   const counters = new Float64Array(setup.counters);
   const reader = new ForwardingReader(setup.forwarding);
@@ -64,7 +64,7 @@ export function runPacketLoop(
   const poll = new Uint8Array(POLL.COUNT * pollfd.size);
   const pollView = new DataView(poll.buffer);
   const setPoll = (place: number, fd: number) => {
-    // poll(2) passes over negative descriptors.
+    // poll(2) ignores negative descriptors.
     pollView.setInt32(place * pollfd.size + pollfd.fd, fd, LITTLE_ENDIAN);
     pollView.setInt16(place * pollfd.size + pollfd.events, POLLIN, LITTLE_ENDIAN);
   };
@@ -99,7 +99,7 @@ export function runPacketLoop(
   };
 
   const pollCount = BigInt(POLL.COUNT);
-  /** Waits up to `timeoutMs`, -1 for ever, and returns which sources have something. */
+  /** Waits up to `timeoutMs`, -1 for ever, and returns the sources that are ready. */
   const wait = (timeoutMs: number): number => {
     if (io.poll(poll, pollCount, timeoutMs) <= 0) return 0;
     if (revents(POLL.EVENT) !== 0) io.read(eventfd, eventCount, BigInt(eventCount.length));
@@ -113,7 +113,7 @@ export function runPacketLoop(
   const packets = () => counters[COUNTER.sentPackets]! + counters[COUNTER.receivedPackets]!;
 
   let ready = EVERY_SOURCE;
-  /** Sources that were not emptied. */
+  /** Sources that were not drained. */
   let left = 0;
   let worked = false;
   const receive = (place: number, socket: number) => {
@@ -122,7 +122,7 @@ export function runPacketLoop(
     if (result === "idle") return;
     worked = true;
     if (result === "more") left |= bit(place);
-    // What the kernel replies by itself is in the device's queue already.
+    // The kernel's own replies are in the device's queue already.
     ready |= bit(POLL.TUN);
   };
 

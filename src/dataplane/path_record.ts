@@ -1,7 +1,7 @@
 /**
- * What a packet path did last, as its daemon leaves it for the next run: with it, packets pass again
- * before the store has been asked. Routes of other backends stay in the kernel meanwhile; those of
- * this path end with the process.
+ * The last state of a packet path, left for the next run so that packets pass again before the
+ * store has been read. Other backends' routes stay in the kernel meanwhile; this path ends with its
+ * process.
  *
  * @module
  */
@@ -31,7 +31,7 @@ export interface PathRecord {
   }[];
 }
 
-/** A record of another version is nobody's. */
+/** Records of other versions are ignored. */
 const VERSION = 1;
 
 const Port = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65_535));
@@ -80,7 +80,7 @@ export function encodePathRecord(record: PathRecord): string {
   });
 }
 
-/** The record in `text`; `undefined` if it is none, or one of another version. */
+/** The record in `text`; `undefined` if it is not one, or of another version. */
 export function parsePathRecord(text: string): PathRecord | undefined {
   const result = v.safeParse(RecordText, text);
   if (!result.success) return undefined;
@@ -95,7 +95,7 @@ export function parsePathRecord(text: string): PathRecord | undefined {
   };
 }
 
-/** Whether a path opened with `a` is one opened with `b`. */
+/** Whether paths opened with `a` and `b` are the same. */
 export function sameSettings(a: PathSettings, b: PathSettings): boolean {
   return a.allowAnySource === b.allowAnySource && a.natTraversal === b.natTraversal &&
     a.families.length === b.families.length &&

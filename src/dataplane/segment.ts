@@ -1,18 +1,17 @@
 /**
- * Splits what the kernel hands over as one large packet (TSO, USO) into the packets that belong on
- * the wire, as the kernel's own tcp_gso_segment and __udp_gso_segment would. Headers are written
- * anew for each; the payload stays where it is.
+ * Splits a large packet of the kernel's (TSO, USO) into wire packets, as its own tcp_gso_segment
+ * and __udp_gso_segment would. Each gets a new header; the payload stays where it is.
  *
  * @module
  */
 import { fold32 } from "./checksum.ts";
 import { IPV4, IPV6, type PacketMemory, PROTOCOL, TCP, UDP } from "./packet.ts";
 
-/** Takes the packets that come of a split. */
+/** Receives the packets of a split. */
 export interface SegmentSink {
-  /** Where in the same memory the next header of `length` bytes may be written. */
+  /** The place in the same memory for the next header, of `length` bytes. */
   headerSpace(length: number): number;
-  /** One packet: a header at the place just asked for, and its payload. */
+  /** One packet: a header at the place just reserved, and its payload. */
   segment(header: number, headerLength: number, payload: number, payloadLength: number): void;
 }
 
@@ -20,7 +19,7 @@ export interface SegmentSink {
 export interface LargePacket {
   /** Where its IP header begins. */
   offset: number;
-  /** IP header to the end. */
+  /** From its IP header to its end. */
   length: number;
   /** Where its TCP or UDP header begins. */
   transport: number;
@@ -28,11 +27,11 @@ export interface LargePacket {
   segmentBytes: number;
 }
 
-/** Headers of a large packet beyond this are none. */
+/** Longer headers are not credible. */
 export const MAX_HEADER_BYTES = 120;
 
 /**
- * Splits a large TCP packet. Its TTL must be final, its checksum fields count for nothing.
+ * Splits a large TCP packet. Its TTL must be final; its checksum fields are ignored.
  *
  * @returns Whether it was one; nothing is written otherwise.
  */
@@ -56,7 +55,7 @@ export function segmentTcp(
   // Signed, as only such numbers need no memory of their own.
   const sequence = view.getInt32(transport + TCP.SEQUENCE);
   const id = ipv4 ? view.getUint16(offset + IPV4.ID) : 0;
-  // All that the packets' checksums share: the rest of each is its sequence number, flags, lengths.
+  // What all checksums share; each adds its sequence number, flags and lengths.
   view.setUint32(transport + TCP.SEQUENCE, 0);
   bytes[transport + TCP.FLAGS] = 0;
   view.setUint16(transport + TCP.CHECKSUM, 0);
@@ -122,8 +121,8 @@ export function segmentUdp(
 }
 
 /**
- * Writes the checksum that the kernel left to the device: over all from `start`, into the word at
- * `start + checksumOffset`, which holds the pseudo-header's sum (linux/virtio_net.h).
+ * Writes the checksum that the kernel left to the device: over everything from `start`, into the
+ * word at `start + checksumOffset`, which holds the pseudo-header's sum (linux/virtio_net.h).
  *
  * @returns Whether the place lies within the packet.
  */
@@ -137,7 +136,7 @@ export function finishChecksum(
   const from = packet + start;
   const place = from + checksumOffset;
   if (start >= length || place + 2 > packet + length) return false;
-  // The word counts with what it holds, and the sum over it all is what the field must undo.
+  // The word's present value is part of the sum, which the field must complement.
   const checksum = ~memory.sum(from, packet + length - from) & 0xffff;
   // Only UDP knows a zero that means "no checksum"; ones' complement has a second zero for it.
   memory.view.setUint16(
@@ -147,7 +146,7 @@ export function finishChecksum(
   return true;
 }
 
-/** The sum of an IPv4 header without what differs from packet to packet; zeroes those fields. */
+/** The sum of an IPv4 header without the fields that differ per packet, which it zeroes. */
 function unsealedIpv4Sum(memory: PacketMemory, offset: number, ipBytes: number): number {
   const { view } = memory;
   view.setUint16(offset + IPV4.TOTAL_LENGTH, 0);

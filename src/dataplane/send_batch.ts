@@ -14,18 +14,18 @@ import { addressOf, Errno, HIGH_HALF, LOW_HALF, type PacketIo } from "../../ffi/
 import { type ForwardingReader, SLOT } from "./forwarding_reader.ts";
 import { COUNTER } from "./shared_state.ts";
 
-/** Messages of one sendmmsg(2). */
+/** Messages per sendmmsg(2). */
 const MAX_MESSAGES = 64;
-/** Datagrams of one message: UDP_MAX_SEGMENTS of older kernels. */
+/** Datagrams per message: UDP_MAX_SEGMENTS of older kernels. */
 const MAX_DATAGRAMS = 64;
-/** The largest UDP payload over IPv4; a run may be no longer altogether. */
+/** The largest UDP payload over IPv4, which limits a whole run. */
 const MAX_RUN_BYTES = 65_507;
-/** Datagrams of one batch. */
+/** Datagrams per batch. */
 const BATCH_DATAGRAMS = 1024;
 /** Space for a control message with one 16-bit value (CMSG_SPACE). */
 const CONTROL_BYTES = cmsghdr.size + 8;
 const NAME_BYTES = 32;
-/** How long a full socket is waited for before datagrams are dropped. */
+/** How long to wait for a full socket before dropping datagrams. */
 const FULL_WAIT_MS = 2;
 
 /** Options of {@linkcode SendBatch}. */
@@ -42,10 +42,10 @@ export interface SendBatchOptions {
 }
 
 /**
- * Datagrams for peers, gathered and sent together. Datagrams to one peer that follow each other and
- * are of one length (the last may be shorter) go as one message that the kernel splits late, if at
- * all (UDP_SEGMENT, Linux 4.18). A datagram is up to two pieces of memory, so that a header made
- * anew can stand before a payload that is not moved.
+ * Collects datagrams for peers and sends them together. Consecutive datagrams to one peer that have
+ * the same length (the last may be shorter) form one message, which the kernel splits late or not
+ * at all (UDP_SEGMENT, Linux 4.18). A datagram has up to two pieces, so that a payload with a new
+ * header need not be moved.
  */
 export class SendBatch {
   readonly #options: SendBatchOptions;
@@ -60,7 +60,7 @@ export class SendBatch {
   readonly #piecesAddress: number;
   readonly #poll = new Uint8Array(2 * pollfd.size);
   readonly #pollView = new DataView(this.#poll.buffer);
-  /** Messages for the datagrams of a run that the kernel did not take as one. */
+  /** Messages for the datagrams of a run that the kernel refused. */
   readonly #singles = new Uint8Array(MAX_DATAGRAMS * mmsghdr.size);
   readonly #singleView = new DataView(this.#singles.buffer);
   /** First piece of each datagram, and datagrams and bytes of each message. */
@@ -98,15 +98,15 @@ export class SendBatch {
   }
 
   /**
-   * Sends through `fd` from now on; -1 to drop. `sendsRuns`: whether it takes several datagrams as
-   * one message, as long as the way out does.
+   * Sends through `fd` from now on; -1 to drop. `sendsRuns`: whether the socket takes runs, as long
+   * as the outgoing link does.
    */
   setSocket(fd: number, sendsRuns: boolean): void {
     this.#fd = fd;
     this.#runs = sendsRuns;
   }
 
-  /** Makes room for one more datagram, sending what there is if need be. */
+  /** Makes room for one more datagram, if need be by sending. */
   reserve(): void {
     if (this.#messageCount === MAX_MESSAGES || this.#datagramCount === BATCH_DATAGRAMS) {
       this.flush();
@@ -114,7 +114,7 @@ export class SendBatch {
   }
 
   /**
-   * Adds a datagram to the peer of `slot`, after {@linkcode reserve}. The pieces are places in the
+   * Adds a datagram to the peer of `slot`, after {@linkcode reserve}. The pieces lie in the
    * packets' memory; the second may be empty.
    */
   add(slot: number, first: number, firstBytes: number, second: number, secondBytes: number): void {
@@ -144,7 +144,7 @@ export class SendBatch {
     }
   }
 
-  /** Sends everything, dropping and counting what does not go. */
+  /** Sends everything; drops and counts what fails. */
   flush(): void {
     const { counters } = this.#options;
     const count = this.#messageCount;
@@ -180,7 +180,7 @@ export class SendBatch {
     let next = 0;
     let waited = false;
     while (next < count) {
-      // The view past the first messages is only made after a partial send.
+      // A view past the first messages is needed only after a partial send.
       const from = next === 0 ? this.#messages : this.#messages.subarray(next * mmsghdr.size);
       counters[COUNTER.sendCalls]!++;
       const sent = io.sendmmsg(this.#fd, from, count - next, MSG_DONTWAIT);
@@ -197,7 +197,7 @@ export class SendBatch {
           this.#waitForRoom();
           continue;
         }
-        // Everything behind it would find the socket as full.
+        // The rest would find the socket just as full.
         counters[COUNTER.dropSocketFull]! += this.#datagramCount - this.#firstDatagram[next]!;
         return;
       }
@@ -224,7 +224,7 @@ export class SendBatch {
     if (datagrams > 1) counters[COUNTER.sentDatagramRuns]!++;
   }
 
-  /** EIO is what the kernel says where the way out cannot make checksums (udp_send_skb). */
+  /** The kernel's error where the outgoing link cannot compute checksums is EIO (udp_send_skb). */
   #giveUpRuns(): void {
     if (!this.#runs) return;
     this.#runs = false;
@@ -235,7 +235,7 @@ export class SendBatch {
     );
   }
 
-  /** Sends a run that was refused, as happens where the path's MTU shrank, one by one. */
+  /** Sends a refused run one by one, as when the path MTU has shrunk. */
   #sendSingly(message: number): void {
     const { io, counters } = this.#options;
     const first = this.#firstDatagram[message]!;
@@ -311,7 +311,7 @@ export class SendBatch {
   }
 }
 
-/** Writes a pointer; in halves, as 64-bit writes take a BigInt. */
+/** Writes a pointer in halves, since a 64-bit write takes a BigInt. */
 export function setAddress(view: DataView, at: number, address: number): void {
   view.setUint32(at + LOW_HALF, address >>> 0, LITTLE_ENDIAN);
   view.setUint32(at + HIGH_HALF, Math.floor(address / 0x1_0000_0000), LITTLE_ENDIAN);

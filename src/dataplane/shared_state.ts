@@ -1,13 +1,13 @@
 /**
- * What the main thread and the Worker tell each other without messages, since the Worker in its loop
- * takes none: control words, and counters.
+ * Memory that the main thread and the Worker share, since the Worker in its loop takes no messages:
+ * control words and counters.
  *
  * @module
  */
 
 /** Words of the control memory. */
 export const CONTROL = {
-  /** 1: end the loop. */
+  /** 1: leave the loop. */
   STOP: 0,
   /** Counts changes of the descriptors below; the Worker notes what it has seen. */
   DESCRIPTORS: 1,
@@ -17,7 +17,7 @@ export const CONTROL = {
   SOCKET_V6: 4,
   /** Of the tunnel, in bytes. */
   MTU: 5,
-  /** Own subnet bases, which ICMP errors come from; 0 for none. */
+  /** Bases of the own subnets, the source of ICMP errors; 0 for none. */
   OWN_IPV4: 6,
   OWN_IPV6: 7,
   /** The last value of DESCRIPTORS that the Worker has taken over. */
@@ -27,7 +27,7 @@ export const CONTROL = {
   WORDS: 32,
 } as const;
 
-/** Every counter, in the order of the memory. Names are for people and scripts. */
+/** Every counter, in memory order, by its name in `/status`. */
 export const COUNTERS = [
   // From the TUN device to peers.
   "sentPackets",
@@ -64,19 +64,19 @@ export const COUNTERS = [
 
 export type CounterName = (typeof COUNTERS)[number];
 
-/** Place of each counter in the memory. */
+/** The index of each counter. */
 export const COUNTER = Object.fromEntries(
   COUNTERS.map((name, index) => [name, index]),
 ) as { readonly [Name in CounterName]: number };
 
 export type Counters = { readonly [Name in CounterName]: number };
 
-/** Counters: the Worker alone writes, as numbers that are exact up to 2^53. */
+/** Memory for the counters, which only the Worker writes; they are exact up to 2^53. */
 export function createCounterMemory(): SharedArrayBuffer {
   return new SharedArrayBuffer(COUNTERS.length * 8);
 }
 
-/** What was counted so far. */
+/** The present values. */
 export function readCounters(memory: SharedArrayBuffer): Counters {
   const view = new Float64Array(memory);
   return Object.fromEntries(COUNTERS.map((name, i) => [name, view[i]!])) as Counters;
@@ -97,15 +97,15 @@ export interface WorkerSetup {
     readonly tcp: boolean;
     readonly udp: boolean;
   };
-  /** Takes datagrams from anywhere with any inner source. */
+  /** Accepts datagrams from any sender with any inner source. */
   readonly allowAnySource: boolean;
   /** Learns peers' ports and keeps own mappings open. */
   readonly natTraversal: boolean;
 }
 
-/** What the Worker tells. */
+/** What the Worker reports. */
 export type WorkerMessage =
-  /** An offload is missing here, or something happened once; for the log. */
+  /** For the log, such as a missing offload. */
   | { readonly type: "notice"; readonly text: string }
   /** The TUN device has gone. */
   | { readonly type: "device-gone" }

@@ -14,17 +14,16 @@ import {
   type WorkerSetup,
 } from "./shared_state.ts";
 
-/** What packets a tunnel carries, and who is told of what happens to it. */
 export interface TunnelOptions {
   readonly allowAnySource: boolean;
   readonly natTraversal: boolean;
-  /** Families of inner packets; for those there are ICMP errors. */
+  /** Families of inner packets, which get ICMP errors. */
   readonly families: readonly (4 | 6)[];
-  /** Told once about each thing that this kernel or link cannot do. */
+  /** Called once for each thing that this kernel or link cannot do. */
   readonly onNotice: (text: string) => void;
-  /** Told when the TUN device was removed by somebody. */
+  /** Called when somebody has removed the TUN device. */
   readonly onDeviceGone: () => void;
-  /** Told of a fault of the Worker, after which no packets pass. */
+  /** Called when the Worker has failed; no packets pass after that. */
   readonly onFault: (error: Error) => void;
 }
 
@@ -35,7 +34,7 @@ export interface TunnelDescriptors {
   readonly socketV6: UdpSocket | undefined;
 }
 
-/** What ICMP errors and keepalives are told from, and how large packets may be. */
+/** The source of ICMP errors and keepalives, and how large packets may be. */
 export interface TunnelIdentity {
   readonly mtuBytes: number;
   /** Bases of the own subnets. */
@@ -43,20 +42,19 @@ export interface TunnelIdentity {
   readonly ipv6?: Address;
 }
 
-/** Of each socket, either way: what a fast link brings while the Worker is not on a processor. */
+/** Per socket and direction: what a fast link delivers while the Worker is not scheduled. */
 export const SOCKET_BUFFER_BYTES = 4 << 20;
-/** Packets that wait in the device for a process that restarts: two seconds of one each 1 ms. */
+/** Packets queued in the device during a restart: two seconds at one per millisecond. */
 export const TRANSMIT_QUEUE_PACKETS = 2_000;
 
-/** How long the Worker may take to notice that it is to stop. */
+/** How long the Worker may take to stop. */
 const STOP_LIMIT_MS = 900;
 
-/** Makes a tunnel, without its Worker yet: {@linkcode Tunnel.start} makes packets pass. */
+/** Makes a tunnel; packets pass after {@linkcode Tunnel.start}. */
 export function openTunnel(options: TunnelOptions): Tunnel {
   return new Tunnel(options);
 }
 
-/** The packet path as the main thread has it. */
 export class Tunnel implements AsyncDisposable {
   readonly #options: TunnelOptions;
   readonly #libc = Libc.open();
@@ -67,7 +65,7 @@ export class Tunnel implements AsyncDisposable {
   #worker: RunningWorker | undefined;
   readonly #raw: { 4: number; 6: number } = { 4: -1, 6: -1 };
   #disposed = false;
-  /** Where packets go. Changing it stalls nobody. */
+  /** Where packets go. Changes do not stall the Worker. */
   readonly forwarding = new ForwardingTable(this.#forwardingMemory, () => this.#wake());
 
   constructor(options: TunnelOptions) {
@@ -80,7 +78,7 @@ export class Tunnel implements AsyncDisposable {
     return this.#worker !== undefined;
   }
 
-  /** Starts the Worker. Packets that have waited in the descriptors' queues pass first. */
+  /** Starts the Worker, which takes the packets that wait in the descriptors' queues first. */
   start(offloads: { readonly tcp: boolean; readonly udp: boolean }): void {
     if (this.started || this.#disposed) throw new Error("Cannot start tunnel: it was started");
     const eventfd = this.#libc.eventfd();
@@ -97,7 +95,7 @@ export class Tunnel implements AsyncDisposable {
     };
     worker.onerror = (event) => {
       event.preventDefault();
-      // It reads and notes nothing any more, and nobody is to wait for it.
+      // It will not respond any more: nothing may wait for it.
       running.failed = true;
       this.forwarding.releaseReader();
       resolve();
@@ -119,8 +117,8 @@ export class Tunnel implements AsyncDisposable {
   }
 
   /**
-   * Lets packets pass through other descriptors; resolves when the Worker uses the former ones no
-   * more, so that they may be closed.
+   * Switches to other descriptors; resolves when the Worker no longer uses the former ones, so that
+   * they may be closed.
    */
   async setDescriptors(
     { tun, socketV4, socketV6 }: TunnelDescriptors,
@@ -147,7 +145,7 @@ export class Tunnel implements AsyncDisposable {
     words.set(ipv6 ? addressWords(ipv6) : [0, 0, 0, 0], CONTROL.OWN_IPV6);
   }
 
-  /** What has passed and what was dropped, and why, since the start. */
+  /** What has passed and what was dropped since the start. */
   counters(): Counters {
     return readCounters(this.#counters);
   }
@@ -182,6 +180,6 @@ interface RunningWorker {
   readonly worker: Worker;
   readonly eventfd: FileDescriptor;
   readonly stopped: Promise<void>;
-  /** Whether it ended by a fault. */
+  /** Whether it has failed. */
   failed: boolean;
 }

@@ -1,6 +1,6 @@
 /**
- * A Worker of the packet path. It blocks in poll(2) and takes no messages once it runs; see
- * `shared_state.ts` for how it is steered.
+ * The Worker of the packet path. It blocks in poll(2) and takes no messages once it runs; it is
+ * steered through `shared_state.ts`.
  *
  * @module
  */

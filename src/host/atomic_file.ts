@@ -1,22 +1,21 @@
 /**
- * Files that are replaced as a whole, also where other users may write: the daemon is root, and
- * neither a link nor a file of theirs may lead it elsewhere.
+ * Files that are replaced atomically, safely even in directories where other users may write: the
+ * daemon is root, and no link or file of theirs may redirect it.
  *
  * @module
  */
 import { basename, dirname, resolve } from "node:path";
 
-/** As the kernel's limit. */
+/** The kernel's limit. */
 const MAX_SYMLINKS = 40;
 
 const OTHERS_WRITE = 0o022;
 const ALL_WRITE = 0o002;
 
 /**
- * Puts `text` in the place of the file, through a synced temporary file beside it. An existing
- * file's mode is kept, else it is 0644; missing directories are made with 0755. Of a symbolic link
- * that root or this user made, the file that it leads to is replaced, and the link stays; one of
- * another user is replaced itself.
+ * Replaces the file's content, through a synced temporary file beside it. An existing file's mode
+ * is kept, a new one's is 0644; missing directories are made with 0755. A symbolic link of root or
+ * this user is followed; one of another user is replaced itself.
  *
  * @throws {Error} If something that is no file is in the place.
  */
@@ -41,7 +40,7 @@ export async function writeFileAtomically(
       }
       await file.sync();
     }
-    // The umask has taken bits away; elsewhere another file may be in its place by now.
+    // The umask has cleared bits; by path, another file might be changed.
     if (isOurs) await Deno.chmod(temporary, mode);
     await Deno.rename(temporary, target);
   } catch (error) {
@@ -51,8 +50,8 @@ export async function writeFileAtomically(
 }
 
 /**
- * A new file beside `target`. Its name is always the same, so that a daemon killed here leaves one
- * file at most, unless somebody keeps that name taken.
+ * A new file beside `target`. Its name is fixed, so that a daemon killed here leaves one file at
+ * most, unless somebody keeps that name taken.
  */
 async function openTemporary(target: string, mode: number): Promise<[string, Deno.FsFile]> {
   const open = async (name: string): Promise<[string, Deno.FsFile]> => [
@@ -73,9 +72,9 @@ async function openTemporary(target: string, mode: number): Promise<[string, Den
 }
 
 /**
- * The path that `path` leads to over symbolic links; it need not be there. A link that belongs to
- * neither root nor this user is not followed, as the kernel does in directories that everybody may
- * write to (`fs.protected_symlinks`), which looking at links one by one would get around.
+ * Resolves symbolic links in `path`, which need not exist. A link of neither root nor this user is
+ * not followed, as the kernel does in world-writable directories (`fs.protected_symlinks`):
+ * resolving links one by one would bypass that.
  */
 export async function followLinks(path: string): Promise<string> {
   let current = resolve(path);
@@ -88,8 +87,8 @@ export async function followLinks(path: string): Promise<string> {
 }
 
 /**
- * Opens the file to read it; `undefined` if there is none, or none that counts: a link of another
- * user, or another user's file in a directory that everybody may write to.
+ * Opens the file for reading; `undefined` if there is none that can be trusted: not a link of
+ * another user, nor another user's file in a world-writable directory.
  *
  * @throws {Error} If something that is no file is in the place.
  */
@@ -105,7 +104,7 @@ export async function openTrusted(path: string): Promise<Deno.FsFile | undefined
 }
 
 /**
- * Removes the file for good, and what a killed run left beside it; whether it was there.
+ * Removes the file, and what a killed run left beside it; returns whether it was there.
  *
  * @throws {Error} If something that is no file is in the place.
  */
@@ -116,7 +115,7 @@ export async function removeFile(path: string): Promise<boolean> {
   return await removeIfPresent(target);
 }
 
-/** Whether there is a file that counts at `target`, see {@linkcode openTrusted}. */
+/** Whether there is a trusted file at `target`, see {@linkcode openTrusted}. */
 async function isThere(target: string): Promise<boolean> {
   const info = await lstatIfPresent(target);
   if (!info || info.isSymlink) return false;

@@ -3,7 +3,7 @@ import { Libc } from "../../ffi/libc/open.ts";
 import { loadForGood } from "../../ffi/shared_library.ts";
 import { OperatorError } from "../errors.ts";
 
-/** Where the libraries lie inside the executable: beside the bundle of which this is a part. */
+/** The libraries inside the executable, beside the bundle of which this is a part. */
 const LIBRARY_DIRECTORY = new URL("./lib/", import.meta.url);
 
 /** The libraries that the executable carries, in the order in which they must be loaded. */
@@ -20,14 +20,13 @@ export interface LoadCarriedLibrariesOptions {
 }
 
 /**
- * Loads the libraries that the executable carries, where the system has none of its own; whoever
- * opens one by its soname afterwards gets it. They are loaded from memory, so that no directory is
- * needed that can be written and run from. Does nothing where nothing is carried, as when run from
- * sources.
+ * Loads the libraries that the executable carries, where the system has none of its own; opening
+ * one by its soname then finds it. They are loaded from memory, so that no directory has to be
+ * writable and executable. Does nothing where none are carried, as when run from sources.
  *
  * Returns the names of the libraries taken from the executable.
  *
- * @throws {OperatorError} If those that are carried cannot be loaded in any way.
+ * @throws {OperatorError} If they cannot be loaded.
  */
 export function loadCarriedLibraries(
   { prefer = "system" }: LoadCarriedLibrariesOptions = {},
@@ -51,8 +50,8 @@ export interface LibraryFile {
 }
 
 /**
- * Loads `libraries` for good, in order: from memory, or where the kernel does not run what is there
- * alone (vm.memfd_noexec), from files in a private directory below TMPDIR that is gone afterwards.
+ * Loads `libraries` for good, in order: from memory, or where the kernel forbids executing that
+ * (vm.memfd_noexec), from a private temporary directory below TMPDIR.
  *
  * @throws {OperatorError} If neither can be done.
  */
@@ -79,7 +78,7 @@ function loadFromMemory(libraries: readonly LibraryFile[]): void {
   using stack = new DisposableStack();
   const libc = stack.use(Libc.open());
   for (const { name, bytes } of libraries) {
-    // All stay open until the last is loaded: the linker takes equal paths for the same library.
+    // All stay open until the last is loaded: the linker takes the same path for the same library.
     const fd = stack.adopt(libc.memoryFile(name, bytes), (fd) => libc.close(fd));
     loadForGood(`/proc/self/fd/${fd}`);
   }

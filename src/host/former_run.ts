@@ -5,15 +5,15 @@ import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
 
-/** What an earlier run left word of. */
+/** What is known of an earlier run. */
 export interface FormerRun {
-  /** Its subnet, to ask for it again. */
+  /** Its subnet, to request again. */
   readonly subnet: LeaseSubnet | undefined;
-  /** The networks that it served; its leftovers in them are ours. */
+  /** The networks that it served, where its leftovers are ours. */
   readonly networks: readonly Prefix[];
 }
 
-/** Reads what subnet.env tells of the last run. */
+/** Reads the last run's values from subnet.env. */
 export async function readFormerRun(subnetFile: string, log: Logger): Promise<FormerRun> {
   try {
     const text = await readSubnetFile(subnetFile) ?? "";

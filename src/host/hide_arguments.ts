@@ -27,7 +27,7 @@ const MASK = "*".charCodeAt(0);
 function argumentMemory(): { start: bigint; length: number } {
   using libc = Libc.open();
   const stat = libc.readKernelFile("/proc/self/stat");
-  // Field 2 is the program's name in parentheses, which may itself hold spaces and parentheses.
+  // Field 2, the program's name in parentheses, may itself contain spaces and parentheses.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   const [start, end] = [BigInt(fields[48 - 3] ?? 0), BigInt(fields[49 - 3] ?? 0)];
   const length = Number(end - start);

@@ -1,6 +1,6 @@
 /**
- * What of the address space this host needs for itself: its own networks, gateways, name servers
- * and stores. A pod subnet that took any of it would cut the host off.
+ * The addresses that this host needs for itself: its own networks, gateways, name servers and
+ * stores. A pod subnet that overlapped them would cut the host off.
  *
  * @module
  */
@@ -12,41 +12,41 @@ import type { LeaseSubnet } from "../lease/lease.ts";
 import { type Address, addressBits, type Place, Places, Prefix } from "../net/mod.ts";
 import { ROUTE_PROTOCOL } from "../state/mod.ts";
 
-/** `rtm_protocol` of routes that the kernel adds to addresses. */
+/** `rtm_protocol` of routes that come with addresses. */
 const RTPROT_KERNEL = 2;
 
-/** What the host was found to have. */
+/** What the needs are derived from. */
 export interface HostFacts {
   readonly links: readonly Link[];
   readonly addresses: readonly LinkAddress[];
   /** Table main. */
   readonly routes: readonly Route[];
-  /** Addresses that it must reach, such as `the name server 10.0.0.2`. */
+  /** Addresses that it must reach, such as that of `the name server 10.0.0.2`. */
   readonly services: readonly { readonly address: Address; readonly what: string }[];
 }
 
 /** What {@linkcode planHostNeeds} is told besides the facts. */
 export interface HostNeedsContext {
   readonly network: Pick<NetworkConfig, "ipv4" | "ipv6">;
-  /** The subnet that this host serves: bridges with an address of it are the pods'. */
+  /** The subnet that this host serves: bridges with an address in it are the pods'. */
   readonly own: LeaseSubnet | undefined;
   readonly externalLink: string;
   /** The alias of this daemon's links. */
   readonly alias: string;
 }
 
-/** What is not for pods. */
+/** Prefixes that are not for pods. */
 export interface HostNeeds {
-  /** No peer's subnet may take any of it. */
+  /** No peer's subnet may overlap these. */
   readonly needs: Places;
-  /** And no subnet that this host leases may take any of this. */
+  /** Nor may a subnet that this host leases overlap these. */
   readonly occupied: Places;
 }
 
 /**
- * What of the facts counts as needed. A connected network does, with two exceptions: that of the
- * pods' own bridge, and one that holds all subnets there are to lease, as a flat 10.0.0.0/8 does;
- * of that one only the addresses that are known to be in use count.
+ * Derives the needs from the facts. Connected networks count, with two exceptions: the pods' own
+ * bridge, and one that contains all leasable subnets, as a flat 10.0.0.0/8 does; of the latter only
+ * addresses known to be in use count.
  */
 export function planHostNeeds(facts: HostFacts, context: HostNeedsContext): HostNeeds {
   const { network, own, externalLink, alias } = context;
@@ -82,7 +82,7 @@ export function planHostNeeds(facts: HostFacts, context: HostNeedsContext): Host
     const link = links.get(hops.find(({ linkIndex }) => linkIndex)?.linkIndex ?? 0);
     if (route.protocol === ROUTE_PROTOCOL || (link && isFlannels(link))) continue;
     const { destination } = route;
-    // The pods' own, which some plugins route one by one.
+    // Pods' routes, which some plugins set one by one.
     if (destination.length > 0 && serves(destination)) continue;
     for (const { gateway } of hops) {
       if (!gateway || isLocal(gateway)) continue;
@@ -98,13 +98,13 @@ export function planHostNeeds(facts: HostFacts, context: HostNeedsContext): Host
       !family?.network.overlaps(destination)
     ) continue;
     const place: Place = { prefix: destination, what: `the route to ${destination}`, yields: true };
-    // To a whole subnet it may be upstream's, which is replaced where a peer has the subnet.
+    // One to a whole subnet may be upstream's, which is replaced if a peer has the subnet.
     const isPeers = destination.length <= family.subnetLength &&
       hops.some(({ gateway }) => gateway);
     (isPeers ? exact : needs).push(place);
   }
   for (const { address, what } of facts.services) {
-    // A name server of the pods' own bridge, or in a pod.
+    // A name server on the pods' bridge, or in a pod.
     if (isLocal(address) || (hasPods && serves(address))) continue;
     needs.push({ prefix: host(address), what });
   }
@@ -113,18 +113,18 @@ export function planHostNeeds(facts: HostFacts, context: HostNeedsContext): Host
   return { needs: places, occupied: places.concat(new Places(exact)) };
 }
 
-/** Whether all subnets that may be leased lie in `prefix`, so that none of them can avoid it. */
+/** Whether `prefix` contains all leasable subnets, so that none can avoid it. */
 function containsRange(prefix: Prefix, { subnetMin, subnetMax, subnetLength }: FamilyConfig) {
   return prefix.contains(subnetMin) && prefix.contains(new Prefix(subnetMax, subnetLength));
 }
 
-/** Whether a link looks like one that the pods of this host hang on. */
+/** Whether a link looks like the bridge of this host's pods. */
 function isPodLink({ kind }: Link, prefix: Prefix): boolean {
   return kind === "bridge" || kind === "openvswitch" || kind === "dummy" || kind === "macvlan" ||
     kind === "ipvlan" || (kind !== undefined && prefix.length === addressBits(prefix.family));
 }
 
-/** No pod subnet can have it. */
+/** No pod subnet can contain it. */
 function isLocal(address: Address): boolean {
   return address.isLoopback() || address.isLinkLocal() || address.isMulticast() ||
     address.isUnspecified();

@@ -25,16 +25,16 @@ import { mayChangeNetwork } from "./host_rights.ts";
 import { type Companions, KernelTables, linkAlias } from "../app/kernel_tables.ts";
 import { ReservedSpace } from "./reserved_space.ts";
 
-/** How long a leased address may be gone before a permanent one beside it is published instead. */
+/** How long a DHCP address may be gone before a permanent one beside it is published instead. */
 const STAND_IN_MS = 60_000;
 
 /** Options of {@linkcode openHostNetwork}. */
 export interface HostNetworkOptions {
   readonly options: Options;
   readonly network: NetworkConfig;
-  /** Networks that an earlier run served; its leftovers there are ours too. */
+  /** Networks that an earlier run served, where its leftovers are ours. */
   readonly formerNetworks: readonly Prefix[];
-  /** Its subnet, which pods may have addresses of. */
+  /** Its subnet, in which pods may still have addresses. */
   readonly formerSubnet: LeaseSubnet | undefined;
   readonly log: Logger;
   readonly signal: AbortSignal;
@@ -42,8 +42,7 @@ export interface HostNetworkOptions {
 }
 
 /**
- * Opens the kernel's network configuration and chooses the external interface, waiting for one as
- * long as `--wait-network` says.
+ * Opens netlink and chooses the external interface, waiting for one up to `--wait-network`.
  *
  * @throws {OperatorError} If there is none in time, with each candidate and why it lost.
  */
@@ -71,7 +70,7 @@ export async function openHostNetwork(options: HostNetworkOptions): Promise<Host
   });
   for (const family of criteria.families) warnOfForwardingOff(family, log);
   const resources = stack.move();
-  // Not what led to it, but what it has, is looked at from now on; and routes may be very many.
+  // From now on only the interface's own state matters, and routes may be very many.
   return new HostNetwork(options, netlink, criteria, found, { ...facts, routes: [] }, resources);
 }
 
@@ -90,8 +89,7 @@ function warnOfForwardingOff(family: Family, log: Logger): void {
 }
 
 /**
- * Opens the kernel's network configuration, with the libraries that the binary carries where the
- * host has none.
+ * Opens netlink, with the libraries that the binary carries where the host has none.
  *
  * @throws {OperatorError} If libnl is missing, naming its packages.
  */
@@ -115,15 +113,15 @@ export class HostNetwork implements AsyncDisposable {
   readonly #underlay: UnderlayPaths;
   readonly #alias: string;
   readonly #tables: KernelTables;
-  /** What of the address space is not for pods. */
+  /** Addresses that are not for pods. */
   readonly reserved: ReservedSpace;
   #found: ExternalInterface;
-  /** The lists by which `#found` was last confirmed. */
+  /** The lists that last confirmed `#found`. */
   #facts: InterfaceFacts;
-  /** Since when an address of another kind is all that there is in place of the one published. */
+  /** Since when only an address of another kind is left instead of the published one. */
   #standInSince: number | undefined;
   #standInTimer: ReturnType<typeof setTimeout> | undefined;
-  /** Called when {@linkcode HostNetwork.host} is another one. */
+  /** Called when {@linkcode HostNetwork.host} has changed. */
   onChange: (before: Host) => void = () => {};
 
   constructor(
@@ -206,8 +204,8 @@ export class HostNetwork implements AsyncDisposable {
   }
 
   /**
-   * Follows the kernel: `onDrift` asks for a round and says which Tables are to be listed in it, and
-   * the external interface is looked at again.
+   * Follows the kernel: `onDrift` asks for a round and says which Tables are to be listed in it,
+   * and the external interface is looked at again.
    */
   async watch(
     { signal, onDrift, onNews }: {
@@ -220,7 +218,7 @@ export class HostNetwork implements AsyncDisposable {
     const { log } = this.#options;
     let kinds = new Set<KindId>();
     let all = false;
-    /** A round is due, of whatever. */
+    /** A round is due. */
     let due = false;
     let look = false;
     const isOwn = (destination: Prefix) => this.#tables.isOwnDestination(destination);
@@ -229,7 +227,7 @@ export class HostNetwork implements AsyncDisposable {
       if (drift === "all") all = due = true;
       else if ("key" in drift) due = onNews(drift) || due;
       else drift.forEach((kind) => kinds.add(kind));
-      // A round begins with what the underlay has to say.
+      // A round begins with the underlay's paths.
       if (this.#underlay.observe(event, isOwn) || kinds.size > 0) due = true;
       if (this.#tables.concernsExternalLink(event)) look = true;
       this.reserved.observe(event);
@@ -261,8 +259,8 @@ export class HostNetwork implements AsyncDisposable {
   }
 
   /**
-   * Takes changed addresses and MTU over while the interface is the one chosen at start; while it
-   * has none that would do, those of before stand.
+   * Adopts changed addresses and MTU of the interface chosen at start; while it has no usable
+   * address, the former ones stand.
    */
   async #lookAgain(signal: AbortSignal): Promise<void> {
     const facts = {
@@ -280,7 +278,7 @@ export class HostNetwork implements AsyncDisposable {
     this.onChange(before);
   }
 
-  /** Whether `found` is a stand-in for what may be back soon, such as while DHCP is asked anew. */
+  /** Whether `found` is a stand-in for an address that may return soon, such as by DHCP. */
   #mustWait({ standIn }: ExternalInterface, signal: AbortSignal): boolean {
     clearTimeout(this.#standInTimer);
     const isNew = standIn === true && this.#found.standIn === undefined;

@@ -1,6 +1,6 @@
 /**
- * What this process may do on the host, looked at before a lease is taken that it could not serve.
- * What needs no right is not asked for any: backend `alloc` without traffic rules runs as anyone.
+ * Checks this process's permissions before it takes a lease that it could not serve. Only what is
+ * needed is checked: backend `alloc` without traffic rules runs as any user.
  *
  * @module
  */
@@ -30,7 +30,7 @@ const HOW_TO_GIVE = "run it as root, with AmbientCapabilities=CAP_NET_ADMIN CAP_
   "systemd unit, or with capabilities.add [NET_ADMIN, NET_RAW] in the container's securityContext " +
   "(docker: --cap-add)";
 
-/** What of options and config changes the kernel's network, for the message. */
+/** The options and config that change the kernel's network, for the message. */
 export function kernelChanges(
   options: RightsOptions,
   { backend }: RightsNetwork,
@@ -44,9 +44,9 @@ export function kernelChanges(
 }
 
 /**
- * Checks what follows from config and options alone.
+ * Checks what config and options require.
  *
- * @throws {OperatorError} With every right that is missing, and how to give it.
+ * @throws {OperatorError} With every missing permission, and how to grant it.
  */
 export function requireRights(
   options: RightsOptions,
@@ -67,8 +67,8 @@ export function requireRights(
 }
 
 /**
- * Checks what only the host itself can tell: which iptables it has, and whether the network belongs
- * to the user namespace that the capabilities are of.
+ * Checks what depends on the host: its variant of iptables, and whether the network namespace
+ * belongs to the user namespace of the capabilities.
  *
  * @throws {OperatorError} As above.
  */
@@ -89,13 +89,13 @@ export async function requireRightsOfHost(
     );
   }
   const { program } = firewall.describe();
-  // The nft variant asks over netlink, the legacy one opens a raw socket.
+  // The nft variant uses netlink, the legacy one a raw socket.
   if (/\(legacy\)/.test(program) && !capabilities.has("CAP_NET_RAW")) {
     throw new OperatorError(lackOf("CAP_NET_RAW", program));
   }
 }
 
-/** Whether the kernel lets this process change its network: it is asked to remove no link at all. */
+/** Whether the kernel lets this process change its network, tried by removing no link at all. */
 export async function mayChangeNetwork(
   netlink: Pick<Netlink, "change">,
   options: { readonly signal: AbortSignal },
@@ -105,10 +105,10 @@ export async function mayChangeNetwork(
   return !(error instanceof NetlinkError && (error.code === "EPERM" || error.code === "EACCES"));
 }
 
-/** The kernel numbers links from 1 and never comes this far. */
+/** An index that no link reaches. */
 const NO_LINK = 2 ** 31 - 1;
 
-/** @throws {OperatorError} If this process may not remove what is to be removed. */
+/** @throws {OperatorError} If this process may not clean up. */
 export function requireCleanUpRights(
   { mayChange = effectiveCapabilities().has("CAP_NET_ADMIN") }: { mayChange?: boolean } = {},
 ): void {

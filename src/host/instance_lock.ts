@@ -1,6 +1,6 @@
 /**
- * One flanneld per subnet file and per network: two would take each other's lease, rules and
- * subnet.env for drift, and `cleanup` would undo what a running daemon needs.
+ * One flanneld per subnet file and per network: two would treat each other's lease, rules
+ * and subnet.env as drift, and `cleanup` would undo what a running daemon needs.
  *
  * Both locks end with their process, `kill -9` included. The subnet file's is a flock(2) beside it,
  * which whoever shares the file sees. The network's is a name in the abstract namespace of unix
@@ -38,11 +38,11 @@ export interface InstanceLockOptions {
 
 const PATIENCE_MS = 3_000;
 const RETRY_MS = 100;
-/** How often a lock may turn out to be on a file that was removed meanwhile. */
+/** Attempts if the locked file was removed meanwhile. */
 const MAX_TRIES = 5;
-/** How often those who asked for the holder are let go. */
+/** How often connections of those who asked for the holder are closed. */
 const REFRESH_MS = 60_000;
-/** Of a longer command, beginning and end are shown. */
+/** Longer commands are shown by their beginning and end. */
 const SHOWN_CHARS = { start: 40, end: 240 };
 const MAX_NAME_BYTES = 100;
 
@@ -52,20 +52,20 @@ export interface InstanceLock extends Disposable {
   removeFile(): Promise<void>;
 }
 
-/** Another process that is in the way: what it has in common with this one, and who it is. */
+/** A conflicting process: what it shares with this one, and who it is. */
 interface Conflict {
   readonly shared: string;
   readonly holder: Process;
 }
 
-/** A process; without a number it cannot be seen from here. */
+/** A process; without `pid` if it is not visible from here. */
 interface Process {
   readonly pid?: number | undefined;
   readonly command?: string | undefined;
 }
 
 /**
- * Takes both locks, waiting a moment for a predecessor that is about to end.
+ * Takes both locks, waiting briefly for a predecessor that is about to end.
  *
  * @throws {OperatorError} If another flanneld runs, naming its process and what both share.
  */
@@ -114,7 +114,7 @@ function refusal(action: "run" | "cleanup", conflicts: readonly Conflict[]): str
       "stop it first, or give this one its own --subnet-file and --etcd-prefix";
 }
 
-/** The lock beside the subnet file. A host whose directory cannot be written goes without. */
+/** The lock beside the subnet file; skipped where that directory is not writable. */
 class FileLock implements Disposable {
   readonly #path: string;
   readonly #log: Logger;
@@ -161,7 +161,7 @@ class FileLock implements Disposable {
     return undefined;
   }
 
-  /** What others put in the place is neither written to nor waited for. */
+  /** Rejects a file of another user: it is neither written to nor waited for. */
   async #refuseForeign(): Promise<void> {
     const info = await Deno.lstat(this.#path).catch((error) => {
       if (error instanceof Deno.errors.NotFound) return undefined;
@@ -197,7 +197,7 @@ class NameLock implements Disposable {
   readonly #name: string;
   readonly #log: Logger;
   #held: AbstractName | undefined;
-  /** Asked for once: the other end keeps those who ask for a while. */
+  /** Asked for once: each question occupies the holder's backlog for a while. */
   #holder: NameHolder | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
 
@@ -219,7 +219,7 @@ class NameLock implements Disposable {
     }
     this.#holder ??= holderOfAbstractName(this.#libc, this.#name);
     const holder = this.#holder ?? { pid: 0, uid: 0 };
-    // Any user may take a name; that must not keep the daemon from running.
+    // Any user can take a name; that must not block the daemon.
     if (holder.uid === 0 || holder.uid === Deno.uid()) return holder;
     this.#log.warn(
       `A second flanneld with this etcd prefix would not be noticed: process ${holder.pid} of ` +
@@ -273,13 +273,13 @@ async function readStart(file: Deno.FsFile): Promise<string> {
   return new TextDecoder().decode(bytes.subarray(0, length));
 }
 
-/** The holder of the file by its own words, unless its number is another's here. */
+/** The file's holder as it described itself, without a pid that is another process here. */
 function readHolder(libc: Libc, words: string): Process {
   const [first = "", second = ""] = words.split("\n");
   const pid = /^[1-9]\d{0,9}$/.test(first) ? Number(first) : undefined;
   const command = withoutSecrets(second.split(" ")) || undefined;
   const seen = pid === undefined ? undefined : commandOf(libc, pid);
-  // The arguments come last, behind the program and what runs it.
+  // The arguments come last, after the program and its interpreter.
   const args = command?.replace(/^\S+ ?/, "") ?? "";
   return seen?.includes(args) ? { pid, command } : { command };
 }
@@ -292,7 +292,7 @@ function describeProcess({ pid, command }: Process): string {
   return `${who}: ${isLong ? `${command.slice(0, start)}…${command.slice(-end)}` : command}`;
 }
 
-/** The command line of a process that can be seen from here. */
+/** The command line of a process, if visible from here. */
 function commandOf(libc: Libc, pid: number): string | undefined {
   if (pid <= 0) return undefined;
   try {

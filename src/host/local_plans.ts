@@ -1,6 +1,6 @@
 /**
- * What this host alone decides: the traffic rules and subnet.env. Both follow from options, config
- * and the own lease, whatever the backend.
+ * Plans that depend on this host alone: the traffic rules and subnet.env. Both follow from options,
+ * config and the own lease, whatever the backend.
  *
  * @module
  */

@@ -1,9 +1,9 @@
 import { Libc } from "../../ffi/libc/open.ts";
 
 /**
- * Gives back what only the start-up needed: free heap, and the pages of machine code that are not
- * touched again (together about a fifth of the resident memory). To be called once, when the
- * daemon has settled; what is needed after all comes back by itself.
+ * Returns what only the start-up needed: free heap, and pages of machine code (together about a
+ * fifth of the resident memory). To be called once the daemon has settled; code that is still
+ * needed is faulted back in.
  */
 export function releaseStartupMemory(): void {
   using libc = Libc.open();

@@ -13,16 +13,16 @@ import { deadline, delay } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
 import { type HostFacts, type HostNeeds, nameServers, planHostNeeds } from "./host_needs.ts";
 
-/** Looks besides those that events ask for: no event tells of another name server. */
+/** Period of checks besides those on events: a changed name server causes none. */
 const LOOK_MS = 60_000;
-/** Least time between two looks. */
+/** Least time between two checks. */
 const PAUSE_MS = 500;
-/** How long names of etcd's members are waited for. */
+/** How long to wait for the resolution of etcd's names. */
 const LOOKUP_MS = 2_000;
-/** Places that a message names. */
+/** Overlaps that a message names at most. */
 const NAMED = 4;
 
-/** The second one holds the real servers where the first names a local stub. */
+/** The second has the real servers where the first names a local stub. */
 const RESOLVER_FILES = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
 /** Options of {@linkcode ReservedSpace}. */
@@ -41,8 +41,8 @@ export interface ReservedSpaceOptions {
 }
 
 /**
- * Follows what of the address space the host needs for itself, and says where the network or the
- * own subnet overlaps it: once for each thing that appears.
+ * Follows which addresses the host needs for itself, and logs once per overlap with the network or
+ * the own subnet.
  */
 export class ReservedSpace {
   readonly #options: ReservedSpaceOptions;
@@ -66,17 +66,17 @@ export class ReservedSpace {
     this.#latest = planHostNeeds(this.#facts, this.#context());
   }
 
-  /** What no peer's subnet may take. */
+  /** What no peer's subnet may overlap. */
   get needs(): Places {
     return this.#latest.needs;
   }
 
-  /** What no subnet that this host leases may take. */
+  /** What no subnet that this host leases may overlap. */
   get occupied(): Places {
     return this.#latest.occupied;
   }
 
-  /** What of the network is needed otherwise; for the status page. */
+  /** The overlaps with the network; for the status page. */
   describe(): string[] {
     const { network } = this.#options;
     return [network.ipv4, network.ipv6].flatMap((family) =>
@@ -84,20 +84,20 @@ export class ReservedSpace {
     );
   }
 
-  /** Whether a link has an address of `subnet`, as the bridge of pods does. */
+  /** Whether a link has an address in `subnet`, as the pods' bridge does. */
   isServed(subnet: LeaseSubnet): boolean {
     return this.#facts.addresses.some(({ address: { address } }) =>
       subnet[`ipv${address.family}`]?.contains(address)
     );
   }
 
-  /** To be told which subnet this host serves. */
+  /** Sets the subnet that this host serves. */
   serve(own: LeaseSubnet): void {
     this.#own = own;
     this.#plan();
   }
 
-  /** Takes note of an event that may change what is needed. */
+  /** Notes events that may change the needs. */
   observe(event: NetlinkEvent): void {
     if (event.kind === "lost") this.#routesDue = true;
     else if (event.kind === "route" && this.#concerns(event)) this.#routesDue = true;
@@ -105,7 +105,7 @@ export class ReservedSpace {
     this.#wakeup.wake();
   }
 
-  /** Looks again when something has changed, and now and then. Ends on abort. */
+  /** Checks again on changes and periodically, until aborted. */
   async run({ signal }: { readonly signal: AbortSignal }): Promise<never> {
     let failed = false;
     for (;; await delay(PAUSE_MS, { signal })) {
@@ -126,7 +126,7 @@ export class ReservedSpace {
     }
   }
 
-  /** Looks at host and files now. */
+  /** Reads the host's state and files now. */
   async look({ signal }: { readonly signal: AbortSignal }): Promise<void> {
     const { netlink } = this.#options;
     const routesDue = this.#routesDue;
@@ -141,7 +141,7 @@ export class ReservedSpace {
     this.#plan();
   }
 
-  /** A pod's own route says nothing, and there may be many of them. */
+  /** Routes to single pods do not matter, and may be many. */
   #concerns({ protocol, destination }: { protocol?: number; destination?: Prefix }): boolean {
     if (protocol === ROUTE_PROTOCOL) return false;
     if (!destination) return true;
@@ -227,7 +227,7 @@ function foreign(routes: readonly Route[]): readonly Route[] {
   return routes.filter(({ protocol }) => protocol !== ROUTE_PROTOCOL);
 }
 
-/** Those of one family that are not part of another one. */
+/** The prefixes of one family that no other one contains. */
 function outermost(places: readonly Place[]): Place[] {
   const ordered = places
     .map((place) => ({ first: place.prefix.address.value, place }))
@@ -241,7 +241,7 @@ function outermost(places: readonly Place[]): Place[] {
   return found;
 }
 
-/** Whether a subnet that may be leased would take some of `place`. */
+/** Whether a leasable subnet overlaps `place`. */
 function isInRange({ prefix }: Place, { subnetMin, subnetMax, subnetLength }: FamilyConfig) {
   return prefix.last.value >= subnetMin.value &&
     prefix.address.value <= new Prefix(subnetMax, subnetLength).last.value;
@@ -256,7 +256,7 @@ async function readNameServers(): Promise<HostFacts["services"]> {
   return [...found.values()].map((address) => ({ address, what: `the name server ${address}` }));
 }
 
-/** The addresses of a name, or of an address itself; none where that cannot be told in time. */
+/** The addresses of a name or address; none if it does not resolve in time. */
 async function resolve(
   hostname: string,
   { signal }: { readonly signal: AbortSignal },

@@ -15,7 +15,7 @@ export interface SubnetEnv {
   readonly ipv6?: SubnetEnvFamily;
   /** MTU of the pods' links. */
   readonly mtuBytes: number;
-  /** Whether flanneld masquerades, so that nobody else should. */
+  /** Whether flanneld masquerades, so that others must not. */
   readonly masquerade: boolean;
 }
 
@@ -25,8 +25,8 @@ const FAMILIES: readonly [key: "ipv4" | "ipv6", prefix: string, family: Family][
 ];
 
 /**
- * The text of subnet.env: upstream's lines in upstream's order, LF, no quotes. Nothing else is
- * added, since some readers fail on lines that they do not expect.
+ * The text of subnet.env: upstream's lines in upstream's order, LF, no quotes. No other
+ * lines, since some readers fail on them.
  */
 export function renderSubnetEnv(env: SubnetEnv): string {
   const lines: string[] = [];
@@ -42,8 +42,8 @@ export function renderSubnetEnv(env: SubnetEnv): string {
 
 /**
  * The variables of a dotenv text: `KEY=value` or `KEY: value`, `export` in front, values in single
- * or double quotes, comments. The last one of a name counts. Lines that are no assignment are
- * skipped; nothing is ever expanded.
+ * or double quotes, comments. The last assignment to a name wins. Other lines are
+ * skipped; nothing is expanded.
  */
 export function parseDotenv(text: string): Map<string, string> {
   const variables = new Map<string, string>();
@@ -59,9 +59,9 @@ export function parseDotenv(text: string): Map<string, string> {
 }
 
 /**
- * The subnet that an earlier run wrote into subnet.env, to ask for it again; `undefined` if there
- * is none. As upstream reads it: a value may be a list with commas, entries that are no prefix of
- * the family are skipped, and exactly one must remain.
+ * The subnet that an earlier run wrote into subnet.env, to request again; `undefined` if there is
+ * none. Read as upstream does: a comma-separated list, of whose entries exactly one must be a
+ * prefix of the family.
  */
 export function previousSubnet(text: string): LeaseSubnet | undefined {
   const variables = parseDotenv(text);
@@ -73,7 +73,7 @@ export function previousSubnet(text: string): LeaseSubnet | undefined {
   return subnet.ipv4 || subnet.ipv6 ? subnet : undefined;
 }
 
-/** The networks that an earlier run served, as subnet.env tells; its objects lie in them. */
+/** The networks that an earlier run served, according to subnet.env. */
 export function previousNetworks(text: string): Prefix[] {
   const variables = parseDotenv(text);
   return FAMILIES.flatMap(([, prefix, family]) =>
@@ -81,7 +81,7 @@ export function previousNetworks(text: string): Prefix[] {
   );
 }
 
-/** The prefixes of `family` in a list with commas; other entries are skipped. */
+/** The prefixes of `family` in a comma-separated list; other entries are skipped. */
 function prefixes(list: string | undefined, family: Family): Prefix[] {
   return (list ?? "").split(",").flatMap((entry) => {
     try {

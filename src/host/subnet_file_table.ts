@@ -8,7 +8,7 @@ export interface SubnetFileSpec {
   readonly text: string;
 }
 
-/** A file this long is not subnet.env; no more of it is read, and it is replaced. */
+/** A longer file is not subnet.env: it is not read to the end, and is replaced. */
 const MAX_BYTES = 65_536;
 
 const subnetFileKind: Kind<SubnetFileSpec> = {
@@ -18,15 +18,15 @@ const subnetFileKind: Kind<SubnetFileSpec> = {
   equal: (desired, actual) => desired.text === actual.text,
   owns: () => true,
   format({ path, text }) {
-    // Only printable characters: the text may be whatever somebody put there.
+    // Only printable characters: the text may be anything.
     const line = text.trim().replaceAll(/[^ -~]+/g, " ");
     return `${path}: ${line.length > 300 ? `${line.slice(0, 300)}…` : line}`;
   },
 };
 
 /**
- * The subnet file as a Table with one object. Written so that readers see the old content or the
- * new, never a part; never removed, since pods that start while the daemon is away need it.
+ * The subnet file as a Table with one object. It is replaced atomically and never removed, since
+ * pods that start while the daemon is down need it.
  */
 export class SubnetFileTable implements Table<SubnetFileSpec> {
   readonly kind = subnetFileKind;
@@ -67,7 +67,7 @@ export class SubnetFileTable implements Table<SubnetFileSpec> {
 
 /**
  * The text of the subnet file, at most 64 KiB of it; `undefined` if there is no such file.
- * A file of another user, where everybody may put one, is none.
+ * A file of another user in a world-writable directory does not count.
  *
  * @throws If it exists and cannot be read.
  */

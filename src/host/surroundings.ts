@@ -1,7 +1,7 @@
 /**
- * What others on this host do to the network's packets after the daemon is up: rules of other
- * firewalls, policy routing, forwarding that is switched off. It is looked at from time to time,
- * told once when it appears and once when it is gone, and never mended: it is not ours.
+ * Watches what others on this host do to the network's packets: rules of other firewalls, policy
+ * routing, forwarding switched off. Each problem is logged once when it appears and once when it is
+ * over; nothing is repaired, since it is not ours.
  *
  * @module
  */
@@ -18,13 +18,13 @@ import { enabledFamilies, type NetworkConfig } from "../config/network_config.ts
 import type { Planner } from "../app/planner.ts";
 import type { Condition } from "../status/readiness.ts";
 
-/** Between two looks at whether there is anything to be looked at yet. */
+/** Period of checks for readiness, before the first real check. */
 const READY_MS = 500;
-/** Between two looks, each of which costs some system calls. */
+/** Period of checks, each of which costs some system calls. */
 const LOOK_MS = 5_000;
-/** Between two looks at the rules of others, for which programs are run. */
+/** Period of checks of foreign rules, for which programs are run. */
 const RULES_MS = 20_000;
-/** So many peers of each family have their routes looked up. */
+/** Peers per family whose routes are looked up. */
 const SAMPLED_PEERS = 4;
 
 /** Options of {@linkcode Surroundings}. */
@@ -36,18 +36,18 @@ export interface SurroundingsOptions {
   readonly hostNetwork: HostNetwork;
   readonly planner: Planner;
   readonly firewall: Firewall;
-  /** Does not hold while the packets of pods are cut. */
+  /** Unmet while pods' packets are blocked. */
   readonly condition: Condition;
-  /** Whether our own part is in place: before, nothing could be told from it. */
+  /** Whether our own objects are in place; checks before that would mislead. */
   readonly isReady: () => boolean;
   readonly log: Logger;
 }
 
-/** Looks at what surrounds the daemon; see the module's comment. */
+/** See the module. */
 export class Surroundings {
   readonly #options: SurroundingsOptions;
   readonly #notices: Notices;
-  /** Families that were seen to be forwarded: a container runtime may switch that on late. */
+  /** Families that were forwarded once: a container runtime may enable that late. */
   readonly #forwarded = new Set<Family>();
   #rulesAt = -Infinity;
   #refusals: readonly string[] = [];
@@ -58,12 +58,12 @@ export class Surroundings {
     this.#notices = new Notices(options.log);
   }
 
-  /** What is wrong now, as sentences; for the status page. Rules are with the firewall's. */
+  /** Present problems as sentences, for the status page; rules are among the firewall's. */
   get warnings(): readonly string[] {
     return this.#notices.all;
   }
 
-  /** Looks until `signal` aborts; begins when the daemon's own part is in place. */
+  /** Checks until `signal` aborts, once the daemon's own objects are in place. */
   async run({ signal }: { signal: AbortSignal }): Promise<never> {
     await this.#attempt(() => this.#lookFirst(signal), signal);
     while (!this.#options.isReady()) await delay(READY_MS, { signal });
@@ -72,7 +72,7 @@ export class Surroundings {
     }
   }
 
-  /** What cannot be looked at is said, and ends nothing. */
+  /** Failed checks are logged and do not end the loop. */
   async #attempt(look: () => Promise<void>, signal: AbortSignal): Promise<void> {
     try {
       await look();
@@ -94,7 +94,7 @@ export class Surroundings {
     if (this.#options.configured.backend.exposesPods) await this.#warnOfCloud(signal);
   }
 
-  /** A container's or a test's virtual link has the host's firmware, and not the cloud behind it. */
+  /** A virtual link sees the host's firmware, but is not the cloud's. */
   async #warnOfCloud(signal: AbortSignal): Promise<void> {
     const { hostNetwork } = this.#options;
     const links = await hostNetwork.listLinks({ signal });
@@ -122,7 +122,7 @@ export class Surroundings {
     const refused = await findDiversions(netlink, tunnels, { signal });
     this.#notices.set("routes", [...diversions, ...refused].map(({ text }) => text));
     cuts.push(...diversions.filter(({ check }) => check.inputLink).map(({ text }) => text));
-    // One host that cannot be reached may have published a wrong address.
+    // A single unreachable host may have published a wrong address.
     if (refused.length === tunnels.length) cuts.push(...refused.map(({ text }) => text));
 
     if (performance.now() - this.#rulesAt >= RULES_MS || this.#refusals.length > 0) {
@@ -151,7 +151,7 @@ export class Surroundings {
     );
   }
 
-  /** Which way packets of pods take at present. */
+  /** Checks the present path of pods' packets. */
   async #paths(signal: AbortSignal): Promise<PodPaths[]> {
     const { configured, hostNetwork, planner } = this.#options;
     const { own, latest, peers } = planner;
@@ -201,7 +201,7 @@ export class Surroundings {
     return socket ? { ...path, protocol: "udp", port: socket.port } : undefined;
   }
 
-  /** How the tunnel's own packets go to some of the peers. */
+  /** Checks the path of the tunnel's own packets to some peers. */
   #tunnelChecks(paths: readonly PodPaths[]): PathCheck[] {
     const { planner: { peers } } = this.#options;
     const addresses = paths.flatMap(({ tunnel }) =>
@@ -220,7 +220,7 @@ export class Surroundings {
     }));
   }
 
-  /** What to look up: packets of pods and of this host to some of the peers. */
+  /** The lookups: packets of pods and of this host to some peers. */
   #checks(paths: readonly PodPaths[]): PathCheck[] {
     const { hostNetwork: { host }, planner: { latest, peers } } = this.#options;
     return paths.flatMap(({ family, network, subnet, inside }) => {

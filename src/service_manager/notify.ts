@@ -8,7 +8,7 @@ import { Libc } from "../../ffi/libc/open.ts";
 import { unixAddress, UnixSender } from "../../ffi/libc/unix_socket.ts";
 import { redact } from "../secret.ts";
 
-/** Tells the service manager about the daemon's state. No call throws. */
+/** Reports the daemon's state to the service manager. No call throws. */
 export interface Notifier extends Disposable {
   /** Why nothing is sent although a socket was named; for the log. */
   readonly problem: string | undefined;
@@ -16,7 +16,7 @@ export interface Notifier extends Disposable {
   ready(): boolean;
   /** `STATUS=…`: one line for `systemctl status`; secrets are redacted. */
   status(text: string): boolean;
-  /** `STOPPING=1`: the daemon is on its way out. */
+  /** `STOPPING=1`: the daemon is shutting down. */
   stopping(): boolean;
   /** `WATCHDOG=1`: the daemon is not stuck. */
   alive(): boolean;
@@ -25,7 +25,7 @@ export interface Notifier extends Disposable {
 /** How long a full queue of the service manager may hold up the daemon, per message. */
 const SEND_WAIT_MS = 200;
 const MAX_STATUS_CHARS = 500;
-/** Timers that are set for longer fire at once. */
+/** Longer timers would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
@@ -76,9 +76,8 @@ function makeNotifier(
 }
 
 /**
- * Tells the service manager again and again that the event loop turns, where it wants to hear that
- * (`WatchdogSec=`, sd_watchdog_enabled(3)): it restarts a daemon that has been silent for too long.
- * Three messages fit into that time. Ends when disposed.
+ * Pings the service manager's watchdog, where enabled (`WatchdogSec=`, sd_watchdog_enabled(3)), as
+ * long as the event loop turns: three times within the limit. Ends when disposed.
  */
 export function feedWatchdog(
   notifier: Notifier,
