@@ -1,3 +1,5 @@
+/** Loading of shared libraries: the one place that calls `Deno.dlopen`. @module */
+
 /** The system has no such shared library. */
 export class LibraryNotFoundError extends Error {
   override name = "LibraryNotFoundError";
@@ -21,7 +23,7 @@ export function openSharedLibrary<Symbols extends Deno.ForeignLibraryInterface>(
   try {
     return Deno.dlopen(soname, symbols);
   } catch (cause) {
-    // Lacking permission has nothing to do with packages.
+    // A missing permission is no missing package.
     if (cause instanceof Deno.errors.NotCapable) throw cause;
     throw new LibraryNotFoundError(
       `Cannot load ${soname}: install package ${packages.debian} (Debian, Ubuntu) or ` +

@@ -1,3 +1,4 @@
+/** Link features that only the ethtool ioctl reads and sets. @module */
 import { ifreq } from "../libc/structs.ts";
 import { AF_INET, SOCK_CLOEXEC, SOCK_DGRAM } from "../libc/constants.ts";
 import { LITTLE_ENDIAN } from "../byte_order.ts";
@@ -5,12 +6,12 @@ import { ETHTOOL_GTXCSUM, ETHTOOL_STXCSUM, SIOCETHTOOL } from "./constants.ts";
 import { type FileDescriptor, Libc } from "../libc/open.ts";
 import { ethtool_value } from "./structs.ts";
 
-/** The features of links that only the ethtool ioctl tells and changes (netdevice(7)). */
+/** The ethtool ioctl (netdevice(7)). */
 export class Ethtool implements Disposable {
   readonly #libc: Libc;
   readonly #fd: FileDescriptor;
 
-  /** Opens a socket to ask through, in the network namespace of file `namespace` if given. */
+  /** Opens the socket for the ioctl, in the network namespace of file `namespace` if given. */
   static open(options: { readonly namespace?: string } = {}): Ethtool {
     const libc = Libc.open();
     try {
@@ -29,7 +30,7 @@ export class Ethtool implements Disposable {
   }
 
   /**
-   * Whether the stack leaves checksums of sent packets to `link`.
+   * Whether the stack leaves transmit checksums to `link`.
    *
    * @throws {SystemCallError} ENODEV if there is no such link.
    */
@@ -37,7 +38,7 @@ export class Ethtool implements Disposable {
     return this.#value(link, ETHTOOL_GTXCSUM, 0) !== 0;
   }
 
-  /** @throws {SystemCallError} EOPNOTSUPP where the link does not let itself be told. */
+  /** @throws {SystemCallError} EOPNOTSUPP if the link cannot change it. */
   setTxChecksum(link: string, on: boolean): void {
     this.#value(link, ETHTOOL_STXCSUM, on ? 1 : 0);
   }
@@ -45,7 +46,7 @@ export class Ethtool implements Disposable {
   #value(link: string, command: number, data: number): number {
     const name = new TextEncoder().encode(link);
     if (name.length >= ifreq.ifr_data - ifreq.ifr_name) {
-      throw new RangeError(`Cannot ask about link ${link}: the name is too long`);
+      throw new RangeError(`Cannot query link ${link}: the name is too long`);
     }
     // One block: the call keeps alive what it is handed, not what that points to.
     const block = new DataView(new ArrayBuffer(ifreq.size + ethtool_value.size));

@@ -1,6 +1,7 @@
+/** Names and texts of error numbers, and the error of a failed libc call. @module */
 import { getSystemErrorMessage, getSystemErrorName } from "node:util";
 
-/** Linux has one number for ENOTSUP and this; the kernel and its manual pages say this. */
+/** Linux uses the same number for ENOTSUP; the kernel and its manual pages say EOPNOTSUPP. */
 const EOPNOTSUPP = 95;
 
 /** `ENETUNREACH` for 101; `errno 4242` for a number without a name. */

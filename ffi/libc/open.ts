@@ -1,3 +1,8 @@
+/**
+ * The libc calls that flanneld makes outside the packet path, with errors as exceptions.
+ *
+ * @module
+ */
 import { LITTLE_ENDIAN } from "../byte_order.ts";
 import { openSharedLibrary } from "../shared_library.ts";
 import {
@@ -29,9 +34,8 @@ export type FileDescriptor = number & { readonly __fileDescriptor: unique symbol
 export type BpfInstruction = readonly [code: number, ifTrue: number, ifFalse: number, k: number];
 
 /**
- * libc's functions with errors as exceptions. To be used by the thread that opened it only: `errno`
- * is a thread's own, and is read through a view made once, since looking it up after each call may
- * lose it.
+ * libc for the thread that opened it: `errno` is per thread, and read through a view made once, since
+ * looking it up after each call could clobber it.
  */
 export class Libc implements Disposable {
   readonly #library: Deno.DynamicLibrary<typeof libcSymbols>;
@@ -58,7 +62,7 @@ export class Libc implements Disposable {
     return this.#library.symbols;
   }
 
-  /** Why `call` failed, a C function of any library, asked for right after it. */
+  /** Why `call`, a C function of any library, failed; to be read right after it. */
   lastError(call: string): SystemCallError {
     return new SystemCallError(call, this.#errno.getInt32());
   }
@@ -86,8 +90,8 @@ export class Libc implements Disposable {
 
   /**
    * Waits, without blocking this thread, until one of `fds` is readable, in error or hung up.
-   * Returns their `revents`, in order. `fds` must stay open until it returns: the way to end it
-   * early is an eventfd among them.
+   * Returns their `revents`, in order. `fds` must stay open meanwhile; to end it early, include an
+   * eventfd.
    */
   async pollReadable(fds: readonly FileDescriptor[]): Promise<number[]> {
     const set = new DataView(new ArrayBuffer(fds.length * pollfd.size));
@@ -96,8 +100,8 @@ export class Libc implements Disposable {
       set.setInt16(i * pollfd.size + pollfd.events, POLLIN, LITTLE_ENDIAN);
     });
     const bytes = new Uint8Array(set.buffer);
-    // errno of a non-blocking call cannot be seen. The only failure a valid set can meet is EINTR
-    // (poll(2)); that, and an unforeseen one, is "nothing is readable": the caller's recv tells.
+    // errno of a non-blocking FFI call is lost. A valid set can only fail with EINTR (poll(2)); that
+    // and anything unforeseen means "nothing is readable": the caller's recv will tell.
     const ready = await this.#symbols.poll(bytes, BigInt(fds.length), -1);
     if (ready < 0) return fds.map(() => 0);
     return fds.map((_, i) => set.getInt16(i * pollfd.size + pollfd.revents, LITTLE_ENDIAN));
@@ -117,7 +121,7 @@ export class Libc implements Disposable {
 
   /** ioctl(2) whose argument is a number. */
   ioctlNumber(fd: FileDescriptor, request: number, argument: number): void {
-    // The register that would hold the pointer holds the number.
+    // The number travels in the register of the pointer.
     const register = Deno.UnsafePointer.create(BigInt(argument));
     this.#check("ioctl", this.#symbols.ioctl(fd, BigInt(request), register));
   }
@@ -180,7 +184,7 @@ export class Libc implements Disposable {
 
   /**
    * Asks for a receive buffer of `sizeBytes` (the kernel doubles it, socket(7)), beyond
-   * net.core.rmem_max where that is permitted.
+   * net.core.rmem_max where permitted.
    */
   setReceiveBuffer(fd: FileDescriptor, sizeBytes: number): void {
     try {
@@ -227,15 +231,15 @@ export class Libc implements Disposable {
     this.#check("setsockopt", result);
   }
 
-  /** Frees memory that a C library allocated and gave to us. */
+  /** Frees memory that a C library handed over. */
   free(memory: Deno.PointerValue): void {
     this.#symbols.free(memory);
   }
 
   /**
-   * Runs `action` with this thread in the network namespace that the file `path` stands for
-   * (`/run/netns/x`, `/proc/1/ns/net`), then returns to the former one. Sockets stay in the
-   * namespace they were made in. `action` must be synchronous. Needs CAP_SYS_ADMIN.
+   * Runs `action` with this thread in the network namespace of the file `path`
+   * (`/run/netns/x`, `/proc/1/ns/net`), then switches back. Sockets stay in the namespace they were
+   * made in. `action` must be synchronous. Needs CAP_SYS_ADMIN.
    */
   inNetworkNamespace<T>(path: string, action: () => T): T {
     const home = this.#openReadOnly("/proc/thread-self/ns/net");
@@ -261,8 +265,8 @@ export class Libc implements Disposable {
   }
 
   /**
-   * A kernel file as text, at most 1 MiB of it. Deno asks for every permission there is before it
-   * reads below /proc and /sys, so those files are read here.
+   * A kernel file as text, at most 1 MiB of it. Deno's own functions require all permissions to read
+   * below /proc and /sys.
    *
    * @throws {SystemCallError} With `errno`: ENOENT and the like.
    */
@@ -284,8 +288,8 @@ export class Libc implements Disposable {
   }
 
   /**
-   * Unmaps the pages of this program's machine code that start-up alone needed: those in use come
-   * back from the page cache at a touch. Only code is let go, which nothing ever writes to.
+   * Drops the resident pages of this program's machine code, most of which only start-up needed;
+   * those in use are faulted back in from the page cache.
    */
   releaseProgramText(): void {
     for (const { start, sizeBytes } of this.#programText()) {
@@ -306,7 +310,7 @@ export class Libc implements Disposable {
   }
 
   /**
-   * Writes `text` to an existing kernel file, in one piece, as they demand.
+   * Writes `text` to an existing kernel file with a single write(2), as those files require.
    *
    * @throws {SystemCallError} With `errno`: ENOENT, EROFS and the like.
    */
@@ -321,8 +325,8 @@ export class Libc implements Disposable {
   }
 
   /**
-   * A file of memory alone (memfd_create(2)) that holds `content`; the caller closes it. `name` is
-   * what /proc/self/maps shows.
+   * An in-memory file (memfd_create(2)) with `content`; the caller closes it. `name` is what
+   * /proc/self/maps shows.
    */
   memoryFile(name: string, content: Uint8Array<ArrayBuffer>): FileDescriptor {
     const created = this.#symbols.memfd_create(new TextEncoder().encode(`${name}\0`), MFD_CLOEXEC);
@@ -339,7 +343,7 @@ export class Libc implements Disposable {
     }
   }
 
-  /** Gives free heap memory back to the kernel (malloc_trim(3)); returns whether any was. */
+  /** Returns free heap memory to the kernel (malloc_trim(3)); returns whether any was. */
   mallocTrim(keepBytes = 0): boolean {
     return this.#symbols.malloc_trim(BigInt(keepBytes)) === 1;
   }

@@ -1,3 +1,4 @@
+/** The symbol table of libc. @module */
 import {
   buffer,
   int,

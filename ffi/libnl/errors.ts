@@ -1,9 +1,10 @@
+/** How netlink requests fail. @module */
 import { errnoName, errnoText } from "../libc/errors.ts";
 
 /** The kernel refused a netlink request. */
 export class NetlinkError extends Error {
   override name = "NetlinkError";
-  /** What was asked for, such as `Cannot add route 10.5.7.0/24 via 192.0.2.7`. */
+  /** What was tried, such as `Cannot add route 10.5.7.0/24 via 192.0.2.7`. */
   readonly operation: string;
   /** The name of the error number, such as `ENETUNREACH`. */
   readonly code: string;
@@ -21,7 +22,7 @@ export class NetlinkError extends Error {
   }
 }
 
-/** A libnl function failed for a reason of transport: the request's outcome is not known. */
+/** A libnl function failed to send or receive: the outcome of the request is unknown. */
 export class LibnlError extends Error {
   override name = "LibnlError";
   /** The function, such as `nl_recv`. */

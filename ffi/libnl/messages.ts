@@ -1,5 +1,5 @@
 /**
- * Netlink messages as bytes: writing requests, taking replies apart. Layouts are those of
+ * Netlink messages as bytes: writing requests, parsing replies. Layouts are those of
  * <linux/netlink.h>; what a message says is left to the caller.
  *
  * @module
@@ -34,7 +34,7 @@ export class MessageWriter {
     return this.#bytes.subarray(0, this.#end);
   }
 
-  /** Forgets what was written, keeps the memory. */
+  /** Discards what was written, keeps the memory. */
   clear(): void {
     this.#end = 0;
   }
@@ -70,7 +70,7 @@ export class MessageWriter {
     this.#view.setUint16(at, this.#view.getUint16(at, LITTLE_ENDIAN) | flags, LITTLE_ENDIAN);
   }
 
-  /** Takes `size` zero bytes, aligned, and returns where they begin. */
+  /** Appends `size` zero bytes, aligned, and returns their offset. */
   reserve(size: number): number {
     const at = this.#end;
     const end = at + align(size);
@@ -120,7 +120,7 @@ export interface MessageBounds {
   readonly type: number;
   readonly flags: number;
   readonly sequence: number;
-  /** Port id of the socket whose request caused it; 0 for the kernel's own doing. */
+  /** Port id of the socket whose request caused it; 0 if the kernel acted by itself. */
   readonly portId: number;
   readonly start: number;
   readonly end: number;
@@ -154,8 +154,8 @@ export function forEachMessage(view: DataView, visit: (message: MessageBounds) =
 const decoder = new TextDecoder();
 
 /**
- * The attributes of one message by type, as nla_parse(3) finds them: the last of a type wins. The
- * same object is filled again for each message, since a dump has thousands.
+ * The attributes of one message by type, as nla_parse(3) finds them: the last of a type wins. One
+ * object is reused for all messages, since a dump has thousands.
  */
 export class Attributes {
   readonly #offsets: Int32Array;

@@ -1,3 +1,4 @@
+/** Netlink sockets and message objects of libnl-3. @module */
 import { LITTLE_ENDIAN } from "../byte_order.ts";
 import { errnoText } from "../libc/errors.ts";
 import type { FileDescriptor, Libc } from "../libc/open.ts";
@@ -8,7 +9,7 @@ import { nlmsghdr, sockaddr_nl } from "./structs.ts";
 import { libnlSymbols } from "./symbols.ts";
 
 declare const brand: unique symbol;
-/** A C object of the struct named; it has an owner that frees it. */
+/** A pointer to a C struct of that name; whoever made it frees it. */
 export type CObject<Struct extends string> = Deno.PointerObject & { readonly [brand]: Struct };
 
 /**
@@ -22,7 +23,7 @@ export class Libnl implements Disposable {
   readonly #libc: Libc;
   readonly #library: Deno.DynamicLibrary<typeof libnlSymbols>;
 
-  /** Takes over neither `libc` nor its closing. See {@linkcode openLibnl}. */
+  /** `libc` stays the caller's. See {@linkcode openLibnl}. */
   constructor(libc: Libc, library: Deno.DynamicLibrary<typeof libnlSymbols>) {
     this.#libc = libc;
     this.#library = library;
@@ -42,8 +43,8 @@ export class Libnl implements Disposable {
   }
 
   /**
-   * As {@linkcode Libnl.check}, right after a function that made a system call on this thread: for
-   * too many open files and the like, libnl has no words of its own.
+   * As {@linkcode Libnl.check}, right after a function that made a system call on this thread: libnl
+   * has no text of its own for too many open files and the like.
    */
   checkCall(call: string, result: number): number {
     if (result !== -NLE_FAILURE) return this.check(call, result);
@@ -70,7 +71,7 @@ export class Libnl implements Disposable {
     this.#library.symbols.nl_addr_put(address);
   }
 
-  /** A copy of the message in an `nl_msg` that is given to us; the `nl_msg` is freed. */
+  /** Frees an `nl_msg` and returns a copy of its message. */
   takeMessage(message: Deno.PointerObject): Uint8Array<ArrayBuffer> {
     const { symbols } = this.#library;
     try {
@@ -111,10 +112,10 @@ export class NetlinkSocket implements Disposable {
   readonly #sourceView = new DataView(this.#source.buffer);
   readonly #pointer = new BigUint64Array(1);
   readonly #bytes = new Uint8Array(MAX_DATAGRAM_BYTES);
-  /** What another thread reads from at present; kept from being collected. */
+  /** What another thread is reading from, kept from garbage collection. */
   #sending: Uint8Array<ArrayBuffer> | undefined;
   readonly fd: FileDescriptor;
-  /** The port id that the kernel gave this socket; answers and echoes of its requests carry it. */
+  /** The port id that the kernel gave this socket; replies to its requests and notifications of them carry it. */
   readonly portId: number;
   #disposed = false;
 
@@ -133,7 +134,7 @@ export class NetlinkSocket implements Disposable {
         "nl_socket_set_msg_buf_size",
         symbols.nl_socket_set_msg_buf_size(socket, BigInt(MAX_DATAGRAM_BYTES)),
       );
-      // Peeking at each datagram's size would double the system calls; the buffer is large enough.
+      // Peeking at the size of each datagram would double the system calls; the buffer is large enough.
       symbols.nl_socket_disable_msg_peek(socket);
       return new NetlinkSocket(libnl, libc, symbols, socket);
     } catch (error) {
@@ -157,7 +158,7 @@ export class NetlinkSocket implements Disposable {
   }
 
   #assertOpen(): void {
-    // The C object is gone: using it would crash the process instead of failing.
+    // The C object is freed: using it would crash the process.
     if (this.#disposed) throw new TypeError("Cannot use netlink socket: it is closed");
   }
 
@@ -177,8 +178,8 @@ export class NetlinkSocket implements Disposable {
 
   /**
    * Sends one datagram of one or more messages to the kernel, which has handled it when this
-   * resolves; that is done on another thread. Until then `bytes` must stay as they are, and the
-   * socket must be used for nothing else.
+   * resolves. The call runs on another thread: until then `bytes` must not change, and the socket
+   * must not be used.
    */
   async send(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     this.#assertOpen();
@@ -205,7 +206,7 @@ export class NetlinkSocket implements Disposable {
         null,
       );
       if (length === -NLE_AGAIN) return undefined;
-      // libnl has one code for ENOBUFS and ENOMEM; after either, what was missed is not known.
+      // libnl has one code for ENOBUFS and ENOMEM; either way, an unknown number of messages is lost.
       if (length === -NLE_NOMEM || length === -NLE_MSG_TRUNC) {
         throw new ReceiveOverflowError("Cannot receive from netlink: messages were lost");
       }
@@ -215,7 +216,7 @@ export class NetlinkSocket implements Disposable {
       try {
         Deno.UnsafePointerView.copyInto(memory, this.#bytes.subarray(0, length));
       } finally {
-        this.#libc.free(memory); // nl_recv allocates it and gives it away
+        this.#libc.free(memory); // allocated by nl_recv for its caller
       }
       // Another process may send to our port; only the kernel is port 0.
       if (this.#sourceView.getUint32(sockaddr_nl.nl_pid, LITTLE_ENDIAN) !== 0) continue;

@@ -1,3 +1,4 @@
+/** The symbol table of libnl-3. @module */
 import { buffer, int, pointer, size_t, uint32_t, void_ } from "../c_types.ts";
 
 /** libnl-3, as far as flanneld calls it. Each prototype is the header's. */

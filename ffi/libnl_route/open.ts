@@ -1,3 +1,4 @@
+/** libnl-route-3, which builds requests for links. @module */
 import type { CObject, Libnl } from "../libnl/open.ts";
 import { LibnlError } from "../libnl/errors.ts";
 import { NLE_NOMEM } from "../libnl/constants.ts";
@@ -23,8 +24,8 @@ export class LibnlRoute implements Disposable {
   }
 
   /**
-   * Calls `build`, a `rtnl_…_build_…_request`, with a place for its `nl_msg *`, and returns a copy
-   * of the message it made.
+   * Calls `build`, a `rtnl_…_build_…_request`, with a place for its `nl_msg *`, and returns a
+   * copy of the message.
    *
    * @throws {LibnlError}
    */
@@ -47,8 +48,8 @@ export class LibnlRoute implements Disposable {
 }
 
 /**
- * Opens libnl-route-3. It needs libnl-3 itself, which the dynamic linker finds by its soname since
- * `libnl` is loaded, also where the executable has loaded its own copy.
+ * Opens libnl-route-3. It depends on libnl-3, which the dynamic linker finds by its soname because
+ * `libnl` is loaded, even where the executable brought its own copy.
  *
  * @param libnl Outlives what is returned.
  * @throws {LibraryNotFoundError} Naming the packages.

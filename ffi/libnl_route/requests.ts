@@ -1,7 +1,6 @@
 /**
- * Requests for links, built by libnl-route: they are few, and deeply nested, so that its knowledge
- * is worth more than speed. Routes, addresses and neighbours come by the thousand and are encoded
- * without it.
+ * Requests for links, built by libnl-route: they are few and deeply nested. Routes, addresses and
+ * neighbours come by the thousand and are encoded without it.
  *
  * @module
  */
@@ -27,7 +26,7 @@ function cString(text: string): Uint8Array<ArrayBuffer> {
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
-/** What can be said about a link; absent members are left as they are. Addresses in network order. */
+/** Properties of a link; absent ones are left alone. Addresses are in network order. */
 export interface RawLink {
   readonly index?: number;
   readonly name?: string;
@@ -37,7 +36,7 @@ export interface RawLink {
   /** `true` sets IFF_UP. */
   readonly up?: true | undefined;
   readonly txQueueLength?: number;
-  /** A text of the owner's, at most 255 bytes. */
+  /** At most 255 bytes. */
   readonly alias?: string | undefined;
   readonly ipip?: { readonly local: Bytes } | undefined;
   readonly vxlan?: {
@@ -70,7 +69,7 @@ function withLink<T>(
   use: (link: CObject<"rtnl_link">) => T,
 ): T {
   const { symbols, libnl } = route;
-  // libnl ends the process (an assertion) when the setters of one kind are called for another.
+  // libnl aborts the process (an assertion) when the setters of one kind are called for another.
   for (const kind of ["vxlan", "ipip"] as const) {
     if (link[kind] && link.kind !== kind) {
       throw new TypeError(`Cannot set ${kind} parameters of a link of kind ${link.kind}`);
@@ -144,7 +143,7 @@ function setIpip(
   // In network order, as it stands in the packet.
   const address = new DataView(local.buffer, local.byteOffset).getUint32(0, LITTLE_ENDIAN);
   libnl.check("rtnl_link_ipip_set_local", symbols.rtnl_link_ipip_set_local(link, address));
-  // Said explicitly: left out, the kernel turns path MTU discovery on (ipip_netlink_parms).
+  // Explicit, since the kernel turns path MTU discovery on by default (ipip_netlink_parms).
   libnl.check("rtnl_link_ipip_set_pmtudisc", symbols.rtnl_link_ipip_set_pmtudisc(link, 0));
 }
 
@@ -161,7 +160,7 @@ export function buildLinkAdd(route: LibnlRoute, link: RawLink, flags: number) {
 
 /**
  * libnl 3.7 writes the port in four bytes (vxlan.c, vxlan_put_attrs). The kernel takes the first
- * two, and complains in its log about the length.
+ * two, and logs a warning about the length.
  */
 function narrowVxlanPort(message: Uint8Array<ArrayBuffer>, port: number): void {
   const view = new DataView(message.buffer, message.byteOffset, message.length);
@@ -171,7 +170,7 @@ function narrowVxlanPort(message: Uint8Array<ArrayBuffer>, port: number): void {
   const value = new Attributes(IFLA_VXLAN_PORT).parseNested(info, IFLA_INFO_DATA)
     .bytes(IFLA_VXLAN_PORT);
   if (value?.length !== 4) return;
-  // What is cut off becomes padding.
+  // The other two become padding.
   const at = value.byteOffset - message.byteOffset;
   view.setUint16(at - nlattr.size + nlattr.nla_len, nlattr.size + 2, LITTLE_ENDIAN);
   view.setUint16(at, port);

@@ -1,3 +1,4 @@
+/** The symbol table of libnl-route-3. @module */
 import { buffer, int, pointer, uint32_t, uint8_t, unsigned_int, void_ } from "../c_types.ts";
 
 /** libnl-route-3, as far as flanneld calls it. Each prototype is the header's. */

@@ -1,3 +1,4 @@
+/** Opening what the packet path reads and writes: TUN queues, UDP and raw sockets. @module */
 import { ifreq, sockaddr_in, sockaddr_in6 } from "../libc/structs.ts";
 import {
   AF_INET,
@@ -43,9 +44,9 @@ import { virtio_net_hdr } from "./structs.ts";
 
 const TUN_DEVICE = "/dev/net/tun";
 
-/** What the kernel does for a TUN device's packets, as far as it was asked and agreed. */
+/** The offloads that a TUN device and its kernel agreed on. */
 export interface TunOffloads {
-  /** Whole TCP sends come as one packet, and go so (TSO), with checksums left to do. */
+  /** Large TCP packets pass whole (TSO), without checksums. */
   readonly tcp: boolean;
   /** The same for runs of UDP datagrams (USO, Linux 6.2). */
   readonly udp: boolean;
@@ -58,12 +59,12 @@ export interface TunQueue {
 }
 
 /**
- * Opens the TUN device `name`, making it if there is none, and keeps it beyond the process
+ * Opens the TUN device `name`, creating it if necessary, and makes it persistent
  * (TUNSETPERSIST). Each packet has a `virtio_net_hdr` in front. Reads do not block.
  *
  * @throws {SystemCallError} ENOENT, ENODEV without TUN in the kernel or /dev; EPERM without
- * CAP_NET_ADMIN; EBUSY if another process has it; EINVAL if the name is another kind of link's, or
- * the device was made in another mode.
+ * CAP_NET_ADMIN; EBUSY if another process has it; EINVAL if the name belongs to a link of
+ * another kind, or the device is in another mode.
  */
 export function openTunQueue(libc: Libc, name: string): TunQueue {
   const fd = libc.openFile(TUN_DEVICE, O_RDWR | O_NONBLOCK);
@@ -86,7 +87,7 @@ export function openTunQueue(libc: Libc, name: string): TunQueue {
 /**
  * Takes over the queue `fd` that another process opened with {@linkcode openTunQueue}.
  *
- * @throws {SystemCallError} If it is no TUN queue, or its device is gone.
+ * @throws {SystemCallError} If it is not a TUN queue, or its device is gone.
  * @throws {Error} If it is the queue of another device, or in another mode.
  */
 export function adoptTunQueue(libc: Libc, fd: FileDescriptor, name: string): TunQueue {
@@ -102,7 +103,7 @@ export function adoptTunQueue(libc: Libc, fd: FileDescriptor, name: string): Tun
   return { fd, offloads: setOffloads(libc, fd) };
 }
 
-/** Asks for what offloads there are, most first. */
+/** Enables as many offloads as the kernel accepts. */
 function setOffloads(libc: Libc, fd: FileDescriptor): TunOffloads {
   const headerSize = new Uint8Array(new Int32Array([virtio_net_hdr.size]).buffer);
   libc.ioctl(fd, TUNSETVNETHDRSZ, headerSize);
@@ -123,7 +124,7 @@ function setOffloads(libc: Libc, fd: FileDescriptor): TunOffloads {
   return { tcp: false, udp: false };
 }
 
-/** Sets how many packets the kernel holds for a reader that is late. */
+/** Sets how many packets the kernel queues for the reader. */
 export function setTransmitQueueLength(libc: Libc, name: string, packets: number): void {
   const socket = libc.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   try {
@@ -170,7 +171,7 @@ export interface OpenUdpSocketOptions {
   /** 4 or 16 bytes. */
   readonly address: Uint8Array;
   readonly port: number;
-  /** Of each direction; beyond the system's limit where that is permitted. */
+  /** Per direction; beyond the system's limit where permitted. */
   readonly bufferBytes: number;
 }
 
@@ -204,8 +205,8 @@ export function adoptUdpSocket(
   return {
     fd,
     receivesRuns: setUdpOption(libc, fd, UDP_GRO, 1),
-    // Off for the socket, as each message says for itself; a kernel without it would send a run as
-    // one long datagram.
+    // Off by default, since each message sets its own; a kernel without it would send a run as one
+    // long datagram.
     sendsRuns: setUdpOption(libc, fd, UDP_SEGMENT, 0),
   };
 }
@@ -231,9 +232,9 @@ function setSendBuffer(libc: Libc, fd: FileDescriptor, sizeBytes: number): void 
 }
 
 /**
- * A raw socket that sends packets which bring their own IP header: how ICMP errors leave. Written
- * to the TUN device they would come from outside with this host's own source address, which
- * kernels drop as martian (fib_validate_source).
+ * A raw socket for packets with their own IP header: how ICMP errors leave. Written to the TUN
+ * device they would arrive with one of this host's own addresses as source, which the kernel drops
+ * as martian (fib_validate_source).
  */
 export function openRawSocket(libc: Libc, family: 4 | 6): FileDescriptor {
   const domain = family === 4 ? AF_INET : AF_INET6;

@@ -1,8 +1,9 @@
+/** The system calls of the packet path, without exceptions or garbage. @module */
 import { openSharedLibrary } from "../shared_library.ts";
 import { LITTLE_ENDIAN } from "../byte_order.ts";
 import { packetSymbols } from "./symbols.ts";
 
-/** Error numbers that the packet path tells apart, <asm-generic/errno.h>; the same everywhere. */
+/** Error numbers that the packet path distinguishes, <asm-generic/errno.h>. */
 export const Errno = {
   EINTR: 4,
   EIO: 5,
@@ -50,8 +51,8 @@ export class PacketIo implements Disposable {
   }
 
   /**
-   * Lowers the calling thread's nice value to `nice` (setpriority(2), which on Linux is about
-   * threads), unless it is lower already. Answers whether that is permitted.
+   * Lowers the calling thread's nice value to `nice` (setpriority(2), which on Linux acts on
+   * threads), unless it is lower already. Returns whether that is permitted.
    */
   lowerNice(nice: number): boolean {
     const PRIO_PROCESS = 0;

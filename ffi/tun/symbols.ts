@@ -1,3 +1,4 @@
+/** The symbol table of the packet path's libc calls. @module */
 import { buffer, int, nfds_t, pointer, size_t, socklen_t, unsigned_int } from "../c_types.ts";
 
 /**

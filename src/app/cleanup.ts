@@ -60,7 +60,7 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
   const problems: string[] = [];
   const summary = new CleanUpSummary();
   const networks = await findNetworks(options, { log, signal });
-  await using netlink = openHostKernel(log);
+  await using netlink = await openHostKernel({ log, signal });
 
   const tables = new KernelTables({
     netlink,

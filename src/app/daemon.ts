@@ -22,6 +22,7 @@ import type { Reconciler } from "../reconcile/reconciler.ts";
 import { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
 import { type EtcdRegistry, openRegistry } from "../store/etcd/open.ts";
 import { isTransient } from "../store/errors.ts";
+import { sameAddress } from "../net/mod.ts";
 import type { Notifier } from "../service_manager/notify.ts";
 import { Announcer } from "../status/announcer.ts";
 import type { ConfiguredNetwork } from "../runtime/configured_network.ts";
@@ -137,13 +138,14 @@ class DaemonRun implements AsyncDisposable {
 
     this.#onStatus("Choosing the external interface");
     const { network } = configured;
-    const former = await readFormerRun(options.subnetFile, log);
+    const former = await readFormerRun(options.subnetFile, { log, signal: this.#signal });
     const hostNetwork = this.#resources.use(
       await openHostNetwork({
         ...shared,
         network,
         formerNetworks: former.networks,
         formerSubnet: former.subnet,
+        services: configured.backend.services(options),
       }),
     );
     await hostNetwork.reserved.look({ signal: this.#signal });
@@ -198,7 +200,7 @@ class DaemonRun implements AsyncDisposable {
     const planner: Planner = new Planner({
       runtime,
       leases,
-      host: () => hostNetwork.host,
+      host: () => hostNetwork.host.value,
       own: () => keeper.lease,
       blackhole: options.ipBlackholeRoute,
       onPlan: ({ skippedPeers: skipped = [] }) => {
@@ -214,7 +216,7 @@ class DaemonRun implements AsyncDisposable {
 
     const publish = () => {
       try {
-        keeper.publish(runtime.announce(hostNetwork.host));
+        keeper.publish(runtime.announce(hostNetwork.host.value));
         this.#readiness.set("backend", undefined);
       } catch (error) {
         // What was published before stands, and may be wrong by now.
@@ -276,7 +278,7 @@ class DaemonRun implements AsyncDisposable {
           subnetFileDue ||= ["lease", "kernel", "firewall", "cloud"]
             .every((name) => this.#readiness.holds(name));
           if (!subnetFileDue) return undefined;
-          return [planSubnetFile(options, configured, hostNetwork.host, keeper.lease)];
+          return [planSubnetFile(options, configured, hostNetwork.host.value, keeper.lease)];
         },
       }],
       resyncMs: FILE_RESYNC_MS,
@@ -321,15 +323,14 @@ class DaemonRun implements AsyncDisposable {
       if (!gathering) kernel.desiredChanged();
       cloud?.planChanged();
     });
-    hostNetwork.onChange = (before) => {
-      const { host } = hostNetwork;
-      if (String([before.address, before.addressV6]) !== String([host.address, host.addressV6])) {
-        registry.addressesChanged();
-      }
+    hostNetwork.host.subscribe((host, before) => {
+      const stays = sameAddress(host.address, before.address) &&
+        sameAddress(host.addressV6, before.addressV6);
+      if (!stays) registry.addressesChanged();
       publish();
       file.desiredChanged();
       replan();
-    };
+    });
     this.#status = () => ({
       network: () => enabledFamilies(configured).map(({ network }) => network.toString()),
       backend: () => configured.backend.type,
@@ -412,10 +413,10 @@ class DaemonRun implements AsyncDisposable {
         LeaseKeeper.acquire({
           registry,
           network: configured.network,
-          attributes: runtime.announce(hostNetwork.host),
+          attributes: runtime.announce(hostNetwork.host.value),
           inherit: (former) => {
             runtime.inherit?.(former);
-            return runtime.announce(hostNetwork.host);
+            return runtime.announce(hostNetwork.host.value);
           },
           previous: former.subnet,
           addresses: async (options) =>
@@ -423,7 +424,7 @@ class DaemonRun implements AsyncDisposable {
               address.address
             ),
           occupied: async (options) =>
-            hostNetwork.reserved.occupied.concat(await runtime.occupied?.(options)),
+            hostNetwork.reserved.needs.value.occupied.concat(await runtime.occupied?.(options)),
           renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
           onLeaseLoss: options.onLeaseLoss,
           log: log.child("lease"),

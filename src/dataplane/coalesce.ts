@@ -61,7 +61,6 @@ class OpenPacket {
   psh = 0;
 }
 
-/** Options of {@linkcode Coalescer}. */
 export interface CoalescerOptions {
   /** Whether the kernel takes large TCP packets. */
   readonly tcp: boolean;

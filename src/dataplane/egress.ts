@@ -1,3 +1,4 @@
+/** From the TUN device to peers. @module */
 import { iovec } from "../../ffi/libc/structs.ts";
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
 import {
@@ -34,7 +35,6 @@ const READ_BYTES = virtio_net_hdr.size + MAX_PACKET_BYTES;
 /** Room for rewritten headers. */
 const HEADER_AREA_BYTES = 1024 * MAX_HEADER_BYTES;
 
-/** Options of {@linkcode Egress}. */
 export interface EgressOptions {
   readonly io: Pick<PacketIo, "readv"> & SendBatchOptions["io"];
   readonly reader: ForwardingReader;

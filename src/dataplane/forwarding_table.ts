@@ -1,3 +1,8 @@
+/**
+ * The writer's side of the forwarding table; `forwarding_reader.ts` explains its layout.
+ *
+ * @module
+ */
 import { Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import { delay } from "../util/time.ts";
 import {

@@ -29,7 +29,6 @@ const ICMP6 = { UNREACHABLE: 1, NO_ROUTE: 0, TOO_BIG: 2, TIME_EXCEEDED: 3 } as c
 /** Requests and replies; all other ICMP messages are errors, which get no error in return. */
 const ICMP4_QUERIES: ReadonlySet<number> = new Set([0, 8, 13, 14]);
 
-/** Options of {@linkcode writeIcmpError}. */
 export interface IcmpErrorOptions {
   readonly problem: IcmpProblem;
   /** For "too-long": the MTU to report. */

@@ -1,3 +1,4 @@
+/** Rate-limited sending of ICMP errors. @module */
 import { sockaddr_in, sockaddr_in6 } from "../../ffi/libc/structs.ts";
 import { AF_INET, AF_INET6, MSG_DONTWAIT } from "../../ffi/libc/constants.ts";
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
@@ -10,7 +11,6 @@ import { CONTROL, COUNTER } from "./shared_state.ts";
 const BURST = 50;
 const PER_SECOND = 1_000;
 
-/** Options of {@linkcode IcmpSender}. */
 export interface IcmpSenderOptions {
   readonly io: PacketIo;
   readonly counters: Float64Array;

@@ -1,3 +1,4 @@
+/** From peers to the TUN device. @module */
 import {
   cmsghdr,
   iovec,
@@ -32,7 +33,6 @@ const CONTROL_BYTES = cmsghdr.size + 8;
 /** Pieces per written packet, besides the header. */
 const MAX_PIECES = 128;
 
-/** Options of {@linkcode Ingress}. */
 export interface IngressOptions {
   readonly io: PacketIo;
   readonly reader: ForwardingReader;

@@ -1,3 +1,4 @@
+/** Rounds of keepalives to all peers. @module */
 import { addressOf } from "../../ffi/tun/packet_io.ts";
 import { type ForwardingReader, SLOT } from "./forwarding_reader.ts";
 import { KEEPALIVE_INTERVAL_MS, KEEPALIVE_PAUSE_MS, writeKeepalive } from "./keepalive.ts";
@@ -10,7 +11,6 @@ const CHUNK = 64;
 /** Pause between two chunks. */
 const CHUNK_PAUSE_MS = 1;
 
-/** Options of {@linkcode KeepaliveSender}. */
 export interface KeepaliveSenderOptions extends Omit<SendBatchOptions, "family" | "memoryAddress"> {
   readonly reader: ForwardingReader;
   readonly control: Int32Array;

@@ -1,3 +1,4 @@
+/** The Worker's loop. @module */
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLNVAL } from "../../ffi/libc/constants.ts";
 import { pollfd } from "../../ffi/libc/structs.ts";

@@ -1,3 +1,4 @@
+/** Sending to peers in few system calls. @module */
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
 import { SOL_UDP, UDP_SEGMENT } from "../../ffi/tun/constants.ts";
 import { AF_INET, AF_INET6, MSG_DONTWAIT, POLLIN, POLLOUT } from "../../ffi/libc/constants.ts";
@@ -28,7 +29,6 @@ const NAME_BYTES = 32;
 /** How long to wait for a full socket before dropping datagrams. */
 const FULL_WAIT_MS = 2;
 
-/** Options of {@linkcode SendBatch}. */
 export interface SendBatchOptions {
   readonly io: Pick<PacketIo, "sendmmsg" | "poll" | "errno">;
   readonly reader: ForwardingReader;

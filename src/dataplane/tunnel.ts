@@ -1,3 +1,4 @@
+/** The packet path as the main thread sees it: starts, steers and stops its Worker. @module */
 import { Libc } from "../../ffi/libc/open.ts";
 import type { FileDescriptor } from "../../ffi/libc/open.ts";
 import { openRawSocket, type TunQueue, type UdpSocket } from "../../ffi/tun/open.ts";

@@ -1,3 +1,4 @@
+/** The copies of libnl inside the compiled binary. @module */
 import { join } from "node:path";
 import { Libc } from "../../ffi/libc/open.ts";
 import { loadForGood } from "../../ffi/shared_library.ts";

@@ -1,9 +1,11 @@
+/** What an earlier run left in subnet.env. @module */
 import { describeError } from "../errors.ts";
 import { previousNetworks, previousSubnet } from "./subnet_env.ts";
 import { readSubnetFile } from "./subnet_file_table.ts";
 import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
+import { retryBriefly } from "../util/patience.ts";
 
 /** What is known of an earlier run. */
 export interface FormerRun {
@@ -13,12 +15,23 @@ export interface FormerRun {
   readonly networks: readonly Prefix[];
 }
 
-/** Reads the last run's values from subnet.env. */
-export async function readFormerRun(subnetFile: string, log: Logger): Promise<FormerRun> {
+/**
+ * Reads what subnet.env tells of the last run. A host whose lease is gone would draw another subnet
+ * where the file is not read, so a moment's shortage is waited out.
+ */
+export async function readFormerRun(
+  subnetFile: string,
+  { log, signal, read = readSubnetFile }: {
+    readonly log: Logger;
+    readonly signal: AbortSignal;
+    readonly read?: typeof readSubnetFile;
+  },
+): Promise<FormerRun> {
   try {
-    const text = await readSubnetFile(subnetFile) ?? "";
+    const text = await retryBriefly(() => read(subnetFile), { signal }) ?? "";
     return { subnet: previousSubnet(text), networks: previousNetworks(text) };
   } catch (error) {
+    signal.throwIfAborted();
     log.warn(`The subnet of the last run is unknown: ${describeError(error)}`);
     return { subnet: undefined, networks: [] };
   }

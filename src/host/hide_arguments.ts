@@ -1,3 +1,4 @@
+/** Keeps secrets on the command line out of `ps`. @module */
 import { Libc } from "../../ffi/libc/open.ts";
 
 /**

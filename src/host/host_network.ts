@@ -1,3 +1,4 @@
+/** The host's side: the external interface and the kernel's Tables, kept up to date. @module */
 import type { Host } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
@@ -17,9 +18,12 @@ import { UnderlayPaths } from "../kernel/underlay_paths.ts";
 import { watchKernel } from "../kernel/watch_kernel.ts";
 import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
-import type { Address, Family, Prefix } from "../net/mod.ts";
+import { type Address, type Family, type Prefix, sameAddress } from "../net/mod.ts";
 import type { AnyStage, ObjectNews } from "../reconcile/reconciler.ts";
 import type { DesiredState, KindId } from "../state/mod.ts";
+import { Cell, type ReadableCell } from "../util/cell.ts";
+import type { HostFacts } from "./host_needs.ts";
+import { isShortage, retryBriefly } from "../util/patience.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
 import { mayChangeNetwork } from "./host_rights.ts";
 import { type Companions, KernelTables, linkAlias } from "../app/kernel_tables.ts";
@@ -28,7 +32,6 @@ import { ReservedSpace } from "./reserved_space.ts";
 /** How long a DHCP address may be gone before a permanent one beside it is published instead. */
 const STAND_IN_MS = 60_000;
 
-/** Options of {@linkcode openHostNetwork}. */
 export interface HostNetworkOptions {
   readonly options: Options;
   readonly network: NetworkConfig;
@@ -36,6 +39,8 @@ export interface HostNetworkOptions {
   readonly formerNetworks: readonly Prefix[];
   /** Its subnet, in which pods may still have addresses. */
   readonly formerSubnet: LeaseSubnet | undefined;
+  /** What the backend calls at addresses that no pod may have. */
+  readonly services: HostFacts["services"];
   readonly log: Logger;
   readonly signal: AbortSignal;
   readonly onStatus: (text: string) => void;
@@ -49,7 +54,7 @@ export interface HostNetworkOptions {
 export async function openHostNetwork(options: HostNetworkOptions): Promise<HostNetwork> {
   const { log, signal, onStatus, network } = options;
   await using stack = new AsyncDisposableStack();
-  const netlink = stack.use(openHostKernel(log));
+  const netlink = stack.use(await openHostKernel({ log, signal }));
   const criteria = criteriaOf(options.options, network);
   const { found, explain, facts } = await waitForExternalInterface(netlink, criteria, {
     signal,
@@ -89,15 +94,29 @@ function warnOfForwardingOff(family: Family, log: Logger): void {
 }
 
 /**
- * Opens netlink, with the libraries that the binary carries where the host has none.
+ * Opens the kernel's network configuration, with the libraries that the binary carries where the
+ * host has none. A moment's shortage is waited out.
  *
  * @throws {OperatorError} If libnl is missing, naming its packages.
  */
-export function openHostKernel(log: Logger): Netlink {
-  const carried = loadCarriedLibraries();
-  if (carried.length > 0) log.info(`Using the carried ${carried.join(", ")}: the host has none`);
+export async function openHostKernel(
+  { log, signal, open = openNetlink }: {
+    readonly log: Logger;
+    readonly signal: AbortSignal;
+    readonly open?: () => Netlink;
+  },
+): Promise<Netlink> {
+  let carried: readonly string[] = [];
+  const attempt = () => {
+    carried = loadCarriedLibraries();
+    return open();
+  };
+  // libnl does not tell a shortage of descriptors from other failures.
+  const mayPass = (error: unknown) => !(error instanceof LibraryNotFoundError) || isShortage(error);
   try {
-    return openNetlink();
+    const netlink = await retryBriefly(attempt, { signal, mayPass });
+    if (carried.length > 0) log.info(`Using the carried ${carried.join(", ")}: the host has none`);
+    return netlink;
   } catch (error) {
     if (!(error instanceof LibraryNotFoundError)) throw error;
     throw new OperatorError(error.message, { cause: error });
@@ -121,8 +140,7 @@ export class HostNetwork implements AsyncDisposable {
   /** Since when only an address of another kind is left instead of the published one. */
   #standInSince: number | undefined;
   #standInTimer: ReturnType<typeof setTimeout> | undefined;
-  /** Called when {@linkcode HostNetwork.host} has changed. */
-  onChange: (before: Host) => void = () => {};
+  readonly #host: Cell<Host>;
 
   constructor(
     options: HostNetworkOptions,
@@ -153,17 +171,24 @@ export class HostNetwork implements AsyncDisposable {
       netlink,
       network,
       options: options.options,
+      services: options.services,
       facts,
       externalLink: found.link,
       alias: this.#alias,
       own: options.formerSubnet,
       log,
     });
-    this.reserved.onChange = () => this.onChange(this.host);
+    this.#host = new Cell(this.#describeHost(), sameHost);
+    this.reserved.needs.subscribe(() => this.#host.set(this.#describeHost()));
   }
 
-  get host(): Host {
-    return { ...this.#found, needs: this.reserved.needs };
+  /** The external interface at present, and what the host needs for itself. */
+  get host(): ReadableCell<Host> {
+    return this.#host;
+  }
+
+  #describeHost(): Host {
+    return { ...this.#found, needs: this.reserved.needs.value.needs };
   }
 
   /** For the status page. */
@@ -271,11 +296,12 @@ export class HostNetwork implements AsyncDisposable {
     const found = refreshExternalInterface(this.#found, this.#criteria, facts, this.#facts);
     if (!found || this.#mustWait(found, signal)) return;
     this.#facts = facts;
-    if (JSON.stringify(factsOf(found)) === JSON.stringify(factsOf(this.#found))) return;
-    this.#options.log.info(`External interface ${found.link} has changed`, factsOf(found));
-    const before = this.#found;
+    if (sameInterface(found, this.#found)) return;
+    const { link, mtuBytes, address, addressV6, publicIp, publicIpv6 } = found;
+    const changed = { mtuBytes, address, addressV6, publicIp, publicIpv6 };
+    this.#options.log.info(`External interface ${link} has changed`, changed);
     this.#found = found;
-    this.onChange(before);
+    this.#host.set(this.#describeHost());
   }
 
   /** Whether `found` is a stand-in for an address that may return soon, such as by DHCP. */
@@ -296,8 +322,14 @@ export class HostNetwork implements AsyncDisposable {
   }
 }
 
-function factsOf({ mtuBytes, address, addressV6, publicIp, publicIpv6 }: ExternalInterface) {
-  return { mtuBytes, address, addressV6, publicIp, publicIpv6 };
+const ADDRESSES = ["address", "addressV6", "publicIp", "publicIpv6"] as const;
+
+function sameInterface(a: Host, b: Host): boolean {
+  return a.mtuBytes === b.mtuBytes && ADDRESSES.every((name) => sameAddress(a[name], b[name]));
+}
+
+function sameHost(a: Host, b: Host): boolean {
+  return sameInterface(a, b) && a.needs === b.needs;
 }
 
 function criteriaOf(options: Options, network: NetworkConfig): InterfaceCriteria {

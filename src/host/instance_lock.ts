@@ -25,7 +25,6 @@ import type { Logger } from "../log.ts";
 import { joinPath } from "../store/etcd/options.ts";
 import { delay } from "../util/time.ts";
 
-/** Options of {@linkcode takeInstanceLock}. */
 export interface InstanceLockOptions {
   readonly options: Pick<Options, "subnetFile" | "etcdPrefix">;
   readonly action: "run" | "cleanup";

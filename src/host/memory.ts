@@ -1,3 +1,4 @@
+/** Returns memory that only the start-up needed. @module */
 import { Libc } from "../../ffi/libc/open.ts";
 
 /**

@@ -1,3 +1,4 @@
+/** Watches which addresses the host needs for itself. @module */
 import { lookup } from "node:dns/promises";
 import type { Options } from "../cli/options.ts";
 import type { FamilyConfig, NetworkConfig } from "../config/network_config.ts";
@@ -9,6 +10,7 @@ import type { Logger } from "../log.ts";
 import { Address, type Place, Places, Prefix } from "../net/mod.ts";
 import { ROUTE_PROTOCOL } from "../state/mod.ts";
 import { abortable } from "../util/abortable.ts";
+import { Cell, type ReadableCell, sameItems } from "../util/cell.ts";
 import { deadline, delay } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
 import { type HostFacts, type HostNeeds, nameServers, planHostNeeds } from "./host_needs.ts";
@@ -25,11 +27,12 @@ const NAMED = 4;
 /** The second has the real servers where the first names a local stub. */
 const RESOLVER_FILES = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-/** Options of {@linkcode ReservedSpace}. */
 export interface ReservedSpaceOptions {
   readonly netlink: Pick<Netlink, "listLinks" | "listAddresses" | "listRoutes">;
   readonly network: NetworkConfig;
-  readonly options: Pick<Options, "etcdEndpoints" | "aliMetadataEndpoint">;
+  readonly options: Pick<Options, "etcdEndpoints">;
+  /** What else is called at addresses that no pod may have. */
+  readonly services: HostFacts["services"];
   /** The lists by which the external interface was chosen. */
   readonly facts: InterfaceFacts;
   readonly externalLink: string;
@@ -49,38 +52,33 @@ export class ReservedSpace {
   readonly #wakeup = new Wakeup();
   #facts: HostFacts;
   #own: LeaseSubnet | undefined;
-  #latest: HostNeeds;
+  readonly #latest: Cell<HostNeeds>;
   #routesDue = true;
   #namesDue = true;
   #endpoints: HostFacts["services"] = [];
   #told: ReadonlySet<string> = new Set();
   #ownTold = "";
-  /** Called after each change of {@linkcode ReservedSpace.needs}. */
-  onChange: () => void = () => {};
 
   constructor(options: ReservedSpaceOptions) {
     this.#options = options;
     this.#own = options.own;
     const { links, addresses, routes } = options.facts;
     this.#facts = { links, addresses, routes: foreign(routes), services: [] };
-    this.#latest = planHostNeeds(this.#facts, this.#context());
+    this.#latest = new Cell(planHostNeeds(this.#facts, this.#context()), sameNeeds);
   }
 
-  /** What no peer's subnet may overlap. */
-  get needs(): Places {
-    return this.#latest.needs;
-  }
-
-  /** What no subnet that this host leases may overlap. */
-  get occupied(): Places {
-    return this.#latest.occupied;
+  /** What no peer's subnet may take, and what no subnet that this host leases may take. */
+  get needs(): ReadableCell<HostNeeds> {
+    return this.#latest;
   }
 
   /** The overlaps with the network; for the status page. */
   describe(): string[] {
     const { network } = this.#options;
     return [network.ipv4, network.ipv6].flatMap((family) =>
-      family ? outermost(this.needs.within(family.network).list).map(({ what }) => what) : []
+      family
+        ? outermost(this.needs.value.needs.within(family.network).list).map(({ what }) => what)
+        : []
     );
   }
 
@@ -153,7 +151,7 @@ export class ReservedSpace {
   }
 
   async #services({ signal }: { readonly signal: AbortSignal }): Promise<HostFacts["services"]> {
-    const { network, options } = this.#options;
+    const { options, services } = this.#options;
     if (!this.#namesDue) return this.#endpoints;
     this.#namesDue = false;
     const remote = options.etcdEndpoints.filter(({ path }) => path === undefined);
@@ -161,13 +159,7 @@ export class ReservedSpace {
       const what = `the etcd endpoint ${url}`;
       return (await resolve(hostname, { signal })).map((address) => ({ address, what }));
     });
-    const metadata = network.backend.type === "ali-vpc"
-      ? Address.tryParse(options.aliMetadataEndpoint.hostname)
-      : undefined;
-    return this.#endpoints = [
-      ...(await Promise.all(endpoints)).flat(),
-      ...(metadata ? [{ address: metadata, what: `the metadata service ${metadata}` }] : []),
-    ];
+    return this.#endpoints = [...(await Promise.all(endpoints)).flat(), ...services];
   }
 
   #context() {
@@ -176,12 +168,9 @@ export class ReservedSpace {
   }
 
   #plan(): void {
-    const before = this.#latest;
     const latest = planHostNeeds(this.#facts, this.#context());
     this.#tell(latest.needs);
-    if (JSON.stringify(latest) === JSON.stringify(before)) return;
-    this.#latest = latest;
-    this.onChange();
+    this.#latest.set(latest);
   }
 
   #tell(needs: Places): void {
@@ -220,6 +209,13 @@ export class ReservedSpace {
         "get another one, remove the pods, stop flanneld, and delete subnet.env and this host's lease",
     );
   }
+}
+
+function sameNeeds(a: HostNeeds, b: HostNeeds): boolean {
+  const isSame = (one: Place, other: Place) =>
+    one.prefix.equals(other.prefix) && one.what === other.what && one.yields === other.yields;
+  return sameItems(a.needs.list, b.needs.list, isSame) &&
+    sameItems(a.occupied.list, b.occupied.list, isSame);
 }
 
 /** Routes of others than flanneld; of its own there may be thousands. */

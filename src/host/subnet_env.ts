@@ -1,3 +1,4 @@
+/** The format of subnet.env: what the CNI plugin, Docker and the next start read. @module */
 import type { LeaseSubnet } from "../lease/lease.ts";
 import { type Family, InterfaceAddress, type Prefix } from "../net/mod.ts";
 

@@ -1,3 +1,4 @@
+/** subnet.env as a Table with one object. @module */
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import { openTrusted, writeFileAtomically } from "./atomic_file.ts";
 

@@ -27,7 +27,6 @@ const RULES_MS = 20_000;
 /** Peers per family whose routes are looked up. */
 const SAMPLED_PEERS = 4;
 
-/** Options of {@linkcode Surroundings}. */
 export interface SurroundingsOptions {
   readonly configured: {
     readonly network: NetworkConfig;
@@ -98,7 +97,7 @@ export class Surroundings {
   async #warnOfCloud(signal: AbortSignal): Promise<void> {
     const { hostNetwork } = this.#options;
     const links = await hostNetwork.listLinks({ signal });
-    const link = links.find(({ name }) => name === hostNetwork.host.link);
+    const link = links.find(({ name }) => name === hostNetwork.host.value.link);
     const cloud = link?.kind === "veth" ? undefined : findCloudVendor();
     this.#notices.set("cloud", cloud === undefined ? [] : [adviseOnHostGw(cloud)]);
   }
@@ -157,7 +156,7 @@ export class Surroundings {
     const { own, latest, peers } = planner;
     const addresses = await hostNetwork.netlink.listAddresses({ signal });
     const links = await hostNetwork.listLinks({ signal });
-    const { host } = hostNetwork;
+    const { value: host } = hostNetwork.host;
     return enabledFamilies(configured).flatMap(({ name, network }): PodPaths[] => {
       const subnet = own.subnet[name];
       if (!subnet) return [];
@@ -188,7 +187,7 @@ export class Surroundings {
   }
 
   #tunnel(family: Family, peer: Address | undefined): PodPaths["tunnel"] {
-    const { hostNetwork: { host }, planner: { latest } } = this.#options;
+    const { hostNetwork: { host: { value: host } }, planner: { latest } } = this.#options;
     const local = family === 4 ? host.address : host.addressV6;
     if (!peer || !local) return undefined;
     const path = { link: host.link, local, peer };
@@ -222,7 +221,7 @@ export class Surroundings {
 
   /** The lookups: packets of pods and of this host to some peers. */
   #checks(paths: readonly PodPaths[]): PathCheck[] {
-    const { hostNetwork: { host }, planner: { latest, peers } } = this.#options;
+    const { hostNetwork: { host: { value: host } }, planner: { latest, peers } } = this.#options;
     return paths.flatMap(({ family, network, subnet, inside }) => {
       const own = family === 4 ? host.address : host.addressV6;
       const sample = peers.slice(0, SAMPLED_PEERS)

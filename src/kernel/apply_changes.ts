@@ -1,9 +1,10 @@
+/** Turns a Table's changes into netlink requests and collects their failures. @module */
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import type { Change, FailedChange } from "../reconcile/table.ts";
 import { inSlices } from "../util/slices.ts";
 import type { Netlink, NetlinkRequest } from "./netlink.ts";
 
-/** Error codes by which the kernel says that what is to be removed is not there. */
+/** Error codes for the removal of something that does not exist. */
 export const GONE: ReadonlySet<string> = new Set([
   "ESRCH", // routes
   "ENOENT", // neighbours, forwarding entries, rules
@@ -22,7 +23,7 @@ interface StepOfChange<Spec> extends Step {
   readonly change: Change<Spec>;
 }
 
-/** Changes planned between two pauses; some tenths of a millisecond. */
+/** Changes planned per slice: some tenths of a millisecond. */
 const STEP_CHANGES = 256;
 
 /**
@@ -67,7 +68,7 @@ function* planSteps<Spec>(
   return steps;
 }
 
-/** Runs `resolve`, a look-up of links, with the request it is for in its error. */
+/** Runs `resolve`, a look-up of links, and names the request in its error. */
 export function resolving<T>(describe: () => string, resolve: () => T): T {
   try {
     return resolve();

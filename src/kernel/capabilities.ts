@@ -1,3 +1,4 @@
+/** The capabilities of this process. @module */
 import { Libc } from "../../ffi/libc/open.ts";
 
 /** Bits of the capabilities that flanneld may need, <linux/capability.h>. */
@@ -6,7 +7,7 @@ const BITS = { CAP_NET_ADMIN: 12n, CAP_NET_RAW: 13n } as const;
 /** A capability by its C name. */
 export type Capability = keyof typeof BITS;
 
-/** Those of the known capabilities that this process may use, in its own user namespace. */
+/** The capabilities of the above that this process has, in its own user namespace. */
 export function effectiveCapabilities(): ReadonlySet<Capability> {
   using libc = Libc.open();
   return parseCapabilities(libc.readKernelFile("/proc/self/status"));

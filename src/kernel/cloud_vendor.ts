@@ -1,7 +1,8 @@
+/** The cloud that this host runs in, by its firmware; no metadata service is asked. @module */
 import { join } from "node:path";
 import { Libc } from "../../ffi/libc/open.ts";
 
-/** What firmware says on machines of each cloud, in `sys_vendor`, `product_name` and the like. */
+/** DMI strings of each cloud's machines: `sys_vendor`, `product_name` and the like. */
 const VENDORS: readonly (readonly [pattern: RegExp, cloud: string])[] = [
   [/Alibaba Cloud/i, "Alibaba Cloud"],
   [/Tencent Cloud/i, "Tencent Cloud"],
@@ -15,7 +16,7 @@ const VENDORS: readonly (readonly [pattern: RegExp, cloud: string])[] = [
 
 const FILES = ["sys_vendor", "product_name", "chassis_asset_tag", "bios_vendor"];
 
-/** The cloud that this machine is rented from, by what its firmware says; nothing is asked. */
+/** The name of the cloud; `undefined` if the firmware names none. */
 export function findCloudVendor(
   { root = "/sys/class/dmi/id" }: { readonly root?: string } = {},
 ): string | undefined {
@@ -31,7 +32,7 @@ export function findCloudVendor(
 }
 
 /**
- * Why backend `host-gw` is likely not to work in `cloud`, in a sentence for the operator.
+ * Why backend `host-gw` probably does not work in `cloud`, as a sentence for the operator.
  */
 export function adviseOnHostGw(cloud: string): string {
   const better = cloud === "Alibaba Cloud" ? "ali-vpc or vxlan" : "vxlan";

@@ -1,7 +1,7 @@
 /**
- * Policy rules and routes of others that take packets from our routes: nm-cloud-setup, Tailscale,
- * Cilium and VRFs have tables that the kernel looks into before table main. The kernel itself is
- * asked how it would send; nothing is changed.
+ * Foreign policy rules and routes that divert packets from our routes: nm-cloud-setup, Tailscale,
+ * Cilium and VRFs have tables that the kernel consults before table main. The kernel itself is asked
+ * how it would send; nothing is changed.
  *
  * @module
  */
@@ -18,23 +18,23 @@ export interface PathCheck {
   /** The network that it is an address of. */
   readonly network: Prefix;
   readonly from?: Address;
-  /** The link that it comes in by; without one it is the host's own. */
+  /** The link it arrives on; absent for the host's own packets. */
   readonly inputLink?: string;
-  /** Without it any link will do, as it does for the packets of a tunnel. */
+  /** The expected link; any if absent, as for the packets of a tunnel. */
   readonly expected?: { readonly link: string; readonly gateway?: Address };
 }
 
 /** A packet that takes another way. */
 export interface Diversion {
   readonly check: PathCheck;
-  /** A sentence that names who does it. */
+  /** A sentence that names the cause. */
   readonly text: string;
 }
 
 /** At most this many rules are named. */
 const NAMED_RULES = 3;
 
-/** Errors by which a lookup ends at a route or rule that refuses, or at none. */
+/** Lookup errors of a route or rule that refuses, or of none at all. */
 const REFUSALS: ReadonlySet<string> = new Set(["ENETUNREACH", "EHOSTUNREACH", "EACCES", "EINVAL"]);
 
 /** Looks each of `checks` up; those that take another way than expected are described. */
@@ -62,7 +62,7 @@ export async function findDiversions(
       way = describeWay(route, links);
     } catch (error) {
       if (!(error instanceof NetlinkError) || !REFUSALS.has(error.code)) continue;
-      // A blackhole's error is also that of a source which cannot come in by a link.
+      // A blackhole has the same error as a source that is invalid on a link.
       if (
         error.code === "EINVAL" && input && from && await isLocal(from, netlink, options)
       ) continue;

@@ -21,7 +21,7 @@ import {
   usableAddresses,
 } from "./own_address.ts";
 
-/** What the external interface is chosen by. */
+/** What determines the external interface. */
 export interface InterfaceCriteria {
   /** The families that the network uses; the interface needs an address of each. */
   readonly families: readonly Family[];
@@ -55,7 +55,7 @@ export interface ExternalInterface {
   readonly standIn?: true;
 }
 
-/** The choice, or that there is none (yet); `explain` has a line per candidate looked at. */
+/** The choice, if there is one (yet); `explain` has a line per candidate. */
 export type InterfaceChoice =
   | { readonly found: ExternalInterface; readonly explain: readonly string[] }
   | { readonly found?: undefined; readonly explain: readonly string[] };
@@ -141,10 +141,10 @@ function ownAddress(
   );
 }
 
-/** A link worth looking at, and which of its addresses it was found by. */
+/** A link that qualifies, and the addresses it was found by. */
 interface Candidate {
   readonly link: Link;
-  /** An address that must be used, since it was named. */
+  /** The address that was named and must be used. */
   readonly required?: readonly Address[];
   /** An address to be used if it is fit. */
   readonly preferred?: readonly Address[];
@@ -304,7 +304,7 @@ function* byDefaultRoute(
   }
 }
 
-/** The interface that `candidate` makes, or why it does not. */
+/** The interface of `candidate`, or why it cannot be used. */
 function qualify(
   candidate: Candidate,
   criteria: InterfaceCriteria,
@@ -391,16 +391,15 @@ async function routeIfAny(
   try {
     return await netlink.routeGet(address, options);
   } catch (error) {
-    // No route, or one that refuses (prohibit, blackhole): either way none to reach it by.
+    // No route, or one that refuses (prohibit, blackhole): unreachable either way.
     if (error instanceof NetlinkError) return undefined;
     throw error;
   }
 }
 
-/** Options of {@linkcode waitForExternalInterface}. */
 export interface WaitForInterfaceOptions {
   readonly signal: AbortSignal;
-  /** How long to wait for one to appear; 0: fail at once. */
+  /** How long to wait for one; 0: fail at once. */
   readonly timeoutMs: number;
   /** Called when it begins to wait, and whenever the reasons change. */
   readonly onWaiting?: (explain: readonly string[]) => void;
@@ -458,7 +457,7 @@ export async function waitForExternalInterface(
   }
 }
 
-/** At most this many links are listed to choose from. */
+/** Links to suggest at most. */
 const LISTED_LINKS = 8;
 
 /** ` (eth0 has 10.0.1.10, eth1 has 10.1.0.7)`: the links that could be named. */

@@ -1,5 +1,5 @@
 /**
- * Tables of what lies on links that flanneld owns: neighbours, forwarding entries, addresses. On
+ * Tables of objects on links that flanneld owns: neighbours, forwarding entries, addresses. On
  * such a link everything of the kind is ours; on any other nothing is, and nothing is touched.
  *
  * @module
@@ -16,9 +16,8 @@ import { applyChanges, GONE, resolving, type Step } from "./apply_changes.ts";
 import { LinkIndex, type ReadLinks } from "./links.ts";
 import type { Link, Netlink } from "./netlink.ts";
 
-/** Options of the tables in this module. */
 export interface OwnedLinksOptions {
-  /** Whether the link of this name belongs to this daemon. Asked anew each time. */
+  /** Whether the link of this name belongs to this daemon. */
   readonly ownsLink: (name: string) => boolean;
   /** The links as they were a moment ago; a table that changes is told of by events. @default read */
   readonly links?: ReadLinks;
@@ -41,7 +40,7 @@ export function createNeighborTable(
       const entries = await netlink.listNeighbors({ signal, linkIndex: link.index });
       return entries.map(({ address, mac }) => ({ link: link.name, address, mac }));
     },
-    // `replace`, since an entry that the kernel learned by itself may stand there unlisted.
+    // `replace`, since the kernel may have a dynamic entry there, which is not listed.
     add: (spec, linkIndex) => [{
       request: { verb: "replace", noun: "neighbor", value: { ...spec, linkIndex } },
     }],
@@ -74,7 +73,6 @@ export function createFdbTable(netlink: Netlink, options: OwnedLinksOptions): Ta
   });
 }
 
-/** Options of {@linkcode createAddressTable}. */
 export interface AddressTableOptions extends OwnedLinksOptions {
   /** Leaves out addresses on our links that others may have put there. @default all are ours */
   readonly ownsAddress?: (spec: AddressSpec) => boolean;
@@ -105,7 +103,7 @@ export function createAddressTable(
     },
     add: ({ address }, linkIndex) => [{
       request: { verb: "add", noun: "address", value: { linkIndex, address } },
-      // For IPv4 only exactly this address can be in the way.
+      // In IPv4, only exactly this address can be in the way.
       ...(address.address.family === 4 ? { accept: ALREADY_THERE } : {}),
     }],
     remove: ({ address }, linkIndex) => [{
@@ -121,10 +119,10 @@ interface Definition<Spec> extends Omit<Kind<Spec>, "owns"> {
   owns?(spec: Spec): boolean;
   /** The entries on `link`. */
   list(link: Link, signal: AbortSignal): Promise<readonly Spec[]>;
-  /** Puts `spec` there, over one of the same key. */
+  /** Adds `spec`, replacing one of the same key. */
   add(spec: Spec, linkIndex: number): readonly Step[];
   remove(spec: Spec, linkIndex: number): readonly Step[];
-  /** Whether an entry of the same key must go before another can come. */
+  /** Whether an entry of the same key must be removed before another is added. */
   readonly replaceByRemoval?: boolean;
 }
 

@@ -1,3 +1,4 @@
+/** The Table of flanneld's links: VXLAN devices and IPIP tunnels. @module */
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import { OperatorError } from "../errors.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
@@ -7,7 +8,7 @@ import { describeVxlanHolder } from "./vxlan_holder.ts";
 import { LinkIndex } from "./links.ts";
 import type { Link, LinkChange, Netlink, NewLink } from "./netlink.ts";
 
-/** A link as found. */
+/** An actual link. */
 interface ActualLink extends LinkSpec {
   readonly kernel: Link;
   /** The largest MTU that the kernel allows it. */
@@ -17,16 +18,15 @@ interface ActualLink extends LinkSpec {
 /** Bytes that VXLAN takes of the underlay's MTU, by its family (VXLAN_HEADROOM, net/vxlan.h). */
 const VXLAN_HEADROOM_BYTES = { 4: 50, 6: 70 } as const;
 
-/** Options of {@linkcode createLinkTable}. */
 export interface LinkTableOptions {
   /** Whether a link of this name and kind is this daemon's, unless its alias says otherwise. */
   readonly ownsLink: (name: string, kind: string) => boolean;
   /**
-   * Written into each own link's alias, so that a later run knows the links of this one under
-   * whatever name, and several daemons on one host leave each other's alone. @default none
+   * Written into each own link's alias, so that a later run recognises them under any
+   * name, and several daemons on one host leave each other's alone. @default none
    */
   readonly alias?: string;
-  /** Told of all links whenever they are listed. */
+  /** Called with all links whenever they are listed. */
   readonly onList?: (links: readonly Link[]) => void;
 }
 
@@ -34,8 +34,8 @@ export interface LinkTableOptions {
 export const LINK_ALIAS_PREFIX = "flanneld ";
 
 /**
- * The virtual links that flanneld owns, and every other link, since it may have a name that we
- * want. Links are set up when made, and outlive the process.
+ * The virtual links that flanneld owns, and all others, since one may have a name that we need.
+ * Links are created up, and outlive the process.
  */
 export function createLinkTable(netlink: Netlink, options: LinkTableOptions): Table<LinkSpec> {
   return new LinkTable(netlink, options);
@@ -49,13 +49,13 @@ function allowedMtu(desired: LinkSpec, { maxMtuBytes }: ActualLink): number {
   return Math.min(desired.mtuBytes, maxMtuBytes ?? Infinity);
 }
 
-/** What can be changed while the link carries packets. */
+/** Properties that can change while the link carries packets. */
 type Changeable = "mtu" | "mac" | "up" | "alias" | "learning" | "local" | "underlay";
 
-/** What differs, apart from the name. */
+/** The properties that differ, apart from the name. */
 interface Differences {
   readonly inPlace: ReadonlySet<Changeable>;
-  /** What only another link can have. */
+  /** Properties that only a new link can have. */
   readonly fixed: readonly string[];
 }
 
@@ -171,7 +171,7 @@ class LinkTable implements Table<LinkSpec> {
     );
   }
 
-  /** `error` with what to do about it, where that is known. */
+  /** `error` with its remedy, where one is known. */
   async #explain(
     desired: LinkSpec,
     error: Error,
@@ -190,7 +190,7 @@ class LinkTable implements Table<LinkSpec> {
     return error;
   }
 
-  /** What this kernel refuses to change in place gets another link. */
+  /** Recreates a link that the kernel refuses to change in place. */
   async #makeAnew(
     failed: readonly FailedChange<LinkSpec>[],
     options: { signal: AbortSignal },
@@ -214,8 +214,8 @@ class LinkTable implements Table<LinkSpec> {
   }
 
   /**
-   * What a new link could not be given at once: the kernel overlooks an alias in the request that
-   * makes it. A link that another process made meanwhile, and that is right, is no failure.
+   * What a new link still lacks: the kernel ignores an alias in the request that creates it. If
+   * another process has created the right link meanwhile, that is no failure.
    */
   async #finish(
     changes: readonly Change<LinkSpec>[],
@@ -278,7 +278,7 @@ class LinkTable implements Table<LinkSpec> {
       request: { verb: "set", noun: "link", value: { index, name, ...value } },
     });
     const steps: Step[] = [];
-    // On its own: the kernel refuses an MTU beside VXLAN parameters (vxlan_nl2conf).
+    // Apart: the kernel refuses an MTU beside VXLAN parameters (vxlan_nl2conf).
     if (vxlan && (["learning", "local", "underlay"] as const).some((each) => inPlace.has(each))) {
       const underlayIndex = resolving(
         () => `set link ${name}`,
@@ -371,7 +371,7 @@ function toActual(link: Link, index: LinkIndex): ActualLink {
         vxlan: {
           vni: vxlan.vni,
           port: vxlan.port,
-          // An underlay that was made anew has another index: it is not the link we meant.
+          // An underlay that was recreated has a new index: it is not the link we meant.
           underlay: vxlan.underlayIndex === undefined ? "" : index.nameOf(vxlan.underlayIndex),
           local: vxlan.local,
           learning: vxlan.learning,

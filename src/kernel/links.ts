@@ -1,6 +1,7 @@
+/** Link names and indexes. @module */
 import type { Link, Netlink } from "./netlink.ts";
 
-/** Gets the links as they are, or were a moment ago. */
+/** Reads the links, possibly from a cache. */
 export type ReadLinks = typeof LinkIndex.read;
 
 /** A snapshot of which link has which name. Specs speak of names, the kernel of indexes. */

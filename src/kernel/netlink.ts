@@ -10,10 +10,10 @@ import type { Address, Family, InterfaceAddress, MacAddress, Prefix } from "../n
 /** `rt_tables` number of table main. */
 export const TABLE_MAIN = 254;
 
-/** Metric that the kernel gives an IPv6 route for which none is asked (IP6_RT_PRIO_USER). */
+/** The kernel's default metric for IPv6 routes (IP6_RT_PRIO_USER). */
 export const DEFAULT_METRIC_V6 = 1024;
 
-/** The metric that a route of `family` has when none is asked for. */
+/** The default metric of routes of `family`. */
 export function defaultMetric(family: Family): number {
   return family === 4 ? 0 : DEFAULT_METRIC_V6;
 }
@@ -47,12 +47,12 @@ export interface Link {
   readonly name: string;
   readonly mtuBytes: number;
   readonly mac?: MacAddress;
-  /** IFF_UP: set up by someone. */
+  /** IFF_UP. */
   readonly up: boolean;
   /** IFF_RUNNING: it has a carrier, or none is needed. */
   readonly running: boolean;
   readonly loopback: boolean;
-  /** IFF_POINTOPOINT or IFF_NOARP: there is no neighbour to be asked for by address. */
+  /** IFF_POINTOPOINT or IFF_NOARP: no neighbour discovery. */
   readonly withoutNeighbors: boolean;
   /** What its owner wrote there (`ip link set … alias`). */
   readonly alias?: string;
@@ -70,7 +70,7 @@ export interface LinkAddress {
   readonly address: InterfaceAddress;
   /** `link` for IPv4 and IPv6 link-local addresses, `host` for loopback ones. */
   readonly scope: RouteScope;
-  /** Without end of validity. */
+  /** Has no end of validity. */
   readonly permanent: boolean;
   /** An IPv6 privacy address (RFC 8981). */
   readonly temporary: boolean;
@@ -144,7 +144,7 @@ export interface FdbEntry {
   readonly remote: Address;
 }
 
-/** What a policy rule does with a packet in place of looking into a table. */
+/** What a policy rule does with a packet instead of a table lookup. */
 export type RuleRefusal = "blackhole" | "unreachable" | "prohibit";
 
 /** A policy rule that leads to a table, or refuses. */
@@ -162,11 +162,11 @@ export interface Rule {
   readonly outputLink?: string;
   /** Absent where it leads to `table`. */
   readonly refusal?: RuleRefusal;
-  /** It is for packets that its conditions do not hold for. */
+  /** It matches packets for which its conditions do not hold. */
   readonly inverted?: true;
 }
 
-/** A link to be made; it is set up at once. */
+/** A link to create, set up at once. */
 export interface NewLink {
   readonly name: string;
   readonly kind: string;
@@ -176,7 +176,7 @@ export interface NewLink {
   readonly ipip?: { readonly local: Address };
 }
 
-/** What may change about a link in place; absent members stay as they are. */
+/** What can be changed on a link in place; absent members stay as they are. */
 export interface LinkChange {
   readonly index: number;
   /** For messages. */
@@ -240,7 +240,7 @@ export type NetlinkEvent =
     /** For neighbours and forwarding entries that a list would hold, likewise. */
     readonly entry?: Neighbor | FdbEntry;
   }
-  /** Events were lost: anything may have changed, every list must be read again. */
+  /** Events were lost: every list must be read again. */
   | { readonly kind: "lost" };
 
 /**
@@ -274,8 +274,8 @@ export interface Netlink extends AsyncDisposable {
    */
   routeGet(address: Address, options: RouteLookup & { signal: AbortSignal }): Promise<Route>;
   /**
-   * {@linkcode Netlink.routeGet} for many addresses, in few datagrams: at the place of each its
-   * route, or the error by which there is none.
+   * {@linkcode Netlink.routeGet} for many addresses, in few datagrams: for each, in order,
+   * its route or error.
    */
   routeGetAll(
     addresses: readonly Address[],
@@ -300,11 +300,11 @@ export interface Netlink extends AsyncDisposable {
   ): NetlinkEvents;
 }
 
-/** What else about a packet decides on its route. */
+/** What else the route of a packet depends on. */
 export interface RouteLookup {
   /** Its source address. */
   readonly from?: Address;
-  /** The link that it comes in by, where it is forwarded. */
+  /** The link it arrives on, if it is forwarded. */
   readonly inputLinkIndex?: number;
 }
 

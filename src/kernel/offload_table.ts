@@ -1,11 +1,11 @@
+/** The Table of checksum offload on own links. @module */
 import { Ethtool } from "../../ffi/ethtool/open.ts";
 import { SystemCallError } from "../../ffi/libc/errors.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import type { OffloadSpec } from "../state/mod.ts";
 
-/** Options of {@linkcode createOffloadTable}. */
 export interface OffloadTableOptions {
-  /** The links that are looked at: those in the desired state. */
+  /** The links to read: those in the desired state. */
   readonly links: () => Iterable<string>;
   /** File of another network namespace to work in, such as `/run/netns/x`. */
   readonly namespace?: string;
@@ -21,8 +21,8 @@ const offloadKind: Kind<OffloadSpec> = {
 };
 
 /**
- * Checksum offload of own links (`ethtool -K <link> tx on|off`). It goes with the link; nothing is
- * removed.
+ * Checksum offload of own links (`ethtool -K <link> tx on|off`). It goes with the link, so
+ * nothing is removed.
  */
 export function createOffloadTable(options: OffloadTableOptions): Table<OffloadSpec> {
   return new OffloadTable(options);

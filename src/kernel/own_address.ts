@@ -1,6 +1,6 @@
 /**
- * Which addresses of a link may be published, and which of them is the host's own: other hosts'
- * virtual IPs come and go beside it.
+ * Which addresses of a link may be published, and which one is the host's own, not a virtual IP
+ * that comes and goes.
  *
  * @module
  */
@@ -18,7 +18,7 @@ export interface InterfaceFacts {
   readonly routeToCanReach?: Route;
 }
 
-/** A path of a default route. */
+/** One path of a default route. */
 export interface DefaultPath {
   readonly linkIndex: number;
   readonly metric: number;
@@ -55,7 +55,7 @@ export function defaultPaths(family: Family, routes: readonly Route[]): readonly
 /** Duplicate address detection takes about a second (RFC 4862 section 5.4). */
 export const TENTATIVE = "tentative";
 
-/** Why an address cannot be used; `undefined` if it can. */
+/** Why an address is unusable; `undefined` if it is not. */
 export function unfitness({ address: { address }, ...state }: LinkAddress): string | undefined {
   if (address.isLoopback() || address.isMulticast() || address.isUnspecified()) {
     return "not a unicast address of the network";
@@ -78,8 +78,8 @@ export function isHostLength({ address: { prefix } }: LinkAddress): boolean {
  * keepalived or kube-vip put beside it and take to another host at any time, come last:
  *
  * - a permanent one without a subnet;
- * - a permanent IPv4 address beside one that DHCP gave to this host in the same subnet, be its
- *   length written wrong;
+ * - a permanent IPv4 address beside one that DHCP gave to this host in the same subnet, even
+ *   with a wrong prefix length;
  * - a secondary IPv4 address, that is one added to a subnet that the link had an address in.
  *
  * Then, as the kernel chooses, one in the subnet of the gateway; then, as upstream, one without

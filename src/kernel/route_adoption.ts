@@ -1,16 +1,17 @@
+/** Which foreign routes may be replaced or removed as if they were ours. @module */
 import type { Address } from "../net/mod.ts";
 import { ROUTE_PROTOCOL, type RouteSpec } from "../state/mod.ts";
 
-/** `rtm_protocol` of routes for which their maker named none, upstream flannel among them. */
+/** `rtm_protocol` of routes whose creator set none, such as upstream flannel's. */
 const RTPROT_BOOT = 3;
 /** `rtm_protocol` of routes that an administrator made. */
 const RTPROT_STATIC = 4;
 
-/** The links of all of upstream's backends. */
+/** Link names of upstream's backends. */
 export const FLANNEL_LINK =
   /^(?:flannel(?:-v6)?\.\d+|flannel\.ipip|flannel\d+|flannel-wg(?:-v6)?)$/;
 
-/** What {@linkcode isAdoptable} is told besides the route. */
+/** What {@linkcode isAdoptable} depends on besides the route. */
 export interface AdoptionContext {
   /** The desired route to the same destination. */
   readonly desired: RouteSpec | undefined;
@@ -23,14 +24,14 @@ export interface AdoptionContext {
 }
 
 /**
- * Whether `actual`, a route inside the network that does not have our protocol, may be treated as
- * ours all the same. Three kinds may, every other route is somebody else's:
+ * Whether `actual`, a route inside the network that does not have our protocol, may still be treated
+ * as ours. There are three cases; every other route is foreign:
  *
- * - what was put over a route of ours while we ran: it is replaced, as any drift is;
- * - an upstream flanneld's route to a peer's subnet, over a link of flannel's or to a host of the
+ * - a route that was put over one of ours while we ran: it is replaced, as any drift is;
+ * - an upstream flanneld's route to a peer's subnet, over a flannel link or via a host of the
  *   network: it is replaced in place, so that an upgrade loses no packet;
  * - an upstream flanneld's route over a link that is ours now, to the subnet of a peer that has
- *   gone: it is removed. Such routes look like nobody else's.
+ *   gone: it is removed. No other software makes such routes.
  */
 export function isAdoptable(actual: RouteSpec, context: AdoptionContext): boolean {
   const { desired, isPeer, isOwnLink, wasOurs } = context;

@@ -1,3 +1,4 @@
+/** The Table of routes. @module */
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import { ROUTE_PROTOCOL, type RouteSpec } from "../state/mod.ts";
@@ -7,7 +8,7 @@ import type { Prefix } from "../net/mod.ts";
 import { LinkIndex, type ReadLinks } from "./links.ts";
 import { defaultMetric, type Netlink, type Route, TABLE_MAIN } from "./netlink.ts";
 
-/** A route as found, with what a spec cannot say about it. */
+/** An actual route, with what a spec cannot express. */
 interface ActualRoute extends RouteSpec {
   readonly kernel: Route;
   /**
@@ -58,12 +59,12 @@ export const routeKind: Kind<RouteSpec> = {
         kernel.others.length > 0)
     ) return false;
     if (!sameAddress(desired.source, actual.source)) return false;
-    // IPv6 has no scopes: the kernel reports `universe` whatever it was given.
+    // IPv6 has no scopes: the kernel always reports `universe`.
     if (
       desired.destination.family === 4 &&
       (desired.scope ?? "universe") !== (kernel?.scope ?? actual.scope ?? "universe")
     ) return false;
-    // A blackhole has no path; IPv6 shows the loopback link there.
+    // A blackhole has no path; IPv6 reports the loopback link.
     if (desired.type === "blackhole") return true;
     return sameAddress(desired.gateway, actual.gateway) &&
       (desired.link === undefined || desired.link === actual.link) &&
@@ -97,7 +98,7 @@ export const routeKind: Kind<RouteSpec> = {
   },
 };
 
-/** Whether a spec says all there is to say about the route, so that replacing it loses nothing. */
+/** Whether a spec fully describes the route, so that replacing it loses nothing. */
 function isPlain(spec: RouteSpec): boolean {
   const kernel = kernelRoute(spec)?.kernel;
   return !kernel || (kernel.tos === 0 && kernel.nextHops.length === 0 &&
@@ -141,7 +142,6 @@ export function createRouteTable(
   return new RouteTable(netlink, options);
 }
 
-/** Options of {@linkcode createRouteTable}. */
 export interface RouteTableOptions {
   /**
    * Narrows down which routes with {@linkcode ROUTE_PROTOCOL} are ours, so that several daemons on
@@ -172,7 +172,7 @@ function isOfInterest({ table, tos, protocol }: Route): boolean {
   return table === TABLE_MAIN && (tos === 0 || protocol === ROUTE_PROTOCOL);
 }
 
-/** Routes looked at between two steps; some tenths of a millisecond. */
+/** Routes per slice: some tenths of a millisecond. */
 const STEP_ROUTES = 256;
 
 class RouteTable implements Table<RouteSpec> {
@@ -250,7 +250,7 @@ class RouteTable implements Table<RouteSpec> {
     return await this.#settleExisting(failed, isExisting, plan, options);
   }
 
-  /** Something came to stand where we add a route: it is right, ours to replace, or in the way. */
+  /** A route has appeared where we add one: it is right, ours to replace, or in the way. */
   async #settleExisting(
     failed: readonly FailedChange<RouteSpec>[],
     isExisting: (failed: FailedChange<RouteSpec>) => boolean,

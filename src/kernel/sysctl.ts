@@ -1,18 +1,18 @@
+/** Reading of kernel parameters. @module */
 import { join } from "node:path";
 import { SystemCallError } from "../../ffi/libc/errors.ts";
 import { Libc } from "../../ffi/libc/open.ts";
 import type { Family } from "../net/mod.ts";
 
-/** Options of the functions in this module. */
 export interface SysctlOptions {
   /** @default {"/proc/sys"} */
   readonly root?: string;
 }
 
 /**
- * The value of kernel parameter `name` (`net.ipv4.ip_forward`, or a path below `/proc/sys`, which
- * a link's name with a dot needs) without surrounding blanks;
- * `undefined` if this kernel does not have it, for instance since a module is not loaded.
+ * The value of kernel parameter `name` (`net.ipv4.ip_forward`, or for link names with a
+ * dot, a path below `/proc/sys`), trimmed; `undefined` if this kernel does not have it, for example
+ * because a module is not loaded.
  */
 export function readSysctl(name: string, options: SysctlOptions = {}): string | undefined {
   const path = join(options.root ?? "/proc/sys", ...name.split(name.includes("/") ? "/" : "."));
@@ -32,13 +32,13 @@ export function hasLegacyTables(family: Family): boolean {
     const name = family === 4 ? "ip_tables_names" : "ip6_tables_names";
     return libc.readKernelFile(`/proc/net/${name}`).trim() !== "";
   } catch {
-    return false; // there is no such module, or no right to know
+    return false; // no such module, or no permission
   }
 }
 
 /**
- * Whether packets of IPv4 that come in by `link` are forwarded where the host forwards at all;
- * `undefined` if there is no such link. IPv6 has no such choice.
+ * Whether IPv4 packets that arrive on `link` are forwarded, if the host forwards at all;
+ * `undefined` if there is no such link. IPv6 has no such switch.
  */
 export function isForwardingFrom(link: string, options: SysctlOptions = {}): boolean | undefined {
   const value = readSysctl(`net/ipv4/conf/${link}/forwarding`, options);

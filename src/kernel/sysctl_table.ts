@@ -1,19 +1,19 @@
+/** The Table of kernel parameters. @module */
 import { SystemCallError } from "../../ffi/libc/errors.ts";
 import { Libc } from "../../ffi/libc/open.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import type { SysctlSpec } from "../state/mod.ts";
 
-/** Options of {@linkcode createSysctlTable}. */
 export interface SysctlTableOptions {
-  /** The parameters that are looked at: those of the desired state. */
+  /** The parameters to read: those of the desired state. */
   readonly wanted: () => Iterable<SysctlSpec>;
-  /** Told once of each parameter that this process may not write, which is then left as it is. */
+  /** Called once per parameter that is not writable here and therefore left alone. */
   readonly onReadOnly: (name: string, reason: string) => void;
   /** @default {"/proc/sys"} */
   readonly root?: string;
 }
 
-/** Codes by which the kernel or the container says that a parameter is not for us to write. */
+/** Error codes of a parameter that is not writable here. */
 const READ_ONLY: ReadonlySet<string> = new Set(["EROFS", "EACCES", "EPERM"]);
 
 const sysctlKind: Kind<SysctlSpec> = {
@@ -27,10 +27,9 @@ const sysctlKind: Kind<SysctlSpec> = {
 };
 
 /**
- * Kernel parameters, written through libc, since Deno's permissions do not reach /proc. One that
- * this kernel does not have is none of ours to set, and one that is not writable here (a container
- * has /proc/sys read-only) is said once. Those of own links go with them; nothing is put back, as
- * nobody remembers what was there.
+ * Kernel parameters, written through libc, since Deno's permissions do not cover /proc. One that
+ * this kernel lacks is skipped, one that is not writable (containers mount /proc/sys read-only) is
+ * reported once. Those of own links go with the link; no former value is restored.
  */
 export function createSysctlTable(options: SysctlTableOptions): Table<SysctlSpec> {
   return new SysctlTable(options);
@@ -39,7 +38,7 @@ export function createSysctlTable(options: SysctlTableOptions): Table<SysctlSpec
 class SysctlTable implements Table<SysctlSpec> {
   readonly kind: Kind<SysctlSpec>;
   readonly #options: SysctlTableOptions;
-  /** Those not to be touched: absent, or not writable. They count as right. */
+  /** Absent or not writable: these count as right. */
   readonly #readOnly = new Set<string>();
   readonly #absent = new Set<string>();
 

@@ -1,3 +1,4 @@
+/** How the kernel would send to each of the other hosts. @module */
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import type { Address, Prefix } from "../net/mod.ts";
 import { ROUTE_PROTOCOL, type UnderlayPath } from "../state/mod.ts";
@@ -5,19 +6,18 @@ import { inSlices } from "../util/slices.ts";
 import { LinkIndex } from "./links.ts";
 import type { Netlink, NetlinkEvent, Route } from "./netlink.ts";
 
-/** Addresses looked at between two steps; some tenths of a millisecond. */
+/** Addresses per slice: some tenths of a millisecond. */
 const STEP_ADDRESSES = 256;
 
 /**
- * Keeps the kernel's answers to how it would send to each of many addresses, by address text. It
- * asks for those that are new, and for all again only after a change of what the answers follow
- * from.
+ * Caches how the kernel would send to each of many addresses, by address text. New addresses are
+ * looked up at once, all others only after an event that may change their path.
  */
 export class UnderlayPaths {
   readonly #netlink: Netlink;
   #paths: ReadonlyMap<string, UnderlayPath> = new Map();
   #linkIndexes: ReadonlySet<number> = new Set();
-  /** Those that were asked for last. */
+  /** The addresses of the last update. */
   #addresses: readonly Address[] = [];
   #stale = false;
   #used = false;
@@ -26,19 +26,19 @@ export class UnderlayPaths {
     this.#netlink = netlink;
   }
 
-  /** Whether answers must be asked for again. */
+  /** Whether all paths must be looked up again. */
   get isStale(): boolean {
     return this.#stale;
   }
 
-  /** The latest answers. Another object whenever one of them is another. */
+  /** The latest paths; a new object whenever one of them differs. */
   get paths(): ReadonlyMap<string, UnderlayPath> {
     return this.#paths;
   }
 
   /**
-   * Whether an event may change answers, which are asked for again then. Our own routes lead to
-   * pods, and so do others to `isOwnDestination`, unless hosts have addresses there.
+   * Whether an event may change paths, which are then stale. Our own routes, and others to an
+   * `isOwnDestination`, lead to pods and do not count, unless hosts have addresses there.
    */
   observe(
     event: NetlinkEvent,
@@ -58,7 +58,7 @@ export class UnderlayPaths {
     return this.#addresses.some((address) => destination.contains(address));
   }
 
-  /** Brings the answers for `addresses`, and only these, up to date. An address may come twice. */
+  /** Brings the paths to `addresses`, and only these, up to date. Duplicates are allowed. */
   async update(
     addresses: readonly Address[],
     options: { signal: AbortSignal },
@@ -86,7 +86,7 @@ export class UnderlayPaths {
     return this.#paths;
   }
 
-  /** The paths that are known of `addresses`, and for which of these the kernel is to be asked. */
+  /** The known paths to `addresses`, and the addresses to look up. */
   *#sort(
     addresses: readonly Address[],
     askAll: boolean,
@@ -107,7 +107,7 @@ export class UnderlayPaths {
     return { paths, asked };
   }
 
-  /** Enters the answers into `paths`; tells whether any is another than before. */
+  /** Enters the results into `paths`; returns whether any of them differs. */
   *#enter(
     paths: Map<string, UnderlayPath>,
     asked: readonly Address[],
@@ -131,7 +131,7 @@ export class UnderlayPaths {
   }
 }
 
-/** What a route, or the lack of one, means for a packet to its destination. */
+/** The path that a route, or the lack of one, amounts to. */
 function describePath(answer: Route | Error, links: LinkIndex): UnderlayPath {
   if (answer instanceof Error) {
     const code = answer instanceof NetlinkError ? answer.code : "";

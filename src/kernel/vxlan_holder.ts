@@ -1,5 +1,5 @@
 /**
- * Who holds the VNI or the UDP port that a VXLAN device of ours wants: another device, such as
+ * Who holds the VNI or UDP port that one of our VXLAN devices needs: another device, such as
  * Cilium's, or a process.
  *
  * @module
@@ -8,14 +8,14 @@ import type { LinkSpec } from "../state/mod.ts";
 import { ProgramNotFoundError, runProgram } from "../util/process.ts";
 import type { Link } from "./netlink.ts";
 
-/** What to do about either. */
+/** The remedy in either case. */
 const ADVICE = "give this network another VNI or Port in the Backend of its config, or the other " +
   "one another";
 
 /**
- * A clause that names who is in the way of VXLAN device `desired`, after the kernel has said
- * `EEXIST` (a device with the VNI) or `EADDRINUSE` (a socket at the port); `undefined` if nobody
- * is seen.
+ * A clause that names who is in the way of VXLAN device `desired`, after the kernel returned
+ * `EEXIST` (a device with the VNI) or `EADDRINUSE` (a socket at the port); `undefined` if
+ * nobody is found.
  */
 export async function describeVxlanHolder(
   { name, vxlan }: Pick<LinkSpec, "name" | "vxlan">,
@@ -40,7 +40,7 @@ export async function describeVxlanHolder(
     `${process ? "" : ` (see "ss -lunp sport = :${port}")`}: ${ADVICE}, or stop it`;
 }
 
-/** `process python3 (pid 7)` for who has a UDP socket at `port`, if that can be seen. */
+/** `process python3 (pid 7)` for the owner of the UDP socket at `port`, if visible. */
 async function findProcess(
   port: number,
   options: { signal: AbortSignal },

@@ -1,20 +1,20 @@
+/** Folds netlink events into the set of tables that changed. @module */
 import { Backoff, delay } from "../util/time.ts";
 import type { Netlink, NetlinkEvent, NetlinkEventKind } from "./netlink.ts";
 
-/** Options of {@linkcode watchKernel}. */
 export interface WatchKernelOptions {
   readonly signal: AbortSignal;
   /** Called with the tables that may have changed since the last call. Must not throw. */
   readonly onChange: (kinds: ReadonlySet<NetlinkEventKind>) => void;
-  /** Which tables to watch. A busy host's neighbours change all the time. @default all */
+  /** The tables to watch: on a busy host, neighbours change all the time. @default all */
   readonly kinds?: readonly NetlinkEventKind[];
-  /** Leaves out events, such as those of links that are not ours. @default none left out */
+  /** Filters events, for example by link. @default all are relevant */
   readonly isRelevant?: (event: Exclude<NetlinkEvent, { kind: "lost" }>) => boolean;
-  /** Told of lost events, before `onChange`. */
+  /** Called on lost events, before `onChange`. */
   readonly onLost?: () => void;
-  /** Events of this long are reported together. @default {50} */
+  /** Events within this time are reported together. @default {50} */
   readonly foldMs?: number;
-  /** Told of a failed subscription, which is tried again. */
+  /** Called when a subscription failed; it is retried. */
   readonly onError?: (error: unknown) => void;
 }
 
@@ -57,8 +57,8 @@ export async function watchKernel(netlink: Netlink, options: WatchKernelOptions)
         }
         if (changed.size === 0) continue;
         onChange(changed);
-        // What comes meanwhile waits in the socket: the first event is reported at once, a flood
-        // of them a few times a second.
+        // Further events wait in the socket: the first is reported at once, a flood of them a few
+        // times a second.
         await delay(foldMs, { signal });
       }
     } catch (error) {

@@ -235,3 +235,8 @@ function compressed(value: bigint): string {
 function dottedDecimal(value: number): string {
   return `${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}`;
 }
+
+/** Whether both are the same address, or both are missing. */
+export function sameAddress(a: Address | undefined, b: Address | undefined): boolean {
+  return a === undefined || b === undefined ? a === b : a.equals(b);
+}

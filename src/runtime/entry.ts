@@ -5,6 +5,7 @@
  * @module
  */
 import { type Backend, podMtuBytes } from "../backends/mod.ts";
+import type { Options } from "../cli/options.ts";
 import { Cell } from "../util/cell.ts";
 import type {
   BackendEntry,
@@ -15,12 +16,15 @@ import type {
   Remnants,
   RuntimeContext,
   SelfTest,
+  Service,
 } from "./runtime.ts";
 
 /** What of a backend is not pure; its functions load their files when they are called. */
 export interface BackendParts<Config, Facts> {
   /** @see {@linkcode ConfiguredBackend.open} */
   open(context: RuntimeContext, config: Config): Promise<BackendRuntime<Facts>>;
+  /** @see {@linkcode ConfiguredBackend.services} */
+  services?(options: Options): readonly Service[];
   /** @see {@linkcode ConfiguredBackend.remnants} */
   readonly remnants?: Omit<Remnants, "remove"> & {
     remove(context: ReleaseContext, config: Config): Promise<number>;
@@ -57,7 +61,7 @@ export const PLAN_ONLY: BackendParts<unknown, undefined> = {
 function bindConfig<Config, Facts>(
   backend: Backend<Config, Facts>,
   config: Config,
-  { open, remnants }: BackendParts<Config, Facts>,
+  { open, services, remnants }: BackendParts<Config, Facts>,
 ): ConfiguredBackend {
   const { type, families, devices = [], exposesPods = false } = backend;
   return {
@@ -67,6 +71,7 @@ function bindConfig<Config, Facts>(
     devices,
     exposesPods,
     changesKernel: backend.changesKernel?.(config) ?? true,
+    services: (options) => services?.(options) ?? [],
     checkNetwork: (network) => backend.checkNetwork?.(config, network) ?? [],
     podMtuBytes: (network, host) => podMtuBytes(backend, config, network, host),
     open: async (context) => bindFacts(backend, config, context, await open(context, config)),

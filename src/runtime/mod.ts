@@ -8,6 +8,7 @@ import { aliVpc, alloc, hostGw, ipip, udp, vxlan } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import { printable } from "../config/fields.ts";
 import { ConfigError } from "../errors.ts";
+import { Address } from "../net/mod.ts";
 import { firstOddCharacter } from "../util/characters.ts";
 import { nearest } from "../util/nearest.ts";
 import { backendEntry, PLAN_ONLY } from "./entry.ts";
@@ -20,6 +21,10 @@ export const backends: readonly BackendEntry[] = [
     open: async (context, config) =>
       (await import("./cloud.ts"))
         .openCloudRuntime(await aliCloud(context.options), context, config),
+    services({ aliMetadataEndpoint: { hostname } }) {
+      const address = Address.tryParse(hostname);
+      return address ? [{ address, what: `the metadata service ${address}` }] : [];
+    },
     remnants: {
       kind: "route entry",
       what: "route entries in the VPC",

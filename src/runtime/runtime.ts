@@ -13,7 +13,7 @@ import type { HostNetwork } from "../host/host_network.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
-import type { Family, Places, Prefix } from "../net/mod.ts";
+import type { Address, Family, Places, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
 import type { EtcdRegistry } from "../store/etcd/open.ts";
@@ -106,6 +106,13 @@ export interface ReleaseContext {
   readonly signal: AbortSignal;
 }
 
+/** Something that hosts call at a fixed address. */
+export interface Service {
+  readonly address: Address;
+  /** For messages: `the metadata service 100.100.100.200`. */
+  readonly what: string;
+}
+
 /** What a host leaves outside of itself, besides its lease. */
 export interface Remnants {
   /** One of them: `route entry`. */
@@ -156,6 +163,8 @@ export interface ConfiguredBackend {
   readonly devices: readonly string[];
   /** Whether the network between hosts sees packets of pods as they are. */
   readonly exposesPods: boolean;
+  /** What it calls at addresses that no pod may have. */
+  services(options: Options): readonly Service[];
   /** Faults of the config in a network of these families, one sentence each. */
   checkNetwork(network: NetworkFamilies): readonly string[];
   /** What pods get as MTU on `host`. */

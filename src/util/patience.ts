@@ -60,3 +60,41 @@ export async function patiently<T>(
     }
   }
 }
+
+/** Options of {@linkcode retryBriefly}. */
+export interface BriefRetryOptions {
+  readonly signal: AbortSignal;
+  /** Which errors may pass within a moment. @default {isShortage} */
+  readonly mayPass?: (error: unknown) => boolean;
+}
+
+/** So often something is tried that fails for a moment's shortage: within about two seconds. */
+const BRIEF_ATTEMPTS = 6;
+
+/**
+ * Repeats `attempt` a few times, with jittered waits, where its failure would decide much and may
+ * be over in a moment.
+ *
+ * @throws What the last attempt threw, or one that will not pass; `signal.reason` on abort.
+ */
+export async function retryBriefly<T>(
+  attempt: () => T | Promise<T>,
+  { signal, mayPass = isShortage }: BriefRetryOptions,
+): Promise<T> {
+  const backoff = new Backoff({ initialMs: 100, maxMs: 800 });
+  while (true) {
+    signal.throwIfAborted();
+    try {
+      return await attempt();
+    } catch (error) {
+      if (backoff.failures === BRIEF_ATTEMPTS - 1 || !mayPass(error)) throw error;
+      await backoff.wait({ signal });
+    }
+  }
+}
+
+/** Whether a call failed for want of descriptors or memory, or for a fault of a device. */
+export function isShortage(error: unknown): boolean {
+  return /\b(?:EMFILE|ENFILE|EIO|ENOMEM|ENOBUFS)\b|Too many open files|Input\/output error|Cannot allocate memory|No buffer space/i
+    .test(describeError(error));
+}

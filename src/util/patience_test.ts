@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { OperatorError } from "../errors.ts";
 import { createLogger } from "../log.ts";
-import { patiently } from "./patience.ts";
+import { isShortage, patiently, retryBriefly } from "./patience.ts";
 
 function setUp() {
   const lines: string[] = [];
@@ -50,4 +50,49 @@ Deno.test("patiently() leaves to the operator what only a person can mend, and e
   setTimeout(() => controller.abort(new Error("stopping")), 5);
   const failing = () => Promise.reject(new Error("down"));
   await assert.rejects(patiently("reach etcd", failing, options), /stopping/);
+});
+
+Deno.test("retryBriefly() waits a moment's shortage out, and gives up within seconds", async () => {
+  const { signal } = new AbortController();
+  const emfile = () =>
+    new Error("Cannot read x", { cause: new Error("Too many open files (os error 24)") });
+  let failures = 2;
+  const attempt = () => {
+    if (failures-- > 0) throw emfile();
+    return "read";
+  };
+  assert.equal(await retryBriefly(attempt, { signal }), "read");
+  failures = Infinity;
+  let attempts = 0;
+  const startedAt = performance.now();
+  const counted = () => {
+    attempts++;
+    return Promise.resolve(attempt());
+  };
+  await assert.rejects(retryBriefly(counted, { signal }), /Cannot read x/);
+  assert.equal(attempts, 6);
+  assert.ok(performance.now() - startedAt > 1_000, "the waits grow");
+  await assert.rejects(
+    retryBriefly(() => {
+      attempts++;
+      throw new Error("EISDIR: is a directory");
+    }, { signal }),
+  );
+  assert.equal(attempts, 7, "what will not pass is not tried again");
+  await assert.rejects(
+    retryBriefly(counted, { signal: AbortSignal.abort(new Error("stopped")) }),
+    /^Error: stopped$/,
+  );
+  assert.equal(attempts, 7);
+});
+
+Deno.test("isShortage() knows the kernel's words", () => {
+  for (
+    const [text, passes] of [
+      ["EMFILE: too many open files", true],
+      ["Input/output error (os error 5)", true],
+      ["Cannot load libnl-3.so.200", false],
+      ["Permission denied (os error 13)", false],
+    ] as const
+  ) assert.equal(isShortage(new Error("Cannot", { cause: new Error(text) })), passes, text);
 });

@@ -1,6 +1,7 @@
 /** The compiled daemon: on a host without libnl, through the guide, and through faults. */
 import assert from "node:assert/strict";
-import { type DaemonProgram, daemonProgram, labTest, REPOSITORY } from "../lab/mod.ts";
+import { type DaemonProgram, labTest } from "../lab/mod.ts";
+import { binaryObstacle, compiledBinary } from "../support/compiled_binary.ts";
 import { run } from "../support/run.ts";
 import { settleAll } from "../support/settle_all.ts";
 import { LIBNL_SONAMES } from "../../src/host/carried_libraries.ts";
@@ -9,55 +10,17 @@ import { note } from "./cloud_support.ts";
 import { surviveFaults } from "./cloud_fault_scenarios.ts";
 import { walkThrough } from "./cloud_walk_through.ts";
 
-const given = daemonProgram();
-/** Why there can be no binary here; `undefined` if there can. */
-const obstacle = given.kind === "binary" || hasRuntime()
-  ? undefined
-  : `needs the runtime for deno compile: set DENORT_BIN, or run "deno task compile" once`;
-
-/** Whether `deno compile` finds its runtime without a download. */
-function hasRuntime(): boolean {
-  if (Deno.env.get("DENORT_BIN")) return true;
-  const home = Deno.env.get("HOME") ?? "";
-  const cache = Deno.env.get("DENO_DIR") ??
-    `${Deno.env.get("XDG_CACHE_HOME") ?? `${home}/.cache`}/deno`;
-  const target = `${Deno.build.arch}-unknown-linux-gnu`;
-  try {
-    Deno.statSync(`${cache}/dl/release/v${Deno.version.deno}/denort-${target}.zip`);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 function binaryTest(
   name: string,
   body: (context: { signal: AbortSignal; path: string }) => Promise<void>,
 ): void {
-  if (obstacle !== undefined) {
-    Deno.test({ name: `${name} [skipped: ${obstacle}]`, ignore: true, fn() {} });
+  if (binaryObstacle !== undefined) {
+    Deno.test({ name: `${name} [skipped: ${binaryObstacle}]`, ignore: true, fn() {} });
     return;
   }
   labTest(name, async ({ signal }) => {
-    await body({ signal, path: given.kind === "binary" ? given.path : await compiled(signal) });
+    await body({ signal, path: await compiledBinary(signal) });
   }, { timeoutMs: 300_000 });
-}
-
-let compiling: Promise<string> | undefined;
-
-/** The path of a binary made of the sources as they are; it is made once. */
-function compiled(signal: AbortSignal): Promise<string> {
-  const make = async () => {
-    const directory = await Deno.makeTempDir({ prefix: "flanneld-binary-" });
-    globalThis.addEventListener("unload", () => Deno.removeSync(directory, { recursive: true }));
-    const path = `${directory}/flanneld`;
-    const report = await run(Deno.execPath(), [
-      ...["run", "-A", "--cached-only", `${REPOSITORY}dist/compile.ts`, `--output=${path}`],
-    ], { signal, timeoutMs: 240_000 });
-    note(report.trim());
-    return path;
-  };
-  return compiling ??= make();
 }
 
 binaryTest(

@@ -68,7 +68,7 @@ class RouteNetlink implements Netlink {
     this.#transport = transport;
   }
 
-  /** A dump per family; one that this kernel does not have is empty. */
+  /** Dumps both families; one that this kernel lacks is empty. */
   async #dumpFamilies<T>(
     noun: string,
     encode: (family: Family) => Encode,
@@ -82,7 +82,7 @@ class RouteNetlink implements Netlink {
         values.push(await this.#transport.dump(query, decode(family), options));
       } catch (error) {
         if (!(error instanceof NetlinkError)) throw error;
-        // ENOENT: the routing table asked for does not exist, which is to say it is empty.
+        // ENOENT: there is no such routing table.
         if (error.code !== "ENOENT" && error.code !== "EAFNOSUPPORT") throw error;
       }
     }
@@ -142,7 +142,7 @@ class RouteNetlink implements Netlink {
         options,
       );
     } catch (error) {
-      // The link went away a moment ago: its entries are gone with it.
+      // The link has just gone, and its entries with it.
       if (error instanceof NetlinkError && error.code === "ENODEV") return [];
       throw error;
     }

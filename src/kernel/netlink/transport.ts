@@ -51,10 +51,10 @@ const RECEIVE_TIMEOUT_MS = 5_000;
 
 const RECEIVE_BUFFER_BYTES = 1 << 20;
 
-/** Times that an interrupted dump is tried. Each takes milliseconds, changes come in bursts. */
+/** Attempts at a dump that changes interrupt: each takes milliseconds, changes come in bursts. */
 const DUMP_ATTEMPTS = 10;
 
-/** A dump of so many takes some milliseconds. Each holds some hundreds of messages. */
+/** A dump of this many, each with hundreds of messages, takes some milliseconds. */
 const LONG_DUMP_DATAGRAMS = 16;
 
 /** Writes one message. */
@@ -81,8 +81,8 @@ export interface RequestFormat<Request> {
   describe(request: Request): string;
 }
 
-/** A file of another network namespace to work in, such as `/run/netns/x`. */
 export interface NetlinkOptions {
+  /** File of another network namespace to work in, such as `/run/netns/x`. */
   readonly namespace?: string;
 }
 
@@ -109,7 +109,7 @@ interface HeldDatagram {
   readonly messages: readonly MessageBounds[];
 }
 
-/** See the module. */
+/** The request socket of one protocol and namespace, and its libraries. */
 export class NetlinkTransport implements AsyncDisposable {
   readonly libc: Libc;
   readonly libnl: Libnl;
@@ -117,7 +117,7 @@ export class NetlinkTransport implements AsyncDisposable {
   readonly #options: NetlinkOptions;
   #socket: NetlinkSocket | undefined;
   #sequence = 0;
-  /** Settles when the exchange that was begun last is over; it never rejects. */
+  /** Settles when the last exchange so far is over; never rejects. */
   #last: Promise<void> = Promise.resolve();
   #disposed = false;
 
@@ -160,7 +160,7 @@ export class NetlinkTransport implements AsyncDisposable {
       this.libc.setReceiveBuffer(socket.fd, RECEIVE_BUFFER_BYTES);
       this.libc.setSocketTimeout(socket.fd, SO_RCVTIMEO, RECEIVE_TIMEOUT_MS);
       // Linux 4.12: explanations with errors; 4.3: errors without the request; 4.20: dumps filtered
-      // by the kernel. Older ones lack nothing but that.
+      // by the kernel. Older kernels do without.
       for (const option of [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK]) {
         this.#setOptional(socket.fd, option);
       }
@@ -186,8 +186,7 @@ export class NetlinkTransport implements AsyncDisposable {
 
   /**
    * Sends `bytes` and hands each reply to `visit` until it returns true; one exchange at a time.
-   * If the transport fails, the socket is given up: replies that are still to come would confuse
-   * the next request.
+   * If the transport fails, the socket is closed: late replies would confuse the next request.
    */
   async #exchange(
     bytes: Uint8Array<ArrayBuffer>,
@@ -257,7 +256,7 @@ export class NetlinkTransport implements AsyncDisposable {
         return true;
       }
       if (view !== received) {
-        // The datagram's memory is used again for the next one.
+        // The socket reuses this memory for the next datagram.
         const end = view.byteOffset + view.byteLength;
         messages = [];
         datagrams.push({ view: new DataView(view.buffer.slice(view.byteOffset, end)), messages });
@@ -274,7 +273,7 @@ export class NetlinkTransport implements AsyncDisposable {
   }
 
   /**
-   * What `decode` makes of the messages of a dump, which is read again if it was interrupted.
+   * What `decode` makes of the messages of a dump, which is repeated if it was interrupted.
    *
    * @throws {NetlinkError}
    * @throws {DumpInterruptedError} If that goes on.
@@ -289,7 +288,7 @@ export class NetlinkTransport implements AsyncDisposable {
       signal.throwIfAborted();
       try {
         const datagrams = await this.#dumpOnce(query);
-        // The dump itself cannot be parted: its socket is for nothing else until it is over.
+        // The dump itself cannot be sliced: nothing else may use its socket until it is over.
         if (datagrams.length >= LONG_DUMP_DATAGRAMS) await delay(0, { signal });
         return await inSlices(decodeInSteps(datagrams, decode), { signal });
       } catch (error) {
@@ -421,7 +420,7 @@ export class NetlinkTransport implements AsyncDisposable {
         return message.sequence === last;
       });
     } catch (cause) {
-      // The kernel worked through the datagram before it replied; which of these failed is lost.
+      // The kernel worked through the datagram before it replied; which requests failed is unknown.
       for (const [sequence, index] of indexes) {
         if (errors[index] !== undefined || sequence <= acknowledged) continue;
         const request = format.describe(requests[index]!);
@@ -458,7 +457,7 @@ function* decodeInSteps<T>(
 
 const ackAttributes = new Attributes(NLMSGERR_ATTR_MSG);
 
-/** An NLMSG_ERROR message. */
+/** The outcome in an NLMSG_ERROR message. */
 function readOutcome(view: DataView<ArrayBuffer>, message: MessageBounds): Outcome {
   const errno = -view.getInt32(message.start + nlmsgerr.error, LITTLE_ENDIAN);
   if (errno === 0 || (message.flags & NLM_F_ACK_TLVS) === 0) return { errno };

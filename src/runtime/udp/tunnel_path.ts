@@ -27,7 +27,7 @@ import {
 } from "../../dataplane/tunnel.ts";
 import { describeError, OperatorError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
-import type { Address, Prefix } from "../../net/mod.ts";
+import { type Prefix, sameAddress } from "../../net/mod.ts";
 import type { AnyStage } from "../../reconcile/reconciler.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
 import type { DesiredState, ForwardingSpec, UdpSocketSpec } from "../../state/mod.ts";
@@ -54,9 +54,7 @@ function queueSpecs(state: DesiredState | undefined): readonly QueueSpec[] | und
 }
 
 function sameIdentity(a: TunnelIdentity, b: TunnelIdentity): boolean {
-  const isSame = (one?: Address, other?: Address) =>
-    one === undefined || other === undefined ? one === other : one.equals(other);
-  return a.mtuBytes === b.mtuBytes && isSame(a.ipv4, b.ipv4) && isSame(a.ipv6, b.ipv6);
+  return a.mtuBytes === b.mtuBytes && sameAddress(a.ipv4, b.ipv4) && sameAddress(a.ipv6, b.ipv6);
 }
 
 interface OpenQueue extends TunQueue {

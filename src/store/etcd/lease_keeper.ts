@@ -15,6 +15,7 @@ import {
 } from "../../lease/lease.ts";
 import type { Logger } from "../../log.ts";
 import type { Address, Places } from "../../net/mod.ts";
+import { LineBudget } from "../../util/line_budget.ts";
 import { inSlices } from "../../util/slices.ts";
 import { StateReporter } from "../../util/state_reporter.ts";
 import type { Clocks } from "../../util/stopwatch.ts";
@@ -35,6 +36,9 @@ const LOST_POLL_MS = 30_000;
 
 /** A foreign write over our own value is answered at most this often, lest two writers race. */
 const REWRITE_INTERVAL_MS = 60_000;
+
+/** Lines an hour about what others do to the own key, which they may do as often as they like. */
+const LINES_OF_OTHERS = 6;
 
 /** Options of {@linkcode LeaseKeeper}. */
 export interface LeaseKeeperOptions extends Clocks {
@@ -119,6 +123,9 @@ export class LeaseKeeper {
   /** Those that were given up, or are kept; each is judged once. */
   readonly #judgedSpares = new Set<string>();
   readonly #wakeup = new Wakeup();
+  readonly #ofOthers: LineBudget;
+  /** Whether the present loss was logged. */
+  #toldLoss = false;
 
   /** What the store held when the lease was acquired. */
   #known: KnownEntries | undefined;
@@ -134,6 +141,11 @@ export class LeaseKeeper {
       andThen: "; trying again",
       recovered: "Lease is in order again",
       now: options.monotonicNow ?? (() => performance.now()),
+    });
+    this.#ofOthers = new LineBudget({
+      lines: LINES_OF_OTHERS,
+      windowMs: 3_600_000,
+      now: () => this.#monotonicNow(),
     });
     this.#attributes = lease.attributes;
     this.#value = encodeLeaseValue(lease.attributes);
@@ -393,7 +405,7 @@ export class LeaseKeeper {
           this.#suspect = true; // someone was faster; see who
           return;
         }
-        log.warn("Lease was gone from the store and has been taken back", { subnet });
+        this.#tellOfOthers("warn", "Lease was gone from the store and has been taken back");
         this.#markHeld(created);
         return;
       }
@@ -419,11 +431,17 @@ export class LeaseKeeper {
         return;
       }
       if (!changed) {
-        log.info("Publishing the lease again: one that shared its subnet is gone", { subnet });
+        this.#tellOfOthers(
+          "info",
+          "Publishing the lease again: one that shared its subnet is gone",
+        );
       } else {
         this.#lastRewrite = this.#monotonicNow();
         if (untouched) log.info("Publishing changed attributes of this host", { subnet });
-        else log.warn("Lease value was changed by someone else and is written again", { subnet });
+        else {this.#tellOfOthers(
+            "warn",
+            "Lease value was changed by someone else and is written again",
+          );}
       }
       const updated = await registry.update(
         entry.key,
@@ -452,7 +470,8 @@ export class LeaseKeeper {
   async #lose(reason: string, signal: AbortSignal): Promise<void> {
     const { log, onLeaseLoss } = this.#options;
     if (!this.#taken) {
-      log.error(
+      this.#toldLoss = this.#tellOfOthers(
+        "error",
         `Lease lost: ${reason}; ` +
           (onLeaseLoss === "reassign"
             ? "taking another subnet"
@@ -484,12 +503,21 @@ export class LeaseKeeper {
     this.#term = entry.expires
       ? new LeaseTerm({ seconds, renewMarginSeconds, random, clocks: this.#options })
       : undefined;
-    if (this.#taken) {
+    if (this.#taken && this.#toldLoss) {
       this.#options.log.info("Lease is held again", { subnet: formatSubnet(this.#lease.subnet) });
     }
     this.#lost = undefined;
     this.#taken = false;
     this.#changed();
+  }
+
+  /** Logs what others did to the own key, unless they did it often of late; whether it did. */
+  #tellOfOthers(level: "info" | "warn" | "error", message: string): boolean {
+    const take = this.#ofOthers.take();
+    if (take === "no") return false;
+    const more = take === "last" ? "; what comes next is not logged, until an hour has passed" : "";
+    this.#options.log[level](message + more, { subnet: formatSubnet(this.#lease.subnet) });
+    return true;
   }
 
   #changed(): void {

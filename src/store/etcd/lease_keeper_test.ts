@@ -411,6 +411,29 @@ Deno.test("LeaseKeeper takes back a revoked lease, the same subnet", async () =>
   assert.ok(keeper.state.held);
 });
 
+Deno.test("LeaseKeeper logs little of a fight over its key, and goes on taking it back", async () => {
+  const { registry, store, lines, time, options } = setUp();
+  const keeper = await LeaseKeeper.acquire(options, { signal });
+  await using _ = run(keeper, registry);
+  const { key } = keeper.lease;
+  const fight = async (rounds: number) => {
+    for (let round = 0; round < rounds; round++) {
+      store.delete(key);
+      await until(() => store.get(key) !== undefined && keeper.state.held, "taken back");
+    }
+  };
+  const told = () => lines.filter((line) => /taken back/.test(line));
+  await fight(30);
+  assert.equal(told().length, 6);
+  assert.match(
+    told().at(-1)!,
+    /taken back; what comes next is not logged, until an hour has passed/,
+  );
+  time.monotonicMs += 3_600_000;
+  await fight(1);
+  assert.equal(told().length, 7);
+});
+
 Deno.test("LeaseKeeper keeps its subnet and is not held when another host has it, until that goes", async () => {
   const { options, registry, store, lines } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });

@@ -1,0 +1,194 @@
+/**
+ * What the documents tell an operator to type, typed on two machines with systemd and Docker: the
+ * installation, Docker, an upgrade, a switch to the tutorial's options.env, users of etcd, and the
+ * removal. Only addresses, the backend (no cloud here) and the image's name (no registry) differ.
+ *
+ * The machines are systemd-nspawn containers, made by a program beside the checkout.
+ */
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { skippable } from "../prerequisites.ts";
+import { SHELL_BLOCKS } from "../shell_blocks.ts";
+import { binaryObstacle, compiledBinary } from "../support/compiled_binary.ts";
+import { firstCommand, readDocument, root } from "../support/documents.ts";
+import { run } from "../support/run.ts";
+
+const THIS_FILE = "tests/machine/documents_test.ts";
+const MACHINES = Deno.env.get("MACHINES") ?? join(root, "../shared/machine/machines");
+const CACHE = Deno.env.get("MACHINE_CACHE") ?? "/var/cache/flanneld-machine";
+
+/** Why there can be no machines here; `undefined` if there can. */
+function findObstacle(): string | undefined {
+  if (binaryObstacle !== undefined) return binaryObstacle;
+  if (Deno.uid() !== 0) return "needs root";
+  try {
+    Deno.statSync(MACHINES);
+    Deno.statSync("/usr/bin/systemd-nspawn");
+    const isMade = [...Deno.readDirSync(CACHE)].some(({ name }) => name.endsWith(".complete"));
+    if (isMade) return undefined;
+  } catch {
+    // as below
+  }
+  return "needs the machines beside the checkout, once made, and systemd-nspawn";
+}
+
+const obstacle = findObstacle();
+
+Deno.test({
+  name: skippable("an operator who types what the documents say gets there, and back", obstacle),
+  ignore: obstacle !== undefined,
+  async fn() {
+    const signal = AbortSignal.timeout(10 * 60_000);
+    const binary = await compiledBinary(signal);
+    await using machines = await Machines.start(2, signal);
+    const typed = new Set<string>();
+    /** Types the block of `document` that begins with `start` on machine `m`. */
+    const type = async (
+      m: number,
+      document: string,
+      start: string,
+      change = (text: string) => text,
+    ): Promise<string> => {
+      const name = `docs/${document}.md`;
+      const block = readDocument(name).blocks.find(({ language, text }) =>
+        language === "sh" && text.startsWith(start)
+      );
+      assert.ok(block, `${name} has no block that begins with ${start}`);
+      typed.add(`${name}: ${firstCommand(block.text)}`);
+      return await machines.shell(m, change(localize(block.text)));
+    };
+
+    for (const m of [1, 2]) await machines.putProgram(m, binary);
+    await type(1, "install-ecs", "apt-get install etcd-server");
+    for (const m of [1, 2]) {
+      await type(m, "install-ecs", "apt-get install iptables");
+      await type(
+        m,
+        "install-ecs",
+        "install -m 755",
+        (text) =>
+          text.replace(
+            "systemctl daemon",
+            "echo FLANNELD_HEALTHZ_PORT=8089 >> /etc/flanneld.env\n$&",
+          ),
+      );
+      await machines.importImage(m);
+    }
+
+    // Another network than docker0's, and then docker0's as the guide has it.
+    assert.match(await type(2, "docker", ". /run/flannel/subnet.env"), / 10\.24\.\d+\.\d+\/24 /);
+    await machines.shell(2, "docker network rm flannel");
+    for (const m of [1, 2]) await type(m, "docker", "apt-get install docker.io");
+    const shown = await type(1, "docker", "ip -br addr show docker0");
+    const address = shown.trim().split("\n").at(-1)!;
+    const [, subnet] = /FLANNEL_SUBNET=(\S+)/.exec(shown)!;
+    assert.ok(shown.startsWith("docker0") && shown.split("\n")[0]!.includes(subnet!));
+    await type(2, "docker", "docker run --rm", (text) => text.replace("10.24.67.2", address));
+
+    const facts = await type(1, "troubleshooting", "systemctl status", (text) =>
+      // Only one of iptables and nft has rules.
+      text.replace(/; nft list .*/, ""));
+    for (const fact of ["flanneld is ready", '"ready": true', "FLANNEL_MTU=1450", "proto 102"]) {
+      assert.ok(facts.includes(fact), `${fact} in ${facts}`);
+    }
+
+    // An upgrade is not noticed by a container.
+    const ping = machines.shell(2, `docker run --rm tools ping -c 60 -i 0.2 ${address}`);
+    assert.match(await type(1, "operations", "install -m 755"), /active \(running\)/);
+    assert.match(await ping, / 0% packet loss/);
+
+    // The options.env of the tutorials.
+    await machines.shell(1, "mkdir /etc/flannel && mv /etc/flanneld.env /etc/flannel/options.env");
+    await type(1, "migrate", "mkdir -p /etc/systemd/system/flanneld.service.d");
+    await machines.shell(1, "systemctl is-active flanneld");
+
+    await type(2, "operations", "systemctl disable --now flanneld");
+    assert.doesNotMatch(await machines.shell(2, "ip -br link; iptables-save"), /flannel/i);
+    const keys = await machines.shell(
+      1,
+      "ETCDCTL_API=3 etcdctl --endpoints=http://10.79.0.1:2379 get --prefix --keys-only /coreos.com",
+    );
+    assert.equal(keys.match(/subnets\//g)?.length, 1, keys);
+
+    await type(
+      1,
+      "security",
+      "export ETCDCTL_API=3",
+      (text) =>
+        text.replace("\n", "\nexport ETCDCTL_ENDPOINTS=http://10.79.0.1:2379\n")
+          .replaceAll(/(user add \w+)/g, "$1:secret"),
+    );
+    await machines.shell(
+      1,
+      "printf 'FLANNELD_ETCD_USERNAME=flanneld\nFLANNELD_ETCD_PASSWORD=secret\n' >> " +
+        "/etc/flannel/options.env && systemctl restart flanneld",
+    );
+
+    const ours = Object.keys(SHELL_BLOCKS).filter((key) => SHELL_BLOCKS[key]!.run === THIS_FILE);
+    assert.deepEqual([...typed].sort(), ours.sort());
+  },
+});
+
+/** A block for these machines: their address, a backend without a cloud, packages and images there. */
+function localize(text: string): string {
+  return text.replaceAll("10.0.0.5", "10.79.0.1")
+    .replaceAll('"Type":"ali-vpc"', '"Type":"vxlan"')
+    .replaceAll("apt-get install", "dpkg-query --show")
+    .replaceAll("busybox", "tools");
+}
+
+/** Machines `m1` to `mN` at 10.79.0.1 and so on, until they are disposed. */
+class Machines implements AsyncDisposable {
+  readonly #directory: string;
+  readonly #signal: AbortSignal;
+
+  private constructor(directory: string, signal: AbortSignal) {
+    this.#directory = directory;
+    this.#signal = signal;
+  }
+
+  static async start(count: number, signal: AbortSignal): Promise<Machines> {
+    const machines = new Machines(await Deno.makeTempDir({ dir: "/var/tmp" }), signal);
+    try {
+      await machines.#run("up", String(count));
+    } catch (error) {
+      await machines[Symbol.asyncDispose]();
+      throw error;
+    }
+    return machines;
+  }
+
+  async #run(verb: string, ...args: string[]): Promise<string> {
+    return await run(MACHINES, [verb, this.#directory, ...args], {
+      signal: this.#signal,
+      timeoutMs: 120_000,
+    });
+  }
+
+  /** What `commands` print, typed in the home directory of machine `m`'s root. */
+  async shell(m: number, commands: string): Promise<string> {
+    return await this.#run("exec", `m${m}`, "bash", "-euc", `cd /root\n${commands}`);
+  }
+
+  /** The folder that the guide has the operator copy to each host. */
+  async putProgram(m: number, binary: string): Promise<void> {
+    await this.#run("put", `m${m}`, join(root, "dist"), "/root/dist");
+    await this.#run("put", `m${m}`, binary, "/root/dist/flanneld");
+  }
+
+  /** An image of the machine's own programs, in place of one from a registry. */
+  async importImage(m: number): Promise<void> {
+    await this.shell(
+      m,
+      "systemctl start docker; mkdir image; for p in ping ip sleep; do " +
+        "cp --parents $(command -v $p) $(ldd $(command -v $p) | grep -o '/[^ ]*') image; done; " +
+        "tar -C image -c . | docker import - tools; docker run --rm tools ip addr",
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const signal = AbortSignal.timeout(60_000);
+    await run(MACHINES, ["down", this.#directory], { signal, timeoutMs: 60_000 });
+    await Deno.remove(this.#directory, { recursive: true });
+  }
+}
