@@ -226,9 +226,9 @@ export class LightHost implements AsyncDisposable {
     const host: Host = { link: "eth0", mtuBytes: MTU_BYTES, address, publicIp: address };
     const registry = await store.registry;
     const shared = { log, signal, onStatus: () => {} };
-    const configured = await waitForNetworkConfig({ ...shared, registry });
-    const { network } = configured;
-    const { backend } = backendOf(instance.id).configure(network.backend.options);
+    const backends = [backendOf(instance.id)];
+    const configured = await waitForNetworkConfig({ ...shared, registry, backends });
+    const { network, backend } = configured;
     const runtime = resources.use(
       await patiently(
         "prepare backend",

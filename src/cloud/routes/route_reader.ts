@@ -34,7 +34,7 @@ export class RouteReader {
   async readTable(routeTableId: string, options: CallOptions): Promise<readonly CloudRoute[]> {
     const { api, view, orphans, owner } = this.#options;
     const { entries, used } = await api.readTable(routeTableId, options);
-    const listed = entries.map((entry) => this.#judge(entry));
+    const listed = this.#onePerPlace(entries).map((entry) => this.#judge(entry));
     const asOwner = owner();
     if (asOwner.instanceId === undefined) {
       orphans.note(routeTableId, listed.filter((entry) => isStale(entry, asOwner)));
@@ -52,14 +52,14 @@ export class RouteReader {
   ): Promise<readonly CloudRoute[]> {
     const own = { instanceId, mark: routeMark(this.#options.owner().mark, instanceId) };
     const entries = await this.#options.api.readOwn(routeTableId, own, options);
-    return entries.map((entry) => this.#judge(entry));
+    return this.#onePerPlace(entries).map((entry) => this.#judge(entry));
   }
 
-  /** The entry of exactly this destination; a static one hides a dynamic one. */
+  /** The entry of exactly this destination. */
   async read(place: Place, options: CallOptions): Promise<CloudRoute | undefined> {
     const { routeTableId, destination } = place;
     const entries = await this.#options.api.read(routeTableId, destination, options);
-    return this.#see(place, pick(entries, place));
+    return this.#see(place, this.#pick(entries, place));
   }
 
   /**
@@ -87,11 +87,33 @@ export class RouteReader {
       const some = places.slice(at, at + destinationsPerRead);
       const entries = await readMany(routeTableId, some.map((place) => place.destination), options);
       for (const place of some) {
-        const seen = this.#see(place, pick(entries, place));
+        const seen = this.#see(place, this.#pick(entries, place));
         if (seen !== undefined) found.set(keyOf(place), seen);
       }
     }
     return found;
+  }
+
+  #pick(entries: readonly CloudRoute[], { destination }: Place): CloudRoute | undefined {
+    return this.#onePerPlace(entries).find((entry) => entry.destination.equals(destination));
+  }
+
+  /**
+   * A static entry hides a dynamic one. Where a cloud lets several stand at one place, one that does
+   * not lead to the claimant decides: it takes its share of the packets.
+   */
+  #onePerPlace(entries: readonly CloudRoute[]): readonly CloudRoute[] {
+    const { claims } = this.#options.owner();
+    const weight = (entry: CloudRoute) => {
+      const claimant = claims.at(entry.destination);
+      return (entry.isStatic ? 2 : 0) + (claimant && leadsTo(entry, claimant) ? 0 : 1);
+    };
+    const found = new Map<string, CloudRoute>();
+    for (const entry of entries) {
+      const known = found.get(keyOf(entry));
+      if (known === undefined || weight(entry) > weight(known)) found.set(keyOf(entry), entry);
+    }
+    return [...found.values()];
   }
 
   #judge(entry: CloudRoute): CloudRoute {
@@ -111,9 +133,4 @@ export class RouteReader {
     const right = claimant !== undefined && leadsTo(entry, claimant);
     if (right && entry.state === "ready") this.#options.view.succeeded(keyOf(entry));
   }
-}
-
-function pick(entries: readonly CloudRoute[], { destination }: Place): CloudRoute | undefined {
-  const same = entries.filter((entry) => entry.destination.equals(destination));
-  return same.find((each) => each.isStatic) ?? same[0];
 }
