@@ -11,13 +11,14 @@ import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import type { RuleProgramOptions } from "./nft_command.ts";
 import { saveForeignIptables } from "./iptables_command.ts";
 import { readIptablesTables } from "./iptables_content.ts";
-import { listNftBaseChains, listNftTableOf } from "./nft_command.ts";
+import { listNftBaseChains, listNftChain, listNftTableOf } from "./nft_command.ts";
 import {
   type BaseChain,
   findRefusal,
   type Flow,
   readAddressText,
   readBaseChains,
+  readDevices,
   readNftTable,
   type Refusal,
   type TableContent,
@@ -47,7 +48,14 @@ export interface TunnelPath {
   readonly peer: Address;
 }
 
-type Hook = "prerouting" | "input" | "forward" | "output" | "postrouting";
+type Hook =
+  | "ingress"
+  | "prerouting"
+  | "input"
+  | "forward"
+  | "output"
+  | "postrouting"
+  | "egress";
 
 /** A chain of others that refuses packets. */
 export interface ForeignRefusal {
@@ -108,24 +116,40 @@ export async function surveyForeignTables(
   const wanted = listing === undefined
     ? []
     : readBaseChains(listing).filter((chain) =>
-      ["inet", "ip", "ip6"].includes(chain.family) && DECIDING_TYPES.has(chain.type) &&
+      ["inet", "ip", "ip6", "netdev"].includes(chain.family) && DECIDING_TYPES.has(chain.type) &&
       !HARMLESS_TABLES.has(chain.table) && !seen.has(placeOf(chain))
     );
   for (const chains of Map.groupBy(wanted, ({ family, table }) => `${family} ${table}`).values()) {
     const text = await listNftTableOf(chains[0]!, options);
     if (text === undefined) continue;
     const { chains: all, sets } = readNftTable(text);
-    const bases = new Set(chains.map(({ name }) => name));
+    const bases = new Map(
+      await Promise.all(
+        chains.map(async (chain) => [chain.name, await withDevices(chain, options)] as const),
+      ),
+    );
     tables.push({
       sets,
       // Those that iptables has printed are looked at as it words them.
-      chains: new Map([...all].map(([name, chain]) => {
-        const { base: _, ...rest } = chain;
-        return [name, bases.has(name) ? chain : rest];
+      chains: new Map([...all].map(([name, { base: _, ...chain }]) => {
+        const base = bases.get(name);
+        return [name, base ? { ...chain, base } : chain];
       })),
     });
   }
   return uniqueTexts(tables.flatMap((table) => findRefusals(table, paths)));
+}
+
+/** `chain` with the links that it is for, if it is at such a hook. */
+async function withDevices(chain: BaseChain, options: RuleProgramOptions): Promise<BaseChain> {
+  if ((chain.hook !== "ingress" && chain.hook !== "egress") || chain.devices) return chain;
+  return { ...chain, devices: readDevices(await listNftChain(chain, options) ?? "") };
+}
+
+/** Whether packets of `flow` come to `base`: there are chains for some links alone. */
+function isAtDevice({ hook, devices = [] }: BaseChain, flow: Flow): boolean {
+  if (hook !== "ingress" && hook !== "egress") return true;
+  return devices.includes((hook === "ingress" ? flow.inputLink : flow.outputLink) ?? "");
 }
 
 function placeOf({ family, table, name }: BaseChain): string {
@@ -142,10 +166,11 @@ export function findRefusals(table: TableContent, paths: readonly PodPaths[]): F
   for (const { base } of table.chains.values()) {
     if (!base || !DECIDING_TYPES.has(base.type)) continue;
     for (const path of paths) {
-      if (!["inet", path.family === 4 ? "ip" : "ip6"].includes(base.family)) continue;
+      if (!["inet", "netdev", path.family === 4 ? "ip" : "ip6"].includes(base.family)) continue;
       for (const kind of ["pods", "tunnel"] as const) {
         for (const { flow, ...passage } of passages(path, base.hook as Hook, table)) {
           if (passage.kind !== kind || !passage.hooks.includes(base.hook as Hook)) continue;
+          if (!isAtDevice(base, flow)) continue;
           const refusal = findRefusal(table, base.name, flow);
           if (!refusal) continue;
           const text = describeRefusal(base, refusal, { ...passage, flow }, path, table);
@@ -166,10 +191,10 @@ function isOnePod({ destination }: Flow, { subnet }: PodPaths): boolean {
 function passages(path: PodPaths, hook: Hook, table: TableContent): Passage[] {
   const { family, network, subnet, inside, outside, tunnel } = path;
   const links = (inputLink: string, outputLink: string) => ({
-    ...(hook === "postrouting" || hook === "output" ? {} : { inputLink }),
-    ...(hook === "prerouting" || hook === "input" ? {} : { outputLink }),
+    ...(["postrouting", "output", "egress"].includes(hook) ? {} : { inputLink }),
+    ...(["ingress", "prerouting", "input"].includes(hook) ? {} : { outputLink }),
   });
-  const podHooks: Hook[] = ["prerouting", "forward", "postrouting"];
+  const podHooks: Hook[] = ["ingress", "prerouting", "forward", "postrouting", "egress"];
   const pods = outside.flatMap((link): Passage[] => [
     {
       kind: "pods",
@@ -196,7 +221,7 @@ function passages(path: PodPaths, hook: Hook, table: TableContent): Passage[] {
     ...pods,
     {
       kind: "tunnel",
-      hooks: ["prerouting", "input"],
+      hooks: ["ingress", "prerouting", "input"],
       flow: {
         ...carried,
         ...both,
@@ -207,7 +232,7 @@ function passages(path: PodPaths, hook: Hook, table: TableContent): Passage[] {
     },
     {
       kind: "tunnel",
-      hooks: ["output", "postrouting"],
+      hooks: ["output", "postrouting", "egress"],
       flow: { ...carried, ...both, source: only(local), destination: only(peer) },
     },
   ];
@@ -323,14 +348,14 @@ function adviseOn(
       : `--add-protocol=ipencap`;
     return `firewall-cmd --permanent ${what} && firewall-cmd --reload`;
   }
-  const isIptables = family !== "inet" && /^[A-Z]+$/.test(name) &&
+  const isIptables = family !== "inet" && family !== "netdev" && /^[A-Z]+$/.test(name) &&
     ["filter", "mangle", "raw", "security"].includes(table);
   if (isIptables && [...chains.keys()].some((each) => /^ufw6?-/.test(each))) {
     return kind === "pods"
       ? `ufw route allow from ${network}; ufw route allow to ${network}`
       : `ufw allow ${port === undefined ? "proto ipip from any" : `${port}/udp`}`;
   }
-  const ip = family === "inet" ? (path.family === 4 ? "ip" : "ip6") : family;
+  const ip = family === "inet" || family === "netdev" ? (path.family === 4 ? "ip" : "ip6") : family;
   if (isIptables) {
     const program = path.family === 4 ? "iptables" : "ip6tables";
     const into = `${program} -t ${table} -I ${chains.has("DOCKER-USER") ? "DOCKER-USER" : name}`;

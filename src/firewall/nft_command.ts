@@ -41,8 +41,24 @@ export async function listNftTableOf(
   { family, table }: { readonly family: string; readonly table: string },
   options: RuleProgramOptions,
 ): Promise<string | undefined> {
+  return await orGone(() => runRuleProgram(NFT, ["-j", "list", "table", family, table], options));
+}
+
+/** The listing of a chain as text, which tells more of it than JSON; `undefined` if it is gone. */
+export async function listNftChain(
+  { family, table, name }: {
+    readonly family: string;
+    readonly table: string;
+    readonly name: string;
+  },
+  options: RuleProgramOptions,
+): Promise<string | undefined> {
+  return await orGone(() => runRuleProgram(NFT, ["list", "chain", family, table, name], options));
+}
+
+async function orGone(list: () => Promise<string>): Promise<string | undefined> {
   try {
-    return await runRuleProgram(NFT, ["-j", "list", "table", family, table], options);
+    return await list();
   } catch (error) {
     if (error instanceof Error && error.message.includes("No such file or directory")) {
       return undefined;

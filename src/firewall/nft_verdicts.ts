@@ -40,6 +40,7 @@ const ChainObject = v.object({
   type: v.optional(v.string()),
   hook: v.optional(v.string()),
   policy: v.optional(v.string()),
+  dev: v.optional(v.union([v.string(), v.array(v.string())])),
 });
 const RuleObject = v.object({
   chain: v.string(),
@@ -58,6 +59,8 @@ export interface BaseChain {
   readonly hook: string;
   /** `filter`, `nat` or `route`. */
   readonly type: string;
+  /** The links of a chain at `ingress` or `egress`, where nft tells them. */
+  readonly devices?: readonly string[];
 }
 
 /** A chain and its rules. */
@@ -87,9 +90,21 @@ export interface TableContent {
 export function readBaseChains(text: string): BaseChain[] {
   return [...readObjects(text)].flatMap(([kind, value]) => {
     if (kind !== "chain" || !v.is(ChainObject, value)) return [];
-    const { family, table, name, hook, type } = value;
-    return hook === undefined || type === undefined ? [] : [{ family, table, name, hook, type }];
+    return toBase(value) ?? [];
   });
+}
+
+function toBase(
+  { family, table, name, hook, type, dev }: v.InferOutput<typeof ChainObject>,
+): BaseChain | undefined {
+  if (hook === undefined || type === undefined) return undefined;
+  return { family, table, name, hook, type, ...(dev ? { devices: [dev].flat() } : {}) };
+}
+
+/** The links of a chain that `nft list chain` prints, which nft's JSON leaves out (1.0.6). */
+export function readDevices(text: string): readonly string[] {
+  const [, list = ""] = /hook \w+ devices? (?:= )?([^;]*?) priority/.exec(text) ?? [];
+  return list.split(/[\s{},"]+/).filter((name) => name !== "");
 }
 
 /** Reads `nft -j list table`. @throws {Error} If it is no such listing. */
@@ -100,10 +115,8 @@ export function readNftTable(text: string): TableContent {
     // A sleeping table does nothing.
     if (kind === "table" && v.is(TableObject, value) && /dormant/.test(String(value.flags))) break;
     if (kind === "chain" && v.is(ChainObject, value)) {
-      const { family, table, name, hook, type, policy = "accept" } = value;
-      const base = hook === undefined || type === undefined
-        ? undefined
-        : { family, table, name, hook, type };
+      const { name, policy = "accept" } = value;
+      const base = toBase(value);
       chains.set(name, { policy, rules: [], ...(base ? { base } : {}) });
     } else if (kind === "rule" && v.is(RuleObject, value)) {
       chains.get(value.chain)?.rules.push(value);

@@ -207,15 +207,16 @@ export class Surroundings {
       tunnel
         ? peers.slice(0, SAMPLED_PEERS).flatMap(({ attributes: { publicIp, publicIpv6 } }) => {
           const destination = tunnel.local.family === 4 ? publicIp : publicIpv6;
-          return destination ? [{ destination, from: tunnel.local }] : [];
+          return destination ? [{ destination, from: tunnel.local, udpPort: tunnel.port }] : [];
         })
         : []
     );
-    return addresses.map(({ destination, from }) => ({
+    return addresses.map(({ destination, from, udpPort }) => ({
       title: "Packets of the tunnel between hosts",
       destination,
       network: new Prefix(destination, addressBits(destination.family)),
       from,
+      ...(udpPort === undefined ? {} : { udpPort }),
     }));
   }
 

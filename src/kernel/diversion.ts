@@ -6,6 +6,7 @@
  * @module
  */
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
+import { IPPROTO_UDP } from "../../ffi/tun/constants.ts";
 import type { Address, Prefix } from "../net/mod.ts";
 import { LinkIndex } from "./links.ts";
 import { type Netlink, type Route, type RouteLookup, type Rule, TABLE_MAIN } from "./netlink.ts";
@@ -20,6 +21,8 @@ export interface PathCheck {
   readonly from?: Address;
   /** The link it arrives on; absent for the host's own packets. */
   readonly inputLink?: string;
+  /** Its destination port, where it is known to be of UDP. */
+  readonly udpPort?: number;
   /** The expected link; any if absent, as for the packets of a tunnel. */
   readonly expected?: { readonly link: string; readonly gateway?: Address };
 }
@@ -48,12 +51,13 @@ export async function findDiversions(
   const found: Diversion[] = [];
   let rules: readonly Rule[] | undefined;
   for (const check of checks) {
-    const { destination, from, inputLink, expected } = check;
+    const { destination, from, inputLink, udpPort, expected } = check;
     const input = inputLink === undefined ? undefined : links.named(inputLink);
     if (inputLink !== undefined && !input) continue;
     const lookup: RouteLookup = {
       ...(from ? { from } : {}),
       ...(input ? { inputLinkIndex: input.index } : {}),
+      ...(udpPort === undefined ? {} : { udpPort }),
     };
     let way: string;
     try {
@@ -80,7 +84,8 @@ export async function findDiversions(
       : `${
         expected ? "a route that is not ours comes first" : "no route leads there, or one refuses"
       }; see "ip route get ${destination}` +
-        `${from ? ` from ${from}` : ""}${inputLink ? ` iif ${inputLink}` : ""}"`;
+        `${from ? ` from ${from}` : ""}${inputLink ? ` iif ${inputLink}` : ""}` +
+        `${udpPort === undefined ? "" : ` ipproto udp dport ${udpPort}`}"`;
     const packets = `${check.title} to ${destination}${from ? ` from ${from}` : ""}`;
     const text = expected
       ? `${packets} do not take the route ${formatExpected(expected)}, but go ${way}: ${because}`
@@ -130,8 +135,11 @@ function mayDivert(rule: Rule, check: PathCheck): boolean {
 }
 
 /** Whether the packet is one that the rule's conditions may hold for. */
-function selects(rule: Rule, { destination, from, inputLink }: PathCheck): boolean {
-  return !rule.mark && rule.outputLink === undefined &&
+function selects(rule: Rule, { destination, from, inputLink, udpPort }: PathCheck): boolean {
+  const { ports } = rule;
+  return !rule.mark && rule.outputLink === undefined && rule.sourcePorts === undefined &&
+    (rule.ipProtocol === undefined || (rule.ipProtocol === IPPROTO_UDP && udpPort !== undefined)) &&
+    (!ports || (udpPort !== undefined && ports[0] <= udpPort && udpPort <= ports[1])) &&
     (rule.from === undefined || (from !== undefined && rule.from.contains(from))) &&
     (rule.to === undefined || rule.to.contains(destination)) &&
     (rule.inputLink === undefined || rule.inputLink === inputLink);
@@ -139,6 +147,7 @@ function selects(rule: Rule, { destination, from, inputLink }: PathCheck): boole
 
 function formatRule(rule: Rule): string {
   const { priority, from, to, mark, mask, inputLink, outputLink, table, refusal } = rule;
+  const { ipProtocol, sourcePorts, ports } = rule;
   const hex = (value: number) => `0x${value.toString(16)}`;
   const parts = [
     ...(rule.inverted ? ["not"] : []),
@@ -146,6 +155,11 @@ function formatRule(rule: Rule): string {
     ...(to ? [`to ${to}`] : []),
     ...(inputLink ? [`iif ${inputLink}`] : []),
     ...(outputLink ? [`oif ${outputLink}`] : []),
+    ...(ipProtocol === undefined
+      ? []
+      : [`ipproto ${ipProtocol === IPPROTO_UDP ? "udp" : ipProtocol}`]),
+    ...(sourcePorts ? [`sport ${sourcePorts.join("-")}`] : []),
+    ...(ports ? [`dport ${ports[0] === ports[1] ? ports[0] : ports.join("-")}`] : []),
     ...(mark === undefined ? [] : [`fwmark ${hex(mark)}/${hex(mask ?? 0xffff_ffff)}`]),
     refusal ?? `lookup ${table}`,
     `priority ${priority}`,

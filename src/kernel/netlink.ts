@@ -160,11 +160,18 @@ export interface Rule {
   readonly mask?: number;
   readonly inputLink?: string;
   readonly outputLink?: string;
+  /** Protocol number, such as 17 for UDP. */
+  readonly ipProtocol?: number;
+  readonly sourcePorts?: PortRange;
+  readonly ports?: PortRange;
   /** Absent where it leads to `table`. */
   readonly refusal?: RuleRefusal;
   /** It matches packets for which its conditions do not hold. */
   readonly inverted?: true;
 }
+
+/** Ports from the first to the last. */
+export type PortRange = readonly [first: number, last: number];
 
 /** A link to create, set up at once. */
 export interface NewLink {
@@ -306,6 +313,8 @@ export interface RouteLookup {
   readonly from?: Address;
   /** The link it arrives on, if it is forwarded. */
   readonly inputLinkIndex?: number;
+  /** Its destination port, if it is of UDP. */
+  readonly udpPort?: number;
 }
 
 /** `request` in the style of iproute2, such as `add route 10.5.7.0/24 via 192.0.2.7`. */

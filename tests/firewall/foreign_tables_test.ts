@@ -100,6 +100,38 @@ const cases: readonly Case[] = [
     named: /Chain pre \(hook prerouting\)/,
   },
   {
+    name: "an nft table that drops what comes in at a link",
+    engines: [NFTABLES],
+    after: [
+      "nft add table netdev edge",
+      "nft add chain netdev edge in { type filter hook ingress device eth0 priority 0 ; }",
+      "nft add rule netdev edge in ip saddr 10.244.0.0/16 drop",
+    ],
+    named: /Chain in \(hook ingress\) of nft table "netdev edge" drops/,
+  },
+  {
+    name: "an nft table that drops what goes out at one of several links",
+    engines: [OVER_NFT],
+    after: [
+      "nft add table netdev edge",
+      "nft add chain netdev edge out { type filter hook egress devices = { lo, eth0 } priority 0 ; }",
+      "nft add rule netdev edge out ip daddr 10.0.0.0/8 tcp dport 1024-65535 drop",
+    ],
+    named: /Chain out \(hook egress\) of nft table "netdev edge" drops/,
+  },
+  {
+    name: "an nft table that drops other things at links",
+    engines: [NFTABLES],
+    after: [
+      "nft add table netdev edge",
+      "nft add chain netdev edge other { type filter hook ingress device lo priority 0 ; policy drop ; }",
+      "nft add chain netdev edge in { type filter hook ingress device eth0 priority 0 ; }",
+      "nft add rule netdev edge in ip saddr 172.16.0.0/12 drop",
+      "nft add rule netdev edge in udp dport { 53, 123 } drop",
+      "nft add rule netdev edge in ether type 0x88cc drop",
+    ],
+  },
+  {
     name: "an nft table that lets the network through before it drops",
     engines: [OVER_NFT, NFTABLES],
     after: [

@@ -162,20 +162,28 @@ export function netlinkContract(
   });
 
   test("lists rules", async ({ netlink, signal, kernel }) => {
-    for (const [family, from] of [[4, "10.1.0.0/16"], [6, "fd00:1::/48"]] as const) {
+    for (
+      const [family, from, ports] of [
+        [4, "10.1.0.0/16", { ipProtocol: 17, ports: [8472, 8472], sourcePorts: [1, 999] }],
+        [6, "fd00:1::/48", { ipProtocol: 6, ports: [80, 90] }],
+        [4, "10.1.0.0/16", {}],
+      ] as const
+    ) {
+      const priority = Object.keys(ports).length > 0 ? 1234 : 1235;
       const rule = {
         family,
-        priority: 1234,
+        priority,
         table: 5000,
         protocol: ROUTE_PROTOCOL,
         from: Prefix.parse(from),
         mark: 0x10,
         mask: 0xff,
+        ...ports,
       };
       await kernel.addRule(rule);
       const rules = await netlink.listRules({ signal });
       assert.deepEqual(
-        rules.filter((each) => each.priority === 1234 && each.family === family),
+        rules.filter((each) => each.priority === priority && each.family === family),
         [rule],
       );
     }

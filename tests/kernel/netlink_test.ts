@@ -20,7 +20,8 @@ netlinkContract(
     const namespace = await createTestNamespace();
     return {
       open: () => openNetlink({ namespace: namespace.path }),
-      async addRule({ family, priority, table, protocol, from, mark, mask }) {
+      async addRule({ family, priority, table, protocol, from, mark, mask, ...rest }) {
+        const { ipProtocol, sourcePorts, ports } = rest;
         const selector = ["from", `${from}`, "fwmark", `${mark}/${mask}`];
         const action = ["lookup", `${table}`, "protocol", `${protocol}`];
         const priorities = ["priority", `${priority}`];
@@ -31,6 +32,9 @@ netlinkContract(
           "add",
           ...priorities,
           ...selector,
+          ...(ipProtocol ? ["ipproto", `${ipProtocol}`] : []),
+          ...(sourcePorts ? ["sport", sourcePorts.join("-")] : []),
+          ...(ports ? ["dport", ports.join("-")] : []),
           ...action,
         );
       },

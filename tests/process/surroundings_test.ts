@@ -106,6 +106,23 @@ labTest("what others do to the network's packets is named while it lasts", async
       ),
     named: /Chain fw \(hook forward\) of nft table "inet site" drops packets of 10\.24\.0\.0/,
     undo: () => nft("delete table inet site\n"),
+  }, {
+    harm: () =>
+      nft(
+        "table netdev edge { chain in { type filter hook ingress device eth0 priority 0;\n" +
+          "udp dport { 53, 8000-8999 } drop\n}\n}\n",
+      ),
+    named: /Chain in \(hook ingress\) of nft table "netdev edge" drops .*udp port 8472.* accept/,
+    undo: (warnings) => nft(`${/(insert rule netdev edge in .*? accept)/.exec(warnings)![1]!}\n`),
+  }, {
+    harm: () => ip("rule add ipproto udp dport 8000-8999 blackhole priority 5271"),
+    named:
+      /tunnel between hosts to .* go nowhere: .*"from all ipproto udp dport 8000-8999 blackhole/,
+    undo: () => ip("rule del priority 5271"),
+  }, {
+    harm: () => ip("rule add ipproto udp dport 53 blackhole priority 5269"), // is for others
+    named: /^(?![^]*dport 53 )/,
+    undo: () => ip("rule del priority 5269"),
   }], [{
     harm: () => ip(`route add 10.24.0.0/16 ${away} table 52`, "rule add lookup 52 priority 5270"),
     named: /Packets of pods to .* lookup 52 priority 5270"/,

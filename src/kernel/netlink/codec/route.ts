@@ -19,11 +19,13 @@ import {
 import {
   RT_SCOPE_NOWHERE,
   RT_TABLE_COMPAT,
+  RTA_DPORT,
   RTA_DST,
   RTA_ENCAP,
   RTA_FLOW,
   RTA_GATEWAY,
   RTA_IIF,
+  RTA_IP_PROTO,
   RTA_METRICS,
   RTA_MULTIPATH,
   RTA_NH_ID,
@@ -49,6 +51,7 @@ import {
   RTNH_F_DEAD,
   RTNH_F_ONLINK,
 } from "../../../../ffi/libnl_route/constants.ts";
+import { IPPROTO_UDP } from "../../../../ffi/tun/constants.ts";
 import { rtmsg, rtnexthop, rtvia } from "../../../../ffi/libnl_route/structs.ts";
 import { Address, addressBits, type Family, Prefix } from "../../../net/mod.ts";
 import type { NextHop, Route, RouteLookup, RouteType } from "../../netlink.ts";
@@ -85,7 +88,7 @@ export function encodeRouteGet(
   writer: MessageWriter,
   address: Address,
   sequence: number,
-  { from, inputLinkIndex }: RouteLookup = {},
+  { from, inputLinkIndex, udpPort }: RouteLookup = {},
 ): void {
   writer.start(RTM_GETROUTE, NLM_F_REQUEST, sequence);
   const at = writer.reserve(rtmsg.size);
@@ -95,6 +98,10 @@ export function encodeRouteGet(
   writer.attribute(RTA_DST, address.toBytes());
   if (from) writer.attribute(RTA_SRC, from.toBytes());
   if (inputLinkIndex !== undefined) writer.attributeUint32(RTA_IIF, inputLinkIndex);
+  if (udpPort !== undefined) {
+    writer.attribute(RTA_IP_PROTO, Uint8Array.of(IPPROTO_UDP));
+    writer.attribute(RTA_DPORT, Uint8Array.of(udpPort >> 8, udpPort & 255));
+  }
   writer.finish();
 }
 

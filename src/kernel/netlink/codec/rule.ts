@@ -16,20 +16,23 @@ import {
   FR_ACT_PROHIBIT,
   FR_ACT_TO_TBL,
   FR_ACT_UNREACHABLE,
+  FRA_DPORT_RANGE,
   FRA_DST,
   FRA_FWMARK,
   FRA_FWMASK,
   FRA_IIFNAME,
+  FRA_IP_PROTO,
   FRA_OIFNAME,
   FRA_PRIORITY,
   FRA_PROTOCOL,
+  FRA_SPORT_RANGE,
   FRA_SRC,
   FRA_TABLE,
   RTM_GETRULE,
 } from "../../../../ffi/libnl_route/constants.ts";
 import { fib_rule_hdr } from "../../../../ffi/libnl_route/structs.ts";
 import { type Family, Prefix } from "../../../net/mod.ts";
-import type { Rule, RuleRefusal } from "../../netlink.ts";
+import type { PortRange, Rule, RuleRefusal } from "../../netlink.ts";
 import { addressFamily, familyOf, readAddress } from "./values.ts";
 
 /** RTM_GETRULE of one family. */
@@ -40,7 +43,7 @@ export function encodeRuleDump(writer: MessageWriter, family: Family, sequence: 
   writer.finish();
 }
 
-const ruleAttributes = new Attributes(FRA_PROTOCOL);
+const ruleAttributes = new Attributes(FRA_DPORT_RANGE);
 
 const RULE_REFUSALS: ReadonlyMap<number, RuleRefusal> = new Map([
   [FR_ACT_BLACKHOLE, "blackhole"],
@@ -64,6 +67,9 @@ export function decodeRule(view: DataView<ArrayBuffer>, message: MessageBounds):
   const mask = attributes.uint32(FRA_FWMASK);
   const inputLink = attributes.string(FRA_IIFNAME);
   const outputLink = attributes.string(FRA_OIFNAME);
+  const ipProtocol = attributes.uint8(FRA_IP_PROTO);
+  const sourcePorts = readPorts(attributes, FRA_SPORT_RANGE);
+  const ports = readPorts(attributes, FRA_DPORT_RANGE);
   return {
     family,
     priority: attributes.uint32(FRA_PRIORITY) ?? 0,
@@ -75,7 +81,18 @@ export function decodeRule(view: DataView<ArrayBuffer>, message: MessageBounds):
     ...(mask === undefined ? {} : { mask }),
     ...(inputLink === undefined ? {} : { inputLink }),
     ...(outputLink === undefined ? {} : { outputLink }),
+    ...(ipProtocol === undefined ? {} : { ipProtocol }),
+    ...(sourcePorts ? { sourcePorts } : {}),
+    ...(ports ? { ports } : {}),
     ...(refusal ? { refusal } : {}),
     ...(isInverted ? { inverted: true } : {}),
   };
+}
+
+/** `struct fib_rule_port_range`: two ports in the host's order. */
+function readPorts(attributes: Attributes, type: number): PortRange | undefined {
+  const bytes = attributes.bytes(type);
+  if (bytes?.length !== 4) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  return [view.getUint16(0, LITTLE_ENDIAN), view.getUint16(2, LITTLE_ENDIAN)];
 }
