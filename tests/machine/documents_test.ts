@@ -10,7 +10,8 @@ import { join } from "node:path";
 import { skippable } from "../prerequisites.ts";
 import { SHELL_BLOCKS } from "../shell_blocks.ts";
 import { binaryObstacle, compiledBinary } from "../support/compiled_binary.ts";
-import { firstCommand, readDocument, root } from "../support/documents.ts";
+import { codeSpans, firstCommand, readDocument, root } from "../support/documents.ts";
+import { eventually } from "../support/eventually.ts";
 import { run } from "../support/run.ts";
 
 const THIS_FILE = "tests/machine/documents_test.ts";
@@ -129,6 +130,70 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: skippable("the tutorial's steps work as docs/migrate.md has them", obstacle),
+  ignore: obstacle !== undefined,
+  async fn() {
+    const signal = AbortSignal.timeout(10 * 60_000);
+    const binary = await compiledBinary(signal);
+    await using machines = await Machines.start(1, signal);
+    await machines.putProgram(1, binary);
+    const migrate = readDocument("docs/migrate.md");
+    const steps = codeSpans(migrate.prose);
+    const step = (start: string) => {
+      const found = steps.find((text) => text.startsWith(start));
+      assert.ok(found, `docs/migrate.md has no ${start}`);
+      return found;
+    };
+    const type = (commands: string) => machines.shell(1, commands);
+    const becomes = async (what: string, command: string, expected: string) =>
+      await eventually(async () => (await type(`${command} || true`)) === expected, {
+        signal,
+        timeoutMs: 60_000,
+        title: what,
+      });
+    const [dropIn] = migrate.blocks;
+
+    await type("echo ETCD_ENABLE_V2=true >> /etc/default/etcd; systemctl restart etcd");
+    await type(step("curl -X PUT"));
+    await type(`
+mkdir -p /etc/flannel /etc/systemd/system/flanneld.service.d
+echo FLANNELD_IFACE=eth0 > /etc/flannel/options.env
+echo FLANNELD_ETCD_ENDPOINTS=http://127.0.0.1:2379 >> /etc/flannel/options.env
+printf '[Service]\\n${step("ExecStartPre=")}\\n' \\
+  > /etc/systemd/system/flanneld.service.d/${step("40-ExecStartPre")}
+install -m 755 dist/flanneld /usr/local/bin/flanneld
+install -m 644 dist/flanneld.service /etc/systemd/system/flanneld.service
+${dropIn!.text}
+systemctl enable etcd flanneld docker`);
+    await type(localize(readDocument("docs/docker.md").blocks[0]!.text));
+    const subnet = await dockerSubnet();
+    const entry = await type(
+      "ETCDCTL_API=2 etcdctl --endpoints=http://127.0.0.1:2379 ls /coreos.com/network/subnets",
+    );
+    assert.equal(entry.trim(), `/coreos.com/network/subnets/${subnet.replace(".1/", ".0-")}`);
+
+    // Docker starts flanneld first.
+    await type("systemctl stop docker.socket docker flanneld; rm /run/flannel/options.env");
+    await type(step("systemctl start docker"));
+    assert.equal(await type("systemctl is-active flanneld docker"), "active\nactive\n");
+    assert.equal(await dockerSubnet(), subnet);
+
+    // A daemon that is killed is started again, and a machine that boots has the same subnet.
+    await type("systemctl kill --signal=KILL flanneld");
+    await becomes("the restart", "systemctl is-active flanneld", "active\n");
+    await machines.reboot(1);
+    await becomes("Docker after the boot", "systemctl is-active docker", "active\n");
+    assert.equal(await dockerSubnet(), subnet);
+
+    async function dockerSubnet(): Promise<string> {
+      const [, address] = /FLANNEL_SUBNET=(\S+)/.exec(await type("cat /run/flannel/subnet.env"))!;
+      assert.ok((await type("ip -br addr show docker0")).includes(` ${address} `));
+      return address!;
+    }
+  },
+});
+
 /** A block for these machines: their address, a backend without a cloud, packages and images there. */
 function localize(text: string): string {
   return text.replaceAll("10.0.0.5", "10.79.0.1")
@@ -168,6 +233,10 @@ class Machines implements AsyncDisposable {
   /** What `commands` print, typed in the home directory of machine `m`'s root. */
   async shell(m: number, commands: string): Promise<string> {
     return await this.#run("exec", `m${m}`, "bash", "-euc", `cd /root\n${commands}`);
+  }
+
+  async reboot(m: number): Promise<void> {
+    await this.#run("reboot", `m${m}`);
   }
 
   /** The folder that the guide has the operator copy to each host. */
