@@ -29,10 +29,10 @@ export class UsageError extends Error {
 
 /**
  * An error and its causes as one line: `Cannot reach etcd: connection refused`. What was said
- * before is not said again: neither a cause whose text stands there already, nor the beginning of
- * one that repeats what could not be done. Never includes a stack.
+ * before is not repeated: neither a cause whose text is there already, nor the beginning of one that
+ * says again what could not be done. Never includes a stack.
  *
- * @param context What could not be done, to stand before it all: `Cannot add route …`.
+ * @param context What could not be done, put first: `Cannot add route …`.
  */
 export function describeError(error: unknown, context?: string): string {
   const parts: string[] = context === undefined ? [] : [context];
@@ -52,6 +52,22 @@ export function describeError(error: unknown, context?: string): string {
     current = current instanceof Error ? current.cause : undefined;
   }
   return parts.join(": ");
+}
+
+/**
+ * The codes of an error and its causes, such as `unavailable/ECONNREFUSED`: what tells one cause of
+ * a failure from another, whatever the words.
+ */
+export function causeCode(error: unknown): string | undefined {
+  const codes: string[] = [];
+  let current = error;
+  for (let depth = 0; current instanceof Error && depth < 6; depth++) {
+    const { code, reason, name, cause } = current as Error & { code?: unknown; reason?: unknown };
+    const own = [code, reason, name].find((each) => typeof each === "string");
+    if (own !== "Error") codes.push(own as string);
+    current = cause;
+  }
+  return codes.length === 0 ? undefined : codes.join("/");
 }
 
 /** `line` without what it says again of `parts`: the operation that it begins with, and the path. */

@@ -17,6 +17,7 @@ import { formatSubnet, type LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
 import { type AnyStage, Reconciler } from "../reconcile/reconciler.ts";
+import { sentenceOf } from "../status/problems.ts";
 import { isOwnedBy } from "../store/etcd/acquire.ts";
 import { openRegistry } from "../store/etcd/open.ts";
 import type { Entry } from "../store/etcd/key_space.ts";
@@ -133,7 +134,7 @@ async function empty(
     resyncMs: Infinity,
     log: log.child(name),
   });
-  return (await reconciler.round({ signal })).problems;
+  return (await reconciler.round({ signal })).problems.map(sentenceOf);
 }
 
 /** The networks whose routes and rules are ours: the last run's, else the config's. */

@@ -43,7 +43,12 @@ export class CloudLoop {
         if (!leases.complete || this.#isLost) return;
         await cloud.gather?.(keeper.lease, planner.peers, { signal });
       },
-      hold: () => cloud.waitingFor(),
+      hold: () => {
+        const message = cloud.waitingFor();
+        return message === undefined
+          ? undefined
+          : { code: "cloud-waiting", object: "routes of this host", message };
+      },
     });
     cloud.changes.subscribe(() => {
       this.reconciler.desiredChanged();

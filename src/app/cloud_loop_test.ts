@@ -8,7 +8,7 @@ import type { RemoteTables } from "../runtime/runtime.ts";
 import { Cell } from "../util/cell.ts";
 import { CloudLoop } from "./cloud_loop.ts";
 import type { Planner } from "./planner.ts";
-import { Condition, Readiness } from "../status/readiness.ts";
+import { Readiness } from "../status/readiness.ts";
 
 Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or expired", () => {
   let state: LeaseKeeper["state"] = { held: true, expiresAt: undefined };
@@ -25,7 +25,7 @@ Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or
     disown: () => void disowned++,
   } as unknown as RemoteTables;
   const wanted = { cloudRoutes: [] };
-  using condition = new Condition(new Readiness(["cloud"], () => {}), "cloud");
+  using readiness = new Readiness();
   const loop = new CloudLoop({
     cloud,
     planner: { desired: wanted } as unknown as Planner,
@@ -35,7 +35,7 @@ Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or
         return state;
       },
     } as LeaseKeeper,
-    condition,
+    condition: readiness.condition("cloud"),
     log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
   });
   assert.equal(desired(), wanted);

@@ -19,7 +19,7 @@ import { feedWatchdog, openNotifier } from "../service_manager/notify.ts";
 import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
 import { takeInstanceLock } from "../host/instance_lock.ts";
-import { hearLibraries } from "../util/libraries.ts";
+import { hearLibraries } from "../host/libraries.ts";
 
 /** How long an orderly end may take before the process ends anyway. */
 const STOP_LIMIT_MS = 1_800;

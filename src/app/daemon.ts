@@ -14,7 +14,7 @@ import { enabledFamilies } from "../config/network_config.ts";
 import type { Options } from "../cli/options.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import { type Firewall, openFirewall } from "../firewall/mod.ts";
-import { type HealthReport, serveHealth } from "../health/server.ts";
+import { serveHealth } from "../health/server.ts";
 import { SubnetFileTable } from "../host/subnet_file_table.ts";
 import { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
@@ -24,7 +24,7 @@ import { type EtcdRegistry, openRegistry } from "../store/etcd/open.ts";
 import { isTransient } from "../store/errors.ts";
 import { sameAddress } from "../net/mod.ts";
 import type { Notifier } from "../service_manager/notify.ts";
-import { Announcer } from "../status/announcer.ts";
+import { announceReadiness } from "../status/announcer.ts";
 import type { ConfiguredNetwork } from "../runtime/configured_network.ts";
 import type { BackendEntry, OpenBackend } from "../runtime/runtime.ts";
 import { CloudLoop } from "./cloud_loop.ts";
@@ -33,16 +33,23 @@ import { FormerPath } from "../runtime/udp/former_path.ts";
 import { type FormerRun, readFormerRun } from "../host/former_run.ts";
 import { type HostNetwork, openHostNetwork } from "../host/host_network.ts";
 import { requireRights, requireRightsOfHost } from "../host/host_rights.ts";
-import { judgeLeftOut } from "../status/left_out.ts";
+import { renderReadyz, renderStatus } from "../status/json.ts";
+import { judgeLeftOut, leftOutFindings } from "../status/left_out.ts";
+import type { ConditionId, StatusSource } from "../status/model.ts";
+import { patiently } from "../status/patience.ts";
+import { ProblemLog } from "../status/problems.ts";
 import { firewallMode, planSubnetFile, planTrafficRules } from "../host/local_plans.ts";
 import { releaseStartupMemory } from "../host/memory.ts";
 import { followNetworkConfig, registryOptions, waitForNetworkConfig } from "./network.ts";
-import { patiently } from "../util/patience.ts";
 import { Planner } from "./planner.ts";
-import { Condition, Readiness } from "../status/readiness.ts";
-import { SkippedNotices } from "../status/skipped_notices.ts";
+import { Readiness } from "../status/readiness.ts";
 import { Surroundings } from "../host/surroundings.ts";
-import { watchedReconciler, type WatchedReconcilerOptions } from "./watched_reconciler.ts";
+import { statusOf } from "./status_source.ts";
+import {
+  notSetUp,
+  watchedReconciler,
+  type WatchedReconcilerOptions,
+} from "./watched_reconciler.ts";
 
 /** What the daemon is given. */
 export interface RunDaemonOptions {
@@ -91,19 +98,18 @@ class DaemonRun implements AsyncDisposable {
   readonly #end = new AbortController();
   readonly #signal: AbortSignal;
   readonly #readiness: Readiness;
-  readonly #reconcilers: Reconciler[] = [];
-  #status: () => HealthReport["status"] = () => ({});
-  #onReadinessChange = () => {};
+  readonly #reconcilers = new Map<ConditionId, Reconciler>();
+  #status: () => Partial<StatusSource> = () => ({});
   #onLeaseChange = () => {};
 
   constructor(context: RunDaemonOptions) {
     this.#context = context;
     this.#signal = AbortSignal.any([context.signal, this.#end.signal]);
-    const announcer = new Announcer({ ...context, onFirstReady: () => this.#settle() });
-    this.#readiness = new Readiness(["start-up"], (readiness) => {
-      announcer.tell(readiness);
-      this.#onReadinessChange();
-    });
+    this.#readiness = this.#resources.use(new Readiness());
+    this.#onStatus("not there yet");
+    this.#resources.use(
+      announceReadiness(this.#readiness, { ...context, onFirstReady: () => this.#settle() }),
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -187,13 +193,15 @@ class DaemonRun implements AsyncDisposable {
     const { options } = this.#context;
     const log = this.#context.log.child("peers");
     const leases = new LeaseMap({ network: configured.network });
-    const skippedLeases = new SkippedNotices(log, {
-      one: "Skipping an entry of the store",
+    const skippedLeases = new ProblemLog(log, {
+      one: ({ message }) => `Skipping an entry of the store: ${message}`,
+      field: "key",
       more: "more entries of the store are skipped",
       none: "No entry of the store is skipped any more",
     });
-    const skippedPeers = new SkippedNotices(log, {
-      one: "Peer is left out",
+    const leftOut = new ProblemLog(log, {
+      one: ({ message }) => `Peer is left out: ${message}`,
+      field: "key",
       more: "more peers are left out",
       none: "No peer is left out any more",
     });
@@ -204,24 +212,27 @@ class DaemonRun implements AsyncDisposable {
       own: () => keeper.lease,
       blackhole: options.ipBlackholeRoute,
       onPlan: ({ skippedPeers: skipped = [] }) => {
-        skippedPeers.update(skipped);
-        const { fault, remark } = judgeLeftOut(skipped, {
+        leftOut.set(leftOutFindings(skipped));
+        judgeLeftOut(this.#readiness.condition("peers"), skipped, {
           peers: planner.peers.length,
           families: enabledFamilies(configured).length,
         });
-        this.#readiness.set("peers", fault);
-        this.#readiness.remark("peers", remark);
       },
     });
 
     const publish = () => {
       try {
         keeper.publish(runtime.announce(hostNetwork.host.value));
-        this.#readiness.set("backend", undefined);
+        this.#readiness.condition("backend").met();
       } catch (error) {
         // What was published before stands, and may be wrong by now.
         if (!(error instanceof OperatorError)) throw error;
-        this.#readiness.set("backend", describeError(error));
+        const message = describeError(error);
+        this.#readiness.condition("backend").unmet({
+          code: "announcement-refused",
+          object: configured.backend.type,
+          message,
+        });
       }
     };
     /** A round of the kernel's Tables has begun, and will plan with the facts that come of it. */
@@ -257,7 +268,7 @@ class DaemonRun implements AsyncDisposable {
       planner,
       leases,
       keeper,
-      condition: this.#condition("cloud"),
+      condition: this.#readiness.condition("cloud"),
       log: this.#context.log.child("cloud"),
       onBlocked(reason) {
         // Pods of this lease, or of one like it in an earlier run, would lose their addresses.
@@ -268,34 +279,35 @@ class DaemonRun implements AsyncDisposable {
         }
       },
     });
-    if (cloud) this.#reconcilers.push(cloud.reconciler);
+    if (cloud) this.#reconcilers.set("cloud", cloud.reconciler);
     let subnetFileDue = false;
     const file = this.#reconciler("subnet file", {
       stages: [{
         table: new SubnetFileTable(options.subnetFile),
         desired: () => {
           // Not before all that it promises is there; afterwards it follows changes.
-          subnetFileDue ||= ["lease", "kernel", "firewall", "cloud"]
-            .every((name) => this.#readiness.holds(name));
+          subnetFileDue ||= (["lease", "kernel", "firewall", "cloud"] as const)
+            .every((id) => this.#readiness.holds(id));
           if (!subnetFileDue) return undefined;
           return [planSubnetFile(options, configured, hostNetwork.host.value, keeper.lease)];
         },
       }],
       resyncMs: FILE_RESYNC_MS,
     });
-    this.#onReadinessChange = () => file.request();
+    this.#resources.use(this.#readiness.unmet.subscribe(() => file.request()));
 
     const surroundings = new Surroundings({
       configured,
       hostNetwork,
       planner,
       firewall,
-      condition: this.#condition("traffic"),
+      condition: this.#readiness.condition("traffic"),
       isReady: () => this.#readiness.ready,
       log: this.#context.log.child("host"),
     });
 
     let subnetKey = keeper.lease.key;
+    let acquiredAt = performance.now();
     hostNetwork.reserved.serve(keeper.lease.subnet);
     const replan = () => {
       planner.invalidate();
@@ -304,14 +316,17 @@ class DaemonRun implements AsyncDisposable {
     };
     this.#onLeaseChange = () => {
       const { state, lease } = keeper;
-      this.#readiness.set("lease", state.held ? undefined : state.reason);
+      const condition = this.#readiness.condition("lease");
+      if (state.held) condition.met();
+      else condition.unmet({ code: "lease-lost", object: lease.key, message: state.reason });
       cloud?.leaseStateChanged();
       if (lease.key === subnetKey) return;
       // Another subnet: nothing that held for the old one counts.
       subnetKey = lease.key;
       hostNetwork.reserved.serve(lease.subnet);
       cloud?.leasesChanged(); // the store may have told of it before it was the own one
-      for (const { name } of this.#reconcilers) this.#readiness.set(name, "not set up yet");
+      acquiredAt = performance.now();
+      for (const id of this.#reconcilers.keys()) this.#readiness.condition(id).unmet(notSetUp(id));
       subnetFileDue = false;
       rules.desiredChanged();
       file.desiredChanged();
@@ -331,22 +346,20 @@ class DaemonRun implements AsyncDisposable {
       file.desiredChanged();
       replan();
     });
-    this.#status = () => ({
-      network: () => enabledFamilies(configured).map(({ network }) => network.toString()),
-      backend: () => configured.backend.type,
-      interface: () => hostNetwork.describe(),
-      overlaps: () => hostNetwork.reserved.describe(),
-      lease: () => ({ ...keeper.lease, state: keeper.state }),
-      ...(leases.complete ? { peers: () => planner.peers.length } : {}),
-      skippedLeases: () => skippedLeases.list().reasons,
-      firewall: () => firewall.describe(),
-      surroundings: () => ({ warnings: surroundings.warnings }),
-      ...(leases.complete ? { skippedPeers: () => skippedPeers.list() } : {}),
-      ...runtime.status?.(leases.complete ? planner.peers : []),
-    });
+    const operating = {
+      ...parts,
+      readiness: this.#readiness,
+      acquiredAt: () => acquiredAt,
+      leases,
+      planner,
+      skippedLeases,
+      leftOut,
+      surroundings,
+    };
+    this.#status = () => statusOf(operating);
     this.#onLeaseChange();
     replan();
-    this.#readiness.set("start-up", undefined);
+    this.#readiness.condition("start-up").met();
 
     await this.#runLoops([
       (signal) =>
@@ -355,7 +368,7 @@ class DaemonRun implements AsyncDisposable {
           known: keeper.takeKnown(),
           leases,
           skipped: skippedLeases,
-          condition: this.#condition("store"),
+          condition: this.#readiness.condition("store"),
           log,
           onUpdate: (update) => keeper.observe(update),
           onChange: () => {
@@ -376,11 +389,12 @@ class DaemonRun implements AsyncDisposable {
           onDrift: (kinds) => kernel.request(kinds),
           onNews: (news) => kernel.observe(news),
         }),
-      ...this.#reconcilers.map((each) => (signal: AbortSignal) => each.run({ signal })),
+      ...this.#reconcilers.values().map((each) => (signal: AbortSignal) => each.run({ signal })),
     ]);
   }
 
-  readonly #onStatus = (text: string): void => this.#readiness.set("start-up", text);
+  readonly #onStatus = (message: string): void =>
+    this.#readiness.condition("start-up").unmet({ code: "starting", object: "start-up", message });
 
   async #openRegistry(): Promise<EtcdRegistry> {
     const { options, log } = this.#context;
@@ -448,24 +462,20 @@ class DaemonRun implements AsyncDisposable {
 
   /** A reconciler on whose success readiness depends. */
   #reconciler(
-    name: string,
+    id: ConditionId,
     options: Omit<WatchedReconcilerOptions, "condition" | "log">,
   ): Reconciler {
     const reconciler = watchedReconciler({
       ...options,
-      condition: this.#condition(name),
-      log: this.#context.log.child(name),
+      condition: this.#readiness.condition(id),
+      log: this.#context.log.child(id),
     });
-    this.#reconcilers.push(reconciler);
+    this.#reconcilers.set(id, reconciler);
     return reconciler;
   }
 
-  #condition(name: string): Condition {
-    return this.#resources.use(new Condition(this.#readiness, name));
-  }
-
   #serveHealth(): void {
-    const { options, log, version } = this.#context;
+    const { options, log } = this.#context;
     if (options.healthzPort === 0) return;
     const server = serveHealth({
       hostname: options.healthzIp.toString(),
@@ -473,19 +483,20 @@ class DaemonRun implements AsyncDisposable {
       signal: this.#end.signal,
       hostName: Deno.hostname(),
       log: log.child("health"),
-      report: () => ({
-        ready: this.#readiness.ready,
-        reasons: this.#readiness.reasons,
-        ...(this.#readiness.remarks.length > 0 ? { remarks: this.#readiness.remarks } : {}),
-        status: {
-          version: () => version,
-          reconcilers: () =>
-            Object.fromEntries(this.#reconcilers.map(({ name, report }) => [name, report])),
-          ...this.#status(),
-        },
-      }),
+      readyz: () => renderReadyz(this.#statusSource),
+      status: () => renderStatus(this.#statusSource),
     });
     this.#resources.defer(() => server.finished);
+  }
+
+  get #statusSource(): StatusSource {
+    return {
+      version: () => this.#context.version,
+      conditions: () => this.#readiness.statuses.value,
+      reconcilers: () =>
+        Object.fromEntries(Array.from(this.#reconcilers, ([id, { report }]) => [id, report])),
+      ...this.#status(),
+    };
   }
 
   /** Gives back what only the start needed, when it is over for good. */

@@ -1,11 +1,9 @@
-import { describeError } from "../errors.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { KnownEntries, Registry, WatchEvent, WatchUpdate } from "../store/etcd/key_space.ts";
 import { inSlices } from "../util/slices.ts";
-import { StateReporter } from "../util/state_reporter.ts";
 import type { Condition } from "../status/readiness.ts";
-import type { SkippedNotices } from "../status/skipped_notices.ts";
+import { Outage, type ProblemLog } from "../status/problems.ts";
 
 /** How long peers may be out of date before the daemon counts as not ready. */
 const STALE_AFTER_MS = 60_000;
@@ -18,7 +16,7 @@ export interface FollowLeasesOptions {
   /** What the store says is folded into this. */
   readonly leases: LeaseMap;
   /** Told of entries that are no leases. */
-  readonly skipped: SkippedNotices;
+  readonly skipped: ProblemLog;
   /** In doubt while the store is not followed. */
   readonly condition: Condition;
   readonly log: Logger;
@@ -32,16 +30,20 @@ export interface FollowLeasesOptions {
 /** Follows the leases in the store, until `signal` aborts. */
 export async function followLeases(options: FollowLeasesOptions): Promise<void> {
   const { registry, known, leases, skipped, condition, log, onUpdate, onChange, signal } = options;
-  const following = new StateReporter(log, {
+  const following = new Outage(log, {
+    code: "store-unreachable",
+    object: "leases",
     failed: "Peers are not followed at present",
     recovered: "Peers are followed again",
   });
   for await (const update of registry.watch({ signal, ...(known ? { after: known } : {}) })) {
     onUpdate(update);
     if (update.type === "disconnected") {
-      following.failing(update.error);
-      const reason = describeError(update.error);
-      condition.doubtful(`peers may be out of date: ${reason}`, STALE_AFTER_MS);
+      const { message, ...problem } = following.failing(update.error);
+      condition.doubtful(
+        { ...problem, message: `peers may be out of date: ${message}` },
+        STALE_AFTER_MS,
+      );
       continue;
     }
     following.working();
@@ -52,7 +54,11 @@ export async function followLeases(options: FollowLeasesOptions): Promise<void> 
       : fold(update.events, leases);
     const changed = await inSlices(folding, { signal });
     if (leases.skippedCount > 0 || skipped.count > 0) {
-      skipped.update([...leases.skipped()].map(([key, reason]) => ({ key, reason })));
+      skipped.set([...leases.skipped()].map(([object, message]) => ({
+        code: "entry-skipped",
+        object,
+        message,
+      })));
     }
     if (first) log.info("Leases of the network are known", { leases: leases.size });
     else if (changed) log.debug("Leases changed", { leases: leases.size });

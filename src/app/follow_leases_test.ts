@@ -4,8 +4,8 @@ import { createLogger } from "../log.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import type { WatchEvent, WatchUpdate } from "../store/etcd/key_space.ts";
 import { followLeases } from "./follow_leases.ts";
-import { Condition, Readiness } from "../status/readiness.ts";
-import { SkippedNotices } from "../status/skipped_notices.ts";
+import { ProblemLog } from "../status/problems.ts";
+import { Readiness } from "../status/readiness.ts";
 
 const { signal } = new AbortController();
 const log = createLogger({ format: "human", verbosity: 0, write: () => {} });
@@ -30,7 +30,7 @@ async function follow(updates: readonly WatchUpdate[]): Promise<number[]> {
     },
   });
   const changes: number[] = [];
-  using condition = new Condition(new Readiness([], () => {}), "store");
+  using readiness = new Readiness();
   await followLeases({
     registry: {
       async *watch() {
@@ -39,8 +39,8 @@ async function follow(updates: readonly WatchUpdate[]): Promise<number[]> {
     },
     known: undefined,
     leases,
-    skipped: new SkippedNotices(log, { one: "", more: "", none: "" }),
-    condition,
+    skipped: new ProblemLog(log),
+    condition: readiness.condition("store"),
     log,
     onUpdate: () => {},
     onChange: () => changes.push(leases.size),

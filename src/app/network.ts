@@ -5,7 +5,7 @@ import type { BackendEntry } from "../runtime/runtime.ts";
 import { isTransient } from "../store/errors.ts";
 import type { EtcdRegistry, OpenRegistryOptions } from "../store/etcd/open.ts";
 import { Backoff } from "../util/time.ts";
-import { patiently } from "../util/patience.ts";
+import { patiently } from "../status/patience.ts";
 
 /** What the command line says about the store. */
 export function registryOptions(options: Options, log: Logger): OpenRegistryOptions {

@@ -1,4 +1,5 @@
 import { Reconciler, type ReconcilerOptions } from "../reconcile/reconciler.ts";
+import type { ConditionId, Finding } from "../status/model.ts";
 import type { Condition } from "../status/readiness.ts";
 
 /** Options of {@linkcode watchedReconciler}. */
@@ -7,7 +8,7 @@ export interface WatchedReconcilerOptions
   /** What its success decides on; the reconciler has its name. */
   readonly condition: Condition;
   /** Why the condition does not hold although every Table is in order. */
-  readonly hold?: () => string | undefined;
+  readonly hold?: () => Finding | undefined;
 }
 
 /** How long a repair may take before the daemon counts as not ready. */
@@ -19,18 +20,25 @@ const UNSEEN_MS = 60_000;
 export function watchedReconciler(
   { condition, hold, ...options }: WatchedReconcilerOptions,
 ): Reconciler {
-  condition.unmet("not set up yet");
+  const { id } = condition;
+  condition.unmet(notSetUp(id));
   return new Reconciler({
     ...options,
-    name: condition.name,
-    onPending: (reason) => condition.doubtful(reason, REPAIR_MS),
-    onReport({ inSync, unseen, problems: [problem] }) {
+    name: id,
+    onPending: (message) =>
+      condition.doubtful({ code: "not-in-place", object: id, message }, REPAIR_MS),
+    onReport({ inSync, unseen, problems: [problem, ...more] }) {
       const held = hold?.();
       if (inSync && held !== undefined) condition.doubtful(held, REPAIR_MS);
       else if (inSync) condition.met();
       else if (problem === undefined) return; // what is desired has changed: another round follows
       else if (unseen) condition.doubtful(problem, Math.max(UNSEEN_MS, 3 * options.resyncMs));
-      else condition.unmet(problem);
+      else condition.unmet(problem, ...more);
     },
   });
+}
+
+/** Said of a reconciler before its first round. */
+export function notSetUp(id: ConditionId): Finding {
+  return { code: "not-set-up", object: id, message: "not set up yet" };
 }

@@ -1,4 +1,5 @@
 import type { Prefix } from "../net/mod.ts";
+import type { Finding } from "../status/model.ts";
 import type { Dump } from "./iptables_dump.ts";
 import { PLACES, type ReadRule, readRule } from "./iptables_rule.ts";
 import type { PlacedRule } from "./iptables_survey.ts";
@@ -18,8 +19,8 @@ interface Conditions {
 
 /**
  * Rules of others that decide about the network's packets before ours are asked: NAT of traffic
- * between pods, pods kept from being masqueraded, forwarding refused. One sentence each, for the
- * operator; nothing of it is ever changed.
+ * between pods, pods kept from being masqueraded, forwarding refused. They are for the operator
+ * to see to; nothing of them is ever changed.
  *
  * Only rules that hold for packets by their addresses alone are named (with nat also those bound
  * to an outgoing interface): a rule with other conditions, such as kube-proxy's on marks or a
@@ -33,11 +34,11 @@ export function findForeignRules(
   purpose: Purpose,
   networks: readonly Prefix[],
   strays: readonly PlacedRule[] = [],
-): string[] {
+): Finding[] {
   const place = PLACES[purpose];
   const own = new Set(strays.map(({ chain, text }) => `${chain} ${text}`));
   const chains = dump.get(place.table);
-  const found = new Set<string>();
+  const found = new Map<string, Finding>();
 
   function walk(chain: string, conditions: Conditions, depth: number): void {
     for (const text of chains?.get(chain)?.rules ?? []) {
@@ -66,19 +67,38 @@ export function findForeignRules(
           ? natEffect(rule, both, network, depth)
           : forwardEffect(rule, both, network);
         if (effect !== undefined) {
-          found.add(`The rule "-A ${chain} ${text}" of table ${place.table} ${effect}`);
+          found.set(`${chain} ${text}`, {
+            code: "foreign-rule",
+            object: `${place.table} -A ${chain} ${text}`,
+            message: `The rule "-A ${chain} ${text}" of table ${place.table} ${effect.does}`,
+            ...(effect.remedy === undefined ? {} : { remedy: effect.remedy }),
+          });
         }
       }
     }
   }
 
   walk(place.hook, { source: [], destination: [] }, 0);
-  const sentences = [...found];
-  return sentences.length <= MAX_LISTED ? sentences : [
-    ...sentences.slice(0, MAX_LISTED),
-    `${sentences.length - MAX_LISTED} more rules of others in table ${place.table} come before ` +
-    `those of flannel; see "iptables -t ${place.table} -S"`,
+  const findings = [...found.values()];
+  return findings.length <= MAX_LISTED ? findings : [
+    ...findings.slice(0, MAX_LISTED),
+    {
+      code: "foreign-rule",
+      object: `more in table ${place.table}`,
+      message:
+        `${
+          findings.length - MAX_LISTED
+        } more rules of others in table ${place.table} come before ` +
+        `those of flannel`,
+      remedy: `see "iptables -t ${place.table} -S"`,
+    },
   ];
+}
+
+/** What a rule does to the network's packets, and what helps. */
+interface Effect {
+  readonly does: string;
+  readonly remedy?: string;
 }
 
 /** Targets that change a packet's source address. */
@@ -89,12 +109,14 @@ function natEffect(
   conditions: Conditions,
   network: Prefix,
   depth: number,
-): string | undefined {
+): Effect | undefined {
   if (!conditions.source.every((match) => mayHold(match, network))) return undefined;
   if (rule.target !== undefined && ADDRESS_TARGETS.has(rule.target)) {
     return conditions.destination.every((match) => mayHold(match, network))
-      ? "comes before those of flannel and hides the addresses of pods from each other; " +
-        `exclude ${network} from it`
+      ? {
+        does: "comes before those of flannel and hides the addresses of pods from each other",
+        remedy: `exclude ${network} from it`,
+      }
       : undefined;
   }
   const ends = rule.target === "ACCEPT" || (rule.target === "RETURN" && depth === 0);
@@ -102,7 +124,7 @@ function natEffect(
     negated || !(network.contains(prefix) || multicast(network.family).contains(prefix))
   );
   return ends && leavesNetwork
-    ? "comes before those of flannel and keeps pods from being masqueraded"
+    ? { does: "comes before those of flannel and keeps pods from being masqueraded" }
     : undefined;
 }
 
@@ -110,12 +132,12 @@ function forwardEffect(
   rule: ReadRule,
   conditions: Conditions,
   network: Prefix,
-): string | undefined {
+): Effect | undefined {
   if (rule.target !== "DROP" && rule.target !== "REJECT") return undefined;
   const concerns = conditions.source.every((match) => mayHold(match, network)) ||
     conditions.destination.every((match) => mayHold(match, network));
   return concerns
-    ? `comes before those of flannel and refuses to forward packets of ${network}`
+    ? { does: `comes before those of flannel and refuses to forward packets of ${network}` }
     : undefined;
 }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { Prefix } from "../net/mod.ts";
+import { sentenceOf } from "../status/problems.ts";
 import { findForeignRules } from "./foreign_rules.ts";
 import { parseDump } from "./iptables_dump.ts";
 import { surveyTable } from "./iptables_survey.ts";
@@ -22,7 +23,7 @@ function find(purpose: Purpose, rules: readonly string[]): string[] {
     JUMPS[purpose],
     "COMMIT",
   ].join("\n");
-  return findForeignRules(parseDump(text), purpose, NETWORKS);
+  return findForeignRules(parseDump(text), purpose, NETWORKS).map(sentenceOf);
 }
 
 const cases: [Purpose, rules: string[], finding: RegExp | undefined][] = [
@@ -108,7 +109,7 @@ Deno.test("findForeignRules() does not take rules of upstream v0.19 for somebody
   };
   assert.deepEqual(findings(upstream), []);
   const [finding, ...more] = findings([...upstream, theirs]);
-  assert.match(finding!, /"-A POSTROUTING -s 10\.244\.0\.0\/16 -j MASQUERADE".*hides/);
+  assert.match(finding!.message, /"-A POSTROUTING -s 10\.244\.0\.0\/16 -j MASQUERADE".*hides/);
   assert.deepEqual(more, []);
 });
 

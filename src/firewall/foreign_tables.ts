@@ -8,6 +8,8 @@
  */
 import * as v from "valibot";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
+import type { Finding } from "../status/model.ts";
+import { identityOf } from "../status/problems.ts";
 import type { RuleProgramOptions } from "./nft_command.ts";
 import { saveForeignIptables } from "./iptables_command.ts";
 import { readIptablesTables } from "./iptables_content.ts";
@@ -57,15 +59,12 @@ type Hook =
   | "postrouting"
   | "egress";
 
-/** A chain of others that refuses packets. */
-export interface ForeignRefusal {
-  /** Chain, packets, rule and remedy in one sentence or two. */
-  readonly text: string;
-  /**
-   * Whether that cuts off all pods of this host. Else it is about some pods alone, such as those
-   * with published ports, which Docker 28 closes to other hosts by default.
-   */
-  readonly isWhole: boolean;
+/**
+ * A chain of others that refuses packets: all of pods or of the tunnel, or those of some pods alone,
+ * such as those with published ports, which Docker 28 closes to other hosts by default.
+ */
+export interface ForeignRefusal extends Finding {
+  readonly code: "pods-refused" | "tunnel-refused" | "some-pods-refused";
 }
 
 /** Packets and where they pass. */
@@ -137,7 +136,7 @@ export async function surveyForeignTables(
       })),
     });
   }
-  return uniqueTexts(tables.flatMap((table) => findRefusals(table, paths)));
+  return unique(tables.flatMap((table) => findRefusals(table, paths)));
 }
 
 /** `chain` with the links that it is for, if it is at such a hook. */
@@ -156,8 +155,8 @@ function placeOf({ family, table, name }: BaseChain): string {
   return `${family} ${table} ${name}`;
 }
 
-function uniqueTexts(refusals: readonly ForeignRefusal[]): ForeignRefusal[] {
-  return [...new Map(refusals.map((each) => [each.text, each])).values()];
+function unique(refusals: readonly ForeignRefusal[]): ForeignRefusal[] {
+  return [...new Map(refusals.map((each) => [identityOf(each), each])).values()];
 }
 
 /** What each base chain of `table` refuses of the packets of `paths`. */
@@ -173,14 +172,13 @@ export function findRefusals(table: TableContent, paths: readonly PodPaths[]): F
           if (!isAtDevice(base, flow)) continue;
           const refusal = findRefusal(table, base.name, flow);
           if (!refusal) continue;
-          const text = describeRefusal(base, refusal, { ...passage, flow }, path, table);
-          found.push({ text, isWhole: kind === "tunnel" || !isOnePod(flow, path) });
+          found.push(describeRefusal(base, refusal, { ...passage, flow }, path, table));
           break; // one packet of this kind says it
         }
       }
     }
   }
-  return uniqueTexts(found);
+  return unique(found);
 }
 
 function isOnePod({ destination }: Flow, { subnet }: PodPaths): boolean {
@@ -282,14 +280,28 @@ function describeRefusal(
   { kind, flow }: Passage,
   path: PodPaths,
   table: TableContent,
-): string {
+): ForeignRefusal {
   const place = `${base.family} ${base.table}`;
-  const what = kind === "pods"
-    ? isOnePod(flow, path)
-      ? `packets of other hosts' pods for ${flow.destination.address}` +
-        (flow.port === undefined ? "" : ` port ${flow.port}`)
-      : `packets of ${path.network} between pods of this host and of others`
-    : `packets of the tunnel between hosts (${tunnelName(path.tunnel!)})`;
+  const code = kind === "tunnel"
+    ? "tunnel-refused"
+    : isOnePod(flow, path)
+    ? "some-pods-refused"
+    : "pods-refused";
+  const port = flow.port === undefined ? "" : ` port ${flow.port}`;
+  const [whose, what] = {
+    "some-pods-refused": [
+      `${flow.destination.address}${port}`,
+      `packets of other hosts' pods for ${flow.destination.address}${port}`,
+    ],
+    "pods-refused": [
+      `${path.network}`,
+      `packets of ${path.network} between pods of this host and of others`,
+    ],
+    "tunnel-refused": [
+      tunnelName(path.tunnel),
+      `packets of the tunnel between hosts (${tunnelName(path.tunnel)})`,
+    ],
+  }[code] as [string, string];
   const { chain, rule } = refusal;
   const how = rule === undefined
     ? `its policy is drop`
@@ -300,14 +312,19 @@ function describeRefusal(
   const owner = table.program === undefined
     ? `nft table "${place}"`
     : `table ${base.table} of ${table.program}`;
-  return `Chain ${base.name} (hook ${base.hook}) of ${owner} ` +
-    `${refusal.verdict === "drop" ? "drops" : "rejects"} ${what}: ${how}. ` +
-    `Rules in other tables cannot override that. To let them through: ` +
-    (adviseOnDocker(base, refusal, path) ?? adviseOn(base, kind, path, table));
+  const advice = adviseOnDocker(base, refusal, path) ?? adviseOn(base, kind, path, table);
+  return {
+    code,
+    object: `${place} ${base.name} ${whose}`,
+    message: `Chain ${base.name} (hook ${base.hook}) of ${owner} ` +
+      `${refusal.verdict === "drop" ? "drops" : "rejects"} ${what}: ${how}. ` +
+      `Rules in other tables cannot override that`,
+    remedy: `To let them through: ${advice}`,
+  };
 }
 
-function tunnelName({ protocol, port }: TunnelPath): string {
-  return port === undefined ? protocol : `${protocol} port ${port}`;
+function tunnelName(tunnel: TunnelPath | undefined): string {
+  return [tunnel?.protocol, tunnel?.port].filter((part) => part !== undefined).join(" port ");
 }
 
 /** What Docker 28 and later have for those who route packets to containers. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { Address, Prefix } from "../net/mod.ts";
+import { sentenceOf } from "../status/problems.ts";
 import { findRefusals, type PodPaths } from "./foreign_tables.ts";
 import { readNftTable } from "./nft_verdicts.ts";
 
@@ -20,7 +21,7 @@ const PATHS: PodPaths = {
 
 async function findIn(fixture: string, paths: readonly PodPaths[] = [PATHS]): Promise<string[]> {
   const file = new URL(`../../tests/fixtures/firewall/${fixture}`, import.meta.url);
-  return findRefusals(readNftTable(await Deno.readTextFile(file)), paths).map(({ text }) => text);
+  return findRefusals(readNftTable(await Deno.readTextFile(file)), paths).map(sentenceOf);
 }
 
 Deno.test("findRefusals() names firewalld's catch-all, for pods and the tunnel", async () => {

@@ -1,12 +1,13 @@
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
 import type { Change, FailedChange } from "../reconcile/table.ts";
+import type { Finding } from "../status/model.ts";
+import type { ProblemLog } from "../status/problems.ts";
 import { findForeignRules } from "./foreign_rules.ts";
 import type { IptablesCommand } from "./iptables_command.ts";
 import type { Dump } from "./iptables_dump.ts";
 import { PLACES } from "./iptables_rule.ts";
 import { isRight, renderTransaction, type Survey, surveyTable } from "./iptables_survey.ts";
-import type { Notices } from "./notices.ts";
 import { type IptablesVariant, type Purpose, ruleSetKind, type RuleSetSpec } from "./plan.ts";
 import type { RulePlace } from "./rule_place.ts";
 
@@ -21,7 +22,8 @@ export interface IptablesTableOptions {
   readonly forwards: boolean;
   /** Set where these are not the tables that `iptables` manages. */
   readonly variant?: IptablesVariant;
-  readonly notices: Notices;
+  /** Takes what is found of others' rules. */
+  readonly foreign: ProblemLog;
   readonly log: Logger;
 }
 
@@ -47,7 +49,7 @@ export class IptablesTable implements RulePlace {
   }
 
   async list({ signal }: { signal: AbortSignal }): Promise<RuleSetSpec[]> {
-    const { command, wanted, networks, notices, variant } = this.#options;
+    const { command, wanted, networks, foreign, variant } = this.#options;
     const purposes = [...this.#purposes];
     const dump = await command.save(purposes.map((purpose) => PLACES[purpose].table), {
       signal,
@@ -66,9 +68,9 @@ export class IptablesTable implements RulePlace {
           ...(survey.faults.length > 0 ? { faults: survey.faults } : {}),
         });
       }
-      notices.set(
-        `${command.name} ${purpose}`,
+      foreign.set(
         findForeignRules(dump, purpose, networks, survey?.strays),
+        `${command.name} ${purpose}`,
       );
       if (!survey && !wanted.includes(purpose)) this.#purposes.delete(purpose);
     }
@@ -115,22 +117,23 @@ export class IptablesTable implements RulePlace {
 
   /** An accept in nftables or in the other variant does not outvote a drop here. */
   #noticePolicy(dump: Dump): void {
-    const { command, wanted, forwards, notices } = this.#options;
+    const { command, wanted, forwards, foreign } = this.#options;
     const { table, hook } = PLACES.forward;
     if (!dump.has(table) || !forwards || wanted.includes("forward")) return;
     const drops = dump.get(table)?.get(hook)?.policy === "DROP";
-    notices.set(
-      `${command.name} policy`,
-      !drops ? [] : [
+    const policy: Finding = {
+      code: "forward-policy",
+      object: `${command.name} ${hook}`,
+      message:
         `The policy of chain ${hook} in ${command.name} is DROP (Docker sets it), and rules outside ` +
         `of these tables cannot override it: pods are unreachable from other hosts unless a rule ` +
         `there accepts their packets`,
-      ],
-    );
+    };
+    foreign.set(drops ? [policy] : [], `${command.name} policy`);
   }
 
   #noticeVariant(dump: Dump, variant: IptablesVariant): void {
-    const { command, notices } = this.#options;
+    const { command, foreign } = this.#options;
     const ours = Object.values(PLACES).map(({ chain }) => chain);
     let count = 0;
     for (const { table } of Object.values(PLACES)) {
@@ -138,15 +141,17 @@ export class IptablesTable implements RulePlace {
         if (!ours.includes(chain)) count += rules.length;
       }
     }
-    notices.set(
-      `${command.name} variant`,
-      count === 0 ? [] : [
+    const both: Finding = {
+      code: "two-iptables",
+      object: command.name,
+      message:
         `There are rules in both variants of iptables: ${command.name}-save shows ${count} in the ` +
         `${variant} one, which "${
           command.name.replace(/-.*/, "")
         }" does not manage; packets pass ` +
-        `both, so either may drop or translate them: keep one`,
-      ],
-    );
+        `both, so either may drop or translate them`,
+      remedy: "keep one",
+    };
+    foreign.set(count > 0 ? [both] : [], `${command.name} variant`);
   }
 }

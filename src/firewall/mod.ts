@@ -6,6 +6,5 @@
  * @module
  */
 export type { PodPaths, TunnelPath } from "./foreign_tables.ts";
-export { Notices } from "./notices.ts";
 export * from "./open_firewall.ts";
 export * from "./plan.ts";

@@ -2,6 +2,8 @@ import { describeError, OperatorError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Family, Prefix } from "../net/mod.ts";
 import type { Table } from "../reconcile/table.ts";
+import type { Finding, FirewallStatus } from "../status/model.ts";
+import { ProblemLog, sentenceOf } from "../status/problems.ts";
 import {
   IptablesCommand,
   iptablesName,
@@ -13,7 +15,6 @@ import { type ForeignTablesOptions, type PodPaths, surveyForeignTables } from ".
 import { IptablesTable } from "./iptables_table.ts";
 import { probeNft, probeNftRandomFully } from "./nft_command.ts";
 import { NftTable } from "./nft_table.ts";
-import { Notices } from "./notices.ts";
 import type { FirewallMode, Purpose, RuleSetSpec } from "./plan.ts";
 import type { RulePlace } from "./rule_place.ts";
 
@@ -43,22 +44,13 @@ export interface Firewall {
    * Looks for chains of others that refuse packets of `paths`, and tells of them. To be called once
    * the own rules are in place.
    *
-   * @returns Of what was found, what cuts off all pods, as sentences.
+   * @returns Of what was found, what cuts off all pods.
    */
   survey(
     paths: readonly PodPaths[],
     options: ForeignTablesOptions,
-  ): Promise<readonly string[]>;
-  /** For logs and status. */
-  describe(): FirewallDescription;
-}
-
-/** Part of {@linkcode Firewall}. */
-export interface FirewallDescription {
-  /** Such as `iptables 1.8.9 (nft)` or `nftables 1.0.6`; `none` where no rules are wanted. */
-  readonly program: string;
-  /** Rules of others that stand in the way, as sentences. */
-  readonly warnings: readonly string[];
+  ): Promise<readonly Finding[]>;
+  describe(): FirewallStatus;
 }
 
 /**
@@ -73,7 +65,9 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
     ...(masquerade ? ["masquerade" as const] : []),
     ...(forward ? ["forward" as const] : []),
   ];
-  const notices = new Notices(log);
+  const foreign = new ProblemLog(log, {
+    over: (problem) => [`No longer true: ${sentenceOf(problem)}`],
+  });
   const ownFamilies = purposes.length > 0 ? families : [];
   const places: PlaceMap = { own: new Map(), leftovers: [] };
   const versions = new Map<Family, IptablesVersion>();
@@ -86,7 +80,7 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
     const shared = {
       networks: networks.filter((network) => network.family === family),
       forwards: forward,
-      notices,
+      foreign,
       log,
     };
     const command = new IptablesCommand(family, name, { wait: version.modern });
@@ -132,10 +126,10 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
     randomFully: canRandomize && !options.randomFullyDisabled,
     async survey(paths, options) {
       const found = await surveyForeignTables(paths, options);
-      notices.set("foreign tables", found.map(({ text }) => text));
-      return found.filter(({ isWhole }) => isWhole).map(({ text }) => text);
+      foreign.set(found, "foreign tables");
+      return found.filter(({ code }) => code !== "some-pods-refused");
     },
-    describe: () => ({ program, warnings: notices.all }),
+    describe: () => ({ program, problems: foreign.problems }),
   };
 }
 

@@ -1,29 +1,13 @@
 /**
- * The health endpoints.
+ * The health endpoints: who may ask for what, and what is served under which path.
  *
  * @module
  */
 import { describeError, OperatorError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { Address } from "../net/mod.ts";
-import { redact } from "../secret.ts";
 import { type HealthPeer, type HealthResponse, listenForRequests } from "./listener.ts";
 import type { HealthRequest } from "./request.ts";
-
-/** The daemon's state, as its endpoints tell it. */
-export interface HealthReport {
-  /** Whether the subnet is usable; it may go false again. */
-  readonly ready: boolean;
-  /** Why not ready, one sentence each. */
-  readonly reasons: readonly string[];
-  /** What is degraded without that. */
-  readonly remarks?: readonly string[];
-  /**
-   * Facts for people and scripts, each by a function that returns a JSON value. One that throws
-   * spoils itself alone.
-   */
-  readonly status: Readonly<Record<string, () => unknown>>;
-}
 
 /** Options of {@linkcode serveHealth}. */
 export interface ServeHealthOptions {
@@ -33,8 +17,10 @@ export interface ServeHealthOptions {
   readonly port: number;
   /** This host's name, by which `/status` may be asked for. */
   readonly hostName?: string;
-  /** Called for each request to `/readyz` and `/status`. */
-  readonly report: () => HealthReport;
+  /** Called for each request to `/readyz`; neither this nor `status` may hold a secret. */
+  readonly readyz: () => { readonly ready: boolean; readonly text: string };
+  /** Called for each request to `/status`; returns JSON. */
+  readonly status: () => string;
   /** Closes the server, connections included. */
   readonly signal: AbortSignal;
   readonly log: Logger;
@@ -49,9 +35,9 @@ export interface HealthServer {
 
 /**
  * Serves, for any method:
- * - `/healthz`: 200 as long as the process can answer;
+ * - `/healthz`: 200 as long as the process can respond;
  * - `/readyz`: 200, or 503 with one reason per line; remarks follow either's first line;
- * - `/status`: the whole report as JSON, to this host alone unless `hostname` is one address that
+ * - `/status`: the whole state as JSON, to this host alone unless `hostname` is one address that
  *   the operator chose, and never under another site's name (DNS rebinding).
  *
  * Requests are never logged: whoever reaches the port could fill the disk.
@@ -80,15 +66,14 @@ export function serveHealth(options: ServeHealthOptions): HealthServer {
 export function respond(
   { path, host }: HealthRequest,
   peer: HealthPeer,
-  options: Pick<ServeHealthOptions, "hostname" | "hostName" | "report">,
+  options: Pick<ServeHealthOptions, "hostname" | "hostName" | "readyz" | "status">,
 ): HealthResponse {
   switch (path) {
     case "/healthz":
       return text(200, "flanneld is running");
     case "/readyz": {
-      const { ready, reasons, remarks = [] } = options.report();
-      if (ready) return text(200, ["flanneld is ready", ...remarks].join("\n"));
-      return text(503, ["flanneld is not ready yet", ...reasons, ...remarks].join("\n"));
+      const { ready, text: body } = options.readyz();
+      return text(ready ? 200 : 503, body);
     }
     case "/status": {
       if (isUnspecified(options.hostname) && !isThisHost(peer)) {
@@ -103,7 +88,7 @@ export function respond(
           "/status is served by IP address, as localhost or by the host's name only",
         );
       }
-      return { status: 200, type: "application/json", body: `${toJson(options.report())}\n` };
+      return { status: 200, type: "application/json", body: `${options.status()}\n` };
     }
     default:
       return text(404, "not found; there are /healthz, /readyz and /status");
@@ -111,7 +96,7 @@ export function respond(
 }
 
 function text(status: number, body: string): HealthResponse {
-  return { status, type: "text/plain; charset=utf-8", body: redact(body) };
+  return { status, type: "text/plain; charset=utf-8", body };
 }
 
 function isUnspecified(hostname: string): boolean {
@@ -137,27 +122,6 @@ function isOwnName(host: string | undefined, hostName: string | undefined): bool
   if (name === "localhost" || name === hostName?.toLowerCase()) return true;
   const bracketed = /^\[(.*)\]$/.exec(name)?.[1];
   return Address.tryParse(bracketed ?? name)?.family === (bracketed === undefined ? 4 : 6);
-}
-
-/** The report as JSON, without secrets. */
-function toJson({ ready, reasons, remarks, status }: HealthReport): string {
-  const told = Object.fromEntries(
-    Object.entries(status).map(([name, fact]): [string, unknown] => {
-      try {
-        return [name, JSON.parse(JSON.stringify(fact(), toPlain) ?? "null")];
-      } catch (error) {
-        return [name, { error: redact(`Cannot tell: ${describeError(error)}`) }];
-      }
-    }),
-  );
-  return redact(JSON.stringify({ ready, reasons, remarks, status: told }, toPlain, 2));
-}
-
-function toPlain(_name: string, value: unknown): unknown {
-  if (typeof value === "bigint") return String(value);
-  // Before JSON escapes quotes and backslashes, which would hide a secret that has some.
-  if (typeof value === "string") return redact(value);
-  return value instanceof Error ? redact(describeError(value)) : value;
 }
 
 function bindFault(hostname: string, port: number, cause: unknown): string {

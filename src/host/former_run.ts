@@ -5,7 +5,7 @@ import { readSubnetFile } from "./subnet_file_table.ts";
 import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
-import { retryBriefly } from "../util/patience.ts";
+import { retryBriefly } from "../status/patience.ts";
 
 /** What is known of an earlier run. */
 export interface FormerRun {

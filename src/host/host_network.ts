@@ -21,9 +21,10 @@ import type { Logger } from "../log.ts";
 import { type Address, type Family, type Prefix, sameAddress } from "../net/mod.ts";
 import type { AnyStage, ObjectNews } from "../reconcile/reconciler.ts";
 import type { DesiredState, KindId } from "../state/mod.ts";
+import type { InterfaceStatus } from "../status/model.ts";
 import { Cell, type ReadableCell } from "../util/cell.ts";
 import type { HostFacts } from "./host_needs.ts";
-import { isShortage, retryBriefly } from "../util/patience.ts";
+import { isShortage, retryBriefly } from "../status/patience.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
 import { mayChangeNetwork } from "./host_rights.ts";
 import { type Companions, KernelTables, linkAlias } from "../app/kernel_tables.ts";
@@ -192,7 +193,7 @@ export class HostNetwork implements AsyncDisposable {
   }
 
   /** For the status page. */
-  describe(): Record<string, unknown> {
+  describe(): InterfaceStatus {
     return { ...this.#found };
   }
 

@@ -49,7 +49,7 @@ Deno.test("requireRights() names the capability, what needs it, and how to give 
 Deno.test("requireRightsOfHost() asks the kernel, and for raw sockets only where they are used", async () => {
   const check = (program: string, mayChange = true) =>
     requireRightsOfHost({ ...NO_RULES, ipMasq: true }, configured("alloc"), {
-      firewall: { describe: () => ({ program, warnings: [] }) },
+      firewall: { describe: () => ({ program, problems: [] }) },
       mayChange: () => Promise.resolve(mayChange),
       capabilities: ADMIN,
     });
@@ -64,7 +64,7 @@ Deno.test("requireRightsOfHost() asks the kernel, and for raw sockets only where
     /CAP_NET_ADMIN is missing in the user namespace that owns this network, which --ip-masq needs/,
   );
   await requireRightsOfHost(NO_RULES, configured("alloc"), {
-    firewall: { describe: () => ({ program: "none", warnings: [] }) },
+    firewall: { describe: () => ({ program: "none", problems: [] }) },
     mayChange: () => Promise.reject(new Error("nobody asked")),
     capabilities: NONE,
   });

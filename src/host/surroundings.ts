@@ -5,10 +5,9 @@
  *
  * @module
  */
-import { describeError } from "../errors.ts";
-import { type Firewall, Notices, type PodPaths } from "../firewall/mod.ts";
+import type { Firewall, PodPaths } from "../firewall/mod.ts";
 import { adviseOnHostGw, findCloudVendor } from "../kernel/cloud_vendor.ts";
-import { findDiversions, type PathCheck } from "../kernel/diversion.ts";
+import { type Diversion, findDiversions, type PathCheck } from "../kernel/diversion.ts";
 import { hasLegacyTables, isForwarding, isForwardingFrom } from "../kernel/sysctl.ts";
 import type { Logger } from "../log.ts";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
@@ -16,6 +15,8 @@ import { delay } from "../util/time.ts";
 import type { HostNetwork } from "./host_network.ts";
 import { enabledFamilies, type NetworkConfig } from "../config/network_config.ts";
 import type { Planner } from "../app/planner.ts";
+import type { Finding, Problem } from "../status/model.ts";
+import { Outage, ProblemLog, sentenceOf } from "../status/problems.ts";
 import type { Condition } from "../status/readiness.ts";
 
 /** Period of checks for readiness, before the first real check. */
@@ -45,21 +46,29 @@ export interface SurroundingsOptions {
 /** See the module. */
 export class Surroundings {
   readonly #options: SurroundingsOptions;
-  readonly #notices: Notices;
+  readonly #problems: ProblemLog;
+  readonly #looking: Outage;
   /** Families that were forwarded once: a container runtime may enable that late. */
   readonly #forwarded = new Set<Family>();
   #rulesAt = -Infinity;
-  #refusals: readonly string[] = [];
-  #failure = "";
+  #refusals: readonly Finding[] = [];
 
   constructor(options: SurroundingsOptions) {
     this.#options = options;
-    this.#notices = new Notices(options.log);
+    this.#problems = new ProblemLog(options.log, {
+      over: (problem) => [`No longer true: ${sentenceOf(problem)}`],
+    });
+    this.#looking = new Outage(options.log, {
+      code: "look-failed",
+      object: "surroundings",
+      failed: "Cannot look at what surrounds the network",
+      recovered: "Could look at what surrounds the network",
+    });
   }
 
-  /** Present problems as sentences, for the status page; rules are among the firewall's. */
-  get warnings(): readonly string[] {
-    return this.#notices.all;
+  /** Present problems; rules are among the firewall's. */
+  get problems(): readonly Problem[] {
+    return this.#problems.problems;
   }
 
   /** Checks until `signal` aborts, once the daemon's own objects are in place. */
@@ -75,14 +84,10 @@ export class Surroundings {
   async #attempt(look: () => Promise<void>, signal: AbortSignal): Promise<void> {
     try {
       await look();
-      this.#failure = "";
+      this.#looking.working();
     } catch (error) {
       signal.throwIfAborted();
-      const reason = describeError(error);
-      if (reason !== this.#failure) {
-        this.#options.log.warn(`Cannot look at what surrounds the network: ${reason}`);
-      }
-      this.#failure = reason;
+      this.#looking.failing(error);
     }
   }
 
@@ -99,55 +104,67 @@ export class Surroundings {
     const links = await hostNetwork.listLinks({ signal });
     const link = links.find(({ name }) => name === hostNetwork.host.value.link);
     const cloud = link?.kind === "veth" ? undefined : findCloudVendor();
-    this.#notices.set("cloud", cloud === undefined ? [] : [adviseOnHostGw(cloud)]);
+    if (cloud === undefined) return;
+    const message = adviseOnHostGw(cloud);
+    this.#problems.set([{ code: "cloud-network", object: cloud, message }], "cloud");
   }
 
   async #look(signal: AbortSignal): Promise<void> {
     const { configured, firewall, condition } = this.#options;
     const paths = await this.#paths(signal);
-    const cuts: string[] = [];
+    const cuts: Finding[] = [];
     for (const { family } of enabledFamilies(configured).map(({ network }) => network)) {
       const links = paths.filter((path) => path.family === family)
         .flatMap(({ inside, outside }) => [inside, ...outside]);
       cuts.push(...this.#findForwardingOff(family, links));
     }
-    this.#notices.set("forwarding", [...cuts]);
+    this.#problems.set([...cuts], "forwarding");
 
     const { netlink } = this.#options.hostNetwork;
     // Without forwarding, no packet of a pod has a route.
     const checks = this.#checks(paths).filter(({ inputLink }) => !inputLink || cuts.length === 0);
-    const diversions = await findDiversions(netlink, checks, { signal });
+    const diversions = (await findDiversions(netlink, checks, { signal })).map((each) =>
+      toFinding(each, each.check.inputLink ? "pods-diverted" : "host-diverted")
+    );
     const tunnels = this.#tunnelChecks(paths);
-    const refused = await findDiversions(netlink, tunnels, { signal });
-    this.#notices.set("routes", [...diversions, ...refused].map(({ text }) => text));
-    cuts.push(...diversions.filter(({ check }) => check.inputLink).map(({ text }) => text));
+    const refused = (await findDiversions(netlink, tunnels, { signal })).map((each) =>
+      toFinding(each, "tunnel-diverted")
+    );
+    this.#problems.set([...diversions, ...refused], "routes");
+    cuts.push(...diversions.filter(({ code }) => code === "pods-diverted"));
     // A single unreachable host may have published a wrong address.
-    if (refused.length === tunnels.length) cuts.push(...refused.map(({ text }) => text));
+    if (refused.length === tunnels.length) cuts.push(...refused);
 
     if (performance.now() - this.#rulesAt >= RULES_MS || this.#refusals.length > 0) {
       this.#refusals = await firewall.survey(paths, { signal, hasLegacyTables });
       this.#rulesAt = performance.now();
     }
     cuts.push(...this.#refusals);
-    const [cut] = cuts;
+    const [cut, ...more] = cuts;
     if (cut === undefined) condition.met();
-    else condition.unmet(cut);
+    else condition.unmet(cut, ...more);
   }
 
-  #findForwardingOff(family: Family, links: readonly string[]): string[] {
+  #findForwardingOff(family: Family, links: readonly string[]): Finding[] {
     const name = family === 4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding";
     if (isForwarding(family) === false) {
-      return !this.#forwarded.has(family) ? [] : [
-        `This host forwards no IPv${family} packets any more, so pods reach no other host: ` +
-        `something has set ${name} to 0; set ${name}=1, and see the files in /etc/sysctl.d`,
-      ];
+      return !this.#forwarded.has(family) ? [] : [{
+        code: "forwarding-off",
+        object: name,
+        message: `This host forwards no IPv${family} packets any more, so pods reach no other ` +
+          `host: something has set ${name} to 0`,
+        remedy: `set ${name}=1, and see the files in /etc/sysctl.d`,
+      }];
     }
     this.#forwarded.add(family);
     if (family === 6) return [];
-    return [...new Set(links)].filter((link) => isForwardingFrom(link) === false).map((link) =>
-      `This host forwards no IPv4 packets that come in by ${link}, so pods do not reach each ` +
-      `other: set net/ipv4/conf/${link}/forwarding=1`
-    );
+    return [...new Set(links)].filter((link) => isForwardingFrom(link) === false).map((link) => ({
+      code: "forwarding-off",
+      object: link,
+      message: `This host forwards no IPv4 packets that come in by ${link}, so pods do not reach ` +
+        `each other`,
+      remedy: `set net/ipv4/conf/${link}/forwarding=1`,
+    }));
   }
 
   /** Checks the present path of pods' packets. */
@@ -249,4 +266,8 @@ export class Surroundings {
       });
     });
   }
+}
+
+function toFinding({ packets, message, remedy }: Diversion, code: Finding["code"]): Finding {
+  return { code, object: packets, message, remedy };
 }

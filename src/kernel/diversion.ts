@@ -30,8 +30,11 @@ export interface PathCheck {
 /** A packet that takes another way. */
 export interface Diversion {
   readonly check: PathCheck;
-  /** A sentence that names the cause. */
-  readonly text: string;
+  /** `10.5.2.2 from 10.5.1.2` */
+  readonly packets: string;
+  /** What happens to them, and the cause. */
+  readonly message: string;
+  readonly remedy: string;
 }
 
 /** At most this many rules are named. */
@@ -79,18 +82,23 @@ export async function findDiversions(
     const ip = destination.family === 6 ? "ip -6" : "ip";
     const before = Math.max(1, (culprits[0]?.priority ?? 0) - 1);
     const because = culprits.length > 0
-      ? `rules come before table main: "${named}". To let the network come first: ` +
-        `${ip} rule add to ${check.network} lookup main priority ${before}`
-      : `${
-        expected ? "a route that is not ours comes first" : "no route leads there, or one refuses"
-      }; see "ip route get ${destination}` +
-        `${from ? ` from ${from}` : ""}${inputLink ? ` iif ${inputLink}` : ""}` +
-        `${udpPort === undefined ? "" : ` ipproto udp dport ${udpPort}`}"`;
-    const packets = `${check.title} to ${destination}${from ? ` from ${from}` : ""}`;
-    const text = expected
-      ? `${packets} do not take the route ${formatExpected(expected)}, but go ${way}: ${because}`
-      : `${packets} go ${way}: ${because}`;
-    found.push({ check, text });
+      ? `rules come before table main: "${named}"`
+      : expected
+      ? "a route that is not ours comes first"
+      : "no route leads there, or one refuses";
+    const packets = `${destination}${from ? ` from ${from}` : ""}`;
+    const how = expected
+      ? `do not take the route ${formatExpected(expected)}, but go ${way}`
+      : `go ${way}`;
+    found.push({
+      check,
+      packets,
+      message: `${check.title} to ${packets} ${how}: ${because}`,
+      remedy: culprits.length > 0
+        ? `To let the network come first: ${ip} rule add to ${check.network} lookup main ` +
+          `priority ${before}`
+        : `see "ip route get ${packets}${inputLink ? ` iif ${inputLink}` : ""}"`,
+    });
   }
   return found;
 }

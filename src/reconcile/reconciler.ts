@@ -1,7 +1,8 @@
-import { describeError } from "../errors.ts";
+import { causeCode, describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { KindId } from "../state/mod.ts";
-import { RecentTexts } from "../util/recent_texts.ts";
+import type { Finding, Instant, ReconcilerStatus, TableStatus } from "../status/model.ts";
+import { ProblemLog } from "../status/problems.ts";
 import { inSlices } from "../util/slices.ts";
 import { Backoff, delay } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
@@ -17,10 +18,10 @@ import { Wanted } from "./wanted.ts";
 
 /** Changes logged one by one in a round; beyond that, one line gives the number. */
 const LOGGED_CHANGES = 20;
-/** New problems logged in a round. */
-const LOGGED_PROBLEMS = 5;
 /** Problems kept for the status. */
 const REPORTED_PROBLEMS = 100;
+/** A problem that comes back within this time is not told again. */
+const QUIET_MS = 600_000;
 
 /** The longest pause between rounds that follow each other. */
 const MAX_SETTLE_MS = 1_000;
@@ -40,41 +41,6 @@ export interface Stage<Spec> {
 /** A stage of any spec. Only the reconciler looks inside, and it never mixes two stages' specs. */
 // deno-lint-ignore no-explicit-any
 export type AnyStage = Stage<any>;
-
-/** Something that keeps a Table from being as it should. Code and object are its identity. */
-export interface ObjectProblem {
-  readonly code: "conflict" | "write-failed" | "read-failed";
-  /** `route 10.5.7.0/24`; the kind alone where the whole Table is meant. */
-  readonly object: string;
-  /** One sentence, naming the object. */
-  readonly message: string;
-}
-
-/** A Table against the desired state. */
-export interface TableReport {
-  readonly kind: KindId;
-  /** `undefined`: not known yet. */
-  readonly desired: number | undefined;
-  /** Objects of ours that are there, as far as that is known. */
-  readonly actual: number | undefined;
-  readonly problems: readonly ObjectProblem[];
-}
-
-/** How things stand after a round. */
-export interface RoundReport {
-  /** Every stage was known, nothing was left to change, nothing failed, nothing is in the way. */
-  readonly inSync: boolean;
-  /** Objects written or removed in this round. */
-  readonly changed: number;
-  /** One sentence per failure and conflict, naming the object; of very many, the first ones. */
-  readonly problems: readonly string[];
-  /**
-   * Whether the problems are all of reading: what is wrong could not be seen, and what was right
-   * before may still be.
-   */
-  readonly unseen: boolean;
-  readonly tables: readonly TableReport[];
-}
 
 /** Something that was seen to happen to an object of a Table. */
 export interface ObjectNews {
@@ -108,7 +74,7 @@ export interface ReconcilerOptions {
   readonly log: Logger;
   /** Called before something missing or wrong is written, which may take a while. */
   readonly onPending?: (reason: string) => void;
-  readonly onReport?: (report: RoundReport) => void;
+  readonly onReport?: (report: ReconcilerStatus) => void;
   /** A monotonic clock in milliseconds. @default {performance.now} */
   readonly now?: () => number;
 }
@@ -126,24 +92,47 @@ class StageState {
   desired = 0;
   actual: number | undefined;
 
-  constructor(stage: AnyStage) {
+  /** Since when the Table is in sync, or is not. */
+  #since: Instant;
+  #inSync = false;
+  lastChangeAt: Instant | undefined;
+  lastRoundMs: number | undefined;
+
+  constructor(stage: AnyStage, now: Instant) {
     this.stage = stage;
+    this.#since = now;
   }
 
   get kind(): AnyStage["table"]["kind"] {
     return this.stage.table.kind;
   }
 
-  report(): TableReport {
-    const { known, desired, actual, failures } = this;
-    const problems = [...failures.values()].map(({ problem }) => problem);
-    return { kind: this.kind.id, desired: known ? desired : undefined, actual, problems };
+  /** What is wrong. */
+  *findings(): Generator<Finding> {
+    for (const { problem } of this.failures.values()) yield problem;
+  }
+
+  report(problems: ProblemLog, now: Instant): TableStatus {
+    const { known, desired, actual, failures, lastChangeAt, lastRoundMs } = this;
+    const inSync = known && failures.size === 0;
+    if (inSync !== this.#inSync) this.#since = now;
+    this.#inSync = inSync;
+    return {
+      kind: this.kind.id,
+      desired: known ? desired : undefined,
+      actual,
+      problems: [...this.findings().take(REPORTED_PROBLEMS).map((each) => problems.dated(each))],
+      inSync,
+      since: this.#since,
+      lastChangeAt,
+      lastRoundMs,
+    };
   }
 }
 
 /** What could not be done, and when it is to be tried again. */
 interface Failure {
-  readonly problem: ObjectProblem;
+  readonly problem: Finding;
   readonly backoff: Backoff;
   readonly dueAt: number;
 }
@@ -173,17 +162,27 @@ export class Reconciler {
   #requested = new Set<KindId>();
   #requestedAll = true;
   #unprepared: Failure | undefined;
-  #report: RoundReport = { inSync: false, changed: 0, problems: [], unseen: false, tables: [] };
-  readonly #recentProblems = new RecentTexts();
-  /** A problem was logged and its end was not. */
-  #troubled = false;
+  readonly #problems: ProblemLog;
+  #report: ReconcilerStatus = {
+    inSync: false,
+    changed: 0,
+    problems: [],
+    problemCount: 0,
+    unseen: false,
+    tables: [],
+  };
   /** The desired state changed after the present round began. */
   #outdated = false;
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
-    this.#states = options.stages.map((stage) => new StageState(stage));
+    this.#states = options.stages.map((stage) => new StageState(stage, this.#now()));
+    this.#problems = new ProblemLog(options.log, {
+      none: `All of ${options.name} is in order again`,
+      quietMs: QUIET_MS,
+      now: this.#now,
+    });
   }
 
   get name(): string {
@@ -191,7 +190,7 @@ export class Reconciler {
   }
 
   /** How things stood after the last round. */
-  get report(): RoundReport {
+  get report(): ReconcilerStatus {
     return this.#report;
   }
 
@@ -279,7 +278,7 @@ export class Reconciler {
    */
   async round(
     { signal, kinds }: { signal: AbortSignal; kinds?: ReadonlySet<KindId> },
-  ): Promise<RoundReport> {
+  ): Promise<ReconcilerStatus> {
     this.#outdated = false;
     let changed = 0;
     try {
@@ -287,17 +286,17 @@ export class Reconciler {
       this.#unprepared = undefined;
     } catch (error) {
       signal.throwIfAborted();
-      this.#unprepared = this.#failure(this.#unprepared, {
-        code: "read-failed",
-        object: this.name,
-        message: describeError(error),
-      });
+      this.#unprepared = this.#failure(
+        this.#unprepared,
+        failure("read-failed", this.name, error),
+      );
       return this.#conclude(changed);
     }
     const removals: (() => Promise<number>)[] = [];
     let all = kinds === undefined;
     for (const state of this.#states) {
       const { stage } = state;
+      const begin = this.#now();
       const isNamed = all || kinds?.has(state.kind.id) === true;
       const difference = await this.#guarded(state, () => this.#compare(state, isNamed, signal), {
         signal,
@@ -311,6 +310,7 @@ export class Reconciler {
       const apply = async (changes: readonly Change<unknown>[]) =>
         await this.#guarded(state, () => this.#apply(state, changes, signal), { signal }) ?? 0;
       changed += await apply(writes);
+      state.lastRoundMs = this.#now() - begin;
       removals.unshift(() => apply(difference.removals));
       if (stage.carriesLater && writes.length > 0) all = true;
     }
@@ -332,11 +332,12 @@ export class Reconciler {
       const isReading = error instanceof ListError;
       state.failures.set(
         "",
-        this.#failure(state.failures.get(""), {
-          code: isReading ? "read-failed" : "write-failed",
-          object: state.kind.name,
-          message: describeError(isReading ? error.cause : error),
-        }),
+        this.#failure(
+          state.failures.get(""),
+          isReading
+            ? failure("read-failed", state.kind.name, error.cause)
+            : failure("write-failed", state.kind.name, error),
+        ),
       );
       return undefined;
     }
@@ -398,8 +399,8 @@ export class Reconciler {
           code: "conflict",
           object: `${kind.name} ${key}`,
           message: `Cannot set ${kind.name} ${kind.format(conflict.desired)}: ` +
-            `${kind.format(conflict.actual)} stands in its place and is not ours` +
-            (kind.adviseConflict ? `; ${kind.adviseConflict(conflict.actual)}` : ""),
+            `${kind.format(conflict.actual)} stands in its place and is not ours`,
+          ...(kind.adviseConflict ? { remedy: kind.adviseConflict(conflict.actual) } : {}),
         }),
       );
     }
@@ -434,46 +435,41 @@ export class Reconciler {
       const key = keyOf(kind, change);
       if (serves) failures.delete(key);
       else {
-        const message = describeError(error, `Cannot ${formatChange(kind, change)}`);
-        failures.set(
-          key,
-          this.#failure(failures.get(key), {
-            code: "write-failed",
-            object: `${kind.name} ${key}`,
-            message,
-          }),
-        );
+        const context = `Cannot ${formatChange(kind, change)}`;
+        const finding = failure("write-failed", `${kind.name} ${key}`, error, context);
+        failures.set(key, this.#failure(failures.get(key), finding));
       }
     }
     if (state.actual !== undefined) {
       for (const { op } of made) state.actual += op === "add" ? 1 : op === "remove" ? -1 : 0;
     }
+    if (made.length > 0) state.lastChangeAt = this.#now();
     this.#logChanges(kind, made);
     return made.length;
   }
 
-  #failure(former: Failure | undefined, problem: ObjectProblem): Failure {
+  #failure(former: Failure | undefined, problem: Finding): Failure {
     const backoff = former?.backoff ?? new Backoff({ initialMs: 1_000, maxMs: 30_000 });
     const pauseMs = Math.min(backoff.next(), this.#options.resyncMs);
     return { problem, backoff, dueAt: this.#now() + pauseMs };
   }
 
-  #conclude(changed: number): RoundReport {
-    const tables = this.#unprepared
-      ? this.#report.tables
-      : this.#states.map((state) => state.report());
+  #conclude(changed: number): ReconcilerStatus {
     const found = this.#unprepared
       ? [this.#unprepared.problem]
-      : tables.flatMap(({ problems }) => problems);
-    const problems = found.map(({ message }) => message);
-    this.#logProblems(problems);
+      : this.#states.flatMap((state) => [...state.findings()]);
+    this.#problems.set(found);
     const known = this.#states.every((state) => state.known);
+    const now = this.#now();
     this.#report = {
-      inSync: known && problems.length === 0 && !this.#outdated,
+      inSync: known && found.length === 0 && !this.#outdated,
       changed,
-      problems: shorten(problems),
+      problems: this.#problems.first(REPORTED_PROBLEMS),
+      problemCount: this.#problems.count,
       unseen: found.length > 0 && found.every(({ code }) => code === "read-failed"),
-      tables,
+      tables: this.#unprepared
+        ? this.#report.tables
+        : this.#states.map((state) => state.report(this.#problems, now)),
     };
     this.#options.onReport?.(this.#report);
     return this.#report;
@@ -490,20 +486,17 @@ export class Reconciler {
       });
     }
   }
+}
 
-  /**
-   * One line when a problem appears and one when all are gone; nothing while they last, or come
-   * and go every few minutes.
-   */
-  #logProblems(problems: readonly string[]): void {
-    const { log, name } = this.#options;
-    const news = problems.filter((problem) => this.#recentProblems.isNews(problem));
-    for (const problem of news.slice(0, LOGGED_PROBLEMS)) log.warn(problem);
-    if (news.length > 0) this.#troubled = true;
-    if (problems.length > 0 || !this.#troubled) return;
-    this.#troubled = false;
-    log.info(`All of ${name} is in order again`);
-  }
+function failure(
+  code: Finding["code"],
+  object: string,
+  error: unknown,
+  context?: string,
+): Finding {
+  const cause = causeCode(error);
+  const message = describeError(error, context);
+  return { code, object, message, ...(cause === undefined ? {} : { cause }) };
 }
 
 /** A Table could not be listed. */
@@ -511,12 +504,6 @@ class ListError extends Error {}
 
 function keyOf(kind: Table<unknown>["kind"], change: Change<unknown>): string {
   return kind.key(change.op === "remove" ? change.actual : change.desired);
-}
-
-/** The first problems, and the number of the others. */
-function shorten(problems: readonly string[]): readonly string[] {
-  const more = problems.length - REPORTED_PROBLEMS;
-  return more <= 0 ? problems : [...problems.slice(0, REPORTED_PROBLEMS), `and ${more} more`];
 }
 
 /** 90–110 % of `milliseconds`, so that the resyncs of many hosts spread. */

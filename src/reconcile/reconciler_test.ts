@@ -3,6 +3,8 @@ import fc from "fast-check";
 import type { Logger } from "../log.ts";
 import type { KindId } from "../state/mod.ts";
 import { diff } from "./diff.ts";
+import { roundJson } from "../status/json.ts";
+import { sentenceOf } from "../status/problems.ts";
 import { Reconciler } from "./reconciler.ts";
 import type { Change, FailedChange, Kind, Table } from "./table.ts";
 import { Wanted } from "./wanted.ts";
@@ -123,12 +125,15 @@ Deno.test("Reconciler creates in order, removes in reverse, and is silent when a
   const report = await it.round({ signal });
   assert.deepEqual(operations, ["add link", "add route", "remove stale", "remove old"]);
   assert.deepEqual(report, {
-    ...{ inSync: true, changed: 4, problems: [], unseen: false },
-    tables: [1, 2].map(() => ({ kind: "route", desired: 1, actual: 1, problems: [] })),
+    ...{ inSync: true, changed: 4, problems: [], problemCount: 0, unseen: false },
+    tables: report.tables.map((table) => ({
+      ...table,
+      ...{ kind: "route", desired: 1, actual: 1, problems: [], inSync: true },
+    })),
   });
   const lines = log.lines.length;
   const again = await it.round({ signal });
-  assert.deepEqual(again, { ...report, changed: 0 });
+  assert.deepEqual(roundJson(again), { ...roundJson(report), changed: 0 });
   assert.equal(operations.length, 4);
   assert.equal(log.lines.length, lines);
 });
@@ -139,9 +144,9 @@ Deno.test("Reconciler goes on past failures and says each once", async () => {
   const { it, log } = reconciler([table], [[ours("a"), ours("b"), ours("c")]]);
   const report = await it.round({ signal });
   assert.equal(report.inSync, false);
-  assert.deepEqual(report.problems, [
-    "Cannot set thing c=1: c=9 stands in its place and is not ours",
-    "Cannot add thing a=1: it is broken",
+  assert.deepEqual(report.problems.map(({ code, object, message }) => [code, object, message]), [
+    ["conflict", "thing c", "Cannot set thing c=1: c=9 stands in its place and is not ours"],
+    ["write-failed", "thing a", "Cannot add thing a=1: it is broken"],
   ]);
   assert.ok(table.things.has("b"));
   const lines = log.lines.length;
@@ -158,7 +163,8 @@ Deno.test("Reconciler takes problems that differ in a request's id alone for one
   const { it, log } = reconciler([table], [[ours("a")]]);
   for (let n = 0; n < 5; n++) {
     table.listError = new Error(`Throttling [HTTP 400, request ${crypto.randomUUID()}]`);
-    assert.deepEqual((await it.round({ signal })).problems, [table.listError.message]);
+    const [{ code, message } = {}] = (await it.round({ signal })).problems;
+    assert.deepEqual([code, message], ["read-failed", table.listError.message]);
     // Now and then it works: that is no reason to tell it all again.
     table.listError = undefined;
     await it.round({ signal });
@@ -170,10 +176,36 @@ Deno.test("Reconciler takes problems that differ in a request's id alone for one
   const failing = new MemoryTable();
   for (const { name } of many) failing.broken.add(name);
   const other = reconciler([failing], [many]);
-  const { problems } = await other.it.round({ signal });
-  assert.equal(problems.length, 101);
-  assert.equal(problems.at(-1), "and 900 more");
-  assert.equal(other.log.lines.length, 5);
+  const report = await other.it.round({ signal });
+  assert.equal(report.problems.length, 100);
+  assert.equal(report.problemCount, 1_000);
+  assert.equal(report.tables[0]!.problems.length, 100);
+  assert.equal(roundJson(report).problems.at(-1), "and 900 more");
+  assert.equal(other.log.lines.length, 11);
+});
+
+Deno.test("Reconciler tells of each Table what is wanted and found, and since when", async () => {
+  const [a, b] = [new MemoryTable([ours("x"), ours("old")]), new MemoryTable()];
+  const foreign = { name: "y", value: 1, owner: "them" };
+  a.things.set("y", foreign);
+  b.listError = new Error("no answer");
+  const { it } = reconciler([a, b], [[ours("x"), ours("y", 2), ours("z")], [ours("x")]]);
+  const [first, second] = (await it.round({ signal })).tables;
+  assert.deepEqual([first!.desired, first!.inSync], [3, false]);
+  assert.equal(second!.inSync, false);
+  assert.deepEqual(first!.problems.map(({ code }) => code), ["conflict"]);
+  assert.deepEqual(second!.problems.map(({ code }) => code), ["read-failed"]);
+  assert.ok(first!.lastRoundMs! >= 0);
+  assert.equal(second!.lastChangeAt, undefined);
+  a.things.delete("y");
+  const [mended] = (await it.round({ signal })).tables;
+  assert.equal(mended!.inSync, true);
+  assert.ok(mended!.since > first!.since && mended!.lastChangeAt! > first!.lastChangeAt!);
+  const [later] = (await it.round({ signal })).tables;
+  assert.deepEqual(
+    [later!.since, later!.lastChangeAt, later!.actual],
+    [mended!.since, mended!.lastChangeAt, 3],
+  );
 });
 
 Deno.test("Reconciler says what is missing before it is written, and tells the wrong from the unseen", async () => {
@@ -213,7 +245,7 @@ Deno.test("Reconciler changes nothing while the desired state is unknown or the 
   const { it } = reconciler([a, b], [undefined, []]);
   const report = await it.round({ signal });
   assert.equal(report.inSync, false);
-  assert.deepEqual(report.problems, ["dump was interrupted"]);
+  assert.deepEqual(report.problems.map(sentenceOf), ["dump was interrupted"]);
   assert.equal(report.unseen, true);
   assert.equal(a.things.size + b.things.size, 2);
 });
@@ -339,7 +371,8 @@ Deno.test("Reconciler writes what the journal tells, without a list", async () =
   const report = await it.round(partly);
   assert.deepEqual(table.operations, [], "it is the same as before");
   assert.equal(table.lists, 1);
-  assert.deepEqual(report.tables, [{ kind: "route", desired: 2, actual: 2, problems: [] }]);
+  const [{ kind, desired: count, actual, problems } = {}] = report.tables;
+  assert.deepEqual([kind, count, actual, problems], ["route", 2, 2, []]);
 });
 
 Deno.test("Reconciler writes an object anew that is said to have gone, and lists after other news", async () => {
@@ -480,12 +513,12 @@ Deno.test("Reconciler comes to the same by partial rounds as by full ones, whate
   );
 });
 
-Deno.test("Reconciler tells what a person can do about a foreign object in the way", async () => {
+Deno.test("Reconciler tells what an operator can do about a foreign object in the way", async () => {
   const table = new MemoryTable([{ name: "a", value: 7, owner: "them" }]);
   Object.assign(table, { kind: { ...kind, adviseConflict: () => "ask them to remove it" } });
   const { it } = reconciler([table], [[ours("a")]]);
   const { problems } = await it.round({ signal });
-  assert.deepEqual(problems, [
+  assert.deepEqual(problems.map(sentenceOf), [
     "Cannot set thing a=1: a=7 stands in its place and is not ours; ask them to remove it",
   ]);
 });

@@ -19,6 +19,7 @@ import { LINK_ALIAS_PREFIX } from "../kernel/link_table.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import { type Address, type Family, MacAddress } from "../net/mod.ts";
+import type { BackendStatus, PathsStatus } from "../status/model.ts";
 import { isOwnedBy } from "../store/etcd/acquire.ts";
 import { Cell } from "../util/cell.ts";
 import { inSlices } from "../util/slices.ts";
@@ -165,7 +166,7 @@ class PathsRuntime<Facts extends HostGwFacts> implements BackendRuntime<Facts> {
     return this.facts.value;
   }
 
-  status(peers: readonly Lease[]): Record<string, () => unknown> {
+  status(peers: readonly Lease[]): BackendStatus {
     return this.#type === undefined ? {} : { paths: () => this.#describePaths(peers) };
   }
 
@@ -184,7 +185,7 @@ class PathsRuntime<Facts extends HostGwFacts> implements BackendRuntime<Facts> {
   }
 
   /** Which peers are reached without encapsulation, and why others are not. */
-  #describePaths(peers: readonly Lease[]): Record<string, unknown> {
+  #describePaths(peers: readonly Lease[]): PathsStatus {
     const described: Record<string, string> = {};
     let direct = 0;
     let others = 0;

@@ -16,6 +16,7 @@ import type { Logger } from "../log.ts";
 import type { Address, Family, Places, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
+import type { BackendStatus } from "../status/model.ts";
 import type { EtcdRegistry } from "../store/etcd/open.ts";
 import type { Registry } from "../store/etcd/key_space.ts";
 import type { ReadableCell } from "../util/cell.ts";
@@ -40,8 +41,7 @@ export interface BackendRuntime<Facts> extends AsyncDisposable {
   readonly remote?: RemoteTables;
   /** What goes on beside the rounds, until `signal` aborts. */
   run?(cluster: Cluster, options: { readonly signal: AbortSignal }): Promise<unknown>;
-  /** For the status page: each part as a function that makes it. */
-  status?(peers: readonly Lease[]): Record<string, () => unknown>;
+  status?(peers: readonly Lease[]): BackendStatus;
 }
 
 /** Looks at what facts follow from. */

@@ -1,39 +1,39 @@
+/**
+ * Tells log and service manager of each change of readiness.
+ *
+ * @module
+ */
 import type { Logger } from "../log.ts";
 import type { Notifier } from "../service_manager/notify.ts";
-import type { Readiness } from "./readiness.ts";
+import { type Readiness, reasonsOf, remarksOf } from "./readiness.ts";
 
-/** Options of {@linkcode Announcer}. */
-export interface AnnouncerOptions {
+/** Options of {@linkcode announceReadiness}. */
+export interface AnnounceOptions {
   readonly log: Logger;
   readonly notifier: Notifier;
   /** Called when the subnet is usable for the first time. */
   readonly onFirstReady: () => void;
 }
 
-/** Tells log and service manager of each change of readiness. */
-export class Announcer {
-  readonly #options: AnnouncerOptions;
-  #announced = false;
-  #wasReady = false;
-  #status: string | undefined;
-
-  constructor(options: AnnouncerOptions) {
-    this.#options = options;
-  }
-
-  /** To be called whenever `readiness` has changed. */
-  tell({ ready, reasons, remarks }: Readiness): void {
-    const { log, notifier, onFirstReady } = this.#options;
-    if (ready && !this.#wasReady) log.info("Ready: the subnet is usable");
-    if (!ready && this.#wasReady) log.warn(`Not ready: ${reasons.join("; ")}`);
-    this.#wasReady = ready;
-    if (ready && !this.#announced) {
-      this.#announced = true;
+/** Follows `readiness` until disposed. */
+export function announceReadiness(readiness: Readiness, options: AnnounceOptions): Disposable {
+  const { log, notifier, onFirstReady } = options;
+  let isAnnounced = false;
+  let wasReady = false;
+  let told: string | undefined;
+  return readiness.statuses.subscribe((statuses) => {
+    const reasons = reasonsOf(statuses);
+    const ready = reasons.length === 0;
+    if (ready && !wasReady) log.info("Ready: the subnet is usable");
+    if (!ready && wasReady) log.warn(`Not ready: ${reasons.join("; ")}`);
+    wasReady = ready;
+    if (ready && !isAnnounced) {
+      isAnnounced = true;
       notifier.ready();
       onFirstReady();
     }
-    const status = ready ? ["Ready", ...remarks].join("; ") : reasons[0]!;
-    if (status !== this.#status) notifier.status(status);
-    this.#status = status;
-  }
+    const status = ready ? ["Ready", ...remarksOf(statuses)].join("; ") : reasons[0]!;
+    if (status !== told) notifier.status(status);
+    told = status;
+  });
 }

@@ -1,16 +1,22 @@
 import assert from "node:assert/strict";
 import { createLogger } from "../log.ts";
-import { Announcer } from "./announcer.ts";
+import { announceReadiness } from "./announcer.ts";
+import type { Finding } from "./model.ts";
 import { Readiness } from "./readiness.ts";
 
-Deno.test("Announcer says READY=1 once, each status once, and every change of readiness", () => {
+const found = (message: string): Finding => ({ code: "starting", object: "x", message });
+
+Deno.test("announceReadiness() says READY=1 once, each status once, and every change of readiness", () => {
   const told: string[] = [];
   const log = createLogger({
     format: "human",
     verbosity: 0,
     write: (line) => void told.push(line.replace(/^\S+ +/, "")),
   });
-  const announcer = new Announcer({
+  using readiness = new Readiness();
+  const lease = readiness.condition("lease");
+  const cloud = readiness.condition("cloud");
+  using _ = announceReadiness(readiness, {
     log,
     notifier: {
       problem: undefined,
@@ -22,16 +28,17 @@ Deno.test("Announcer says READY=1 once, each status once, and every change of re
     },
     onFirstReady: () => void told.push("settling"),
   });
-  const readiness = new Readiness(["lease"], (it) => announcer.tell(it));
-  readiness.set("lease", "waiting");
-  readiness.set("cloud", "throttled");
-  readiness.set("lease", undefined);
-  readiness.set("cloud", undefined);
-  readiness.set("lease", "lost");
-  readiness.set("lease", undefined);
+  lease.unmet(found("waiting"));
+  cloud.unmet({ ...found("throttled"), remedy: "raise the quota" });
+  lease.met();
+  cloud.met();
+  lease.doubtful(found("repaired"), 60_000);
+  lease.met();
+  lease.unmet(found("lost"), found("and more"));
+  lease.met([found("1 of 3 peers is left out")]);
   assert.deepEqual(told, [
     "STATUS=lease: waiting",
-    "STATUS=cloud: throttled",
+    "STATUS=cloud: throttled; raise the quota",
     "INFO  Ready: the subnet is usable",
     "READY=1",
     "settling",
@@ -39,6 +46,6 @@ Deno.test("Announcer says READY=1 once, each status once, and every change of re
     "WARN  Not ready: lease: lost",
     "STATUS=lease: lost",
     "INFO  Ready: the subnet is usable",
-    "STATUS=Ready",
+    "STATUS=Ready; 1 of 3 peers is left out",
   ]);
 });

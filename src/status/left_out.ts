@@ -1,42 +1,47 @@
+/**
+ * What peers that are left out mean for this host.
+ *
+ * @module
+ */
 import type { SkippedPeer } from "../state/mod.ts";
+import type { Finding } from "./model.ts";
+import type { Condition } from "./readiness.ts";
 
-/** What peers that are left out mean for this host. */
-export interface LeftOut {
-  /** No peer is reached: the host cannot count as ready. */
-  readonly fault?: string;
-  /** Some are, some are not. */
-  readonly remark?: string;
+/** Skipped peers as problems. */
+export function leftOutFindings(skipped: readonly SkippedPeer[]): Finding[] {
+  return skipped.map(({ key, code, reason }) => ({ code, object: key, message: reason }));
 }
 
 /**
- * What a plan's skipped peers come to, of `peers` in a network of `families` families. A peer that
- * is reached in one family of two is not left out; if none is reached in the other, that is said.
+ * Judges `condition` by a plan's skipped peers, of `peers` in a network of `families` families. A
+ * host that reaches no other cannot count as ready. A peer that is reached in one family of two is
+ * not left out; if none is reached in the other, that is said.
  */
 export function judgeLeftOut(
+  condition: Pick<Condition, "met" | "unmet">,
   skipped: readonly SkippedPeer[],
   { peers, families }: { readonly peers: number; readonly families: number },
-): LeftOut {
-  const reasons = new Map<string, string[]>();
-  for (const { key, reason } of skipped) {
-    const known = reasons.get(key);
-    if (known) known.push(reason);
-    else reasons.set(key, [reason]);
-  }
-  const whole = [...reasons].filter(([, list]) => list.length >= families);
-  const [first] = whole.length > 0 ? whole : reasons;
-  if (first === undefined) return {};
-  const [key, [reason]] = first;
+): void {
+  if (skipped.length === 0) return condition.met();
+  const byPeer = Map.groupBy(skipped, ({ key }) => key);
+  const whole = [...byPeer.values()].filter((faults) => faults.length >= families);
+  const { key, reason } = whole[0]?.[0] ?? skipped[0]!;
   const example = `${key}: ${reason}`;
+  const object = "peers";
   if (whole.length >= peers) {
-    return {
-      fault: peers === 1
+    return condition.unmet({
+      code: "no-peer-reached",
+      object,
+      message: peers === 1
         ? `the only other host is left out: ${example}`
         : `all ${peers} other hosts are left out, such as ${example}`,
-    };
+    });
   }
-  const count = whole.length > 0 ? whole.length : reasons.size;
+  const count = whole.length || byPeer.size;
   const how = whole.length > 0 ? "left out" : "reached in one family only";
-  return {
-    remark: `${count} of ${peers} peers ${count === 1 ? "is" : "are"} ${how}, such as ${example}`,
-  };
+  condition.met([{
+    code: "peers-left-out",
+    object,
+    message: `${count} of ${peers} peers ${count === 1 ? "is" : "are"} ${how}, such as ${example}`,
+  }]);
 }

@@ -15,7 +15,6 @@ export type Instant = number;
 export const PROBLEM_CODES = {
   // the start
   "starting": "the daemon is still starting",
-  "waiting": "a step of the start fails and is repeated",
   // Tables
   "not-set-up": "a reconciler has not had its first round",
   "not-in-place": "an object is missing or wrong and is being written",
@@ -24,7 +23,6 @@ export const PROBLEM_CODES = {
   "read-failed": "a Table, or what its plan depends on, could not be read",
   // lease and store
   "lease-lost": "the lease is not held",
-  "lease-expired": "the lease has expired and is not renewed yet",
   "lease-not-renewed": "the lease is held, but cannot be renewed",
   "store-unreachable": "the store is not followed",
   "entry-skipped": "an entry of the store is no lease of this network",
@@ -73,7 +71,7 @@ export interface Finding {
   readonly object: string;
   /** One sentence for people, without full stop. */
   readonly message: string;
-  /** What to do about it, where that is known. */
+  /** What to do about it, where that is known: a clause, or a sentence of its own. */
   readonly remedy?: string;
   /** Code of the error behind it, such as `ECONNREFUSED`: one that changes is told anew. */
   readonly cause?: string;
@@ -152,7 +150,7 @@ export interface LeaseStatus {
   /** What is published with it. */
   readonly attributes: unknown;
   /** `taken`: another host holds it now. */
-  readonly state: "held" | "expired" | "lost" | "taken";
+  readonly state: "held" | "lost" | "taken";
   /** Since when `state` is what it is. */
   readonly since: Instant;
   /** When this host took it; an adopted one counts from then. */
@@ -211,7 +209,6 @@ export interface LeftOutStatus {
 export interface PeersStatus {
   readonly count: number;
   readonly leftOut: LeftOutStatus;
-  readonly paths?: PathsStatus;
 }
 
 /** Rules of ours, and rules of others that stand in their way. */
@@ -223,7 +220,7 @@ export interface FirewallStatus {
 
 /** A host's place in a cloud, and what its leader publishes. */
 export interface CloudStatus {
-  readonly leader: LeaderStatus;
+  readonly leader?: LeaderStatus;
   /** What the cloud has to tell besides, by its own names; JSON values. */
   readonly facts: Readonly<Record<string, unknown>>;
 }
@@ -247,6 +244,7 @@ export interface DaemonStatus {
   readonly firewall?: FirewallStatus;
   readonly surroundings?: { readonly problems: readonly Problem[] };
   readonly reconcilers: Readonly<Partial<Record<ConditionId, ReconcilerStatus>>>;
+  readonly paths?: PathsStatus;
   readonly cloud?: CloudStatus;
   readonly dataPlane?: DataPlaneStatus;
 }
@@ -255,3 +253,6 @@ export interface DaemonStatus {
 export type StatusSource = {
   readonly [Part in keyof DaemonStatus]: () => DaemonStatus[Part];
 };
+
+/** What a backend has to tell. */
+export type BackendStatus = Partial<Pick<StatusSource, "paths" | "cloud" | "dataPlane">>;

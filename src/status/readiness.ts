@@ -1,90 +1,127 @@
 /**
- * Why the daemon is not ready: each named condition either holds or has a reason why it does not.
- * Ready means that all hold, and may be lost again.
+ * What readiness depends on: typed conditions, each of which is met, in doubt or unmet since some
+ * moment, with the problems that make it so. Ready means that all are met; that may be lost again.
+ *
+ * @module
  */
-export class Readiness {
-  readonly #blocked = new Map<string, string>();
-  readonly #remarks = new Map<string, string>();
-  readonly #onChange: (readiness: Readiness) => void;
+import { Cell, type ReadableCell, sameItems } from "../util/cell.ts";
+import type {
+  ConditionId,
+  ConditionState,
+  ConditionStatus,
+  Finding,
+  Instant,
+  Problem,
+} from "./model.ts";
+import { identityOf, sentenceOf } from "./problems.ts";
 
-  /** Every condition in `names` starts unmet; `onChange` is called after each change. */
-  constructor(names: readonly string[], onChange: (readiness: Readiness) => void) {
-    for (const name of names) this.#blocked.set(name, "not there yet");
-    this.#onChange = onChange;
+/** The conditions of one run. */
+export class Readiness {
+  readonly #now: () => Instant;
+  readonly #statuses = new Cell<readonly ConditionStatus[]>([]);
+  readonly #unmet = new Cell<readonly ConditionId[]>([], sameItems);
+  readonly #conditions = new Map<ConditionId, Condition>();
+
+  /** @param options.now Monotonic milliseconds. @default {performance.now} */
+  constructor({ now = () => performance.now() }: { readonly now?: () => Instant } = {}) {
+    this.#now = now;
+  }
+
+  /** How each condition stands; told of after every change. */
+  get statuses(): ReadableCell<readonly ConditionStatus[]> {
+    return this.#statuses;
+  }
+
+  /** Which do not hold. */
+  get unmet(): ReadableCell<readonly ConditionId[]> {
+    return this.#unmet;
+  }
+
+  /** The condition `id`, which counts as met before it is told of the first time. */
+  condition(id: ConditionId): Condition {
+    let condition = this.#conditions.get(id);
+    if (condition === undefined) {
+      condition = new Condition(id, {
+        now: this.#now,
+        onChange: () => this.#changed(),
+      });
+      this.#conditions.set(id, condition);
+    }
+    return condition;
   }
 
   get ready(): boolean {
-    return this.#blocked.size === 0;
+    return this.#unmet.value.length === 0;
   }
 
-  /** The unmet conditions, one sentence each. */
-  get reasons(): readonly string[] {
-    return [...this.#blocked].map(([name, reason]) => `${name}: ${reason}`);
+  /** Whether `id` holds. One that plays no part in this run does. */
+  holds(id: ConditionId): boolean {
+    return !this.#unmet.value.includes(id);
   }
 
-  /** What is not as it should be although it does not count as unmet, one sentence each. */
-  get remarks(): readonly string[] {
-    return [...this.#remarks.values()];
+  #changed(): void {
+    const statuses = Array.from(this.#conditions.values(), ({ status }) => status);
+    this.#statuses.set(statuses);
+    this.#unmet.set(statuses.filter(({ state }) => state === "unmet").map(({ id }) => id));
   }
 
-  /** Sets or, with `undefined`, clears the remark `name`. */
-  remark(name: string, text: string | undefined): void {
-    if (this.#remarks.get(name) === text) return;
-    if (text === undefined) this.#remarks.delete(name);
-    else this.#remarks.set(name, text);
-    this.#onChange(this);
-  }
-
-  /** Whether `name` holds. */
-  holds(name: string): boolean {
-    return !this.#blocked.has(name);
-  }
-
-  /** Sets or, with `undefined`, clears the reason why `name` does not hold. */
-  set(name: string, reason: string | undefined): void {
-    if (this.#blocked.get(name) === reason) return;
-    if (reason === undefined) this.#blocked.delete(name);
-    else this.#blocked.set(name, reason);
-    this.#onChange(this);
+  [Symbol.dispose](): void {
+    for (const condition of this.#conditions.values()) condition[Symbol.dispose]();
   }
 }
 
 /**
- * One condition of readiness, which may be in doubt for a while before it counts as unmet: what
- * held a moment ago is not lost because one look failed, or while it is being mended.
+ * One condition. It may be in doubt for a while before it counts as unmet: what held a moment ago is
+ * not lost because one look failed, or while it is being repaired.
  */
 export class Condition implements Disposable {
-  readonly name: string;
-  readonly #readiness: Readiness;
-  #doubt: { endsAt: number; timer: ReturnType<typeof setTimeout> } | undefined;
+  readonly #id: ConditionId;
+  readonly #options: { readonly now: () => Instant; readonly onChange: () => void };
+  #status: ConditionStatus;
+  #doubt: { readonly endsAt: Instant; readonly timer: ReturnType<typeof setTimeout> } | undefined;
 
-  constructor(readiness: Readiness, name: string) {
-    this.#readiness = readiness;
-    this.name = name;
+  constructor(id: ConditionId, options: { now: () => Instant; onChange: () => void }) {
+    this.#id = id;
+    this.#options = options;
+    this.#status = { id, state: "met", since: options.now(), problems: [] };
   }
 
-  /** It holds. */
-  met(): void {
-    this.#endDoubt();
-    this.#readiness.set(this.name, undefined);
+  get id(): ConditionId {
+    return this.#id;
   }
 
-  /** It does not hold. */
-  unmet(reason: string): void {
+  get status(): ConditionStatus {
+    return this.#status;
+  }
+
+  get holds(): boolean {
+    return this.#status.state !== "unmet";
+  }
+
+  /** It holds. `problems` are what is degraded all the same. */
+  met(problems: readonly Finding[] = []): void {
     this.#endDoubt();
-    this.#readiness.set(this.name, reason);
+    this.#set("met", problems);
+  }
+
+  /** It does not hold, because of `problems`, the most telling one first. */
+  unmet(...problems: readonly [Finding, ...Finding[]]): void {
+    this.#endDoubt();
+    this.#set("unmet", problems);
   }
 
   /**
    * It held and may still hold. It counts as unmet once it has been in doubt for `graceMs`; a doubt
    * does not begin anew by being repeated.
    */
-  doubtful(reason: string, graceMs: number): void {
-    if (!this.#readiness.holds(this.name)) return this.unmet(reason);
-    const endsAt = Math.min(performance.now() + graceMs, this.#doubt?.endsAt ?? Infinity);
+  doubtful(problem: Finding, graceMs: number): void {
+    if (!this.holds) return this.unmet(problem);
+    const now = this.#options.now();
+    const endsAt = Math.min(now + graceMs, this.#doubt?.endsAt ?? Infinity);
     this.#endDoubt();
-    const timer = setTimeout(() => this.unmet(reason), Math.max(0, endsAt - performance.now()));
+    const timer = setTimeout(() => this.unmet(problem), Math.max(0, endsAt - now));
     this.#doubt = { endsAt, timer };
+    this.#set("doubtful", [problem]);
   }
 
   [Symbol.dispose](): void {
@@ -95,4 +132,45 @@ export class Condition implements Disposable {
     clearTimeout(this.#doubt?.timer);
     this.#doubt = undefined;
   }
+
+  #set(state: ConditionState, findings: readonly Finding[]): void {
+    const before = this.#status;
+    const now = this.#options.now();
+    const since = before.state === state ? before.since : now;
+    const problems = dated(findings, before.problems, now);
+    if (state === before.state && sameItems(problems, before.problems, isSame)) return;
+    this.#status = { id: this.#id, state, since, problems };
+    this.#options.onChange();
+  }
+}
+
+/** `findings` with the time since when they last; those of `before` go on. */
+function dated(
+  findings: readonly (Finding | Problem)[],
+  before: readonly Problem[],
+  now: Instant,
+): readonly Problem[] {
+  return findings.map((finding): Problem => {
+    if ("since" in finding) return finding;
+    const former = before.find((each) => identityOf(each) === identityOf(finding));
+    return { ...finding, since: former?.since ?? now };
+  });
+}
+
+/** Whether two problems read alike, so that nobody need be told. */
+function isSame(a: Problem, b: Problem): boolean {
+  return identityOf(a) === identityOf(b) && a.message === b.message;
+}
+
+/** Why the daemon is not ready: a sentence for each unmet condition, the oldest first. */
+export function reasonsOf(statuses: readonly ConditionStatus[]): string[] {
+  return statuses.filter(({ state }) => state === "unmet")
+    .toSorted((one, other) => one.since - other.since)
+    .map(({ id, problems }) => `${id}: ${sentenceOf(problems[0]!)}`);
+}
+
+/** What is degraded although it does not count as unmet, one sentence each. */
+export function remarksOf(statuses: readonly ConditionStatus[]): string[] {
+  return statuses.filter(({ state }) => state === "met")
+    .flatMap(({ problems }) => problems.map(sentenceOf));
 }

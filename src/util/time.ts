@@ -92,3 +92,10 @@ export function deadline(
     },
   };
 }
+
+/** `0 s`, `62 s`, `12 min`, `5 h`. */
+export function formatDuration(milliseconds: number): string {
+  const seconds = milliseconds / 1000;
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}

@@ -14,7 +14,8 @@ import { type RouteClaim, routeMark } from "../../src/cloud/routes/route_entry.t
 import { openRpc, type Rpc, type RpcCallOptions } from "../../src/cloud/ali/rpc.ts";
 import { RateLimiter } from "../../src/cloud/rate_limiter.ts";
 import { Prefix } from "../../src/net/mod.ts";
-import { Reconciler, type RoundReport } from "../../src/reconcile/reconciler.ts";
+import { Reconciler } from "../../src/reconcile/reconciler.ts";
+import { type RoundJson, roundJson } from "../../src/status/json.ts";
 import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { type BehaviourConfig, type Simulator, startSimulator } from "../simulator/mod.ts";
 import { CLUSTER_ID, fastClock, keyEnv, LineLog, NETWORK, parse } from "./support.ts";
@@ -60,7 +61,7 @@ export interface ClusterRig extends AsyncDisposable {
   readonly routes: RouteTable;
   readonly log: LineLog;
   /** Sets the scope and runs one round of the reconciler; every claim is wanted in every table. */
-  round(claims: readonly RouteClaim[], options?: RoundOptions): Promise<RoundReport>;
+  round(claims: readonly RouteClaim[], options?: RoundOptions): Promise<RoundJson>;
 }
 
 export interface RoundOptions {
@@ -128,7 +129,7 @@ export async function openCluster(
   return {
     routes,
     log,
-    round(claims, roundOptions = {}) {
+    async round(claims, roundOptions = {}) {
       const {
         routeTableIds = [EXAMPLE.systemTableId],
         otherTableIds = [],
@@ -144,7 +145,7 @@ export async function openCluster(
         resyncMs: 60_000,
         log,
       });
-      return reconciler.round({ signal });
+      return roundJson(await reconciler.round({ signal }));
     },
     async [Symbol.asyncDispose]() {
       await rpc[Symbol.asyncDispose]();

@@ -15,6 +15,7 @@ import type { Lease } from "../../src/lease/lease.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/log.ts";
 import { Address, Prefix } from "../../src/net/mod.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
+import { roundJson } from "../../src/status/json.ts";
 import type { SourceDestCheckSpec } from "../../src/state/mod.ts";
 import { atOnce } from "../../src/util/slices.ts";
 import { delay } from "../../src/util/time.ts";
@@ -159,7 +160,7 @@ export async function round(
     resyncMs: 60_000,
     log,
   });
-  return await reconciler.round({ signal });
+  return roundJson(await reconciler.round({ signal }));
 }
 
 /** Requests that ask for a change and are no dry run. */

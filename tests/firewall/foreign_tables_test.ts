@@ -9,6 +9,7 @@
 import assert from "node:assert/strict";
 import { planRuleSets, type PodPaths } from "../../src/firewall/mod.ts";
 import { Prefix } from "../../src/net/mod.ts";
+import { sentenceOf } from "../../src/status/problems.ts";
 import { eventually } from "../support/eventually.ts";
 import { startLogged } from "../support/logged_process.ts";
 import { type NetworkNamespace, openNamespaces } from "../support/namespace.ts";
@@ -266,9 +267,9 @@ for (const { name, engines, before = [], after = [], named, onePod, remedy } of 
       const passes = async () =>
         await reaches(peer, REMOTE_POD, POD, signal) && await reaches(pod, POD, REMOTE_POD, signal);
 
-      const told = new Set(firewall.describe().warnings);
+      const told = new Set(firewall.describe().problems.map(sentenceOf));
       const cut = await rules.survey(firewall, [PATHS], { signal });
-      const found = firewall.describe().warnings.filter((text) => !told.has(text));
+      const found = firewall.describe().problems.map(sentenceOf).filter((text) => !told.has(text));
       if (!named) {
         assert.deepEqual([found, cut], [[], []]);
         assert.ok(await passes());
@@ -283,7 +284,10 @@ for (const { name, engines, before = [], after = [], named, onePod, remedy } of 
       await run(remedy ?? advice.split("; ").map((line) => line.replace(/^iptables/, "IPT")));
       assert.ok(await passes(), advice);
       await rules.survey(firewall, [PATHS], { signal });
-      assert.deepEqual(firewall.describe().warnings.filter((text) => found.includes(text)), []);
+      assert.deepEqual(
+        firewall.describe().problems.map(sentenceOf).filter((text) => found.includes(text)),
+        [],
+      );
     });
   }
 }

@@ -9,6 +9,7 @@ import type {
 } from "../../src/firewall/mod.ts";
 import type { Logger } from "../../src/log.ts";
 import { diff, formatChange } from "../../src/reconcile/diff.ts";
+import { sentenceOf } from "../../src/status/problems.ts";
 import type { NetworkNamespace } from "../support/namespace.ts";
 
 const obstacle = Deno.uid() === 0
@@ -129,12 +130,13 @@ exec ip netns exec ${this.namespace.name} ${real} "$@"
   }
 
   /** What the firewall finds of others that refuses packets of `paths`. */
-  survey(
+  async survey(
     firewall: Firewall,
     paths: readonly PodPaths[],
     { signal }: { signal: AbortSignal },
   ): Promise<readonly string[]> {
-    return this.#onOwnPath(() => firewall.survey(paths, { signal, hasLegacyTables: () => true }));
+    const options = { signal, hasLegacyTables: () => true };
+    return (await this.#onOwnPath(() => firewall.survey(paths, options))).map(sentenceOf);
   }
 
   async #onOwnPath<Result>(action: () => Promise<Result>): Promise<Result> {

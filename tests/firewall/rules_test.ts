@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { OperatorError } from "../../src/errors.ts";
 import { type FirewallMode, planRuleSets, type RuleSetSpec } from "../../src/firewall/mod.ts";
 import { Prefix } from "../../src/net/mod.ts";
+import { sentenceOf } from "../../src/status/problems.ts";
 import { openNamespaces } from "../support/namespace.ts";
 import { type Engine, ENGINES, RuleHost, ruleTest } from "./rule_host.ts";
 
@@ -283,8 +284,11 @@ for (const engine of [OVER_NFT, LEGACY]) {
         const round = await host.round(firewall, desired, options);
         assert.deepEqual(round.changes, ["replace rule set iptables nat IPv4"]);
         assert.deepEqual(foreign(await holds(host, options)), before);
-        assert.match(firewall.describe().warnings.join("\n"), /-o eth7 -j MASQUERADE.*hides/);
-        assert.equal(firewall.describe().warnings.length, 1);
+        assert.match(
+          firewall.describe().problems.map(sentenceOf).join("\n"),
+          /-o eth7 -j MASQUERADE.*hides/,
+        );
+        assert.equal(firewall.describe().problems.length, 1);
         await host.round(firewall, desired, options);
         assert.equal(host.lines.filter((line) => line.includes("eth7")).length, 1);
         // They stay when ours go, too.
@@ -560,7 +564,7 @@ ruleTest(
         /both variants.*iptables-legacy-save shows 1 in the legacy/,
       );
       assert.match(warnings.join("\n"), /policy of chain FORWARD in iptables-legacy is DROP/);
-      assert.deepEqual(firewall.describe().warnings.length, 2);
+      assert.deepEqual(firewall.describe().problems.length, 2);
     }),
 );
 

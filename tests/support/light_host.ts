@@ -13,10 +13,10 @@ import {
   registryOptions,
   waitForNetworkConfig,
 } from "../../src/app/network.ts";
-import { patiently } from "../../src/util/patience.ts";
+import { patiently } from "../../src/status/patience.ts";
 import { Planner } from "../../src/app/planner.ts";
-import { Condition, Readiness } from "../../src/status/readiness.ts";
-import { SkippedNotices } from "../../src/status/skipped_notices.ts";
+import { ProblemLog } from "../../src/status/problems.ts";
+import { Readiness, reasonsOf } from "../../src/status/readiness.ts";
 import type { Host } from "../../src/backends/mod.ts";
 import type { Options } from "../../src/cli/options.ts";
 import { parseCommandLine } from "../../src/cli/parse.ts";
@@ -173,7 +173,7 @@ export class LightHost implements AsyncDisposable {
   readyAt: number | undefined;
   /** What has ended it, if not its stop. */
   failure: Error | undefined;
-  readonly #readiness: Readiness;
+  readonly #readiness = new Readiness();
   readonly #resources = new AsyncDisposableStack();
   readonly #running: Promise<void>;
   #keeper: LeaseKeeper | undefined;
@@ -185,8 +185,15 @@ export class LightHost implements AsyncDisposable {
     context: LightHostContext,
   ) {
     this.instanceId = instance.id;
-    this.#readiness = new Readiness(["lease", "cloud", "store"], ({ ready }) => {
-      if (ready) this.readyAt ??= performance.now();
+    for (const id of ["lease", "cloud", "store"] as const) {
+      this.#readiness.condition(id).unmet({
+        code: "starting",
+        object: instance.id,
+        message: "not there yet",
+      });
+    }
+    this.#readiness.unmet.subscribe((unmet) => {
+      if (unmet.length === 0) this.readyAt ??= performance.now();
     });
     this.#running = this.#run(options, instance, store, context).catch((error) => {
       if (context.signal.aborted) return;
@@ -200,7 +207,7 @@ export class LightHost implements AsyncDisposable {
 
   /** Why it is not ready. */
   get reasons(): readonly string[] {
-    return this.#readiness.reasons;
+    return reasonsOf(this.#readiness.statuses.value);
   }
 
   /** The subnet that it holds, in CIDR notation. */
@@ -259,7 +266,7 @@ export class LightHost implements AsyncDisposable {
       }, { signal }), shared);
     this.#keeper = keeper;
 
-    const condition = (name: string) => resources.use(new Condition(this.#readiness, name));
+    const readiness = resources.use(this.#readiness);
     const leases = await store.leasesOf(network);
     const own = () => keeper.lease;
     const planner = new Planner({ runtime, leases, host: () => host, own, blackhole: false });
@@ -268,7 +275,7 @@ export class LightHost implements AsyncDisposable {
       planner,
       leases,
       keeper,
-      condition: condition("cloud"),
+      condition: readiness.condition("cloud"),
       log,
       onBlocked: (reason) => {
         // A host that was ready has pods, and so has one that knows the subnet from its last run.
@@ -287,7 +294,14 @@ export class LightHost implements AsyncDisposable {
     };
     let subnetKey = keeper.lease.key;
     onLeaseChange = () => {
-      this.#readiness.set("lease", keeper.state.held ? undefined : keeper.state.reason);
+      const { state } = keeper;
+      const object = keeper.lease.key;
+      if (state.held) readiness.condition("lease").met();
+      else {readiness.condition("lease").unmet({
+          code: "lease-lost",
+          object,
+          message: state.reason,
+        });}
       cloud.leaseStateChanged();
       if (keeper.lease.key === subnetKey) return;
       subnetKey = keeper.lease.key;
@@ -296,7 +310,7 @@ export class LightHost implements AsyncDisposable {
     onLeaseChange();
     resources.use(store.subscribe({ onUpdate: (update) => keeper.observe(update), onLeases }));
     if (leases.complete) onLeases();
-    condition("store").met();
+    readiness.condition("store").met();
     const running = [
       runtime.run!({ leases, own }, { signal }),
       followNetworkConfig(registry, configured, shared),
@@ -341,14 +355,13 @@ class SharedStore implements AsyncDisposable {
     if (this.#leases !== undefined) return this.#leases;
     const leases = this.#leases = new LeaseMap({ network });
     const { log, signal } = this.#context;
-    const readiness = new Readiness([], () => {});
+    const condition = new Readiness().condition("store");
     const tell = async (registry: EtcdRegistry) => {
-      using condition = new Condition(readiness, "store");
       await followLeases({
         registry,
         leases,
         known: undefined,
-        skipped: new SkippedNotices(log, { one: "Skipped", more: "more", none: "none skipped" }),
+        skipped: new ProblemLog(log),
         condition,
         log,
         onUpdate: (update) => this.#followers.forEach(({ onUpdate }) => onUpdate(update)),

@@ -13,7 +13,7 @@ import { describeError, OperatorError } from "../../errors.ts";
 import { StoreError } from "../../store/errors.ts";
 import type { Election, Term } from "../../store/etcd/election.ts";
 import { childSignal } from "../../util/child_signal.ts";
-import { StateReporter } from "../../util/state_reporter.ts";
+import { Outage } from "../../status/problems.ts";
 import { Wakeup } from "../../util/wakeup.ts";
 import { reactionTo } from "./cloud_error.ts";
 import { ensureClusterId, OtherClusterError } from "./cluster_identity.ts";
@@ -39,12 +39,14 @@ const DENIED_PAUSE_MS = 15 * 60_000;
 export class ClusterLeader {
   readonly #options: ClusterLeaderOptions;
   readonly #elected = new Wakeup();
-  readonly #trouble: StateReporter;
+  readonly #trouble: Outage;
   #current: LeaderTerm | undefined;
 
   constructor(options: ClusterLeaderOptions) {
     this.#options = options;
-    this.#trouble = new StateReporter(options.log, {
+    this.#trouble = new Outage(options.log, {
+      code: "leader-failed",
+      object: "cluster",
       failed: "Cannot act as the route writer",
       andThen: "; leaving it to another host",
       recovered: "Can act as the route writer again",

@@ -3,7 +3,10 @@ import { encodeLeaseKey } from "../../lease/codec.ts";
 import type { LeaseMap } from "../../lease/lease_map.ts";
 import type { Logger } from "../../log.ts";
 import type { Prefix } from "../../net/mod.ts";
-import { type AnyStage, Reconciler, type RoundReport } from "../../reconcile/reconciler.ts";
+import { type AnyStage, Reconciler } from "../../reconcile/reconciler.ts";
+import { roundJson } from "../../status/json.ts";
+import type { ReconcilerStatus } from "../../status/model.ts";
+import { sentenceOf } from "../../status/problems.ts";
 import type { Table } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
 import type { Term } from "../../store/etcd/election.ts";
@@ -209,7 +212,7 @@ export class LeaderTerm {
       hosts: Object.fromEntries(
         Object.entries(hosts).map(([state, { length }]) => [state, length]),
       ),
-      ...this.#reconciler.report,
+      ...roundJson(this.#reconciler.report),
     };
   }
 
@@ -495,7 +498,8 @@ export class LeaderTerm {
   }
 
   /** Notes whether the cloud can be worked with at all. */
-  #judge({ unseen, problems: [problem], inSync }: RoundReport): void {
+  #judge({ unseen, problems, inSync }: ReconcilerStatus): void {
+    const [problem] = problems.map(sentenceOf);
     const now = performance.now();
     if (inSync) this.#onWorking();
     const trouble = unseen ? problem : undefined;

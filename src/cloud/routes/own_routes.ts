@@ -1,6 +1,7 @@
 import type { Logger } from "../../log.ts";
 import type { Prefix } from "../../net/mod.ts";
 import { Reconciler } from "../../reconcile/reconciler.ts";
+import { sentenceOf } from "../../status/problems.ts";
 import { Backoff } from "../../util/time.ts";
 import type { Cloud } from "./provider.ts";
 import { RouteTable } from "./route_table.ts";
@@ -49,7 +50,7 @@ export async function removeOwnRoutes(
     const unread = [...table.view.tables].flatMap(([id, { error }]) =>
       error === undefined ? [] : [`Cannot read route table ${id}: ${error}`]
     );
-    const [problem] = [...problems, ...unread];
+    const [problem] = [...problems.map(sentenceOf), ...unread];
     if (problem === undefined) return removed;
     if (attempt === ATTEMPTS) throw new Error(problem);
     await backoff.wait({ signal });

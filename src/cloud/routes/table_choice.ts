@@ -2,7 +2,7 @@ import { OperatorError } from "../../errors.ts";
 import type { Lease } from "../../lease/lease.ts";
 import type { Logger } from "../../log.ts";
 import type { Address, Prefix } from "../../net/mod.ts";
-import { StateReporter } from "../../util/state_reporter.ts";
+import { Outage } from "../../status/problems.ts";
 import type { CallOptions, ChosenTables } from "./provider.ts";
 
 /** A route table, without its entries. */
@@ -74,11 +74,13 @@ export class TableChoice {
   #own: readonly TableInfo[] = [];
   /** Only grows: a peer that comes and goes must not make routes come and go. */
   readonly #further = new Set<string>();
-  readonly #looking: StateReporter;
+  readonly #looking: Outage;
 
   constructor(options: TableChoiceOptions) {
     this.#options = { now: () => performance.now(), ...options };
-    this.#looking = new StateReporter(this.#options.log, {
+    this.#looking = new Outage(this.#options.log, {
+      code: "look-failed",
+      object: "route tables of peers",
       failed: "Cannot find out which route tables peers use, and keeps to the known ones",
       recovered: "Could find out which route tables peers use",
       now: this.#options.now,

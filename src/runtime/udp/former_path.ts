@@ -22,7 +22,7 @@ import type { Logger } from "../../log.ts";
 import { addressBits, InterfaceAddress } from "../../net/mod.ts";
 import { Reconciler } from "../../reconcile/reconciler.ts";
 import type { DesiredState } from "../../state/mod.ts";
-import { StateReporter } from "../../util/state_reporter.ts";
+import { Outage } from "../../status/problems.ts";
 import type { TunnelPath } from "./tunnel_path.ts";
 
 /** What the last run left of its packet path. Disposing closes whatever nobody took. */
@@ -141,7 +141,7 @@ const MAX_BYTES = 8 << 20;
 /** The record on the disk. That it cannot be written or read cuts nothing off. */
 export class PathRecordFile implements AsyncDisposable {
   readonly #file: string;
-  readonly #reporter: StateReporter;
+  readonly #reporter: Outage;
   readonly #delays: { readonly writeAfterMs: number; readonly retryMs: number };
   #due: (() => PathRecord) | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -155,7 +155,9 @@ export class PathRecordFile implements AsyncDisposable {
   ) {
     this.#file = file;
     this.#delays = delays;
-    this.#reporter = new StateReporter(log, {
+    this.#reporter = new Outage(log, {
+      code: "file-not-written",
+      object: file,
       failed: `Cannot write ${file}, so a restart will cut traffic for longer`,
       recovered: `Could write ${file}`,
     });

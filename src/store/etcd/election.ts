@@ -1,7 +1,7 @@
 import type { Logger } from "../../log.ts";
 import { abortable } from "../../util/abortable.ts";
 import { childSignal } from "../../util/child_signal.ts";
-import { StateReporter } from "../../util/state_reporter.ts";
+import { Outage } from "../../status/problems.ts";
 import { type Clocks, Countdown, Stopwatch } from "../../util/stopwatch.ts";
 import { Backoff, deadline } from "../../util/time.ts";
 import { Wakeup } from "../../util/wakeup.ts";
@@ -98,8 +98,8 @@ export class Election {
   readonly #options: ElectionOptions;
   readonly #ttlSeconds: number;
   readonly #tickMs: number;
-  readonly #following: StateReporter;
-  readonly #campaigning: StateReporter;
+  readonly #following: Outage;
+  readonly #campaigning: Outage;
   readonly #wakeup = new Wakeup();
   readonly #failures = new Backoff({ initialMs: 500, maxMs: 5_000 });
   /** Asking again does not give us rights that we lack. */
@@ -124,13 +124,17 @@ export class Election {
     this.#ttlSeconds = options.ttlSeconds ?? ELECTION_TTL_SECONDS;
     this.#tickMs = options.tickMs ?? TICK_MS;
     const now = options.monotonicNow ?? (() => performance.now());
-    this.#following = new StateReporter(options.log, {
+    this.#following = new Outage(options.log, {
+      code: "store-unreachable",
+      object: `election of the ${options.key}`,
       failed: `Cannot follow the election of the ${options.key}`,
       andThen: "; trying again",
       recovered: `Following the election of the ${options.key} again`,
       now,
     });
-    this.#campaigning = new StateReporter(options.log, {
+    this.#campaigning = new Outage(options.log, {
+      code: "store-unreachable",
+      object: `candidacy as the ${options.key}`,
       failed: `Cannot take part in the election of the ${options.key}`,
       andThen: "; trying again",
       recovered: `Taking part in the election of the ${options.key} again`,

@@ -17,7 +17,7 @@ import type { Logger } from "../../log.ts";
 import type { Address, Places } from "../../net/mod.ts";
 import { LineBudget } from "../../util/line_budget.ts";
 import { inSlices } from "../../util/slices.ts";
-import { StateReporter } from "../../util/state_reporter.ts";
+import { Outage } from "../../status/problems.ts";
 import type { Clocks } from "../../util/stopwatch.ts";
 import { Backoff } from "../../util/time.ts";
 import { Wakeup } from "../../util/wakeup.ts";
@@ -99,7 +99,7 @@ export type LeaseState =
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   readonly #ttlSeconds: number;
-  readonly #renewing: StateReporter;
+  readonly #renewing: Outage;
   #attributes: LeaseAttributes;
   #value: string;
   #lease: Lease;
@@ -136,7 +136,9 @@ export class LeaseKeeper {
   ) {
     this.#options = options;
     this.#ttlSeconds = options.ttlSeconds ?? LEASE_TTL_SECONDS;
-    this.#renewing = new StateReporter(options.log, {
+    this.#renewing = new Outage(options.log, {
+      code: "lease-not-renewed",
+      object: lease.key,
       failed: "Cannot renew the lease",
       andThen: "; trying again",
       recovered: "Lease is in order again",
@@ -270,7 +272,7 @@ export class LeaseKeeper {
         else continue;
       } catch (error) {
         signal.throwIfAborted();
-        this.#trouble = this.#renewing.failing(error);
+        this.#trouble = this.#renewing.failing(error).message;
         this.#changed();
         await failures.wait({ signal });
         continue;

@@ -5,8 +5,8 @@
  */
 import { describeError, OperatorError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { StateReporter } from "./state_reporter.ts";
-import { Backoff } from "./time.ts";
+import { Backoff } from "../util/time.ts";
+import { Outage } from "./problems.ts";
 
 /** Options of {@linkcode patiently}. */
 export interface PatienceOptions {
@@ -40,7 +40,9 @@ export async function patiently<T>(
     initialMs: options.initialMs ?? 1_000,
     maxMs: options.maxMs ?? 30_000,
   });
-  const reporter = new StateReporter(log, {
+  const outage = new Outage(log, {
+    code: "starting",
+    object: what,
     failed: `Cannot ${what} yet`,
     andThen: "; trying again",
     recovered: `Could ${what}`,
@@ -49,13 +51,13 @@ export async function patiently<T>(
     signal.throwIfAborted();
     try {
       const result = await attempt();
-      reporter.working();
+      outage.working();
       return result;
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof OperatorError) throw error;
       if (options.isFatal?.(error)) throw new OperatorError(describeError(error), { cause: error });
-      onStatus?.(`Waiting to ${what}: ${reporter.failing(error)}`);
+      onStatus?.(`Waiting to ${what}: ${outage.failing(error).message}`);
       await backoff.wait({ signal });
     }
   }

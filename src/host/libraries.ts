@@ -6,7 +6,7 @@
  */
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { RecentTexts } from "./recent_texts.ts";
+import { ProblemLog } from "../status/problems.ts";
 
 /** Writers of the console that libraries use. */
 const WORDS = ["log", "info", "debug", "warn", "error", "trace", "dir", "table"] as const;
@@ -18,14 +18,20 @@ const WORDS = ["log", "info", "debug", "warn", "error", "trace", "dir", "table"]
  */
 export function hearLibraries(log: Logger): Disposable {
   using stack = new DisposableStack();
-  const recent = new RecentTexts();
+  const problems = new ProblemLog(log, {
+    one: ({ message }) => `An error outside of any operation was ignored: ${message}`,
+    quietMs: 600_000,
+  });
   const onError = (event: ErrorEvent | PromiseRejectionEvent) => {
     event.preventDefault();
     const error = event instanceof ErrorEvent ? event.error : event.reason;
-    const reason = describeError(error);
-    const level = recent.isNews(reason) ? "warn" : "debug";
-    log[level](`An error outside of any operation was passed over: ${reason}`);
-    if (error instanceof Error) log.debug("It came from here", { stack: error.stack });
+    const stack = error instanceof Error ? error.stack : undefined;
+    // The line that threw it is what tells one such error from another.
+    const object = stack?.split("\n").find((line) => /^ +at /.test(line))?.trim() ?? "unknown";
+    const finding = { code: "stray-error", object, message: describeError(error) } as const;
+    problems.set([finding]);
+    problems.set([]); // it is an event, which lasts no longer
+    log.debug("A stray error came from here", { error: finding.message, stack });
   };
   for (const type of ["error", "unhandledrejection"] as const) {
     globalThis.addEventListener(type, onError);

@@ -22,12 +22,14 @@ function setUp() {
   return { lines, statuses, controller, options };
 }
 
-Deno.test("patiently() tries until it succeeds, with one line per reason", async () => {
+Deno.test("patiently() tries until it succeeds, with one line per cause", async () => {
   const { lines, statuses, options } = setUp();
   const outcomes = ["refused", "refused", "refused", "no leader", "no leader"];
   const result = await patiently("reach etcd", () => {
     const outcome = outcomes.shift();
-    return outcome ? Promise.reject(new Error(outcome)) : Promise.resolve("there");
+    return outcome
+      ? Promise.reject(Object.assign(new Error(outcome), { code: outcome }))
+      : Promise.resolve("there");
   }, options);
   assert.equal(result, "there");
   assert.deepEqual(lines, [
@@ -42,7 +44,7 @@ Deno.test("patiently() tries until it succeeds, with one line per reason", async
   );
 });
 
-Deno.test("patiently() leaves to the operator what only a person can mend, and ends on abort", async () => {
+Deno.test("patiently() leaves to the operator what needs one, and ends on abort", async () => {
   const { controller, options, lines } = setUp();
   const denied = () => Promise.reject(new OperatorError("Cannot use key: it is disabled"));
   await assert.rejects(patiently("check credentials", denied, options), OperatorError);

@@ -1,0 +1,107 @@
+/**
+ * Where each part of the daemon's status comes from; a part is made when somebody asks for it.
+ *
+ * @module
+ */
+import { enabledFamilies } from "../config/network_config.ts";
+import type { Firewall } from "../firewall/mod.ts";
+import type { HostNetwork } from "../host/host_network.ts";
+import type { Surroundings } from "../host/surroundings.ts";
+import type { LeaseMap } from "../lease/lease_map.ts";
+import type { ConfiguredNetwork } from "../runtime/configured_network.ts";
+import type { OpenBackend } from "../runtime/runtime.ts";
+import type {
+  Finding,
+  Instant,
+  LeaseStatus,
+  LeftOutStatus,
+  StatusSource,
+  StoreStatus,
+} from "../status/model.ts";
+import type { ProblemLog } from "../status/problems.ts";
+import type { Readiness } from "../status/readiness.ts";
+import type { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
+import type { EtcdRegistry } from "../store/etcd/open.ts";
+import type { Planner } from "./planner.ts";
+
+/** What a running daemon consists of, as far as its status goes. */
+export interface RunningParts {
+  readonly readiness: Readiness;
+  readonly configured: ConfiguredNetwork;
+  readonly registry: Pick<EtcdRegistry, "description">;
+  readonly hostNetwork: HostNetwork;
+  readonly runtime: OpenBackend;
+  readonly keeper: LeaseKeeper;
+  /** When the lease was taken. */
+  readonly acquiredAt: () => Instant;
+  readonly firewall: Firewall;
+  readonly leases: LeaseMap;
+  readonly planner: Planner;
+  readonly skippedLeases: ProblemLog;
+  readonly leftOut: ProblemLog;
+  readonly surroundings: Surroundings;
+}
+
+/** The parts that are there once the start is over. */
+export function statusOf(parts: RunningParts): Partial<StatusSource> {
+  const { configured, hostNetwork, runtime, firewall, leases, planner, surroundings } = parts;
+  return {
+    network: () => enabledFamilies(configured).map(({ network }) => network),
+    backend: () => configured.backend.type,
+    interface: () => hostNetwork.describe(),
+    overlaps: () => hostNetwork.reserved.describe(),
+    lease: () => leaseStatus(parts),
+    store: () => storeStatus(parts),
+    peers: () =>
+      leases.complete
+        ? { count: planner.peers.length, leftOut: leftOutStatus(parts.leftOut) }
+        : undefined,
+    skippedLeases: () => leftOutStatus(parts.skippedLeases),
+    firewall: () => firewall.describe(),
+    surroundings: () => ({ problems: surroundings.problems }),
+    ...runtime.status?.(leases.complete ? planner.peers : []),
+  };
+}
+
+/** Of very many, so many are listed. */
+const LISTED = 100;
+
+function leftOutStatus(problems: ProblemLog): LeftOutStatus {
+  return { count: problems.count, problems: problems.first(LISTED) };
+}
+
+function leaseStatus({ keeper, readiness, acquiredAt }: RunningParts): LeaseStatus {
+  const { key, subnet, attributes } = keeper.lease;
+  const { state } = keeper;
+  const { since, problems: [lost] } = readiness.condition("lease").status;
+  const trouble = state.held && state.trouble !== undefined
+    ? { ...notRenewed(key, state.trouble), since: performance.now() }
+    : undefined;
+  const problem = trouble ?? lost;
+  return {
+    key,
+    subnet,
+    attributes,
+    state: state.held ? "held" : state.taken ? "taken" : "lost",
+    since,
+    acquiredAt: acquiredAt(),
+    expiresAt: state.held && state.expiresAt !== undefined
+      ? performance.now() + state.expiresAt - Date.now()
+      : undefined,
+    ...(problem ? { problem } : {}),
+  };
+}
+
+function notRenewed(object: string, message: string): Finding {
+  return { code: "lease-not-renewed", object, message };
+}
+
+function storeStatus({ registry, readiness }: RunningParts): StoreStatus {
+  const { state, since, problems: [problem] } = readiness.condition("store").status;
+  return {
+    what: registry.description,
+    connected: state === "met",
+    since,
+    ...(problem ? { problem } : {}),
+  };
+}

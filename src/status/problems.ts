@@ -1,0 +1,249 @@
+/**
+ * Problems that come, last and go: each is told once when it appears and once when it is over. Code
+ * and object are what makes two of them the same; the words may change with every look.
+ *
+ * @module
+ */
+import { causeCode, describeError } from "../errors.ts";
+import type { LogFields, Logger } from "../log.ts";
+import { LineBudget } from "../util/line_budget.ts";
+import { formatDuration } from "../util/time.ts";
+import type { Finding, Instant, Problem } from "./model.ts";
+
+/** A problem told one by one, at most so many at a time. */
+const TOLD_AT_ONCE = 10;
+/** Different causes of one problem that are told. */
+const TOLD_CAUSES = 5;
+/**
+ * Lines of one log in ten minutes: much of what is told here is for others to bring about, as often
+ * as they like.
+ */
+const LINES = 30;
+/** Problems that are over and remembered, where a log is to be quiet about their return. */
+const REMEMBERED = 10_000;
+
+/** Options of {@linkcode ProblemLog}. */
+export interface ProblemLogOptions {
+  /** The line of a problem. @default message and remedy */
+  readonly one?: (problem: Problem) => string;
+  /** Gives the object as a field of that name. @default no field */
+  readonly field?: string;
+  /** Said after a number of those that are not told one by one. @default "more problems" */
+  readonly more?: string;
+  /** The line of one that is over, and its fields. @default none */
+  readonly over?: (
+    problem: Problem,
+    course: { readonly lastedMs: number; readonly times: number },
+  ) => readonly [message: string, fields?: LogFields];
+  /** The line once all are over. @default none */
+  readonly none?: string;
+  /** One that returns within this time is not told again. @default {0} */
+  readonly quietMs?: number;
+  /** Monotonic milliseconds. @default {performance.now} */
+  readonly now?: () => Instant;
+}
+
+interface Known {
+  readonly problem: Problem;
+  /** Causes that were told. */
+  readonly causes: readonly (string | undefined)[];
+  /** Whether it was told, so that its end is. */
+  readonly isTold: boolean;
+  readonly times: number;
+}
+
+/** Keeps the problems of one part of the daemon, and tells of them; see the module's comment. */
+export class ProblemLog {
+  readonly #log: Logger;
+  readonly #options: ProblemLogOptions;
+  readonly #now: () => Instant;
+  readonly #budget: LineBudget;
+  readonly #findings = new Map<string, readonly Finding[]>();
+  #known: ReadonlyMap<string, Known> = new Map();
+  /** Identities of those that are over to when that was, the oldest first. */
+  readonly #recent = new Map<string, Instant>();
+  /** A problem was told and `none` was not. */
+  #isTroubled = false;
+
+  constructor(log: Logger, options: ProblemLogOptions = {}) {
+    this.#log = log;
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+    this.#budget = new LineBudget({ lines: LINES, now: this.#now });
+  }
+
+  /** What is wrong now, in the order of appearance. */
+  get problems(): readonly Problem[] {
+    return this.first(Infinity);
+  }
+
+  get count(): number {
+    return this.#known.size;
+  }
+
+  /** The first `limit` problems. */
+  first(limit: number): readonly Problem[] {
+    return [...this.#known.values().take(limit).map(({ problem }) => problem)];
+  }
+
+  /** The problem that `finding` is. */
+  dated(finding: Finding): Problem {
+    return this.#known.get(identityOf(finding))?.problem ?? { ...finding, since: this.#now() };
+  }
+
+  /** Puts `findings` in the place of all that was found by `source` before. */
+  set(findings: readonly Finding[], source = ""): void {
+    if (findings.length === 0) {
+      if (!this.#findings.delete(source)) return;
+    } else this.#findings.set(source, findings);
+    const now = this.#now();
+    const before = this.#known;
+    const known = new Map<string, Known>();
+    const news: Problem[] = [];
+    for (const [identity, finding] of merge([...this.#findings.values()].flat())) {
+      const former = before.get(identity);
+      const isTold = former?.isTold ?? !this.#isRecent(identity, now);
+      const problem = { ...finding, since: former?.problem.since ?? now };
+      let causes = former?.causes ?? [];
+      if (!causes.includes(finding.cause) && causes.length < TOLD_CAUSES) {
+        causes = [...causes, finding.cause];
+        if (isTold) news.push(problem);
+      }
+      known.set(identity, { problem, causes, isTold, times: (former?.times ?? 0) + 1 });
+    }
+    this.#known = known;
+    this.#tell(news);
+    for (const [identity, former] of before) {
+      if (!known.has(identity)) this.#end(identity, former, now);
+    }
+    if (known.size > 0 || !this.#isTroubled) return;
+    this.#isTroubled = false;
+    if (this.#options.none !== undefined) this.#say("info", this.#options.none);
+  }
+
+  #tell(news: readonly Problem[]): void {
+    if (news.length === 0) return;
+    this.#isTroubled = true;
+    const { one = sentenceOf, field, more = "more problems" } = this.#options;
+    for (const problem of news.slice(0, TOLD_AT_ONCE)) {
+      this.#say("warn", one(problem), field === undefined ? {} : { [field]: problem.object });
+    }
+    if (news.length > TOLD_AT_ONCE) this.#say("warn", `and ${news.length - TOLD_AT_ONCE} ${more}`);
+  }
+
+  #end(identity: string, { problem, isTold, times }: Known, now: Instant): void {
+    const { over, quietMs = 0 } = this.#options;
+    if (over !== undefined && isTold) {
+      this.#say("info", ...over(problem, { lastedMs: now - problem.since, times }));
+    }
+    if (quietMs === 0) return;
+    this.#recent.delete(identity);
+    this.#recent.set(identity, now);
+  }
+
+  #isRecent(identity: string, now: Instant): boolean {
+    const { quietMs = 0 } = this.#options;
+    for (const [oldest, endedAt] of this.#recent) {
+      if (now - endedAt <= quietMs && this.#recent.size <= REMEMBERED) break;
+      this.#recent.delete(oldest);
+    }
+    return this.#recent.has(identity);
+  }
+
+  #say(level: "warn" | "info", message: string, fields?: LogFields): void {
+    const left = this.#budget.take();
+    if (left === "no") return this.#log.debug(message, fields);
+    this.#log[level](message, fields);
+    if (left === "last") {
+      this.#log.warn("This changes too often: it is logged again in ten minutes, see /status");
+    }
+  }
+}
+
+/** By identity; the words of those that are the same are joined. */
+function merge(findings: readonly Finding[]): ReadonlyMap<string, Finding> {
+  const merged = new Map<string, Finding>();
+  for (const finding of findings) {
+    const identity = identityOf(finding);
+    const former = merged.get(identity);
+    merged.set(
+      identity,
+      former === undefined || former.message === finding.message
+        ? finding
+        : { ...former, message: `${former.message}; ${finding.message}` },
+    );
+  }
+  return merged;
+}
+
+/** Problem and remedy, for people: `…; set net.ipv4.ip_forward=1`. */
+export function sentenceOf({ message, remedy }: Pick<Finding, "message" | "remedy">): string {
+  if (remedy === undefined) return message;
+  return /^[A-Z]/.test(remedy) ? `${message}. ${remedy}` : `${message}; ${remedy}`;
+}
+
+/** What two findings of one problem have in common. */
+export function identityOf({ code, object }: Pick<Finding, "code" | "object">): string {
+  return `${code} ${object}`;
+}
+
+/** Options of {@linkcode Outage}. */
+export interface OutageOptions extends Pick<Finding, "code" | "object"> {
+  /** Said on failure, before the reason: `Etcd is unreachable`. */
+  readonly failed: string;
+  /** Said on failure after the reason: `; trying again`. @default none */
+  readonly andThen?: string;
+  /** Said on recovery, before `after 62 s`: `Etcd is reachable again`. */
+  readonly recovered: string;
+  /** Monotonic milliseconds. @default {performance.now} */
+  readonly now?: () => Instant;
+}
+
+/**
+ * For loops that try again and again: one line when something starts to fail, one for each further
+ * cause of the same outage, and one when it works again, with the outage's length and the number of
+ * failures. Everything between is written at `debug` level only.
+ */
+export class Outage {
+  readonly #log: Logger;
+  readonly #options: OutageOptions;
+  readonly #problems: ProblemLog;
+
+  constructor(log: Logger, options: OutageOptions) {
+    this.#log = log;
+    this.#options = options;
+    this.#problems = new ProblemLog(log, {
+      one: ({ message }) => this.#line(message),
+      over: (_, { lastedMs, times }) => [
+        `${options.recovered} after ${formatDuration(lastedMs)}`,
+        { failures: times },
+      ],
+      ...(options.now ? { now: options.now } : {}),
+    });
+  }
+
+  /** What fails at present. */
+  get problem(): Problem | undefined {
+    return this.#problems.first(1)[0];
+  }
+
+  /** To be called on each failure. */
+  failing(error: unknown): Problem {
+    const { code, object } = this.#options;
+    const message = describeError(error);
+    if (this.problem !== undefined) this.#log.debug(this.#line(message));
+    const cause = causeCode(error);
+    this.#problems.set([{ code, object, message, ...(cause === undefined ? {} : { cause }) }]);
+    return this.problem!;
+  }
+
+  /** To be called on each success. */
+  working(): void {
+    this.#problems.set([]);
+  }
+
+  #line(reason: string): string {
+    const { failed, andThen = "" } = this.#options;
+    return `${failed}: ${reason}${andThen}`;
+  }
+}
