@@ -305,6 +305,21 @@ Deno.test("every shell block of the documents is run by a test, or it is said wh
   }
 });
 
+Deno.test("environment variables that the sources read are described", () => {
+  const sources = [...sourceTexts(join(root, "src"))].join("\n");
+  const read = sources.match(
+    /\b(?:ALIBABA_CLOUD_[A-Z0-9_]+|ACCESS_KEY_(?:ID|SECRET)|SSL_CERT_FILE|TMPDIR)\b/g,
+  );
+  assert.ok(read);
+  for (const { language, prose } of both) {
+    const spans = new Set(codeSpans(prose));
+    for (const name of new Set(read)) assert.ok(spans.has(name), `${language}: ${name}`);
+  }
+  for (const [name] of english.tableWith("ALIBABA_CLOUD_ECS_METADATA")) {
+    assert.ok(read.includes(onlyCode(name!)!), `${name} is not read`);
+  }
+});
+
 Deno.test("exit codes and the fields of /status are those of the program", () => {
   const sources = [...sourceTexts(join(root, "src"))].join("\n");
   const [, exitCodes] = /Exit status:([^]*)$/.exec(usage()) ?? [];
