@@ -8,8 +8,8 @@ import {
   type ExternalInterface,
   type InterfaceCriteria,
   refreshExternalInterface,
-  waitForExternalInterface,
 } from "../kernel/external_interface.ts";
+import { waitForExternalInterface } from "../kernel/find_interface.ts";
 import type { Link, Netlink, NetlinkEvent } from "../kernel/netlink.ts";
 import { openNetlink } from "../kernel/netlink/rtnetlink.ts";
 import type { InterfaceFacts } from "../kernel/own_address.ts";

@@ -9,8 +9,8 @@ import {
   type InterfaceCriteria,
   refreshExternalInterface,
   selectExternalInterface,
-  waitForExternalInterface,
 } from "./external_interface.ts";
+import { waitForExternalInterface } from "./find_interface.ts";
 import type { LinkAddress } from "./netlink.ts";
 import type { InterfaceFacts } from "./own_address.ts";
 

@@ -19,7 +19,7 @@ import type { Link, Netlink } from "./netlink.ts";
 export interface OwnedLinksOptions {
   /** Whether the link of this name belongs to this daemon. */
   readonly ownsLink: (name: string) => boolean;
-  /** The links as they were a moment ago; a table that changes is told of by events. @default read */
+  /** The links, possibly cached. @default read from the kernel */
   readonly links?: ReadLinks;
 }
 

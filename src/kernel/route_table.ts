@@ -154,7 +154,7 @@ export interface RouteTableOptions {
    * @default none
    */
   readonly adopts?: (route: RouteSpec, wasOurs: boolean) => boolean;
-  /** The links as they were a moment ago. @default they are read */
+  /** The links, possibly cached. @default read from the kernel */
   readonly links?: ReadLinks;
 }
 

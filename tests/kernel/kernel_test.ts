@@ -1,11 +1,8 @@
 /** What only a real kernel can tell, mostly through iproute2's eyes. Needs root. */
 import assert from "node:assert/strict";
 import { skippable } from "../prerequisites.ts";
-import {
-  readInterfaceFacts,
-  selectExternalInterface,
-  waitForExternalInterface,
-} from "../../src/kernel/external_interface.ts";
+import { selectExternalInterface } from "../../src/kernel/external_interface.ts";
+import { readInterfaceFacts, waitForExternalInterface } from "../../src/kernel/find_interface.ts";
 import { createAddressTable, createFdbTable } from "../../src/kernel/link_entry_table.ts";
 import { createLinkTable } from "../../src/kernel/link_table.ts";
 import { type Netlink, TABLE_MAIN } from "../../src/kernel/netlink.ts";

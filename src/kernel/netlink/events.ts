@@ -47,10 +47,10 @@ import { decodeFdbEntry, decodeNeighbor, decodeNeighborAddress } from "./codec/n
 import { decodeRoute } from "./codec/route.ts";
 import type { NetlinkTransport } from "./transport.ts";
 
-/** Room for the events of some 10,000 changes made by others at once; beyond, "lost" is said. */
+/** Room for the events of some 10,000 foreign changes at once; more are reported as lost. */
 const EVENT_BUFFER_BYTES = 4 << 20;
 
-/** Events handed over in one step, so that a flood does not keep other work waiting. */
+/** Events per step, so that a flood does not starve other work. */
 const EVENTS_PER_STEP = 4_096;
 
 const GROUPS: Readonly<Record<NetlinkEventKind, readonly number[]>> = {
@@ -64,9 +64,9 @@ const GROUPS: Readonly<Record<NetlinkEventKind, readonly number[]>> = {
 const EVENT_KINDS = Object.keys(GROUPS) as NetlinkEventKind[];
 
 /**
- * A BPF program that drops notifications of changes made through `portId`: thousands of own routes
- * would else wake the process, or overflow the buffer. Link changes stay, since they take addresses
- * and routes with them of which the kernel does not tell.
+ * A BPF program that drops notifications of changes made through `portId`, since thousands of own
+ * routes would wake the process, or overflow the buffer. Link changes pass, since addresses and
+ * routes go with a link without notifications of their own.
  */
 function ownChangesFilter(portId: number): BpfInstruction[] {
   const swapped = new DataView(new ArrayBuffer(4));
@@ -90,7 +90,7 @@ function ownChangesFilter(portId: number): BpfInstruction[] {
 }
 
 /**
- * Subscribes to what others than `transport` itself change.
+ * Subscribes to changes by others than `transport`.
  *
  * @param options.onClose Called when the subscription has been disposed of.
  */
@@ -150,7 +150,7 @@ class Subscription implements NetlinkEvents {
   }
 
   readonly #onAbort = () => {
-    // The thread that is blocked in poll cannot be told otherwise.
+    // Nothing else ends the poll on the other thread.
     if (!this.#closing) this.#libc.signalEventfd(this.#wake);
   };
 
@@ -201,7 +201,7 @@ class Subscription implements NetlinkEvents {
   async #close(): Promise<void> {
     this.#signal.removeEventListener("abort", this.#onAbort);
     this.#libc.signalEventfd(this.#wake);
-    // The poll uses both descriptors: closed under it, their numbers might be given anew.
+    // The poll uses both descriptors: if they were closed now, their numbers could be reused.
     await this.#pendingPoll;
     this.#socket[Symbol.dispose]();
     this.#libc.close(this.#wake);

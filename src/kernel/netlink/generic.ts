@@ -16,7 +16,8 @@ import {
 } from "../../../ffi/libnl/constants.ts";
 import { Attributes, type MessageBounds, type MessageWriter } from "../../../ffi/libnl/messages.ts";
 import { genlmsghdr } from "../../../ffi/libnl/structs.ts";
-import { type NetlinkOptions, NetlinkTransport, only } from "./transport.ts";
+import { only } from "./replies.ts";
+import { type NetlinkOptions, NetlinkTransport } from "./transport.ts";
 
 /** A family, such as `wireguard`; `id` is the type of its messages. */
 export interface GenericFamily {

@@ -41,13 +41,8 @@ import {
 import { decodeRoute, encodeRoute, encodeRouteDump, encodeRouteGet } from "./codec/route.ts";
 import { decodeRule, encodeRuleDump } from "./codec/rule.ts";
 import { subscribeTo } from "./events.ts";
-import {
-  type Decode,
-  type Encode,
-  type NetlinkOptions,
-  NetlinkTransport,
-  only,
-} from "./transport.ts";
+import { type Decode, only } from "./replies.ts";
+import { type Encode, type NetlinkOptions, NetlinkTransport } from "./transport.ts";
 
 /**
  * Opens the kernel's network configuration. Needs CAP_NET_ADMIN to change anything.

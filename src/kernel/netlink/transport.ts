@@ -16,29 +16,21 @@ import {
   NETLINK_EXT_ACK,
   NETLINK_GET_STRICT_CHK,
   NLM_F_ACK,
-  NLM_F_ACK_TLVS,
-  NLM_F_CAPPED,
   NLM_F_DUMP_INTR,
   NLMSG_DONE,
   NLMSG_ERROR,
   NLMSG_OVERRUN,
-  NLMSGERR_ATTR_MSG,
 } from "../../../ffi/libnl/constants.ts";
 import {
   DumpInterruptedError,
   NetlinkError,
   ReceiveOverflowError,
 } from "../../../ffi/libnl/errors.ts";
-import {
-  Attributes,
-  forEachMessage,
-  type MessageBounds,
-  MessageWriter,
-} from "../../../ffi/libnl/messages.ts";
+import { forEachMessage, type MessageBounds, MessageWriter } from "../../../ffi/libnl/messages.ts";
 import { type Libnl, type NetlinkSocket, openLibnl } from "../../../ffi/libnl/open.ts";
-import { nlmsgerr, nlmsghdr } from "../../../ffi/libnl/structs.ts";
 import { inSlices } from "../../util/slices.ts";
 import { Backoff, delay } from "../../util/time.ts";
+import { type Decode, decodeInSteps, type HeldDatagram, readOutcome } from "./replies.ts";
 
 /**
  * Requests of one datagram. Only the last asks for an acknowledgement (errors come anyway), and
@@ -59,14 +51,6 @@ const LONG_DUMP_DATAGRAMS = 16;
 
 /** Writes one message. */
 export type Encode = (writer: MessageWriter, sequence: number) => void;
-
-/** What a message says; `undefined` if it is not what was asked for. */
-export type Decode<T> = (view: DataView<ArrayBuffer>, message: MessageBounds) => T | undefined;
-
-/** `decode` for messages of `type` alone. */
-export function only<T>(type: number, decode: Decode<T>): Decode<T> {
-  return (view, message) => message.type === type ? decode(view, message) : undefined;
-}
 
 /** A request, and what it is about, such as `Cannot add route 10.5.7.0/24`. */
 export interface Query {
@@ -95,18 +79,6 @@ interface Batch {
   readonly last: number;
   readonly first: number;
   readonly end: number;
-}
-
-/** How a request went: the kernel's error number, 0 for success. */
-interface Outcome {
-  readonly errno: number;
-  readonly detail?: string | undefined;
-}
-
-/** A datagram and its messages. */
-interface HeldDatagram {
-  readonly view: DataView<ArrayBuffer>;
-  readonly messages: readonly MessageBounds[];
 }
 
 /** The request socket of one protocol and namespace, and its libraries. */
@@ -214,7 +186,7 @@ export class NetlinkTransport implements AsyncDisposable {
         const view = socket.receive();
         if (!view) {
           throw new Error(
-            `Cannot read from netlink: the kernel did not answer within ${RECEIVE_TIMEOUT_MS} ms`,
+            `Cannot read from netlink: the kernel did not reply within ${RECEIVE_TIMEOUT_MS} ms`,
           );
         }
         forEachMessage(view, (message) => {
@@ -326,7 +298,7 @@ export class NetlinkTransport implements AsyncDisposable {
       encode(writer, sequence);
     });
     const replies = queries.map(({ operation }): T | Error =>
-      new Error(`${operation}: the answer is not known`)
+      new Error(`${operation}: the reply is not understood`)
     );
     await this.#exchange(writer.bytes, (view, message) => {
       const index = waiting.get(message.sequence);
@@ -437,35 +409,4 @@ export class NetlinkTransport implements AsyncDisposable {
     this.libnl[Symbol.dispose]();
     this.libc[Symbol.dispose]();
   }
-}
-
-/** What `decode` makes of the messages. A datagram of them takes some tenths of a millisecond. */
-function* decodeInSteps<T>(
-  datagrams: readonly HeldDatagram[],
-  decode: Decode<T>,
-): Generator<void, T[]> {
-  const values: T[] = [];
-  for (const { view, messages } of datagrams) {
-    for (const message of messages) {
-      const value = decode(view, message);
-      if (value !== undefined) values.push(value);
-    }
-    yield;
-  }
-  return values;
-}
-
-const ackAttributes = new Attributes(NLMSGERR_ATTR_MSG);
-
-/** The outcome in an NLMSG_ERROR message. */
-function readOutcome(view: DataView<ArrayBuffer>, message: MessageBounds): Outcome {
-  const errno = -view.getInt32(message.start + nlmsgerr.error, LITTLE_ENDIAN);
-  if (errno === 0 || (message.flags & NLM_F_ACK_TLVS) === 0) return { errno };
-  // Attributes follow the request's header, or the whole request unless it was left out.
-  const request = message.start + nlmsgerr.msg;
-  const length = (message.flags & NLM_F_CAPPED) !== 0
-    ? nlmsghdr.size
-    : view.getUint32(request + nlmsghdr.nlmsg_len, LITTLE_ENDIAN);
-  const start = request + ((length + 3) & ~3);
-  return { errno, detail: ackAttributes.parse(view, start, message.end).string(NLMSGERR_ATTR_MSG) };
 }

@@ -63,7 +63,7 @@ export function decodeAddress(
     address: new InterfaceAddress(address, view.getUint8(start + ifaddrmsg.ifa_prefixlen)),
     scope: SCOPE_NAMES.get(view.getUint8(start + ifaddrmsg.ifa_scope)) ?? "other",
     permanent: (flags & IFA_F_PERMANENT) !== 0,
-    // One flag, with another meaning and another name (IFA_F_SECONDARY) in each family.
+    // The same bit is IFA_F_SECONDARY in IPv4.
     temporary: family === 6 && (flags & IFA_F_TEMPORARY) !== 0,
     secondary: family === 4 && (flags & IFA_F_TEMPORARY) !== 0,
     deprecated: (flags & IFA_F_DEPRECATED) !== 0,
@@ -89,12 +89,11 @@ export function encodeAddress(
   const bytes = address.address.toBytes();
   writer.attribute(IFA_LOCAL, bytes);
   if (address.address.family === 4) {
-    // With IFA_LOCAL alone IPv4 takes the address as its own peer too, which is what is meant;
-    // IFA_ADDRESS says so explicitly, as iproute2 does, and lets RTM_DELADDR match exactly.
+    // Without a peer both are equal; explicit, as in iproute2, so that RTM_DELADDR matches exactly.
     writer.attribute(IFA_ADDRESS, bytes);
   } else if (verb === "add") {
-    // On a link that only flanneld uses there is nobody to detect duplicates with, and the wait
-    // would leave the address unusable for seconds.
+    // On a link that only flanneld uses there are no duplicates, and detection would leave the
+    // address unusable for seconds.
     writer.attributeUint32(IFA_FLAGS, IFA_F_NODAD);
   }
   writer.finish();

@@ -123,11 +123,11 @@ export function encodeRoute(
   if (verb !== "remove" && (route.nextHops.length > 0 || route.others.length > 0)) {
     throw new TypeError(
       `Cannot ${verb} route ${route.destination}: it has several next hops or ` +
-        `properties that are not known`,
+        `unknown properties`,
     );
   }
   if (type === undefined || scope === undefined) {
-    throw new TypeError(`Cannot ${verb} route ${route.destination}: type or scope is not known`);
+    throw new TypeError(`Cannot ${verb} route ${route.destination}: unknown type or scope`);
   }
   const flags = {
     add: NLM_F_CREATE | NLM_F_EXCL,
@@ -165,7 +165,7 @@ export function encodeRoute(
   }
   if (route.linkIndex !== undefined) writer.attributeUint32(RTA_OIF, route.linkIndex);
   if (route.source) writer.attribute(RTA_PREFSRC, route.source.toBytes());
-  // Written even when it is the default: without it, an IPv6 removal matches any metric.
+  // Even the default: without it, an IPv6 removal matches any metric.
   writer.attributeUint32(RTA_PRIORITY, route.metric);
   writer.finish();
 }
@@ -182,12 +182,12 @@ export function decodeRoute(
   const { start, end } = message;
   const family = familyOf(view.getUint8(start + rtmsg.rtm_family));
   const flags = view.getUint32(start + rtmsg.rtm_flags, LITTLE_ENDIAN);
-  // Where the kernel has no IPv6, a dump of it is answered with all families (rtnl_dump_all).
+  // Where the kernel has no IPv6, its dump returns all families (rtnl_dump_all).
   if (!family || (filter.family ?? family) !== family) return undefined;
   const attributes = routeAttributes.parse(view, start + rtmsg.size, end);
   const table = attributes.uint32(RTA_TABLE) ?? view.getUint8(start + rtmsg.rtm_table);
   if (filter.table !== undefined) {
-    // Cached exceptions (RTM_F_CLONED) are no configuration.
+    // Cached exceptions (RTM_F_CLONED) are not configuration.
     if (table !== filter.table || (flags & RTM_F_CLONED) !== 0) return undefined;
   }
   const destination = readAddress(attributes, RTA_DST) ?? Address.unspecified(family);

@@ -35,9 +35,9 @@ export function familyOf(addressFamily: number): Family | undefined {
   return addressFamily === AF_INET ? 4 : addressFamily === AF_INET6 ? 6 : undefined;
 }
 
-// A dump has thousands of addresses, so they are read where they lie.
+// A dump has thousands of addresses, so they are read in place.
 
-/** The address in attribute `type`; `undefined` if it is absent or of no address's size. */
+/** The address in attribute `type`; `undefined` if it is absent or has another size. */
 export function readAddress(attributes: Attributes, type: number): Address | undefined {
   const at = attributes.offset(type);
   if (at < 0) return undefined;
