@@ -11,7 +11,14 @@ import { delay } from "../../src/util/time.ts";
 import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";
 import { TimedProcess, VirtualTime } from "../support/virtual_time.ts";
 import { type Campaign, CampaignFailure, seededRandom } from "./campaign.ts";
-import { clock, type Cluster, openWorld, shuffled, type World } from "./cloud_world.ts";
+import {
+  clock,
+  type Cluster,
+  type Judged,
+  shuffled,
+  tellInWorld,
+  type World,
+} from "./cloud_world.ts";
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
@@ -219,42 +226,21 @@ class Ending implements Disposable {
   }
 }
 
-interface StoryOutcome {
-  readonly violations: readonly string[];
-  readonly events: number;
-  readonly removals: number;
-}
-
 /** A cluster whose hosts' clocks are wrong and jump, and whose writers are suspended. */
 async function runStory(
   { seed, hours }: { readonly seed: number; readonly hours: number },
   signal: AbortSignal,
-): Promise<StoryOutcome> {
-  const random = seededRandom(seed);
-  using time = new VirtualTime({ random });
-  time.grainMs = 250;
-  const play = async (): Promise<StoryOutcome> => {
-    await using world = await openWorld({
-      time,
-      random,
-      signal,
-      clusters: [{
-        name: "a",
-        network: "10.24.0.0/19",
-        instances: 20,
-        vSwitches: [0, 1],
-        graceSeconds: GRACE_SECONDS,
-      }],
-    });
-    time.onJump = () => world.clusters.forEach((cluster) => cluster.tick());
-    const events = await story(world, { hours, random });
-    return {
-      violations: world.oracle.violations,
-      events,
-      removals: world.oracle.removals,
-    };
-  };
-  return await time.run(play());
+): Promise<Judged & { readonly events: number }> {
+  const clusters = [{
+    name: "a",
+    network: "10.24.0.0/19",
+    instances: 20,
+    vSwitches: [0, 1] as const,
+    graceSeconds: GRACE_SECONDS,
+  }];
+  return await tellInWorld({ clusters, seed, signal }, async (world, random) => ({
+    events: await story(world, { hours, random }),
+  }));
 }
 
 async function story(

@@ -12,7 +12,8 @@ import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { type RouteEntry, type Simulator, startSimulator } from "../simulator/mod.ts";
 import { flagsOfSimulator, type LightHosts, startLightHosts } from "../support/light_host.ts";
 import { settleAll } from "../support/settle_all.ts";
-import { TimedProcess, type VirtualTime } from "../support/virtual_time.ts";
+import { TimedProcess, VirtualTime } from "../support/virtual_time.ts";
+import { seededRandom } from "./campaign.ts";
 
 /** One cluster of a {@linkcode World}. */
 export interface ClusterPlan {
@@ -26,8 +27,7 @@ export interface ClusterPlan {
   readonly graceSeconds: number;
 }
 
-/** Options of {@linkcode openWorld}. */
-export interface WorldOptions {
+interface WorldOptions {
   readonly time: VirtualTime;
   readonly clusters: readonly ClusterPlan[];
   readonly random: () => number;
@@ -41,7 +41,7 @@ const WRITE_MS = { minMs: 300, maxMs: 2_000 };
 const LOOK_MS = 2_000;
 
 /** Opens a VPC with clusters whose hosts are still to be started. */
-export async function openWorld(options: WorldOptions): Promise<World> {
+async function openWorld(options: WorldOptions): Promise<World> {
   const { clusters, time, random, signal } = options;
   const example = exampleConfig();
   const ids = clusters.flatMap(({ name, instances }) =>
@@ -75,6 +75,36 @@ export async function openWorld(options: WorldOptions): Promise<World> {
 
 function keyOf(instanceId: string): string {
   return `LTAI5tCampaign${instanceId.replaceAll("-", "")}`;
+}
+
+/** What came of a story. */
+export interface Judged {
+  readonly violations: readonly string[];
+  /** Entries that were removed or re-pointed. */
+  readonly removals: number;
+  readonly virtualSeconds: number;
+}
+
+/** Tells a story in a VPC of its own, on a clock of its own, and judges what was written. */
+export async function tellInWorld<Told extends object>(
+  { clusters, seed, signal }: {
+    readonly clusters: readonly ClusterPlan[];
+    readonly seed: number;
+    readonly signal: AbortSignal;
+  },
+  story: (world: World, random: () => number) => Promise<Told>,
+): Promise<Told & Judged> {
+  const random = seededRandom(seed);
+  using time = new VirtualTime({ random });
+  time.grainMs = 250;
+  const play = async () => {
+    await using world = await openWorld({ time, random, signal, clusters });
+    time.onJump = () => world.clusters.forEach((cluster) => cluster.tick());
+    const told = await story(world, random);
+    const { violations, removals } = world.oracle;
+    return { ...told, violations, removals, virtualSeconds: time.elapsedMs / 1_000 };
+  };
+  return await time.run(play());
 }
 
 /** What {@linkcode openWorld} has opened. */

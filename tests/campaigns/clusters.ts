@@ -5,9 +5,15 @@
  *
  * @module
  */
-import { VirtualTime } from "../support/virtual_time.ts";
-import { type Campaign, CampaignFailure, seededRandom } from "./campaign.ts";
-import { type Cluster, type ClusterPlan, openWorld, shuffled, type World } from "./cloud_world.ts";
+import { type Campaign, CampaignFailure } from "./campaign.ts";
+import {
+  type Cluster,
+  type ClusterPlan,
+  type Judged,
+  shuffled,
+  tellInWorld,
+  type World,
+} from "./cloud_world.ts";
 
 /** Clusters that share a VPC, and for how long. */
 export interface Setting {
@@ -74,41 +80,25 @@ export const campaign: Campaign = {
 };
 
 /** What came of one setting. */
-export interface Outcome {
-  readonly violations: readonly string[];
+export interface Outcome extends Judged {
   readonly events: number;
-  readonly removals: number;
 }
 
 /** Lets the clusters of one setting live their time, on a clock of its own. */
 export async function runSetting(setting: Setting, signal: AbortSignal): Promise<Outcome> {
-  const random = seededRandom(setting.seed);
-  using time = new VirtualTime({ random });
-  time.grainMs = 250;
-  const play = async (): Promise<Outcome> => {
-    await using world = await openWorld({
-      time,
-      random,
-      signal,
-      clusters: setting.networks.map((network, n): ClusterPlan => ({
-        name: "abcd"[n]!,
-        network,
-        instances: INSTANCES,
-        vSwitches: setting.vSwitches[n]!,
-        graceSeconds: GRACE_SECONDS,
-      })),
-    });
-    time.onJump = () => world.clusters.forEach((cluster) => cluster.tick());
+  const clusters = setting.networks.map((network, n): ClusterPlan => ({
+    name: "abcd"[n]!,
+    network,
+    instances: INSTANCES,
+    vSwitches: setting.vSwitches[n]!,
+    graceSeconds: GRACE_SECONDS,
+  }));
+  return await tellInWorld({ clusters, seed: setting.seed, signal }, async (world, random) => {
     const lives = world.clusters.map((cluster) => live(cluster, setting.hours, random));
     const events = await Promise.all(lives);
     await judgeEnd(world);
-    return {
-      violations: world.oracle.violations,
-      events: events.reduce((sum, each) => sum + each, 0),
-      removals: world.oracle.removals,
-    };
-  };
-  return await time.run(play());
+    return { events: events.reduce((sum, each) => sum + each, 0) };
+  });
 }
 
 /** What befalls one cluster; answers how much did. */

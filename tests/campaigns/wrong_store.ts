@@ -6,9 +6,15 @@
  * @module
  */
 import { MemoryStore } from "../fakes/memory_registry.ts";
-import { VirtualTime } from "../support/virtual_time.ts";
-import { type Campaign, CampaignFailure, seededRandom } from "./campaign.ts";
-import { type Cluster, openWorld, shuffled, type World, type WorldHost } from "./cloud_world.ts";
+import { type Campaign, CampaignFailure } from "./campaign.ts";
+import {
+  type Cluster,
+  type Judged,
+  shuffled,
+  tellInWorld,
+  type World,
+  type WorldHost,
+} from "./cloud_world.ts";
 
 /** What befalls the store. */
 export const MISHAPS = ["emptied", "old backup", "half", "prefix typo", "copied"] as const;
@@ -78,42 +84,23 @@ export const campaign: Campaign = {
 };
 
 /** What came of one case. */
-export interface Outcome {
+export interface Outcome extends Judged {
   /** Whether the entries of an instance that left after the mishap went, or wait for a person. */
   readonly ending: "cleared" | "left";
-  readonly violations: readonly string[];
-  readonly removals: number;
-  readonly virtualSeconds: number;
 }
 
 /** Runs one case on a clock of its own. */
 export async function runCase(each: Case, signal: AbortSignal): Promise<Outcome> {
-  const random = seededRandom(each.seed);
-  using time = new VirtualTime({ random });
-  time.grainMs = 250;
-  const play = async (): Promise<Outcome> => {
-    await using world = await openWorld({
-      time,
-      random,
-      signal,
-      clusters: [{
-        name: "a",
-        network: "10.24.0.0/20",
-        instances: HOSTS + 6,
-        vSwitches: [0, 0, 1],
-        graceSeconds: each.graceSeconds,
-      }],
-    });
-    time.onJump = () => world.clusters.forEach((cluster) => cluster.tick());
-    const ending = await story(world, each, random);
-    return {
-      ending,
-      violations: world.oracle.violations,
-      removals: world.oracle.removals,
-      virtualSeconds: time.elapsedMs / 1_000,
-    };
-  };
-  return await time.run(play());
+  const clusters = [{
+    name: "a",
+    network: "10.24.0.0/20",
+    instances: HOSTS + 6,
+    vSwitches: [0, 0, 1] as const,
+    graceSeconds: each.graceSeconds,
+  }];
+  return await tellInWorld({ clusters, seed: each.seed, signal }, async (world, random) => ({
+    ending: await story(world, each, random),
+  }));
 }
 
 /** What befalls the cluster; answers whether the last of its entries that nobody needs went. */

@@ -2,28 +2,15 @@ import assert from "node:assert/strict";
 import { writeIcmpError } from "../../src/dataplane/icmp.ts";
 import { isKeepalive, writeKeepalive } from "../../src/dataplane/keepalive.ts";
 import { PacketMemory } from "../../src/dataplane/packet.ts";
-import { buildPacket, type PacketFields, referenceSum } from "./reference.ts";
+import { buildPacket, type PacketFields, referenceSum, SAMPLE_PACKET } from "./reference.ts";
 
 const memory = new PacketMemory(65_536);
 const AT = 10_000;
 const PACKET: PacketFields = {
-  version: 4,
+  ...SAMPLE_PACKET,
   protocol: 17,
   source: [10, 24, 1, 9],
   destination: [10, 24, 9, 1],
-  sourcePort: 1000,
-  destinationPort: 2000,
-  tos: 0,
-  ttl: 64,
-  id: 5,
-  dontFragment: true,
-  ipOptions: [],
-  sequence: 1,
-  acknowledgement: 2,
-  flags: 0x10,
-  window: 3,
-  urgent: 0,
-  tcpOptions: [],
   payload: Array.from({ length: 2_000 }, (_, i) => i & 255),
 };
 const PACKET6: PacketFields = {

@@ -23,31 +23,13 @@ import {
 import { Address, Prefix } from "../../src/net/mod.ts";
 import { DatagramPeer } from "./datagrams.ts";
 import { FakeDevice } from "./fake_device.ts";
-import type { PacketFields } from "./reference.ts";
+import { type PacketFields, SAMPLE_PACKET } from "./reference.ts";
 
 const { signal } = new AbortController();
 
-/** Own subnet 10.24.1.0/24; peer 10.24.2.0/24 at 127.0.0.2. */
-export const PACKET: PacketFields = {
-  version: 4,
-  protocol: 6,
-  source: [10, 24, 2, 7],
-  destination: [10, 24, 1, 9],
-  sourcePort: 1000,
-  destinationPort: 2000,
-  tos: 0,
-  ttl: 64,
-  id: 5,
-  dontFragment: true,
-  ipOptions: [],
-  sequence: 1,
-  acknowledgement: 2,
-  flags: 0x10,
-  window: 3,
-  urgent: 0,
-  tcpOptions: [],
-  payload: Array.from({ length: 100 }, (_, i) => i),
-};
+/** What comes in. Own subnet 10.24.1.0/24; peer 10.24.2.0/24 at 127.0.0.2. */
+export const PACKET = SAMPLE_PACKET;
+/** What goes out. */
 export const OUTBOUND: PacketFields = {
   ...PACKET,
   source: PACKET.destination,

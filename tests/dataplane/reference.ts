@@ -47,6 +47,28 @@ export interface PacketFields {
   readonly payload: readonly number[];
 }
 
+/** A packet of TCP to take what differs from. */
+export const SAMPLE_PACKET: PacketFields = {
+  version: 4,
+  protocol: 6,
+  source: [10, 24, 2, 7],
+  destination: [10, 24, 1, 9],
+  sourcePort: 1000,
+  destinationPort: 2000,
+  tos: 0,
+  ttl: 64,
+  id: 5,
+  dontFragment: true,
+  ipOptions: [],
+  sequence: 1,
+  acknowledgement: 2,
+  flags: 0x10,
+  window: 3,
+  urgent: 0,
+  tcpOptions: [],
+  payload: Array.from({ length: 100 }, (_, i) => i),
+};
+
 /** The bytes of a packet with right checksums, field by field. */
 export function buildPacket(fields: PacketFields): Uint8Array<ArrayBuffer> {
   const { version, protocol, payload } = fields;
