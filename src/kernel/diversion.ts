@@ -97,7 +97,8 @@ export async function findDiversions(
       remedy: culprits.length > 0
         ? `To let the network come first: ${ip} rule add to ${check.network} lookup main ` +
           `priority ${before}`
-        : `see "ip route get ${packets}${inputLink ? ` iif ${inputLink}` : ""}"`,
+        : `see "ip route get ${packets}${inputLink ? ` iif ${inputLink}` : ""}` +
+          `${udpPort === undefined ? "" : ` ipproto udp dport ${udpPort}`}"`,
     });
   }
   return found;
