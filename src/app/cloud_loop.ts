@@ -43,12 +43,7 @@ export class CloudLoop {
         if (!leases.complete || this.#isLost) return;
         await cloud.gather?.(keeper.lease, planner.peers, { signal });
       },
-      hold: () => {
-        const message = cloud.waitingFor();
-        return message === undefined
-          ? undefined
-          : { code: "cloud-waiting", object: "routes of this host", message };
-      },
+      hold: () => cloud.waitingFor(),
     });
     cloud.changes.subscribe(() => {
       this.reconciler.desiredChanged();

@@ -104,7 +104,7 @@ export async function openCloudRuntime<
       disown: () => host.disown(),
     },
     run: (cluster, each) => host.run(cluster, each),
-    status: () => ({ cloud: () => ({ facts: host.status() }) }),
+    status: () => ({ cloud: () => host.status() }),
     [Symbol.asyncDispose]: () => host[Symbol.asyncDispose](),
   };
 }

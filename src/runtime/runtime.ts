@@ -16,7 +16,7 @@ import type { Logger } from "../log.ts";
 import type { Address, Family, Places, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { DesiredState } from "../state/mod.ts";
-import type { BackendStatus } from "../status/model.ts";
+import type { BackendStatus, Finding } from "../status/model.ts";
 import type { EtcdRegistry } from "../store/etcd/open.ts";
 import type { Registry } from "../store/etcd/key_space.ts";
 import type { ReadableCell } from "../util/cell.ts";
@@ -66,7 +66,7 @@ export interface RemoteTables {
   /** Changes when the Tables are to be looked at although the plan is the same. */
   readonly changes: ReadableCell<number>;
   /** Why this host is not reached yet although its own Tables are in order. */
-  waitingFor(): string | undefined;
+  waitingFor(): Finding | undefined;
   /** What stands in the place of the own subnet, which can never be reached while it does. */
   blockedBy?(own: Lease): string | undefined;
   /** To be called when any lease has changed. */

@@ -7,9 +7,13 @@
 import { describeError } from "../errors.ts";
 import { redact } from "../secret.ts";
 import type {
+  CloudStatus,
+  ClusterStatus,
   DaemonStatus,
   FirewallStatus,
   Instant,
+  LeaderStatus,
+  LeadingStatus,
   LeaseStatus,
   LeftOutStatus,
   Problem,
@@ -66,6 +70,29 @@ export interface LeaseJson extends Pick<LeaseStatus, "key" | "subnet" | "attribu
   readonly acquiredAt: Time;
 }
 
+/** A host's place in a cloud. */
+export interface CloudJson extends Pick<CloudStatus, "instance" | "credentials"> {
+  readonly vpc: string;
+  readonly role: "route writer" | "writes its own route" | "host";
+  /** What the leader says of this host, or the tables that it writes itself. */
+  readonly route?: CloudStatus["place"] | { readonly routeTables: readonly string[] };
+  readonly cluster?:
+    & Pick<ClusterStatus, "id" | "term" | "trouble" | "tables" | "overflow" | "occupied">
+    & {
+      readonly routeWriter: string | undefined;
+      readonly vacantSeconds?: number;
+      readonly orphans: readonly {
+        readonly routeTableId: string;
+        readonly destination: string;
+        readonly instance: string | undefined;
+        readonly state: string | undefined;
+        readonly seconds: number;
+      }[];
+      readonly waitsForApproval?: ClusterStatus["held"];
+    };
+  readonly writing?: RoundJson & Pick<LeadingStatus, "hosts">;
+}
+
 /** What `/status` serves. A part that cannot be told is `{error}` instead. */
 export interface StatusJson {
   readonly ready: boolean;
@@ -107,7 +134,7 @@ export interface StatusFacts {
   readonly skippedLeases?: Record<string, string>;
   readonly firewall?: { readonly program: string; readonly warnings: readonly string[] };
   readonly surroundings?: { readonly warnings: readonly string[] };
-  readonly cloud?: Readonly<Record<string, unknown>>;
+  readonly cloud?: CloudJson;
   readonly dataPlane?: DaemonStatus["dataPlane"];
 }
 
@@ -226,7 +253,7 @@ const RENDERERS: { [Part in keyof DaemonStatus]-?: Render<NonNullable<DaemonStat
     };
   },
   paths: (paths) => ({ paths }),
-  cloud: ({ facts }) => ({ cloud: facts }),
+  cloud: (cloud) => ({ cloud: renderCloud(cloud) }),
   dataPlane: (counters) => ({ dataPlane: counters }),
 };
 
@@ -256,6 +283,44 @@ export function roundJson(report: ReconcilerStatus): RoundJson {
   const more = problemCount - problems.length;
   const rest = more > 0 ? [`and ${more} more`] : [];
   return { inSync, changed, problems: [...problems.map(sentenceOf), ...rest], unseen };
+}
+
+const ROLES = {
+  "leader": "route writer",
+  "own routes": "writes its own route",
+  "host": "host",
+} as const satisfies Record<CloudStatus["role"], string>;
+
+function renderCloud(cloud: CloudStatus): CloudJson {
+  const { instance, network, credentials, role, place, ownTables, leading } = cloud;
+  return {
+    instance,
+    vpc: network,
+    ...(credentials === undefined ? {} : { credentials }),
+    role: ROLES[role],
+    ...(ownTables ? { route: { routeTables: ownTables } } : place ? { route: place } : {}),
+    ...(cloud.cluster ? { cluster: renderCluster(cloud.cluster, cloud.leader) } : {}),
+    ...(leading ? { writing: { hosts: leading.hosts, ...roundJson(leading.round) } } : {}),
+  };
+}
+
+function renderCluster(
+  { held, orphans, ...cluster }: ClusterStatus,
+  { holder, vacantMs = 0 }: LeaderStatus,
+): NonNullable<CloudJson["cluster"]> {
+  return {
+    ...cluster,
+    routeWriter: holder,
+    ...(vacantMs > 0 ? { vacantSeconds: Math.round(vacantMs / 1_000) } : {}),
+    orphans: orphans.map(({ routeTableId, destination, instanceId, state, ageMs }) => ({
+      routeTableId,
+      destination: String(destination),
+      instance: instanceId,
+      state,
+      seconds: Math.round(ageMs / 1_000),
+    })),
+    ...(held ? { waitsForApproval: held } : {}),
+  };
 }
 
 /** Object to what is wrong about it. */

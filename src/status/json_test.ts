@@ -30,6 +30,15 @@ function render(parts: Partial<StatusSource>): StatusJson {
   return JSON.parse(renderStatus(source(parts)));
 }
 
+const ROUND = {
+  inSync: true,
+  changed: 0,
+  problems: [],
+  problemCount: 0,
+  unseen: false,
+  tables: [],
+};
+
 /** Whether `time` is a minute ago. */
 function assertMinuteAgo(time: string | null | undefined): void {
   assert.ok(Math.abs(Date.parse(time!) - (Date.now() - MINUTE)) < 5_000, `${time}`);
@@ -106,6 +115,69 @@ Deno.test("renderStatus() tells each problem once, with code, object, remedy and
   assertMinuteAgo(status.conditions["kernel"]!.since);
 });
 
+const leader = { holder: "i-7", vacantMs: 62_400 };
+
+Deno.test("renderStatus() tells what the leader of a cloud's routes says", () => {
+  const round = { ...ROUND, problems: [problem], problemCount: 1 };
+  const { status: { cloud } } = render({
+    cloud: () => ({
+      instance: "i-7",
+      network: "vpc-1",
+      credentials: "environment",
+      role: "leader",
+      leader,
+      place: { instanceId: "i-7", state: "routed", checkOff: true },
+      cluster: {
+        id: "0123456789abcdef",
+        term: "7",
+        tables: [{ id: "vtb-1", used: 3, limit: 200 }],
+        overflow: [],
+        occupied: ["10.24.9.0/24 via i-x in vtb-1"],
+        orphans: [{
+          routeTableId: "vtb-1",
+          destination: Prefix.parse("10.24.9.0/24"),
+          instanceId: "i-9",
+          state: "held",
+          ageMs: 61_000,
+        }],
+        held: { routes: ["10.24.9.0/24 via i-9"], approve: "etcdctl put …" },
+      },
+      leading: { hosts: { routed: 3 }, round },
+    }),
+  });
+  assert.deepEqual(cloud, {
+    instance: "i-7",
+    vpc: "vpc-1",
+    credentials: "environment",
+    role: "route writer",
+    route: { instanceId: "i-7", state: "routed", checkOff: true },
+    cluster: {
+      id: "0123456789abcdef",
+      term: "7",
+      tables: [{ id: "vtb-1", used: 3, limit: 200 }],
+      overflow: [],
+      occupied: ["10.24.9.0/24 via i-x in vtb-1"],
+      routeWriter: "i-7",
+      vacantSeconds: 62,
+      orphans: [{
+        routeTableId: "vtb-1",
+        destination: "10.24.9.0/24",
+        instance: "i-9",
+        state: "held",
+        seconds: 61,
+      }],
+      waitsForApproval: { routes: ["10.24.9.0/24 via i-9"], approve: "etcdctl put …" },
+    },
+    writing: {
+      hosts: { routed: 3 },
+      inSync: true,
+      changed: 0,
+      problems: [`${problem.message}; remove it`],
+      unseen: false,
+    },
+  });
+});
+
 Deno.test("renderStatus() keeps the fields that scripts read", () => {
   const leftOut = {
     count: 200,
@@ -129,7 +201,7 @@ Deno.test("renderStatus() keeps the fields that scripts read", () => {
     skippedLeases: () => leftOut,
     firewall: () => ({ program: "none", problems: [problem] }),
     surroundings: () => ({ problems: [] }),
-    cloud: () => ({ facts: { role: "host" } }),
+    cloud: () => ({ instance: "i-1", network: "vpc-1", role: "own routes", leader }),
     dataPlane: () => undefined,
   });
   assert.deepEqual(status.network, ["10.5.0.0/16"]);
@@ -153,7 +225,11 @@ Deno.test("renderStatus() keeps the fields that scripts read", () => {
     warnings: [`${problem.message}; remove it`],
   });
   assert.deepEqual(status.surroundings, { warnings: [] });
-  assert.deepEqual(status.cloud, { role: "host" });
+  assert.deepEqual(status.cloud, {
+    instance: "i-1",
+    vpc: "vpc-1",
+    role: "writes its own route",
+  });
   assert.ok(!("dataPlane" in status));
 });
 
@@ -175,15 +251,21 @@ Deno.test("renderStatus() is without secrets", () => {
       condition("cloud", "unmet", { ...problem, message: 'denied for canary "of" status' }),
     ],
     backend: () => 'canary "of" status',
-    cloud: () => ({
-      facts: { revision: 12n, error: new OperatorError('canary "of" status', { cause: "no" }) },
+    interface: () => ({
+      link: "eth0",
+      mtuBytes: 1500,
+      index: 12n,
+      error: new OperatorError('canary "of" status', { cause: "no" }),
     }),
   }));
   assert.doesNotMatch(page, /canary/);
   const { reasons, status } = JSON.parse(page) as StatusJson;
   assert.deepEqual(reasons, ["cloud: denied for [redacted]; remove it"]);
   assert.equal(status.backend, "[redacted]");
-  assert.deepEqual(status.cloud, { revision: "12", error: "[redacted]: no" });
+  assert.deepEqual(
+    [status.interface!["index"], status.interface!["error"]],
+    ["12", "[redacted]: no"],
+  );
   const text = renderReadyz({ conditions: () => [condition("cloud", "unmet", problem)] });
   assert.doesNotMatch(text.text, /canary/);
 });
@@ -196,14 +278,14 @@ Deno.test("renderStatus() tells the other facts where one cannot be told", () =>
     backend: () => {
       throw new Error("canary in a fault");
     },
-    cloud: () => ({ facts: cycle }),
+    interface: () => ({ link: "", mtuBytes: 0, cycle }),
     dataPlane: () => ({ infinite: Infinity, none: NaN, fine: -1e300 }),
     overlaps: () => JSON.parse("[".repeat(20_000) + "]".repeat(20_000)),
     version: () => "7",
   });
   const failed = (fact: unknown) => assert.match((fact as { error: string }).error, /^Cannot tell/);
   failed(status.backend);
-  failed(status.cloud);
+  failed(status.interface);
   failed(status.overlaps);
   assert.doesNotMatch(JSON.stringify(status), /canary/);
   assert.deepEqual(status.dataPlane, { infinite: null, none: null, fine: -1e300 });

@@ -172,11 +172,10 @@ export interface StoreStatus {
 
 /** Who is the cluster's leader. */
 export interface LeaderStatus {
-  /** `undefined`: nobody, or it is not known. */
+  /** The last one that is known. */
   readonly holder: string | undefined;
-  readonly isSelf: boolean;
-  /** Since when there has been none. */
-  readonly vacantSince?: Instant;
+  /** For how long there has been none. */
+  readonly vacantMs?: number;
 }
 
 /** The external interface. */
@@ -218,11 +217,59 @@ export interface FirewallStatus {
   readonly problems: readonly Problem[];
 }
 
-/** A host's place in a cloud, and what its leader publishes. */
+/** How the cluster's routes stand, as its leader publishes it for all hosts alike. */
+export interface ClusterStatus {
+  readonly id: string | undefined;
+  readonly term: string;
+  /** Why the leader writes nothing at present. */
+  readonly trouble?: string;
+  readonly tables: readonly {
+    readonly id: string;
+    readonly used?: number;
+    readonly limit?: number;
+  }[];
+  /** Keys of the leases whose hosts are reached by the tunnel. */
+  readonly overflow: readonly string[];
+  /** Entries of others in the network. */
+  readonly occupied?: readonly string[];
+  /** Entries of ours without a lease, and why they still stand. */
+  readonly orphans: readonly {
+    readonly routeTableId: string;
+    readonly destination: Prefix;
+    readonly instanceId?: string;
+    readonly state?: string;
+    readonly ageMs: number;
+  }[];
+  /** Removals that need an operator's approval, and the command that gives it. */
+  readonly held?: { readonly routes: readonly string[]; readonly approve: string };
+}
+
+/** A host's place in a cloud. */
 export interface CloudStatus {
-  readonly leader?: LeaderStatus;
-  /** What the cloud has to tell besides, by its own names; JSON values. */
-  readonly facts: Readonly<Record<string, unknown>>;
+  /** The own instance, and the cloud's network that it is in. */
+  readonly instance: string;
+  readonly network: string;
+  /** Where the credentials come from; no secret. */
+  readonly credentials?: string;
+  readonly role: "leader" | "own routes" | "host";
+  /** Tables whose entries this host writes itself, as long as no leader does. */
+  readonly ownTables?: readonly string[];
+  /** What the leader says of this host. */
+  readonly place?: {
+    readonly instanceId: string;
+    readonly state: string;
+    readonly reason?: string;
+    readonly checkOff: boolean;
+  };
+  readonly leader: LeaderStatus;
+  readonly cluster?: ClusterStatus;
+  /** As leader: how many hosts are in each state, and its last round. */
+  readonly leading?: LeadingStatus;
+}
+
+export interface LeadingStatus {
+  readonly hosts: Readonly<Record<string, number>>;
+  readonly round: ReconcilerStatus;
 }
 
 /** Everything; parts that the start has not come to are missing. */

@@ -107,7 +107,10 @@ async function openToy(folder: string): Promise<BackendRuntime<ToyFacts>> {
         desired: () => desired()?.forwarding,
       }],
       changes: new Cell(0),
-      waitingFor: () => facts.value.rounds < ROUNDS ? "the loop" : undefined,
+      waitingFor: () =>
+        facts.value.rounds < ROUNDS
+          ? { code: "cloud-waiting", object: "toy", message: "the loop" }
+          : undefined,
       leasesChanged() {},
       disown() {},
     },

@@ -17,7 +17,8 @@ import { childSignal } from "../../util/child_signal.ts";
 import { deadline } from "../../util/time.ts";
 import { Wakeup } from "../../util/wakeup.ts";
 import { ensureClusterId } from "./cluster_identity.ts";
-import type { HostStatus } from "./cluster_state.ts";
+import type { Brake, ClusterSummary, HostStatus } from "./cluster_state.ts";
+import type { CloudStatus, ClusterStatus, Finding } from "../../status/model.ts";
 import { HostRoutes } from "./host_routes.ts";
 import { ClusterLeader, type ClusterLeaderOptions } from "./leader.ts";
 import {
@@ -225,7 +226,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
   }
 
   /** Why this host is not reached yet; `undefined` if it is. */
-  waitingFor(): string | undefined {
+  waitingFor(): Finding | undefined {
     return this.#isAlone ? undefined : this.#missing();
   }
 
@@ -266,43 +267,22 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     ]);
   }
 
-  /** For the status page. */
-  status(): Record<string, unknown> {
+  status(): CloudStatus {
     const { cloud: { instance, credentialsSource }, approvalCommand } = this.#options;
     const { summary } = this.#follower ?? {};
-    const writing = this.#leader?.status();
+    const leading = this.#leader?.status();
     const { vacantMs } = this.#opened.election;
+    const place = this.#covered;
     return {
       instance: instance.instanceId,
-      vpc: instance.vpcId,
+      network: instance.vpcId,
       ...(credentialsSource ? { credentials: credentialsSource } : {}),
-      role: writing ? "route writer" : this.#isAlone ? "writes its own route" : "host",
-      route: this.#isAlone ? { routeTables: this.facts.value.routeTableIds } : this.#covered,
-      // What the leader says; of all hosts alike.
-      cluster: summary && {
-        id: summary.cluster,
-        routeWriter: summary.writer,
-        term: summary.term,
-        ...(vacantMs ? { vacantSeconds: Math.round(vacantMs / 1_000) } : {}),
-        ...(summary.trouble ? { trouble: summary.trouble } : {}),
-        tables: summary.tables,
-        overflow: summary.overflow,
-        ...(summary.occupied ? { occupied: summary.occupied.map(({ entry }) => entry) } : {}),
-        orphans: summary.orphans.map(({ routeTableId, destination, instanceId, state, ageMs }) => ({
-          routeTableId,
-          destination: String(destination),
-          instance: instanceId,
-          state,
-          seconds: Math.round(ageMs / 1_000),
-        })),
-        ...(summary.brake === undefined ? {} : {
-          waitsForApproval: {
-            routes: summary.brake.routes,
-            approve: approvalCommand(summary.brake),
-          },
-        }),
-      },
-      ...(writing ? { writing } : {}),
+      role: leading ? "leader" : this.#isAlone ? "own routes" : "host",
+      ...(this.#isAlone ? { ownTables: this.facts.value.routeTableIds } : {}),
+      ...(place ? { place } : {}),
+      leader: { holder: summary?.writer, ...(vacantMs ? { vacantMs } : {}) },
+      ...(summary ? { cluster: clusterStatus(summary, approvalCommand) } : {}),
+      ...(leading ? { leading } : {}),
     };
   }
 
@@ -332,32 +312,48 @@ class CloudHost<Base extends object> implements AsyncDisposable {
   }
 
   /** Why the route is not there yet; `undefined` if it is, or the tunnel stands in for it. */
-  #missing(): string | undefined {
+  #missing(): Finding | undefined {
     const { instance, routes: { words } } = this.#options.cloud;
     const summary = this.#follower?.summary;
     const status = this.#covered;
+    const object = instance.instanceId;
+    const waits = (message: string): Finding => ({ code: "cloud-waiting", object, message });
     const isWaiting = status === undefined || status.state === "pending";
     if (isWaiting && (this.#opened.election.vacantMs ?? 0) > 0) {
-      return "no host writes the routes of the cluster at present; one that may must run " +
-        `(${words.rights})`;
+      return {
+        code: "no-leader",
+        object: "cluster",
+        message: "no host writes the routes of the cluster at present",
+        remedy: `one that may must run (${words.rights})`,
+      };
     }
     const leader = summary?.writer === instance.instanceId
       ? "this host, as the route writer,"
       : `the route writer${summary ? ` ${summary.writer}` : ""}`;
     if (status === undefined) {
       const trouble = summary?.trouble ? `: ${summary.trouble}` : "";
-      return `${leader} has not taken up this host yet${trouble}`;
+      return waits(`${leader} has not taken up this host yet${trouble}`);
     }
     const why = status.reason ?? summary?.trouble;
-    if (status.state === "unrouted") return `there is no route to this host: ${why}`;
+    if (status.state === "unrouted") {
+      const message = `there is no route to this host: ${why}`;
+      return { code: "cloud-unrouted", object, message };
+    }
     if (status.state === "pending") {
-      return why === undefined
-        ? `${leader} has not set the route to this host yet`
-        : `${leader} cannot set the route to this host: ${why}`;
+      return waits(
+        why === undefined
+          ? `${leader} has not set the route to this host yet`
+          : `${leader} cannot set the route to this host: ${why}`,
+      );
     }
     if (this.#needsCheck && !this.#seesToCheck) {
-      return `${leader} has not seen the source/destination check of ` +
-        `${instance.networkInterfaceId} off yet`;
+      const { networkInterfaceId } = instance;
+      return {
+        code: "check-enabled",
+        object: networkInterfaceId,
+        message: `${leader} has not seen the source/destination check of ${networkInterfaceId} ` +
+          `off yet`,
+      };
     }
     return undefined;
   }
@@ -450,4 +446,20 @@ class CloudHost<Base extends object> implements AsyncDisposable {
       ...(isUnchecked && !this.#seesToCheck ? [this.#checkPatienceMs - this.#uncheckedMs] : []),
     );
   }
+}
+
+function clusterStatus(
+  { cluster: id, term, trouble, tables, overflow, occupied, orphans, brake }: ClusterSummary,
+  approvalCommand: (brake: Brake) => string,
+): ClusterStatus {
+  return {
+    id,
+    term,
+    ...(trouble === undefined ? {} : { trouble }),
+    tables,
+    overflow,
+    ...(occupied ? { occupied: occupied.map(({ entry }) => entry) } : {}),
+    orphans,
+    ...(brake ? { held: { routes: brake.routes, approve: approvalCommand(brake) } } : {}),
+  };
 }

@@ -13,6 +13,7 @@ import { describeError, OperatorError } from "../../errors.ts";
 import { StoreError } from "../../store/errors.ts";
 import type { Election, Term } from "../../store/etcd/election.ts";
 import { childSignal } from "../../util/child_signal.ts";
+import type { LeadingStatus } from "../../status/model.ts";
 import { Outage } from "../../status/problems.ts";
 import { Wakeup } from "../../util/wakeup.ts";
 import { reactionTo } from "./cloud_error.ts";
@@ -64,7 +65,7 @@ export class ClusterLeader {
   }
 
   /** For the status page; `undefined` while another host leads. */
-  status(): Record<string, unknown> | undefined {
+  status(): LeadingStatus | undefined {
     return this.#current?.status();
   }
 

@@ -4,8 +4,7 @@ import type { LeaseMap } from "../../lease/lease_map.ts";
 import type { Logger } from "../../log.ts";
 import type { Prefix } from "../../net/mod.ts";
 import { type AnyStage, Reconciler } from "../../reconcile/reconciler.ts";
-import { roundJson } from "../../status/json.ts";
-import type { ReconcilerStatus } from "../../status/model.ts";
+import type { LeadingStatus, ReconcilerStatus } from "../../status/model.ts";
 import { sentenceOf } from "../../status/problems.ts";
 import type { Table } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
@@ -206,13 +205,13 @@ export class LeaderTerm {
     this.#due.wake();
   }
 
-  status(): Record<string, unknown> {
+  status(): LeadingStatus {
     const hosts = Object.groupBy(this.#former?.hosts.values() ?? [], ({ state }) => state);
     return {
       hosts: Object.fromEntries(
         Object.entries(hosts).map(([state, { length }]) => [state, length]),
       ),
-      ...roundJson(this.#reconciler.report),
+      round: this.#reconciler.report,
     };
   }
 
