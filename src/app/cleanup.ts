@@ -12,15 +12,12 @@ import { previousNetworks, previousSubnet } from "../host/subnet_env.ts";
 import { removeFile } from "../host/atomic_file.ts";
 import { readSubnetFile } from "../host/subnet_file_table.ts";
 import type { Netlink } from "../kernel/netlink.ts";
-import { parseLeaseKey, parseLeaseValue } from "../lease/codec.ts";
 import { formatSubnet, type LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
 import { type AnyStage, Reconciler } from "../reconcile/reconciler.ts";
 import { sentenceOf } from "../status/problems.ts";
-import { isOwnedBy } from "../store/etcd/acquire.ts";
-import { openRegistry } from "../store/etcd/open.ts";
-import type { Entry } from "../store/etcd/key_space.ts";
+import type { LeaseStore, Released } from "../store/lease_store.ts";
 import { deadline } from "../util/time.ts";
 import { configureNetwork } from "../runtime/configured_network.ts";
 import type { BackendEntry } from "../runtime/runtime.ts";
@@ -29,7 +26,7 @@ import { mayChangeNetwork, requireCleanUpRights } from "../host/host_rights.ts";
 import { CleanUpSummary } from "./cleanup_summary.ts";
 import { openHostKernel } from "../host/host_network.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
-import { registryOptions } from "./network.ts";
+import { openStore } from "./open_store.ts";
 
 /** What the clean-up is given. */
 export interface CleanUpOptions {
@@ -93,7 +90,7 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
     try {
       const { kept, released } = await releaseLeases(options, netlink, { log, signal });
       summary.removed("lease", released.length);
-      for (const subnet of kept) summary.left(`the reservation of ${subnet}`);
+      for (const subnet of kept) summary.left(`the reservation of ${formatSubnet(subnet)}`);
       if (kept.length === 0) {
         // Not before: others keep what a lease claims.
         const subnets = await withLastSubnet(released, options);
@@ -146,7 +143,8 @@ async function findNetworks(
   const networks = previousNetworks(await readSubnetFile(subnetFile) ?? "");
   if (networks.length > 0) return networks;
   try {
-    const text = await readConfig(options, { log, signal });
+    await using store = await openStore(options, log);
+    const text = await readConfig(store, { signal });
     if (text !== undefined) {
       const { config: { ipv4, ipv6 } } = parseNetworkConfig(text);
       return [ipv4?.network, ipv6?.network].filter((network) => network !== undefined);
@@ -162,50 +160,20 @@ async function findNetworks(
   return [];
 }
 
-/** Deletes the leases that addresses of this host own; returns which, and those that stay. */
+/** Gives back the leases that addresses of this host own. */
 async function releaseLeases(
   options: Options,
   netlink: Netlink,
   { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
-): Promise<{ readonly kept: readonly string[]; readonly released: readonly LeaseSubnet[] }> {
-  const { publicIp, publicIpv6 } = options;
+): Promise<Released> {
   using limit = deadline(STORE_LIMIT_MS, { signal });
-  await using registry = await openRegistry(registryOptions(options, log));
-  const addresses = (await netlink.listAddresses({ signal }))
+  await using store = await openStore(options, log);
+  const local = (await netlink.listAddresses({ signal }))
     .filter(({ scope }) => scope === "universe")
     .map(({ address }) => address.address);
-  const owners = [...addresses, publicIp, publicIpv6]
-    .filter((address) => address !== undefined)
-    .map((address) => address.family === 4 ? { publicIp: address } : { publicIpv6: address });
-  const isOwn = ({ value }: Entry) => {
-    try {
-      const attributes = parseLeaseValue(value);
-      // One with an IPv4 address belongs to whoever has that.
-      return owners.some((owner) =>
-        ("publicIpv6" in owner) === (attributes.publicIp === undefined) &&
-        isOwnedBy(attributes, owner)
-      );
-    } catch {
-      return false;
-    }
-  };
-  const entries = await registry.list({ signal: limit.signal });
-  const kept: string[] = [];
-  const released: LeaseSubnet[] = [];
-  for (const entry of entries.filter(isOwn)) {
-    const leased = parseLeaseKey(entry.key);
-    const subnet = formatSubnet(leased);
-    if (!entry.expires) {
-      log.info(`Reservation of ${subnet} is kept, with its routes: the operator made it`);
-      kept.push(subnet);
-    } else if (await registry.remove(entry.key, entry.revision, { signal: limit.signal })) {
-      log.info(`Lease of ${subnet} is released`);
-      released.push(leased);
-    } else {
-      throw new Error(`${subnet} was written in this moment; is a flanneld running?`);
-    }
-  }
-  return { kept, released };
+  const { publicIp, publicIpv6 } = options;
+  const addresses = [...local, publicIp, publicIpv6].filter((address) => address !== undefined);
+  return await store.release({ addresses, log }, { signal: limit.signal });
 }
 
 /** The released subnets, with that of the last run: another try may find its lease gone already. */
@@ -227,13 +195,13 @@ async function releaseRemnants(
   released: readonly Prefix[],
   summary: CleanUpSummary,
 ): Promise<string | undefined> {
-  const text = await readConfig(options, { log, signal });
+  await using registry = await openStore(options, log);
+  const text = await readConfig(registry, { signal });
   if (text === undefined) return undefined;
   const { network, backend: { remnants } } = configureNetwork(text, log, backends);
   if (!remnants) return undefined;
   try {
     using limit = deadline(REMNANTS_LIMIT_MS, { signal });
-    await using registry = await openRegistry(registryOptions(options, log));
     const removed = await remnants.remove({
       network,
       options,
@@ -254,10 +222,9 @@ async function releaseRemnants(
 
 /** The text of the network config. */
 async function readConfig(
-  options: Options,
-  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+  { config }: Pick<LeaseStore, "config">,
+  { signal }: { readonly signal: AbortSignal },
 ): Promise<string | undefined> {
   using limit = deadline(STORE_LIMIT_MS, { signal });
-  await using registry = await openRegistry(registryOptions(options, log));
-  return await registry.readConfig({ signal: limit.signal });
+  return await config.read({ signal: limit.signal });
 }

@@ -1,7 +1,7 @@
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
-import type { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
+import type { OwnLease } from "../store/lease_store.ts";
 import type { RemoteTables } from "../runtime/runtime.ts";
 import type { Planner } from "./planner.ts";
 import type { Condition } from "../status/readiness.ts";
@@ -12,7 +12,7 @@ export interface CloudLoopOptions {
   readonly cloud: RemoteTables;
   readonly planner: Planner;
   readonly leases: LeaseMap;
-  readonly keeper: Pick<LeaseKeeper, "lease" | "state">;
+  readonly keeper: Pick<OwnLease, "lease" | "state">;
   /** Holds while the cloud's Tables are in order and this host is reached. */
   readonly condition: Condition;
   readonly log: Logger;
@@ -41,7 +41,7 @@ export class CloudLoop {
       resyncMs: cloud.resyncMs,
       prepare: async ({ signal }) => {
         if (!leases.complete || this.#isLost) return;
-        await cloud.gather?.(keeper.lease, planner.peers, { signal });
+        await cloud.gather?.(keeper.lease.value, planner.peers, { signal });
       },
       hold: () => cloud.waitingFor(),
     });
@@ -73,7 +73,7 @@ export class CloudLoop {
 
   #lookForBlocker(): void {
     const { cloud, keeper, onBlocked } = this.#options;
-    const blocker = cloud.blockedBy?.(keeper.lease);
+    const blocker = cloud.blockedBy?.(keeper.lease.value);
     if (blocker !== undefined) onBlocked?.(blocker);
   }
 
@@ -82,6 +82,6 @@ export class CloudLoop {
    * cut off from the store for so long does not hear of that, and must not take its route.
    */
   get #isLost(): boolean {
-    return !this.#options.keeper.state.held;
+    return !this.#options.keeper.state.value.held;
   }
 }

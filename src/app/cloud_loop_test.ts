@@ -3,7 +3,7 @@ import { LeaseMap } from "../lease/lease_map.ts";
 import { createLogger } from "../log.ts";
 import { Prefix } from "../net/mod.ts";
 import type { DesiredState } from "../state/mod.ts";
-import type { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
+import type { LeaseState, OwnLease } from "../store/lease_store.ts";
 import type { RemoteTables } from "../runtime/runtime.ts";
 import { Cell } from "../util/cell.ts";
 import { CloudLoop } from "./cloud_loop.ts";
@@ -11,7 +11,7 @@ import type { Planner } from "./planner.ts";
 import { Readiness } from "../status/readiness.ts";
 
 Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or expired", () => {
-  let state: LeaseKeeper["state"] = { held: true, expiresAt: undefined };
+  const state = new Cell<LeaseState>({ held: true, expiresAt: undefined });
   let desired: () => DesiredState | undefined = () => undefined;
   let disowned = 0;
   const cloud = {
@@ -30,20 +30,16 @@ Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or
     cloud,
     planner: { desired: wanted } as unknown as Planner,
     leases: new LeaseMap({ network: { ipv4: { network: Prefix.parse("10.24.0.0/16") } } as never }),
-    keeper: {
-      get state() {
-        return state;
-      },
-    } as LeaseKeeper,
+    keeper: { state } as unknown as OwnLease,
     condition: readiness.condition("cloud"),
     log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
   });
   assert.equal(desired(), wanted);
   for (const taken of [true, false]) {
-    state = { held: false, reason: "lost", taken };
+    state.set({ held: false, reason: "lost", taken });
     loop.leaseStateChanged();
     assert.equal(desired(), undefined);
-    state = { held: true, expiresAt: undefined };
+    state.set({ held: true, expiresAt: undefined });
     loop.leaseStateChanged();
     assert.equal(desired(), wanted);
   }

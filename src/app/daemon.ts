@@ -16,12 +16,14 @@ import { describeError, OperatorError } from "../errors.ts";
 import { type Firewall, openFirewall } from "../firewall/mod.ts";
 import { serveHealth } from "../health/server.ts";
 import { SubnetFileTable } from "../host/subnet_file_table.ts";
+import type { Lease } from "../lease/lease.ts";
 import { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
-import { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
-import { type EtcdRegistry, openRegistry } from "../store/etcd/open.ts";
+import type { EtcdStore } from "../store/etcd/store.ts";
 import { isTransient } from "../store/errors.ts";
+import { watchLeaseLoss } from "../store/lease_loss.ts";
+import type { OwnLease } from "../store/lease_store.ts";
 import { sameAddress } from "../net/mod.ts";
 import type { Notifier } from "../service_manager/notify.ts";
 import { announceReadiness } from "../status/announcer.ts";
@@ -40,7 +42,8 @@ import { patiently } from "../status/patience.ts";
 import { ProblemLog } from "../status/problems.ts";
 import { firewallMode, planSubnetFile, planTrafficRules } from "../host/local_plans.ts";
 import { releaseStartupMemory } from "../host/memory.ts";
-import { followNetworkConfig, registryOptions, waitForNetworkConfig } from "./network.ts";
+import { followNetworkConfig, waitForNetworkConfig } from "./network.ts";
+import { openStore } from "./open_store.ts";
 import { Planner } from "./planner.ts";
 import { Readiness } from "../status/readiness.ts";
 import { Surroundings } from "../host/surroundings.ts";
@@ -82,12 +85,12 @@ export async function runDaemon(context: RunDaemonOptions): Promise<void> {
 
 /** What is open once the start is over. */
 interface Parts {
-  readonly registry: EtcdRegistry;
+  readonly registry: EtcdStore;
   readonly configured: ConfiguredNetwork;
   readonly hostNetwork: HostNetwork;
   readonly runtime: OpenBackend;
   readonly former: FormerRun;
-  readonly keeper: LeaseKeeper;
+  readonly keeper: OwnLease;
   readonly firewall: Firewall;
 }
 
@@ -100,7 +103,6 @@ class DaemonRun implements AsyncDisposable {
   readonly #readiness: Readiness;
   readonly #reconcilers = new Map<ConditionId, Reconciler>();
   #status: () => Partial<StatusSource> = () => ({});
-  #onLeaseChange = () => {};
 
   constructor(context: RunDaemonOptions) {
     this.#context = context;
@@ -133,9 +135,9 @@ class DaemonRun implements AsyncDisposable {
     );
     await formerPath.resume({ signal: this.#signal });
 
-    const registry = await this.#openRegistry();
+    const registry = this.#resources.use(await openStore(options, log));
     this.#onStatus("Reading the network config");
-    const configured = await waitForNetworkConfig({ ...shared, backends, registry });
+    const configured = await waitForNetworkConfig({ ...shared, backends, store: registry });
     requireRights(options, configured);
 
     // Its programs are looked at while the rest is waited for.
@@ -209,7 +211,7 @@ class DaemonRun implements AsyncDisposable {
       runtime,
       leases,
       host: () => hostNetwork.host.value,
-      own: () => keeper.lease,
+      own: () => keeper.lease.value,
       blackhole: options.ipBlackholeRoute,
       onPlan: ({ skippedPeers: skipped = [] }) => {
         leftOut.set(leftOutFindings(skipped));
@@ -248,7 +250,7 @@ class DaemonRun implements AsyncDisposable {
         if (!leases.complete) return;
         gathering = true;
         try {
-          await runtime.gather?.(keeper.lease, planner.peers, { signal });
+          await runtime.gather?.(keeper.lease.value, planner.peers, { signal });
         } finally {
           gathering = false;
         }
@@ -259,7 +261,7 @@ class DaemonRun implements AsyncDisposable {
     const rules = this.#reconciler("firewall", {
       stages: [{
         table: firewall.table,
-        desired: () => planTrafficRules(options, configured, firewall, keeper.lease),
+        desired: () => planTrafficRules(options, configured, firewall, keeper.lease.value),
       }],
       resyncMs: options.iptablesResyncSeconds * 1_000,
     });
@@ -272,7 +274,7 @@ class DaemonRun implements AsyncDisposable {
       log: this.#context.log.child("cloud"),
       onBlocked(reason) {
         // Pods of this lease, or of one like it in an earlier run, would lose their addresses.
-        const { subnet } = keeper.lease;
+        const { subnet } = keeper.lease.value;
         const isKnown = String([former.subnet?.ipv4]) === String([subnet.ipv4]);
         if (!subnetFileDue && !isKnown && !hostNetwork.reserved.isServed(subnet)) {
           keeper.redraw(reason);
@@ -289,7 +291,7 @@ class DaemonRun implements AsyncDisposable {
           subnetFileDue ||= (["lease", "kernel", "firewall", "cloud"] as const)
             .every((id) => this.#readiness.holds(id));
           if (!subnetFileDue) return undefined;
-          return [planSubnetFile(options, configured, hostNetwork.host.value, keeper.lease)];
+          return [planSubnetFile(options, configured, hostNetwork.host.value, keeper.lease.value)];
         },
       }],
       resyncMs: FILE_RESYNC_MS,
@@ -306,23 +308,28 @@ class DaemonRun implements AsyncDisposable {
       log: this.#context.log.child("host"),
     });
 
-    let subnetKey = keeper.lease.key;
     let acquiredAt = performance.now();
-    hostNetwork.reserved.serve(keeper.lease.subnet);
+    hostNetwork.reserved.serve(keeper.lease.value.subnet);
     const replan = () => {
       planner.invalidate();
       kernel.desiredChanged();
       cloud?.planChanged();
     };
-    this.#onLeaseChange = () => {
-      const { state, lease } = keeper;
+    const onLeaseState = () => {
+      const state = keeper.state.value;
       const condition = this.#readiness.condition("lease");
+      const object = keeper.lease.value.key;
       if (state.held) condition.met();
-      else condition.unmet({ code: "lease-lost", object: lease.key, message: state.reason });
+      else condition.unmet({ code: "lease-lost", object, message: state.reason });
       cloud?.leaseStateChanged();
-      if (lease.key === subnetKey) return;
+    };
+    this.#resources.use(keeper.state.subscribe(onLeaseState));
+    const { onLeaseLoss } = options;
+    const leaseLog = this.#context.log.child("lease");
+    this.#resources.use(watchLeaseLoss(keeper, { onLeaseLoss, log: leaseLog }));
+    const onLease = (lease: Lease, before: Lease) => {
+      if (lease.key === before.key) return;
       // Another subnet: nothing that held for the old one counts.
-      subnetKey = lease.key;
       hostNetwork.reserved.serve(lease.subnet);
       cloud?.leasesChanged(); // the store may have told of it before it was the own one
       acquiredAt = performance.now();
@@ -332,6 +339,7 @@ class DaemonRun implements AsyncDisposable {
       file.desiredChanged();
       replan();
     };
+    this.#resources.use(keeper.lease.subscribe(onLease));
     runtime.facts.subscribe(() => {
       publish();
       planner.invalidatePlan();
@@ -357,20 +365,18 @@ class DaemonRun implements AsyncDisposable {
       surroundings,
     };
     this.#status = () => statusOf(operating);
-    this.#onLeaseChange();
+    onLeaseState();
     replan();
     this.#readiness.condition("start-up").met();
 
     await this.#runLoops([
       (signal) =>
         followLeases({
-          registry,
-          known: keeper.takeKnown(),
+          store: registry,
           leases,
           skipped: skippedLeases,
           condition: this.#readiness.condition("store"),
           log,
-          onUpdate: (update) => keeper.observe(update),
           onChange: () => {
             cloud?.leasesChanged();
             replan();
@@ -378,7 +384,10 @@ class DaemonRun implements AsyncDisposable {
           signal,
         }),
       ...(runtime.run
-        ? [(signal: AbortSignal) => runtime.run!({ leases, own: () => keeper.lease }, { signal })]
+        ? [
+          (signal: AbortSignal) =>
+            runtime.run!({ leases, own: () => keeper.lease.value }, { signal }),
+        ]
         : []),
       (signal) => followNetworkConfig(registry, configured, { log: this.#context.log, signal }),
       (signal) => keeper.run({ signal }),
@@ -395,11 +404,6 @@ class DaemonRun implements AsyncDisposable {
 
   readonly #onStatus = (message: string): void =>
     this.#readiness.condition("start-up").unmet({ code: "starting", object: "start-up", message });
-
-  async #openRegistry(): Promise<EtcdRegistry> {
-    const { options, log } = this.#context;
-    return this.#resources.use(await openRegistry(registryOptions(options, log)));
-  }
 
   #openFirewall(configured: ConfiguredNetwork): Promise<Firewall> {
     const { options, log } = this.#context;
@@ -418,14 +422,13 @@ class DaemonRun implements AsyncDisposable {
     { registry, configured, hostNetwork, runtime, former }:
       & Pick<Parts, "registry" | "configured" | "hostNetwork" | "runtime">
       & { readonly former: FormerRun },
-  ): Promise<LeaseKeeper> {
-    const { options, log } = this.#context;
+  ): Promise<OwnLease> {
+    const { log } = this.#context;
     const signal = this.#signal;
     return patiently(
       "lease a subnet",
       () =>
-        LeaseKeeper.acquire({
-          registry,
+        registry.acquire({
           network: configured.network,
           attributes: runtime.announce(hostNetwork.host.value),
           inherit: (former) => {
@@ -439,11 +442,8 @@ class DaemonRun implements AsyncDisposable {
             ),
           occupied: async (options) =>
             hostNetwork.reserved.needs.value.occupied.concat(await runtime.occupied?.(options)),
-          renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
-          onLeaseLoss: options.onLeaseLoss,
           log: log.child("lease"),
           onWaiting: this.#onStatus,
-          onChange: () => this.#onLeaseChange(),
         }, { signal }),
       { log, signal, onStatus: this.#onStatus, isFatal: (error) => !isTransient(error) },
     );

@@ -1,6 +1,6 @@
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
-import type { KnownEntries, Registry, WatchEvent, WatchUpdate } from "../store/etcd/key_space.ts";
+import type { LeaseEvent, LeaseStore } from "../store/lease_store.ts";
 import { inSlices } from "../util/slices.ts";
 import type { Condition } from "../status/readiness.ts";
 import { Outage, type ProblemLog } from "../status/problems.ts";
@@ -10,9 +10,7 @@ const STALE_AFTER_MS = 60_000;
 
 /** Options of {@linkcode followLeases}. */
 export interface FollowLeasesOptions {
-  readonly registry: Pick<Registry, "watch">;
-  /** What of the store is known already. */
-  readonly known: KnownEntries | undefined;
+  readonly store: Pick<LeaseStore, "followLeases">;
   /** What the store says is folded into this. */
   readonly leases: LeaseMap;
   /** Told of entries that are no leases. */
@@ -20,8 +18,6 @@ export interface FollowLeasesOptions {
   /** In doubt while the store is not followed. */
   readonly condition: Condition;
   readonly log: Logger;
-  /** Called with everything the watch yields, before it is folded in. */
-  readonly onUpdate: (update: WatchUpdate) => void;
   /** Called after leases have changed, and after the first snapshot. */
   readonly onChange: () => void;
   readonly signal: AbortSignal;
@@ -29,15 +25,14 @@ export interface FollowLeasesOptions {
 
 /** Follows the leases in the store, until `signal` aborts. */
 export async function followLeases(options: FollowLeasesOptions): Promise<void> {
-  const { registry, known, leases, skipped, condition, log, onUpdate, onChange, signal } = options;
+  const { store, leases, skipped, condition, log, onChange, signal } = options;
   const following = new Outage(log, {
     code: "store-unreachable",
     object: "leases",
     failed: "Peers are not followed at present",
     recovered: "Peers are followed again",
   });
-  for await (const update of registry.watch({ signal, ...(known ? { after: known } : {}) })) {
-    onUpdate(update);
+  for await (const update of store.followLeases({ signal })) {
     if (update.type === "disconnected") {
       const { message, ...problem } = following.failing(update.error);
       condition.doubtful(
@@ -70,7 +65,7 @@ export async function followLeases(options: FollowLeasesOptions): Promise<void> 
 const STEP_EVENTS = 32;
 
 /** Answers whether any lease changed. */
-function* fold(events: readonly WatchEvent[], leases: LeaseMap): Generator<void, boolean> {
+function* fold(events: readonly LeaseEvent[], leases: LeaseMap): Generator<void, boolean> {
   let changed = false;
   let count = 0;
   for (const event of events) {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { LeaseMap } from "../lease/lease_map.ts";
 import { createLogger } from "../log.ts";
 import { Address, Prefix } from "../net/mod.ts";
-import type { WatchEvent, WatchUpdate } from "../store/etcd/key_space.ts";
+import type { LeaseEvent, LeaseUpdate } from "../store/lease_store.ts";
 import { followLeases } from "./follow_leases.ts";
 import { ProblemLog } from "../status/problems.ts";
 import { Readiness } from "../status/readiness.ts";
@@ -12,13 +12,11 @@ const log = createLogger({ format: "human", verbosity: 0, write: () => {} });
 const entry = (n: number) => ({
   key: `10.${n >> 8}.${n & 255}.0-24`,
   value: '{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VNI":1}}',
-  revision: String(n + 1),
   order: String(n + 1),
-  expires: false,
 });
 
 /** Follows a store that says `updates`; answers how many leases were known at each change. */
-async function follow(updates: readonly WatchUpdate[]): Promise<number[]> {
+async function follow(updates: readonly LeaseUpdate[]): Promise<number[]> {
   const leases = new LeaseMap({
     network: {
       ipv4: {
@@ -32,17 +30,15 @@ async function follow(updates: readonly WatchUpdate[]): Promise<number[]> {
   const changes: number[] = [];
   using readiness = new Readiness();
   await followLeases({
-    registry: {
-      async *watch() {
+    store: {
+      async *followLeases() {
         for (const update of updates) yield await Promise.resolve(update);
       },
     },
-    known: undefined,
     leases,
     skipped: new ProblemLog(log),
     condition: readiness.condition("store"),
     log,
-    onUpdate: () => {},
     onChange: () => changes.push(leases.size),
     signal,
   });
@@ -50,7 +46,7 @@ async function follow(updates: readonly WatchUpdate[]): Promise<number[]> {
 }
 
 Deno.test("followLeases() tells once of all that an update changes, and of the first snapshot", async () => {
-  const puts = (...numbers: number[]): WatchEvent[] =>
+  const puts = (...numbers: number[]): LeaseEvent[] =>
     numbers.map((n) => ({ type: "put", entry: entry(n) }));
   const changes = await follow([
     { type: "snapshot", entries: [] },
@@ -63,7 +59,7 @@ Deno.test("followLeases() tells once of all that an update changes, and of the f
 });
 
 Deno.test("followLeases() lets other work in while it reads thousands of events", async () => {
-  const events = Array.from({ length: 5_000 }, (_, n): WatchEvent => ({
+  const events = Array.from({ length: 5_000 }, (_, n): LeaseEvent => ({
     type: "put",
     entry: entry(n),
   }));

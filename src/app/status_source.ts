@@ -20,18 +20,17 @@ import type {
 } from "../status/model.ts";
 import type { ProblemLog } from "../status/problems.ts";
 import type { Readiness } from "../status/readiness.ts";
-import type { LeaseKeeper } from "../store/etcd/lease_keeper.ts";
-import type { EtcdRegistry } from "../store/etcd/open.ts";
+import type { LeaseStore, OwnLease } from "../store/lease_store.ts";
 import type { Planner } from "./planner.ts";
 
 /** What a running daemon consists of, as far as its status goes. */
 export interface RunningParts {
   readonly readiness: Readiness;
   readonly configured: ConfiguredNetwork;
-  readonly registry: Pick<EtcdRegistry, "description">;
+  readonly registry: Pick<LeaseStore, "description">;
   readonly hostNetwork: HostNetwork;
   readonly runtime: OpenBackend;
-  readonly keeper: LeaseKeeper;
+  readonly keeper: OwnLease;
   /** When the lease was taken. */
   readonly acquiredAt: () => Instant;
   readonly firewall: Firewall;
@@ -71,8 +70,8 @@ function leftOutStatus(problems: ProblemLog): LeftOutStatus {
 }
 
 function leaseStatus({ keeper, readiness, acquiredAt }: RunningParts): LeaseStatus {
-  const { key, subnet, attributes } = keeper.lease;
-  const { state } = keeper;
+  const { key, subnet, attributes } = keeper.lease.value;
+  const state = keeper.state.value;
   const { since, problems: [lost] } = readiness.condition("lease").status;
   const trouble = state.held && state.trouble !== undefined
     ? { ...notRenewed(key, state.trouble), since: performance.now() }

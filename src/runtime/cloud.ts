@@ -12,7 +12,6 @@ import { removeOwnRoutes } from "../cloud/routes/own_routes.ts";
 import type { Cloud, CloudInstance } from "../cloud/routes/provider.ts";
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
-import { Election } from "../store/etcd/election.ts";
 import { decideChecksumOffload } from "./kernel.ts";
 import type { BackendRuntime, ReleaseContext, RuntimeContext } from "./runtime.ts";
 
@@ -84,8 +83,8 @@ export async function openCloudRuntime<
     base: { ...cloud.instance, ...(txChecksum === undefined ? {} : { txChecksum }) },
     mayLead: definition.mayLead,
     approvalCommand: (brake) => approvalCommand({ api: registry.api, prefix }, store.folder, brake),
-    makeElection: (each) =>
-      new Election({ ...each, space: store.space("election"), key: "writer", log }),
+    makeElection: (holder) =>
+      registry.election({ name: `${definition.name}/election/writer`, holder, log }),
     ...(unservedMs === undefined ? {} : { unservedMs }),
     log,
     signal,

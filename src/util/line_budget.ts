@@ -1,3 +1,10 @@
+/**
+ * Lines about what others can bring about as often as they like.
+ *
+ * @module
+ */
+import type { LogFields, Logger } from "../log.ts";
+
 /** Options of {@linkcode LineBudget}. */
 export interface LineBudgetOptions {
   /** Lines in any stretch of {@linkcode LineBudgetOptions.windowMs}. */
@@ -29,5 +36,29 @@ export class LineBudget {
     if (this.#written.length >= lines) return "no";
     this.#written.push(time);
     return this.#written.length === lines ? "last" : "yes";
+  }
+}
+
+/** Lines an hour. */
+const LINES = 6;
+const HOUR_MS = 3_600_000;
+
+/** A log of what others do, with a few lines an hour; the last one says that there are no more. */
+export class BudgetedLog {
+  readonly #log: Logger;
+  readonly #budget: LineBudget;
+
+  constructor(log: Logger, options: Pick<LineBudgetOptions, "now"> = {}) {
+    this.#log = log;
+    this.#budget = new LineBudget({ lines: LINES, windowMs: HOUR_MS, ...options });
+  }
+
+  /** Returns whether it was written. */
+  write(level: "info" | "warn" | "error", message: string, fields: LogFields): boolean {
+    const take = this.#budget.take();
+    if (take === "no") return false;
+    const more = take === "last" ? "; what comes next is not logged, until an hour has passed" : "";
+    this.#log[level](message + more, fields);
+    return true;
   }
 }

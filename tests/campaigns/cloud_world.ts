@@ -6,8 +6,7 @@
  */
 import { Prefix } from "../../src/net/mod.ts";
 import { delay } from "../../src/util/time.ts";
-import type { EtcdRegistry } from "../../src/store/etcd/open.ts";
-import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";
+import { MemoryRegistry, MemoryStore, openMemoryStore } from "../fakes/memory_registry.ts";
 import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { type RouteEntry, type Simulator, startSimulator } from "../simulator/mod.ts";
 import { flagsOfSimulator, type LightHosts, startLightHosts } from "../support/light_host.ts";
@@ -305,7 +304,7 @@ export class WorldHost {
     world.time.as(this.process, () => {
       this.#daemon = startLightHosts({
         flagsOf: flagsOfSimulator(world.simulator),
-        openStore: () => Promise.resolve(asEtcd(registry)),
+        openStore: () => Promise.resolve(openMemoryStore(registry)),
         instances: [{
           id: this.instanceId,
           privateIp: this.privateIp,
@@ -478,14 +477,6 @@ export function clock(milliseconds: number): string {
   const seconds = Math.floor(milliseconds / 1_000);
   const two = (n: number) => String(n % 60).padStart(2, "0");
   return `${Math.floor(seconds / 3_600)}:${two(Math.floor(seconds / 60))}:${two(seconds)}`;
-}
-
-/** What a daemon asks of etcd beside the registry. */
-function asEtcd(registry: MemoryRegistry): EtcdRegistry {
-  return Object.assign(registry, {
-    api: "v3" as const,
-    explainMissingConfig: () => Promise.resolve("Cannot find the network config: it is absent"),
-  });
 }
 
 /** The items in a random order. */

@@ -6,9 +6,8 @@
  */
 import assert from "node:assert/strict";
 import { Prefix } from "../../src/net/mod.ts";
-import type { EtcdRegistry } from "../../src/store/etcd/open.ts";
 import { delay } from "../../src/util/time.ts";
-import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";
+import { MemoryRegistry, MemoryStore, openMemoryStore } from "../fakes/memory_registry.ts";
 import { type LightHosts, type LightHostsOptions, startLightHosts } from "../support/light_host.ts";
 import { settleAll } from "../support/settle_all.ts";
 import { VirtualTime } from "../support/virtual_time.ts";
@@ -218,7 +217,7 @@ class World implements AsyncDisposable {
     const instance = this.cloud.instances[number]!;
     const hosts = startLightHosts({
       ...this.cloud.hostOptions,
-      openStore: () => Promise.resolve(asEtcd(registry)),
+      openStore: () => Promise.resolve(openMemoryStore(registry)),
       instances: [{
         ...instance,
         ...(subnet === undefined ? {} : { previous: { ipv4: Prefix.parse(subnet) } }),
@@ -315,12 +314,4 @@ class World implements AsyncDisposable {
     await settleAll([...this.#daemons.values()].map(({ hosts }) => hosts[Symbol.asyncDispose]()));
     await this.cloud[Symbol.asyncDispose]();
   }
-}
-
-/** What a daemon asks of etcd beside the registry. */
-function asEtcd(registry: MemoryRegistry): EtcdRegistry {
-  return Object.assign(registry, {
-    api: "v3" as const,
-    explainMissingConfig: () => Promise.resolve("Cannot find the network config: it is absent"),
-  });
 }

@@ -7,7 +7,7 @@ import type { AliVpcFacts } from "../../src/backends/mod.ts";
 import type { NetworkConfig } from "../../src/config/network_config.ts";
 import { parseCommandLine } from "../../src/cli/parse.ts";
 import { LeaseMap } from "../../src/lease/lease_map.ts";
-import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";
+import { MemoryRegistry, MemoryStore, openMemoryStore } from "../fakes/memory_registry.ts";
 import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { startSimulator } from "../simulator/mod.ts";
 import { eventually } from "../support/eventually.ts";
@@ -36,7 +36,7 @@ Deno.test("a host that does not get beyond its start leaves the office to one th
         network,
         options: command.options,
         environment: keyEnv(),
-        registry: new MemoryRegistry(store),
+        registry: openMemoryStore(new MemoryRegistry(store)),
         log: new LineLog(),
         signal,
       },

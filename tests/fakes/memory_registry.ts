@@ -8,14 +8,14 @@
 import { type CallOptions, StoreError } from "../../src/store/errors.ts";
 import {
   type Entry,
+  type EtcdKeys,
   type KeySpace,
   orderOf,
   type Registry,
   type WatchEvent,
   type WatchUpdate,
 } from "../../src/store/etcd/key_space.ts";
-import type { Documents } from "../../src/store/documents.ts";
-import { SpaceDocuments } from "../../src/store/etcd/documents.ts";
+import { EtcdStore, type EtcdStoreOptions } from "../../src/store/etcd/store.ts";
 import { spacePrefix } from "../../src/store/etcd/options.ts";
 import { abortable } from "../../src/util/abortable.ts";
 
@@ -441,15 +441,29 @@ export class MemoryRegistry extends MemorySpace implements Registry {
     return new MemorySpace(this.#connection, this.store.area(name), label);
   }
 
-  documents(name: string): Documents {
-    return new SpaceDocuments(this.space(name), (key, value) => `write ${name}/${key} ${value}`);
-  }
-
   addressesChanged(): void {}
 
   [Symbol.asyncDispose](): Promise<void> {
     return Promise.resolve();
   }
+}
+
+/** A store with all that a daemon needs over the keys of `registry`. */
+export function openMemoryStore(
+  registry: MemoryRegistry,
+  options: Partial<EtcdStoreOptions> = {},
+): EtcdStore {
+  const { description } = registry;
+  const keys: EtcdKeys = {
+    description,
+    decided: registry,
+    chosen: () => Promise.resolve(registry),
+    explainMissing: () => Promise.resolve("Cannot find the network config: it is absent"),
+    writeCommand: (path, value) => `etcdctl put /coreos.com/network/${path} ${value}`,
+    addressesChanged() {},
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+  return new EtcdStore(keys, { lease: { renewMarginSeconds: 3_600 }, ...options });
 }
 
 function life(ttlSeconds: number | undefined): { ttlSeconds?: number } {

@@ -6,7 +6,7 @@
  * @module
  */
 import { createLogger } from "../../src/log.ts";
-import { openRegistry } from "../../src/store/etcd/open.ts";
+import { openEtcdKeys } from "../../src/store/etcd/open.ts";
 import { EtcdServers } from "../support/etcd_process.ts";
 import { run } from "../support/run.ts";
 
@@ -48,12 +48,12 @@ const tookMs: number[] = [];
 const before = sockets();
 for (const api of ["v3", "v2"] as const) {
   const startedAt = performance.now();
-  await using registry = await openRegistry({
+  await using keys = await openEtcdKeys({
     endpoints: [`http://${NAME}:${etcd.any.port}`],
     api,
     log,
   });
-  await registry.readConfig({ signal });
+  await (await keys.chosen({ signal })).readConfig({ signal });
   tookMs.push(performance.now() - startedAt);
 }
 await new Promise((resolve) => setTimeout(resolve, 200));

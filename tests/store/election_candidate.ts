@@ -6,7 +6,7 @@
  * @module
  */
 import { createLogger } from "../../src/log.ts";
-import { Election } from "../../src/store/etcd/election.ts";
+import { EtcdElection } from "../../src/store/etcd/election.ts";
 import { EtcdV2Registry } from "../../src/store/etcd/v2.ts";
 import { EtcdV3Registry } from "../../src/store/etcd/v3.ts";
 import { delay } from "../../src/util/time.ts";
@@ -31,14 +31,16 @@ async function run(args: readonly string[]): Promise<void> {
   const { signal } = new AbortController();
   const settings = settingsFor([endpoint]);
   const registry = api === "v2" ? new EtcdV2Registry(settings) : new EtcdV3Registry(settings);
-  const election = new Election({
+  const election = new EtcdElection({
     space: registry.space("ali-vpc/election"),
     key: "writer",
     holder: name,
     ttlSeconds: Number(ttlSeconds),
     log: createLogger({ format: "human", verbosity: 0 }),
-    onChange: () => tell({ type: "holder", name, holder: election.holder ?? null }),
   });
+  election.leadership.subscribe((leadership) =>
+    tell({ type: "holder", name, holder: leadership?.holder ?? null })
+  );
   const running = election.run({ signal });
   while (true) {
     const { term } = election;

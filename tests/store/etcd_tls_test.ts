@@ -3,7 +3,7 @@ import { ConfigError, OperatorError } from "../../src/errors.ts";
 import { EtcdV2Registry } from "../../src/store/etcd/v2.ts";
 import { EtcdV3Registry } from "../../src/store/etcd/v3.ts";
 import type { EtcdSettings } from "../../src/store/etcd/options.ts";
-import { openRegistry } from "../../src/store/etcd/open.ts";
+import { openEtcdKeys } from "../../src/store/etcd/open.ts";
 import type { Registry } from "../../src/store/etcd/key_space.ts";
 import { EtcdServers } from "../support/etcd_process.ts";
 import { type CertificateFiles, TestCa } from "../support/test_ca.ts";
@@ -117,10 +117,10 @@ for (const [api, RegistryClass] of APIS) {
   }, { needs: ["openssl"] });
 }
 
-Deno.test("openRegistry() refuses what only a person can mend, all at once", async () => {
+Deno.test("openEtcdKeys() refuses what only a person can mend, all at once", async () => {
   const log = new MemoryLogger();
   await assert.rejects(
-    openRegistry({
+    openEtcdKeys({
       endpoints: ["ftp://10.0.0.5", "http://me:s3cret@10.0.0.5:2379", "http://10.0.0.5:70000"],
       api: "auto",
       certFile: "/nonexistent",
@@ -135,10 +135,10 @@ Deno.test("openRegistry() refuses what only a person can mend, all at once", asy
     },
   );
   await assert.rejects(
-    openRegistry({ endpoints: ["https://etcd:2379"], api: "v3", caFile: "/nonexistent", log }),
+    openEtcdKeys({ endpoints: ["https://etcd:2379"], api: "v3", caFile: "/nonexistent", log }),
     (error) => error instanceof OperatorError && /CA file \/nonexistent/.test(error.message),
   );
-  await using _plain = await openRegistry({
+  await using _plain = await openEtcdKeys({
     endpoints: ["http://127.0.0.1:1"],
     api: "v2",
     caFile: import.meta.dirname + "/../support/test_ca.ts",
@@ -150,10 +150,10 @@ Deno.test("openRegistry() refuses what only a person can mend, all at once", asy
   });
 });
 
-etcdTest("openRegistry() warns of TLS files beside an http endpoint", async () => {
+etcdTest("openEtcdKeys() warns of TLS files beside an http endpoint", async () => {
   await using ca = await TestCa.create({ signal });
   const log = new MemoryLogger();
-  await using _registry = await openRegistry({
+  await using _registry = await openEtcdKeys({
     endpoints: ["http://127.0.0.1:1", "https://127.0.0.1:2"],
     api: "v2",
     caFile: ca.caFile,

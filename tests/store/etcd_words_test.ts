@@ -1,8 +1,8 @@
 /** What a wrong endpoint, certificate or server is answered with: in seconds, and what to do. */
 import assert from "node:assert/strict";
 import tls from "node:tls";
-import type { OpenRegistryOptions } from "../../src/store/etcd/open.ts";
-import { openRegistry } from "../../src/store/etcd/open.ts";
+import type { OpenEtcdStoreOptions } from "../../src/store/etcd/open.ts";
+import { openEtcdKeys } from "../../src/store/etcd/open.ts";
 import { EtcdServers } from "../support/etcd_process.ts";
 import { run } from "../support/run.ts";
 import { TestCa } from "../support/test_ca.ts";
@@ -13,18 +13,19 @@ const { signal } = new AbortController();
 /** What reading the config ends with, in at most 8 s. */
 async function words(
   endpoint: string,
-  more: Partial<OpenRegistryOptions> = {},
+  more: Partial<OpenEtcdStoreOptions> = {},
   ask: "read" | "write" = "read",
 ): Promise<string> {
   const startedAt = performance.now();
   let message = "it works";
   try {
-    await using registry = await openRegistry({
+    await using keys = await openEtcdKeys({
       endpoints: [endpoint],
       api: "v3",
       log: new MemoryLogger(),
       ...more,
     });
+    const registry = await keys.chosen({ signal });
     if (ask === "read") await registry.readConfig({ signal });
     else await registry.create("10.3.4.0-24", "{}", 60, { signal });
   } catch (error) {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Secret } from "../../src/secret.ts";
-import { openRegistry, type OpenRegistryOptions } from "../../src/store/etcd/open.ts";
+import { openEtcdKeys, type OpenEtcdStoreOptions } from "../../src/store/etcd/open.ts";
+import { EtcdStore } from "../../src/store/etcd/store.ts";
 import { EtcdServers } from "../support/etcd_process.ts";
 import { eventually } from "../support/eventually.ts";
 import { rejectsWith } from "./registry_contract.ts";
@@ -11,20 +12,30 @@ const { signal } = new AbortController();
 const CONFIG_KEY = "/coreos.com/network/config";
 const CONFIG = '{"Network":"10.24.0.0/16"}';
 
-function open(endpoints: readonly string[], more: Partial<OpenRegistryOptions> = {}) {
-  return openRegistry({ endpoints, api: "auto", log: new MemoryLogger(), ...more });
+async function open(endpoints: readonly string[], more: Partial<OpenEtcdStoreOptions> = {}) {
+  const keys = await openEtcdKeys({ endpoints, api: "auto", log: new MemoryLogger(), ...more });
+  const store = new EtcdStore(keys, { lease: { renewMarginSeconds: 3_600 } });
+  return {
+    keys,
+    store,
+    config: store.config,
+    [Symbol.asyncDispose]: () => store[Symbol.asyncDispose](),
+  };
 }
 
-etcdTest("openRegistry() takes v3, and v2 only while v3 has no config and v2 has", async () => {
+etcdTest("openEtcdStore() takes v3, and v2 only while v3 has no config and v2 has", async () => {
   await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
   const server = etcd.any;
   {
-    await using registry = await open(etcd.endpoints);
-    assert.equal(registry.api, undefined);
-    assert.equal(await registry.readConfig({ signal }), undefined);
-    assert.equal(registry.api, undefined, "nothing is decided while nothing is there");
-    assert.deepEqual(await registry.list({ signal }), []);
-    const text = await registry.explainMissingConfig(CONFIG, { signal });
+    await using opened = await open(etcd.endpoints);
+    assert.equal(opened.keys.api, undefined);
+    assert.equal(await opened.config.read({ signal }), undefined);
+    assert.equal(opened.keys.api, undefined, "nothing is decided while nothing is there");
+    assert.throws(
+      () => opened.store.documents("ali-vpc/state"),
+      /before the network config is read/,
+    );
+    const text = await opened.config.explainMissing(CONFIG, { signal });
     assert.equal(
       text,
       `Cannot find the network config: etcd v3 at ${server.endpoint} has no key ${CONFIG_KEY}; ` +
@@ -35,65 +46,65 @@ etcdTest("openRegistry() takes v3, and v2 only while v3 has no config and v2 has
     // The line is meant for a shell; here its words are run without one.
     const words = command.match(/'[^']*'|\S+/g)!.map((word) => word.replaceAll("'", ""));
     await server.ctl(words.slice(3), { signal });
-    assert.equal(await registry.readConfig({ signal }), CONFIG);
-    assert.equal(registry.api, "v3");
+    assert.equal(await opened.config.read({ signal }), CONFIG);
+    assert.equal(opened.keys.api, "v3");
     await server.ctl(["del", CONFIG_KEY], { signal });
   }
 
   await server.ctl(["set", CONFIG_KEY, CONFIG], { signal, api: 2 });
   {
-    await using registry = await open(etcd.endpoints);
-    assert.equal(await registry.readConfig({ signal }), CONFIG);
-    assert.equal(registry.api, "v2");
-    assert.match(registry.description, /^etcd v2 at /);
-    await registry.create("10.3.4.0-24", "{}", 3600, { signal });
-    await using log = new WatchLog(registry, { signal });
+    await using opened = await open(etcd.endpoints);
+    assert.equal(await opened.config.read({ signal }), CONFIG);
+    assert.equal(opened.keys.api, "v2");
+    assert.match(opened.store.description, /^etcd v2 at /);
+    await opened.keys.decided.create("10.3.4.0-24", "{}", 3600, { signal });
+    await using log = new WatchLog(opened.keys.decided, { signal });
     await log.until("the snapshot", ({ map }) => map.has("10.3.4.0-24"));
     const listed = await server.ctl(["ls", "/coreos.com/network/subnets"], { signal, api: 2 });
     assert.equal(listed.trim(), "/coreos.com/network/subnets/10.3.4.0-24");
-    const space = registry.space("ali-vpc/election");
+    const space = opened.keys.decided.space("ali-vpc/election");
     const written = await space.create("writer", "us", 3600, { signal });
     await using spaceLog = new WatchLog(space, { signal });
     await spaceLog.until("the snapshot of a space", ({ map }) => map.has("writer"));
     assert.deepEqual(await space.list({ signal }), [written]);
     const key = "/coreos.com/network/ali-vpc/election/writer";
     assert.equal((await server.ctl(["get", key], { signal, api: 2 })).trim(), "us");
-    assert.throws(() => registry.space("subnets"), RangeError);
+    assert.throws(() => opened.keys.decided.space("subnets"), RangeError);
     // The choice stays, even if v3 gets a config later: the leases are here.
     await server.ctl(["put", CONFIG_KEY, "{}"], { signal });
-    assert.equal(await registry.readConfig({ signal }), CONFIG);
+    assert.equal(await opened.config.read({ signal }), CONFIG);
     await server.ctl(["del", CONFIG_KEY], { signal });
   }
   {
-    await using registry = await open(etcd.endpoints, { api: "v3" });
-    assert.equal(await registry.readConfig({ signal }), undefined);
-    const text = await registry.explainMissingConfig(CONFIG, { signal });
+    await using opened = await open(etcd.endpoints, { api: "v3" });
+    assert.equal(await opened.config.read({ signal }), undefined);
+    const text = await opened.config.explainMissing(CONFIG, { signal });
     assert.match(text, /; etcd's v2 API does hold this key: use --etcd-api=v2 if that is the one$/);
   }
   await server.ctl(["put", CONFIG_KEY, '{"Network":"10.3.0.0/16"}'], { signal });
   {
-    await using registry = await open(etcd.endpoints);
-    assert.equal(await registry.readConfig({ signal }), '{"Network":"10.3.0.0/16"}');
-    assert.equal(registry.api, "v3");
+    await using opened = await open(etcd.endpoints);
+    assert.equal(await opened.config.read({ signal }), '{"Network":"10.3.0.0/16"}');
+    assert.equal(opened.keys.api, "v3");
   }
 });
 
-etcdTest("openRegistry() names a config that is nearly where it is looked for", async () => {
+etcdTest("openEtcdStore() names a config that is nearly where it is looked for", async () => {
   await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
   const server = etcd.any;
   /** What is said of a config at `key`, and that nothing else was written to the store. */
-  const explain = async (api: 2 | 3, key: string, more: Partial<OpenRegistryOptions>) => {
+  const explain = async (api: 2 | 3, key: string, more: Partial<OpenEtcdStoreOptions>) => {
     const { signal } = new AbortController();
     await server.ctl([api === 3 ? "put" : "set", "--", key, CONFIG], { signal, api });
-    await using registry = await open(etcd.endpoints, more);
-    assert.equal(await registry.readConfig({ signal }), undefined, key);
-    const text = await registry.explainMissingConfig(CONFIG, { signal });
+    await using opened = await open(etcd.endpoints, more);
+    assert.equal(await opened.config.read({ signal }), undefined, key);
+    const text = await opened.config.explainMissing(CONFIG, { signal });
     await server.ctl([api === 3 ? "del" : "rm", "--", key], { signal, api });
     const left = await server.ctl(["get", "--prefix", "--keys-only", ""], { signal });
     assert.equal(left.trim(), "", "a mistaken prefix makes no second cluster");
     return text;
   };
-  const cases: readonly (readonly [2 | 3, string, Partial<OpenRegistryOptions>, RegExp])[] = [
+  const cases: readonly (readonly [2 | 3, string, Partial<OpenEtcdStoreOptions>, RegExp])[] = [
     [
       3,
       "coreos.com/network/config",
@@ -132,42 +143,43 @@ etcdTest("openRegistry() names a config that is nearly where it is looked for", 
   }
 });
 
-etcdTest("openRegistry() finds a misplaced config behind thousands of leases", async () => {
+etcdTest("openEtcdStore() finds a misplaced config behind thousands of leases", async () => {
   await using etcd = await EtcdServers.start({ signal });
   await using leases = await open(etcd.endpoints, { api: "v3", prefix: "/a" });
   for (let from = 0; from < 5_000; from += 100) {
     await Promise.all(
       Array.from({ length: 100 }, (_, i) => {
-        return leases.create(`10.${from + i}`, "{}", undefined, { signal });
+        return leases.keys.decided.create(`10.${from + i}`, "{}", undefined, { signal });
       }),
     );
   }
   await etcd.any.ctl(["put", "/b/config", CONFIG], { signal });
-  await using registry = await open(etcd.endpoints, { prefix: "/c" });
-  const text = await registry.explainMissingConfig(CONFIG, { signal });
+  await using opened = await open(etcd.endpoints, { prefix: "/c" });
+  const text = await opened.config.explainMissing(CONFIG, { signal });
   assert.match(text, /at \/b\/config: use --etcd-prefix=\/b if that is the one; or write it with/);
 });
 
-etcdTest("openRegistry() waits for the config to turn up in either store", async () => {
+etcdTest("openEtcdStore() waits for the config to turn up in either store", async () => {
   await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
-  await using registry = await open(etcd.endpoints);
+  await using opened = await open(etcd.endpoints);
+  assert.equal(await opened.config.read({ signal }), undefined);
+  await etcd.any.ctl(["set", CONFIG_KEY, CONFIG], { signal, api: 2 });
+  assert.equal(await opened.config.read({ signal }), CONFIG);
   const controller = new AbortController();
   const seen: (string | undefined)[] = [];
   const following = (async () => {
-    for await (const config of registry.watchConfig(controller)) seen.push(config);
+    for await (const config of opened.config.follow(controller)) seen.push(config);
   })();
-  await eventually(() => seen.length === 1, { signal, title: "the first answer" });
-  await etcd.any.ctl(["set", CONFIG_KEY, CONFIG], { signal, api: 2 });
-  await eventually(() => seen.length === 2, { signal, title: "the config" });
+  await eventually(() => seen.length === 1, { signal, title: "the config" });
   await etcd.any.ctl(["set", CONFIG_KEY, "{}"], { signal, api: 2 });
-  await eventually(() => seen.length === 3, { signal, title: "the changed config" });
+  await eventually(() => seen.length === 2, { signal, title: "the changed config" });
   controller.abort();
   await following;
-  assert.deepEqual(seen, [undefined, CONFIG, "{}"]);
+  assert.deepEqual(seen, [CONFIG, "{}"]);
 });
 
 etcdTest(
-  "openRegistry() closes the store that it does not choose, and all at its end",
+  "openEtcdStore() closes the store that it does not choose, and all at its end",
   async () => {
     await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
     await etcd.any.ctl(["set", CONFIG_KEY, CONFIG], { signal, api: 2 });
@@ -175,34 +187,34 @@ etcdTest(
     const areLeft = (count: number, api: string) =>
       eventually(() => relay.open === count, { signal, title: `${count} connections with ${api}` });
     for (const api of ["v2", "v3"] as const) {
-      await using registry = await open([relay.endpoint]);
+      await using opened = await open([relay.endpoint]);
       assert.equal(relay.open, 0);
       // Many calls meet the choice.
-      const read = await Promise.all([1, 2, 3].map(() => registry.readConfig({ signal })));
+      const read = await Promise.all([1, 2, 3].map(() => opened.config.read({ signal })));
       assert.deepEqual(read, [CONFIG, CONFIG, CONFIG]);
-      assert.equal(registry.api, api);
+      assert.equal(opened.keys.api, api);
       await areLeft(api === "v2" ? 3 : 1, api);
-      assert.match(await registry.explainMissingConfig(CONFIG, { signal }), /^Cannot find/);
+      assert.match(await opened.config.explainMissing(CONFIG, { signal }), /^Cannot find/);
       await areLeft(api === "v2" ? 3 : 1, api);
-      await registry[Symbol.asyncDispose]();
+      await opened[Symbol.asyncDispose]();
       await areLeft(0, api);
       await etcd.any.ctl(["put", CONFIG_KEY, CONFIG], { signal });
     }
   },
 );
 
-etcdTest("openRegistry() takes unix sockets, for both APIs", async () => {
+etcdTest("openEtcdStore() takes unix sockets, for both APIs", async () => {
   await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
   const directory = await Deno.makeTempDir();
   try {
     const path = `${directory}/etcd.sock`;
     using relay = new Relay(etcd.any.port, { path });
     for (const api of ["v3", "v2"] as const) {
-      await using registry = await open([`unix://${path}`], { api });
-      assert.equal(registry.description, `etcd ${api} at unix://${path}`);
-      await using log = new WatchLog(registry, { signal });
+      await using opened = await open([`unix://${path}`], { api });
+      assert.equal(opened.store.description, `etcd ${api} at unix://${path}`);
+      await using log = new WatchLog(opened.keys.decided, { signal });
       await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-      await registry.create("10.3.4.0-24", api, 3600, { signal });
+      await opened.keys.decided.create("10.3.4.0-24", api, 3600, { signal });
       await log.until("the event", ({ map }) => map.get("10.3.4.0-24")?.value === api);
       relay.cut();
       const key = "/coreos.com/network/subnets/10.3.5.0-24";
@@ -212,15 +224,15 @@ etcdTest("openRegistry() takes unix sockets, for both APIs", async () => {
       });
       await log.until("the event after a cut", ({ map }) => map.has("10.3.5.0-24"));
     }
-    await using registry = await open([`unix:${directory}/other.sock`], { api: "v3" });
+    await using opened = await open([`unix:${directory}/other.sock`], { api: "v3" });
     await rejectsWith(
-      registry.readConfig({ signal }),
+      opened.config.read({ signal }),
       "unavailable",
       /^Cannot reach etcd at unix:\/\/\S*\/other.sock: /,
     );
     await using v2 = await open([`unix:${directory}/other.sock`], { api: "v2" });
     await rejectsWith(
-      v2.readConfig({ signal }),
+      v2.config.read({ signal }),
       "unavailable",
       /^Cannot reach etcd at unix:\/\/\S*\/other.sock: /,
     );
@@ -229,26 +241,26 @@ etcdTest("openRegistry() takes unix sockets, for both APIs", async () => {
   }
 });
 
-etcdTest("openRegistry() needs no etcd to open, and reads it once it is there", async () => {
+etcdTest("openEtcdStore() needs no etcd to open, and reads it once it is there", async () => {
   await using etcd = await EtcdServers.start({ signal });
   await etcd.any.ctl(["put", CONFIG_KEY, CONFIG], { signal });
   const server = etcd.any;
   await server.kill();
-  await using registry = await open(["http://127.0.0.1:1", server.endpoint], {
+  await using opened = await open(["http://127.0.0.1:1", server.endpoint], {
     username: "flannel",
     password: new Secret("c0rrect-h0rse"),
   });
   await rejectsWith(
-    registry.readConfig({ signal }),
+    opened.config.read({ signal }),
     "unavailable",
     /^Cannot reach etcd at http:.*: connection refused; at http:.*: connection refused$/,
   );
   server.start();
   await server.ready({ signal });
-  assert.equal(await registry.readConfig({ signal }), CONFIG);
+  assert.equal(await opened.config.read({ signal }), CONFIG);
 });
 
-etcdTest("openRegistry() takes v2 where v3 is not served at all", async () => {
+etcdTest("openEtcdStore() takes v2 where v3 is not served at all", async () => {
   await using etcd = await EtcdServers.start({ signal, flags: ["--enable-v2"] });
   await etcd.any.ctl(["set", CONFIG_KEY, CONFIG], { signal, api: 2 });
   // An etcd of before v3: HTTP/1 only.
@@ -266,11 +278,11 @@ etcdTest("openRegistry() takes v2 where v3 is not served at all", async () => {
     });
   });
   using front = new Http1Only(old.addr.port);
-  await using registry = await open([front.endpoint]);
-  assert.equal(await registry.readConfig({ signal }), CONFIG);
-  assert.equal(registry.api, "v2");
+  await using opened = await open([front.endpoint]);
+  assert.equal(await opened.config.read({ signal }), CONFIG);
+  assert.equal(opened.keys.api, "v2");
   await using v3 = await open([front.endpoint], { api: "v3" });
-  await rejectsWith(v3.readConfig({ signal }), "unavailable", /the v3 API is not served there$/);
+  await rejectsWith(v3.config.read({ signal }), "unavailable", /the v3 API is not served there$/);
 });
 
 /** Refuses HTTP/2 as a server that has never heard of it: Deno's own would accept it. */

@@ -8,11 +8,8 @@ import { CloudLoop } from "../../src/app/cloud_loop.ts";
 import { findBackend } from "../../src/runtime/mod.ts";
 import type { BackendEntry, RuntimeContext } from "../../src/runtime/runtime.ts";
 import { followLeases } from "../../src/app/follow_leases.ts";
-import {
-  followNetworkConfig,
-  registryOptions,
-  waitForNetworkConfig,
-} from "../../src/app/network.ts";
+import { followNetworkConfig, waitForNetworkConfig } from "../../src/app/network.ts";
+import { openStore } from "../../src/app/open_store.ts";
 import { patiently } from "../../src/status/patience.ts";
 import { Planner } from "../../src/app/planner.ts";
 import { ProblemLog } from "../../src/status/problems.ts";
@@ -25,9 +22,9 @@ import type { LeaseSubnet } from "../../src/lease/lease.ts";
 import { LeaseMap } from "../../src/lease/lease_map.ts";
 import { createLogger, type Logger } from "../../src/log.ts";
 import { Address, Places } from "../../src/net/mod.ts";
-import { LeaseKeeper } from "../../src/store/etcd/lease_keeper.ts";
-import { type EtcdRegistry, openRegistry } from "../../src/store/etcd/open.ts";
-import type { WatchUpdate } from "../../src/store/etcd/key_space.ts";
+import type { EtcdStore } from "../../src/store/etcd/store.ts";
+import { watchLeaseLoss } from "../../src/store/lease_loss.ts";
+import type { OwnLease } from "../../src/store/lease_store.ts";
 import { delay } from "../../src/util/time.ts";
 import type { Simulator } from "../simulator/mod.ts";
 import { settleAll } from "./settle_all.ts";
@@ -40,7 +37,7 @@ export interface LightHostsOptions {
   readonly backendOf?: (instanceId: string) => BackendEntry;
   readonly etcdEndpoint?: string;
   /** Opens the store, where it is not the etcd at `etcdEndpoint` with the default prefix. */
-  readonly openStore?: () => Promise<EtcdRegistry>;
+  readonly openStore?: () => Promise<EtcdStore>;
   /** Each becomes a host. */
   readonly instances: readonly {
     readonly id: string;
@@ -176,7 +173,7 @@ export class LightHost implements AsyncDisposable {
   readonly #readiness = new Readiness();
   readonly #resources = new AsyncDisposableStack();
   readonly #running: Promise<void>;
-  #keeper: LeaseKeeper | undefined;
+  #keeper: OwnLease | undefined;
 
   constructor(
     options: LightHostsOptions,
@@ -212,7 +209,7 @@ export class LightHost implements AsyncDisposable {
 
   /** The subnet that it holds, in CIDR notation. */
   get subnet(): string | undefined {
-    return this.#keeper?.lease.subnet.ipv4?.toString();
+    return this.#keeper?.lease.value.subnet.ipv4?.toString();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -234,7 +231,7 @@ export class LightHost implements AsyncDisposable {
     const registry = await store.registry;
     const shared = { log, signal, onStatus: () => {} };
     const backends = [backendOf(instance.id)];
-    const configured = await waitForNetworkConfig({ ...shared, registry, backends });
+    const configured = await waitForNetworkConfig({ ...shared, store: registry, backends });
     const { network, backend } = configured;
     const runtime = resources.use(
       await patiently(
@@ -246,29 +243,24 @@ export class LightHost implements AsyncDisposable {
         shared,
       ),
     );
-    let onLeaseChange = () => {};
     const keeper = await patiently("lease a subnet", () =>
-      LeaseKeeper.acquire({
-        registry,
+      registry.acquire({
         network,
         attributes: runtime.announce(host),
         previous: instance.previous,
         // The bridge of its pods has an address of the subnet that they have.
         addresses: () => {
-          const served = this.#keeper?.lease.subnet ?? instance.previous;
+          const served = this.#keeper?.lease.value.subnet ?? instance.previous;
           return Promise.resolve([address, ...(served?.ipv4 ? [served.ipv4.address.add(1n)] : [])]);
         },
         occupied: async (each) => await runtime.occupied?.(each) ?? Places.none,
-        renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
-        onLeaseLoss: options.onLeaseLoss,
         log,
-        onChange: () => onLeaseChange(),
       }, { signal }), shared);
     this.#keeper = keeper;
 
     const readiness = resources.use(this.#readiness);
     const leases = await store.leasesOf(network);
-    const own = () => keeper.lease;
+    const own = () => keeper.lease.value;
     const planner = new Planner({ runtime, leases, host: () => host, own, blackhole: false });
     const cloud = new CloudLoop({
       cloud: runtime.remote!,
@@ -292,23 +284,21 @@ export class LightHost implements AsyncDisposable {
       planner.invalidate();
       cloud.planChanged();
     };
-    let subnetKey = keeper.lease.key;
-    onLeaseChange = () => {
-      const { state } = keeper;
-      const object = keeper.lease.key;
-      if (state.held) readiness.condition("lease").met();
-      else {readiness.condition("lease").unmet({
-          code: "lease-lost",
-          object,
-          message: state.reason,
-        });}
+    const onState = () => {
+      const state = keeper.state.value;
+      const object = keeper.lease.value.key;
+      const condition = readiness.condition("lease");
+      if (state.held) condition.met();
+      else condition.unmet({ code: "lease-lost", object, message: state.reason });
       cloud.leaseStateChanged();
-      if (keeper.lease.key === subnetKey) return;
-      subnetKey = keeper.lease.key;
-      onLeases();
     };
-    onLeaseChange();
-    resources.use(store.subscribe({ onUpdate: (update) => keeper.observe(update), onLeases }));
+    onState();
+    resources.use(keeper.state.subscribe(onState));
+    resources.use(keeper.lease.subscribe(({ key }, before) => {
+      if (key !== before.key) onLeases();
+    }));
+    resources.use(watchLeaseLoss(keeper, { onLeaseLoss: options.onLeaseLoss, log }));
+    resources.use(store.subscribe(onLeases));
     if (leases.complete) onLeases();
     readiness.condition("store").met();
     const running = [
@@ -325,29 +315,22 @@ export class LightHost implements AsyncDisposable {
   }
 }
 
-/** What a follower of the leases is told. */
-interface Follower {
-  readonly onUpdate: (update: WatchUpdate) => void;
-  readonly onLeases: () => void;
-}
-
 /** One connection to etcd, and what is known of the leases through it. */
 class SharedStore implements AsyncDisposable {
   readonly flags: readonly string[];
-  readonly registry: Promise<EtcdRegistry>;
+  readonly registry: Promise<EtcdStore>;
   readonly #context: { readonly log: Logger; readonly signal: AbortSignal };
-  readonly #followers = new Set<Follower>();
+  readonly #followers = new Set<() => void>();
   #leases: LeaseMap | undefined;
   #following: Promise<void> = Promise.resolve();
 
   constructor(
-    { etcdEndpoint, openStore }: LightHostsOptions,
+    { etcdEndpoint, openStore: open }: LightHostsOptions,
     context: { readonly log: Logger; readonly signal: AbortSignal },
   ) {
     this.flags = etcdEndpoint === undefined ? [] : [`--etcd-endpoints=${etcdEndpoint}`];
     this.#context = context;
-    this.registry = openStore?.() ??
-      openRegistry(registryOptions(parseFlags(this.flags), context.log));
+    this.registry = open?.() ?? openStore(parseFlags(this.flags), context.log);
   }
 
   /** The leases, followed from the first call on. */
@@ -356,16 +339,14 @@ class SharedStore implements AsyncDisposable {
     const leases = this.#leases = new LeaseMap({ network });
     const { log, signal } = this.#context;
     const condition = new Readiness().condition("store");
-    const tell = async (registry: EtcdRegistry) => {
+    const tell = async (registry: EtcdStore) => {
       await followLeases({
-        registry,
+        store: registry,
         leases,
-        known: undefined,
         skipped: new ProblemLog(log),
         condition,
         log,
-        onUpdate: (update) => this.#followers.forEach(({ onUpdate }) => onUpdate(update)),
-        onChange: () => this.#followers.forEach(({ onLeases }) => onLeases()),
+        onChange: () => this.#followers.forEach((onLeases) => onLeases()),
         signal,
       });
     };
@@ -375,9 +356,9 @@ class SharedStore implements AsyncDisposable {
     return leases;
   }
 
-  subscribe(follower: Follower): Disposable {
-    this.#followers.add(follower);
-    return { [Symbol.dispose]: () => void this.#followers.delete(follower) };
+  subscribe(onLeases: () => void): Disposable {
+    this.#followers.add(onLeases);
+    return { [Symbol.dispose]: () => void this.#followers.delete(onLeases) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

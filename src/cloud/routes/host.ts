@@ -10,7 +10,7 @@ import type { LeaseMap } from "../../lease/lease_map.ts";
 import type { Places } from "../../net/mod.ts";
 import type { AnyStage } from "../../reconcile/reconciler.ts";
 import type { DesiredState } from "../../state/mod.ts";
-import type { Election } from "../../store/etcd/election.ts";
+import type { Election } from "../../store/election.ts";
 import { StoreError } from "../../store/errors.ts";
 import { Cell, type ReadableCell, sameItems } from "../../util/cell.ts";
 import { childSignal } from "../../util/child_signal.ts";
@@ -42,10 +42,7 @@ export interface CloudHostOptions<Base> extends Omit<ClusterLeaderOptions, "leas
   readonly mayLead: boolean;
   readonly signal: AbortSignal;
   /** Makes this host's part in the election of the leader. */
-  readonly makeElection: (options: {
-    readonly holder: string;
-    readonly onChange: () => void;
-  }) => Election;
+  readonly makeElection: (holder: string) => Election;
   /** How long a host may lead before it runs; waiting for a free subnet has no end. @default {60_000} */
   readonly unservedMs?: number;
 }
@@ -75,11 +72,7 @@ export async function openCloudHost<Base extends object>(
   await using stack = new AsyncDisposableStack();
   stack.use(cloud);
   const wakeup = new Wakeup();
-  let onElection = () => {};
-  const election = options.makeElection({
-    holder: JSON.stringify({ instance: cloud.instance.instanceId }),
-    onChange: () => onElection(),
-  });
+  const election = options.makeElection(JSON.stringify({ instance: cloud.instance.instanceId }));
   // Who never leads follows all the same, to tell whether anybody does.
   election.candidate = mayLead;
   const running = childSignal(signal);
@@ -109,7 +102,7 @@ export async function openCloudHost<Base extends object>(
     election.candidate = mayLead;
   };
   const host = new CloudHost(options, { election, wakeup, onRunning, resources: stack.move() });
-  onElection = () => host.electionChanged();
+  election.leadership.subscribe(() => host.electionChanged());
   return host;
 }
 

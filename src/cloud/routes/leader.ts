@@ -11,7 +11,7 @@
  */
 import { describeError, OperatorError } from "../../errors.ts";
 import { StoreError } from "../../store/errors.ts";
-import type { Election, Term } from "../../store/etcd/election.ts";
+import type { Election, Term } from "../../store/election.ts";
 import { childSignal } from "../../util/child_signal.ts";
 import type { LeadingStatus } from "../../status/model.ts";
 import { Outage } from "../../status/problems.ts";

@@ -8,7 +8,7 @@ import type { LeadingStatus, ReconcilerStatus } from "../../status/model.ts";
 import { sentenceOf } from "../../status/problems.ts";
 import type { Table } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
-import type { Term } from "../../store/etcd/election.ts";
+import type { Term } from "../../store/election.ts";
 import { StoreError } from "../../store/errors.ts";
 import { abortable } from "../../util/abortable.ts";
 import { childSignal } from "../../util/child_signal.ts";

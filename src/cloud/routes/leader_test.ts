@@ -6,7 +6,7 @@ import { LeaseMap } from "../../lease/lease_map.ts";
 import type { Logger } from "../../log.ts";
 import { Address, Prefix } from "../../net/mod.ts";
 import { StoreError } from "../../store/errors.ts";
-import type { Election, Term } from "../../store/etcd/election.ts";
+import type { Election, Term } from "../../store/election.ts";
 import { clusterStore } from "./cluster_store.ts";
 import { ClusterLeader } from "./leader.ts";
 import type { Cloud, CloudAccess, NewRoute, RouteApi, WriteOptions } from "./provider.ts";

@@ -1,333 +1,161 @@
-import type { NetworkConfig } from "../../config/network_config.ts";
-import {
-  blockingPlaces,
-  chooseSubnet,
-  fitsConfig,
-  fitsFamily,
-  rangeUse,
-  takenPrefixes,
-} from "../../lease/allocate.ts";
-import { encodeLeaseKey, parseLease, parseLeaseKey } from "../../lease/codec.ts";
+/**
+ * Comes by a lease: lists, decides, writes, and begins again where another host was faster.
+ *
+ * @module
+ */
+import { OperatorError } from "../../errors.ts";
+import { encodeLeaseKey, encodeLeaseValue, parseLeasesInSteps } from "../../lease/codec.ts";
 import {
   formatSubnet,
   type Lease,
   type LeaseAttributes,
   type LeaseSubnet,
 } from "../../lease/lease.ts";
-import { type Address, addressBits, type Place, Places, Prefix } from "../../net/mod.ts";
-import type { Entry } from "./key_space.ts";
+import { sharesSubnet } from "../../lease/ownership.ts";
+import { inSlices } from "../../util/slices.ts";
+import { Backoff } from "../../util/time.ts";
+import type { CallOptions } from "../errors.ts";
+import type { LeaseRequest } from "../lease_store.ts";
+import type { Entry, KeySpace } from "./key_space.ts";
+import { findEarlierRival, planAcquire } from "./plan_acquire.ts";
 
-/** Leases, and other things in the way, that a message names. */
-const NAMED = 3;
+/** Upstream's lease time. */
+export const LEASE_TTL_SECONDS = 24 * 3600;
 
-const FAMILIES = ["ipv4", "ipv6"] as const;
-
-/** The addresses by which a host recognises its own lease, as upstream does. */
-export interface LeaseOwner {
-  readonly publicIp?: Address;
-  readonly publicIpv6?: Address;
+/** Options of {@linkcode acquire}. */
+export interface AcquireOptions extends LeaseRequest {
+  /** The leases of all hosts. */
+  readonly space: KeySpace;
+  /** @default {LEASE_TTL_SECONDS} */
+  readonly ttlSeconds?: number;
+  readonly random?: () => number;
 }
 
-/** What to do next to hold a lease, given the store's present content. */
-export type AcquireStep =
-  /** The host has this lease already. */
-  | { readonly action: "reuse"; readonly entry: Entry; readonly lease: Lease }
-  /** Its lease does not fit the network config any more; delete it and look again. */
-  | {
-    readonly action: "remove";
-    readonly entry: Entry;
-    readonly lease: Lease;
-    readonly reason: string;
-  }
-  /**
-   * Its lease fits in one family, as after a family was switched on or off: that one's subnet stays,
-   * under the key of `subnet`.
-   */
-  | {
-    readonly action: "move";
-    readonly entry: Entry;
-    readonly lease: Lease;
-    readonly subnet: LeaseSubnet;
-    /** The part that stays. */
-    readonly kept: LeaseSubnet;
-    readonly reason: string;
-  }
-  | { readonly action: "create"; readonly subnet: LeaseSubnet; readonly reason: string }
-  /** No free subnet; leases must end, or the network must grow. */
-  | { readonly action: "wait"; readonly reason: string };
-
-/**
- * Whether a lease with these attributes is `owner`'s: same IPv4 address, or same IPv6 address where
- * either has no other, as before the network had both.
- */
-export function isOwnedBy(attributes: LeaseAttributes, owner: LeaseOwner): boolean {
-  const [mine, theirs] = owner.publicIp && attributes.publicIp
-    ? [owner.publicIp, attributes.publicIp]
-    : [owner.publicIpv6, attributes.publicIpv6];
-  return mine !== undefined && theirs !== undefined && mine.equals(theirs);
+/** A lease as it was acquired, and the list of all from before. */
+export interface Acquired {
+  readonly lease: Lease;
+  readonly entry: Entry;
+  readonly listed: readonly Entry[];
 }
 
 /**
- * Decides how to come by a lease (upstream's order: the lease of our public address, then the
- * subnet of before, then a free one; but the subnet of before first where the host has addresses of
- * it alone). Entries that are no leases are looked past, but their
- * subnets, where the key names one, are not handed out. Pods may have addresses of what was leased
- * before, so of that each family's subnet stays as long as the config allows it, even one that is
- * occupied by now; a subnet that is drawn covers neither a place in `occupied` nor another host.
+ * Acquires a lease: the one that our public address has, else the subnet of the last run, else
+ * a free one. A lost race starts again from a fresh list. Waits for a free subnet; fails with
+ * what the store fails with.
  */
-export function planAcquire(context: {
-  readonly network: Pick<NetworkConfig, "ipv4" | "ipv6">;
-  readonly owner: LeaseOwner;
-  readonly entries: readonly Entry[];
-  /** From subnet.env. */
-  readonly previous: LeaseSubnet | undefined;
-  /**
-   * All addresses of this host. A lease of the subnet of before under one of them is the own one,
-   * too: another address of the host was published then, such as a virtual one.
-   */
-  readonly addresses?: readonly Address[];
-  /** What no new subnet may cover. */
-  readonly occupied?: Places;
-  readonly random: () => number;
-}): AcquireStep {
-  const { network, owner, entries, previous, addresses = [], random } = context;
-  const local = new Set(addresses.map(({ mapKey }) => mapKey));
-  /** Subnets of other hosts, and of nobody. */
-  const others: LeaseSubnet[] = [];
-  const own: { entry: Entry; lease: Lease }[] = [];
-  const hosts: Place[] = [];
-  for (const entry of entries) {
-    let subnet: LeaseSubnet | undefined;
-    try {
-      subnet = parseLeaseKey(entry.key);
-      const lease = parseLease(entry);
-      hosts.push(...hostPlaces(network, lease));
-      const { publicIp, publicIpv6 } = lease.attributes;
-      const isServed = previous !== undefined && sameSubnet(lease.subnet, previous) &&
-        local.has((publicIp ?? publicIpv6)?.mapKey ?? "");
-      if (isServed || isOwnedBy(lease.attributes, owner)) {
-        own.push({ entry, lease });
-        continue;
-      }
-    } catch { /* junk; the watch counts and names it */ }
-    if (subnet) others.push(subnet);
+export async function acquire(
+  options: AcquireOptions,
+  { signal }: CallOptions,
+): Promise<Acquired> {
+  const { space, network, log, ttlSeconds = LEASE_TTL_SECONDS } = options;
+  let { attributes, previous } = options;
+  const races = new Backoff({ initialMs: 50, maxMs: 5_000 });
+  const exhausted = new Backoff({ initialMs: 5_000, maxMs: 60_000 });
+  if (!attributes.publicIp && !attributes.publicIpv6) {
+    throw new OperatorError("Cannot lease a subnet: this host has no public address to own it by");
   }
-  const taken = [...others, ...own.map(({ lease }) => lease.subnet)];
-  const occupied = new Places(hosts).concat(context.occupied);
-  const draw = (leases: readonly LeaseSubnet[], kept: LeaseSubnet = {}) =>
-    chooseSubnet(network, leases, random, { kept, occupied });
-  const exhausted = (leases: readonly LeaseSubnet[], kept: LeaseSubnet = {}): AcquireStep => ({
-    action: "wait",
-    reason: describeUse(network, leases, occupied, kept),
-  });
-
-  const fitting = own.filter(({ lease }) => fitsConfig(network, lease.subnet));
-  const preferred = fitting.find(({ lease }) => previous && sameSubnet(lease.subnet, previous)) ??
-    fitting.find(({ entry }) => !entry.expires) ?? fitting[0];
-  if (preferred) {
-    const { entry, lease } = preferred;
-    const twin = own.find((other) =>
-      other !== preferred && other.entry.expires && !fitting.includes(other) &&
-      overlaps(other.lease.subnet, lease.subnet)
-    );
-    if (twin) {
-      const reason = `${entry.key} has taken its place`;
-      return { action: "remove", ...twin, reason };
-    }
-    // No pod has an address of it yet: the last start ended before it could look for rivals.
-    const isNew = entry.expires && !(previous && sameSubnet(lease.subnet, previous));
-    const rival = isNew
-      ? findEarlierRival(entry, entries.filter((each) => !own.some((mine) => mine.entry === each)))
-      : undefined;
-    if (rival === undefined) {
-      const back = isNew && previous && takeBack(context, previous, { taken, own: lease.subnet });
-      return back ? { action: "create", ...back } : { action: "reuse", entry, lease };
-    }
-    const reason = `${rival} was there first`;
-    const kept = keptParts(
-      lease.subnet,
-      (name, prefix) =>
-        previous?.[name]?.equals(prefix) === true &&
-        !sharesSubnet(rival, { [name]: prefix }),
-    );
-    if (!kept) return { action: "remove", entry, lease, reason };
-    const subnet = draw(others, kept);
-    return subnet
-      ? { action: "move", entry, lease, subnet, kept, reason }
-      : exhausted(others, kept);
-  }
-
-  const fits = (name: "ipv4" | "ipv6", prefix: Prefix) =>
-    network[name] !== undefined && fitsFamily(network[name], prefix) &&
-    !others.some((other) => other[name]?.overlaps(prefix));
-  const movable = own
-    .map(({ entry, lease }) => ({ entry, lease, kept: keptParts(lease.subnet, fits) }))
-    .filter((each) => each.kept !== undefined)
-    .toSorted((a, b) => rank(a, previous) - rank(b, previous))[0];
-  if (movable?.kept) {
-    const { entry, lease, kept } = movable;
-    const subnet = draw(others, kept);
-    if (!subnet) return exhausted(others, kept);
-    const reason = `the network config has other families or ranges by now; ` +
-      `${formatSubnet(kept)} stays`;
-    return { action: "move", entry, lease, subnet, kept, reason };
-  }
-  // A reservation is the operator's word; it is never deleted, even where it cannot be used.
-  const misfit = own.find(({ entry }) => entry.expires);
-  if (misfit) {
-    const reason = `${formatSubnet(misfit.lease.subnet)} does not fit the network config any more`;
-    return { action: "remove", ...misfit, reason };
-  }
-  const kept = previous &&
-    keptParts(
+  for (let waiting = false;; await races.wait({ signal })) {
+    let listed = await space.list({ signal });
+    await inSlices(parseLeasesInSteps(listed), { signal });
+    const step = planAcquire({
+      network,
+      owner: attributes,
+      entries: listed,
       previous,
-      (name, prefix) =>
-        network[name] !== undefined && fitsFamily(network[name], prefix) &&
-        !taken.some((other) => other[name]?.overlaps(prefix)),
-    );
-  const subnet = draw(taken, kept);
-  if (!subnet) return exhausted(taken, kept);
-  if (!kept) return { action: "create", subnet, reason: "it is free" };
-  const reason = sameSubnet(kept, subnet)
-    ? "the subnet of the last run is free"
-    : `${formatSubnet(kept)} of the last run is free`;
-  return { action: "create", subnet, reason };
-}
-
-/**
- * The subnet of the last run, if this host has addresses of it and none of the lease that it is said
- * to have: a backup of the store that was restored may hold a lease from before the host moved.
- */
-function takeBack(
-  { network, addresses = [] }: Pick<Parameters<typeof planAcquire>[0], "network" | "addresses">,
-  previous: LeaseSubnet,
-  { taken, own }: { readonly taken: readonly LeaseSubnet[]; readonly own: LeaseSubnet },
-): { readonly subnet: LeaseSubnet; readonly reason: string } | undefined {
-  if (!fitsConfig(network, previous) || taken.some((each) => overlaps(each, previous))) {
-    return undefined;
-  }
-  if (!hasAddressOf(addresses, previous) || hasAddressOf(addresses, own)) return undefined;
-  return {
-    subnet: previous,
-    reason: `this host has addresses of it, and none of ${formatSubnet(own)}, whose lease it has`,
-  };
-}
-
-/** Whether one of the addresses lies in the subnet. */
-export function hasAddressOf(addresses: readonly Address[], subnet: LeaseSubnet): boolean {
-  return addresses.some((address) => subnet[`ipv${address.family}`]?.contains(address));
-}
-
-/** The public addresses of a lease's host that lie inside the network. */
-function hostPlaces(
-  network: Pick<NetworkConfig, "ipv4" | "ipv6">,
-  { key, attributes: { publicIp, publicIpv6 } }: Lease,
-): Place[] {
-  return [publicIp, publicIpv6].flatMap((address) => {
-    const family = address && network[`ipv${address.family}`];
-    if (!family?.network.contains(address!)) return [];
-    const prefix = new Prefix(address!, addressBits(address!.family));
-    return [{ prefix, what: `the host ${address} of lease ${key}` }];
-  });
-}
-
-/** The families of `subnet` that `keeps` says yes to; `undefined` if there is none. */
-function keptParts(
-  subnet: LeaseSubnet,
-  keeps: (name: "ipv4" | "ipv6", prefix: Prefix) => boolean,
-): LeaseSubnet | undefined {
-  const parts = FAMILIES.flatMap((name) => {
-    const prefix = subnet[name];
-    return prefix && keeps(name, prefix) ? [[name, prefix]] : [];
-  });
-  return parts.length === 0 ? undefined : Object.fromEntries(parts);
-}
-
-/** Which of the own leases is moved: the one whose subnet was served last, then a reservation. */
-function rank(
-  { entry, lease }: { readonly entry: Entry; readonly lease: Lease },
-  previous: LeaseSubnet | undefined,
-): number {
-  return previous && overlaps(lease.subnet, previous) ? 0 : entry.expires ? 2 : 1;
-}
-
-/** Why no subnet is to be had: what each family's range is used for, and what to do. */
-function describeUse(
-  network: Pick<NetworkConfig, "ipv4" | "ipv6">,
-  leases: readonly LeaseSubnet[],
-  occupied: Places,
-  kept: LeaseSubnet,
-): string {
-  let isBlocked = false;
-  const use = FAMILIES.flatMap((name) => {
-    const family = network[name];
-    if (!family || kept[name]) return [];
-    const prefixes = takenPrefixes(network, name, leases);
-    const { used, total } = rangeUse(family, prefixes);
-    // One that somebody wrote by hand can take as much as the whole network.
-    const large = leases
-      .filter(({ [name]: prefix }) =>
-        prefix && prefix.length < family.subnetLength && prefix.overlaps(family.network)
-      )
-      .map(encodeLeaseKey);
-    const among = large.length === 0 ? "" : `, several of them by ${nameSome(large)}`;
-    const blocked = rangeUse(family, takenPrefixes(network, name, leases, occupied)).used - used;
-    // Those at work in the range; a place may be named that lies where a lease is anyway.
-    const range = blockingPlaces(family, occupied).filter(({ prefix }) =>
-      prefix.last.value >= family.subnetMin.value &&
-      prefix.address.value <= new Prefix(family.subnetMax, family.subnetLength).last.value &&
-      !prefixes.some((taken) => taken.contains(prefix))
-    );
-    isBlocked ||= blocked > 0n;
-    const others = blocked === 0n
-      ? ""
-      : `, and ${blocked} cannot be used here because of ${
-        nameSome(range.map(({ what }) => what))
-      }`;
-    return [`${used} of ${total} subnets of ${family.network} are leased${among}${others}`];
-  });
-  return `Cannot lease a subnet: ${use.join(", ")}; enlarge the network, or remove the leases of ` +
-    `hosts that are gone${isBlocked ? ", or set SubnetMin and SubnetMax apart from the rest" : ""}`;
-}
-
-/** The first few of `names`, and how many more there are. */
-function nameSome(names: readonly string[]): string {
-  return names.slice(0, NAMED).join(", ") +
-    (names.length > NAMED ? ` and ${names.length - NAMED} more` : "");
-}
-
-/**
- * The key of a lease that was there before `own` and shares addresses with it, if there is one among
- * `entries`, which were listed after `own` was created. Two hosts that lease at the same time may
- * choose the same IPv4 subnet with different IPv6 ones: their keys differ, so both are created. Of
- * the two the one that came later finds the other one, and only that one does.
- */
-export function findEarlierRival(own: Entry, entries: readonly Entry[]): string | undefined {
-  const subnet = parseLeaseKey(own.key);
-  return entries.find((entry) => {
-    if (entry.key === own.key) return false;
-    // An entry that was created later sees ours by the same rule.
-    if (entry.order > own.order) return false;
-    return sharesSubnet(entry.key, subnet);
-  })?.key;
-}
-
-/** Whether `key` is a lease's with an address of `subnet`. */
-export function sharesSubnet(key: string, subnet: LeaseSubnet): boolean {
-  try {
-    return overlaps(parseLeaseKey(key), subnet);
-  } catch {
-    return false; // junk; the watch counts and names it
+      ...(options.addresses ? { addresses: await options.addresses({ signal }) } : {}),
+      ...(options.occupied ? { occupied: await options.occupied({ signal }) } : {}),
+      random: options.random ?? Math.random,
+    });
+    if ("lease" in step) attributes = options.inherit?.(step.lease.attributes) ?? attributes;
+    const value = encodeLeaseValue(attributes);
+    let entry: Entry | undefined;
+    let subnet: LeaseSubnet;
+    switch (step.action) {
+      case "wait":
+        if (!waiting) log.error(step.reason);
+        waiting = true;
+        options.onWaiting?.(step.reason);
+        await exhausted.wait({ signal });
+        continue;
+      case "remove":
+        log.warn(`Removing the own lease ${step.entry.key}: ${step.reason}`);
+        await space.remove(step.entry.key, step.entry.revision, { signal });
+        continue;
+      case "reuse":
+        subnet = step.lease.subnet;
+        warnOfSharedAddress(step.lease, options, attributes);
+        // An unchanged value is only prolonged, which other hosts do not see.
+        entry = !step.entry.expires && step.entry.value === value
+          ? step.entry
+          : step.entry.value === value
+          ? await space.renew(step.entry.key, step.entry.revision, ttlSeconds, { signal })
+          : await space.update(
+            step.entry.key,
+            value,
+            step.entry.revision,
+            step.entry.expires ? ttlSeconds : undefined,
+            { signal },
+          );
+        if (entry) log.info("Lease kept", { subnet: formatSubnet(subnet) });
+        break;
+      case "move": {
+        subnet = step.subnet;
+        const key = encodeLeaseKey(subnet);
+        const ttl = step.entry.expires ? ttlSeconds : undefined;
+        entry = await space.move(step.entry, key, value, ttl, { signal });
+        if (!entry) break;
+        log.info("Lease changed", {
+          subnet: formatSubnet(subnet),
+          before: formatSubnet(step.lease.subnet),
+          why: step.reason,
+        });
+        // What stays now has priority over whatever else happens.
+        previous = { ...previous, ...step.kept };
+        // Another host may have chosen the added subnet at the same time; and a watch is to go on
+        // from a list without the old key.
+        listed = await space.list({ signal });
+        if (entry.expires && findEarlierRival(entry, listed) !== undefined) continue;
+        break;
+      }
+      case "create":
+        subnet = step.subnet;
+        // Where the outcome stays unknown this throws, and the next attempt finds our own lease.
+        entry = await space.create(encodeLeaseKey(subnet), value, ttlSeconds, { signal });
+        // With one family, who shares the subnet shares the key.
+        if (entry && subnet.ipv4 && subnet.ipv6) {
+          const rival = findEarlierRival(entry, await space.list({ signal }));
+          if (rival !== undefined) {
+            log.info("Another host leased a part of the subnet at the same time; giving it back", {
+              subnet: formatSubnet(subnet),
+              other: rival,
+            });
+            await space.remove(entry.key, entry.revision, { signal });
+            entry = undefined;
+          }
+        }
+        if (entry) log.info("Lease taken", { subnet: formatSubnet(subnet), why: step.reason });
+        break;
+    }
+    if (entry) return { lease: { key: entry.key, subnet, attributes }, entry, listed };
+    log.debug("Lost a race for a subnet; listing again", { subnet: formatSubnet(subnet) });
   }
 }
 
-function overlaps(a: LeaseSubnet, b: LeaseSubnet): boolean {
-  return FAMILIES.some((family) => {
-    const [one, other] = [a[family], b[family]];
-    return one !== undefined && other !== undefined && one.overlaps(other);
-  });
-}
-
-function sameSubnet(a: LeaseSubnet, b: LeaseSubnet): boolean {
-  return String(a.ipv4) === String(b.ipv4) && String(a.ipv6) === String(b.ipv6);
+/**
+ * Says that a lease with our address may be another host's: this host had another subnet before. A
+ * virtual IP that fails over takes the lease of its former host along, which lives on.
+ */
+function warnOfSharedAddress(
+  { key, subnet }: Lease,
+  { previous, log }: LeaseRequest,
+  { publicIp, publicIpv6 }: LeaseAttributes,
+): void {
+  if (!previous || sharesSubnet(key, previous)) return;
+  log.warn(
+    `The lease of ${formatSubnet(subnet)} has the address of this host, ${
+      publicIp ?? publicIpv6
+    }, but this host had ${formatSubnet(previous)} before: if another host has that address too, ` +
+      "such as a virtual IP, both would share one subnet; give each host its own with --iface or " +
+      "--public-ip",
+  );
 }

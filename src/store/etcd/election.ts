@@ -1,13 +1,15 @@
-import type { Logger } from "../../log.ts";
 import { abortable } from "../../util/abortable.ts";
+import { Cell, type ReadableCell } from "../../util/cell.ts";
 import { childSignal } from "../../util/child_signal.ts";
 import { Outage } from "../../status/problems.ts";
 import { type Clocks, Countdown, Stopwatch } from "../../util/stopwatch.ts";
 import { Backoff, deadline } from "../../util/time.ts";
 import { Wakeup } from "../../util/wakeup.ts";
-import { LeaseTerm } from "./lease_term.ts";
+import type { ConfirmOptions, Election, ElectionOptions, Leadership, Term } from "../election.ts";
 import { type CallOptions, isTransient } from "../errors.ts";
+import { HeldTerm } from "./held_term.ts";
 import type { Entry, KeySpace } from "./key_space.ts";
+import { LeaseTerm } from "./lease_term.ts";
 
 /** How long an office stays taken after its holder was last heard of. */
 export const ELECTION_TTL_SECONDS = 15;
@@ -24,48 +26,18 @@ const VERIFY_MS = 2_000;
 /** How often a clock that jumps (a suspended virtual machine) is looked for. */
 const TICK_MS = 1_000;
 
-/** Options of {@linkcode Election}. */
-export interface ElectionOptions extends Clocks {
+/** Options of {@linkcode EtcdElection}. */
+export interface EtcdElectionOptions extends Pick<ElectionOptions, "holder" | "log">, Clocks {
   /** Nothing else should be kept in it: each change in it wakes all who follow. */
   readonly space: KeySpace;
-  /** The office: a key of the space. */
+  /** A key of the space. */
   readonly key: string;
-  /**
-   * What the key says while we hold the office. The same after a restart, and no other candidate's:
-   * by this a host knows the office as its own of a former run.
-   */
-  readonly holder: string;
   /** Whole seconds. @default {ELECTION_TTL_SECONDS} */
   readonly ttlSeconds?: number;
-  readonly log: Logger;
-  /** Called after each change of holder or term. */
-  readonly onChange?: () => void;
   /** A number in [0, 1). @default {Math.random} */
   readonly random?: () => number;
   /** How often clocks are looked at where something depends on them. @default {1_000} */
   readonly tickMs?: number;
-}
-
-/** Options of {@linkcode Term.confirm}. */
-export interface ConfirmOptions extends CallOptions {
-  /** Time that must be left of the term. @default {5_000} */
-  readonly marginMs?: number;
-}
-
-/** The time for which a candidate holds the office. Terms of one office never overlap. */
-export interface Term {
-  /** Identity: the revision at which the key was created, or taken over from a former run. */
-  readonly id: string;
-  /**
-   * Aborts, with the reason, as soon as the term is over or may be over: the key was seen deleted
-   * or changed, or its time is up since the sending of the last renewal that was confirmed.
-   */
-  readonly signal: AbortSignal;
-  /**
-   * Makes sure, just before something is done that only the holder may do: rejects unless a
-   * linearizable read shows that the key is still ours, and `marginMs` are left after it.
-   */
-  confirm(options: ConfirmOptions): Promise<void>;
 }
 
 /** What is known of the key. */
@@ -94,8 +66,8 @@ interface Known {
  *
  * A key that does not expire was written by hand, and no holder keeps it alive: it counts as vacant.
  */
-export class Election {
-  readonly #options: ElectionOptions;
+export class EtcdElection implements Election {
+  readonly #options: EtcdElectionOptions;
   readonly #ttlSeconds: number;
   readonly #tickMs: number;
   readonly #following: Outage;
@@ -104,6 +76,7 @@ export class Election {
   readonly #failures = new Backoff({ initialMs: 500, maxMs: 5_000 });
   /** Asking again does not give us rights that we lack. */
   readonly #denials = new Backoff({ initialMs: 5_000, maxMs: 60_000 });
+  readonly #leadership = new Cell<Leadership | undefined>(undefined, sameLeadership);
   #turn: Promise<void> = Promise.resolve();
   #candidate = true;
   #known: Known | undefined;
@@ -119,51 +92,44 @@ export class Election {
   #retry: Countdown | undefined;
   #pause: Countdown | undefined;
 
-  constructor(options: ElectionOptions) {
+  constructor(options: EtcdElectionOptions) {
     this.#options = options;
     this.#ttlSeconds = options.ttlSeconds ?? ELECTION_TTL_SECONDS;
     this.#tickMs = options.tickMs ?? TICK_MS;
     const now = options.monotonicNow ?? (() => performance.now());
+    const election = `election of the ${options.key}`;
     this.#following = new Outage(options.log, {
       code: "store-unreachable",
-      object: `election of the ${options.key}`,
-      failed: `Cannot follow the election of the ${options.key}`,
+      object: election,
+      failed: `Cannot follow the ${election}`,
       andThen: "; trying again",
-      recovered: `Following the election of the ${options.key} again`,
+      recovered: `Following the ${election} again`,
       now,
     });
     this.#campaigning = new Outage(options.log, {
       code: "store-unreachable",
       object: `candidacy as the ${options.key}`,
-      failed: `Cannot take part in the election of the ${options.key}`,
+      failed: `Cannot take part in the ${election}`,
       andThen: "; trying again",
-      recovered: `Taking part in the election of the ${options.key} again`,
+      recovered: `Taking part in the ${election} again`,
       now,
     });
   }
 
-  /** What the key says: who holds the office; `undefined` if nobody, or not known yet. */
-  get holder(): string | undefined {
-    if (this.term !== undefined) return this.#options.holder;
-    return this.#known?.vacantFor === undefined ? this.#known?.entry?.value : undefined;
+  get leadership(): ReadableCell<Leadership | undefined> {
+    return this.#leadership;
   }
 
-  /**
-   * For how long nobody has held the office, in milliseconds; 0 while somebody does; `undefined`
-   * before the store was seen. While the store cannot be reached, what was known last counts on.
-   */
   get vacantMs(): number | undefined {
     if (this.term !== undefined) return 0;
     return this.#known === undefined ? undefined : this.#known.vacantFor?.elapsedMs ?? 0;
   }
 
-  /** Our own term while we hold the office. */
   get term(): Term | undefined {
     this.#term?.check();
     return this.#term;
   }
 
-  /** `false`: follow only, never campaign, and resign. @default {true} */
   get candidate(): boolean {
     return this.#candidate;
   }
@@ -175,20 +141,10 @@ export class Election {
     this.#wakeup.wake();
   }
 
-  /**
-   * Tries once, right now: creates the key if it is absent, or takes over our own one of a former
-   * run. Answers the term if it was won, or is held already. Does nothing for one who is no
-   * candidate or has resigned a moment ago.
-   */
   tryOnce({ signal }: CallOptions): Promise<Term | undefined> {
     return this.#inTurn(signal, () => this.#campaign(signal));
   }
 
-  /**
-   * Follows the key, campaigns when the office is vacant, and renews the own term, until `signal`
-   * aborts; then it returns. The key is not deleted then: a daemon that restarts takes it over, and
-   * one that goes for good resigns.
-   */
   async run({ signal }: CallOptions): Promise<void> {
     using scope = childSignal(signal);
     const loops = [this.#follow(scope.signal), this.#act(scope.signal)];
@@ -203,10 +159,6 @@ export class Election {
     }
   }
 
-  /**
-   * Gives the office up, by deleting the key if it is still ours, and does not campaign for
-   * `pauseMs`. Should that fail the own term is over all the same, and the key expires.
-   */
   async resign(options: CallOptions & { readonly pauseMs: number }): Promise<void> {
     this.#pause = new Countdown(options.pauseMs, this.#options);
     this.#term?.end("this host has resigned");
@@ -331,7 +283,7 @@ export class Election {
     this.#known = { entry: taken, vacantFor: undefined };
     log.info(`This host is the ${key} now`, { term: term.id });
     this.#wakeup.wake();
-    this.#options.onChange?.();
+    this.#tell();
     // What was asked for while the request was under way.
     if (!this.#candidate) term.end("this host is no candidate any more");
     else if (this.#isPausing) term.end("this host has resigned");
@@ -424,7 +376,7 @@ export class Election {
 
   /** Called once when `term` has ended. */
   #ended(term: HeldTerm, reason: string): void {
-    const { key, log, onChange } = this.#options;
+    const { key, log } = this.#options;
     if (this.#term !== term) return;
     this.#term = undefined;
     this.#isSuspect = false;
@@ -432,7 +384,7 @@ export class Election {
     this.#known = { entry: this.#known?.entry, vacantFor: this.#stopwatch() };
     log.info(`This host is the ${key} no more: ${reason}`, { term: term.id });
     this.#wakeup.wake();
-    onChange?.();
+    this.#tell();
   }
 
   /** Takes note of the key as it is, while we hold no term. */
@@ -447,9 +399,18 @@ export class Election {
     if (isHeld && entry.value !== this.#options.holder) this.#isUnsure = false;
     const vacantFor = isHeld ? undefined : before?.vacantFor ?? this.#stopwatch();
     this.#known = { entry, vacantFor };
-    const isChanged = before === undefined ||
-      (before.vacantFor === undefined) !== isHeld || before.entry?.value !== entry?.value;
-    if (isChanged) this.#options.onChange?.();
+    this.#tell();
+  }
+
+  #tell(): void {
+    const { vacantFor, entry } = this.#known ?? {};
+    const term = this.#term;
+    const holder = term !== undefined
+      ? this.#options.holder
+      : vacantFor === undefined
+      ? entry?.value
+      : undefined;
+    this.#leadership.set({ holder, term });
   }
 
   /** Runs `task` when all before it are through. They touch the key one at a time. */
@@ -492,76 +453,6 @@ export class Election {
   }
 }
 
-/** A term of our own. */
-class HeldTerm implements Term {
-  readonly id: string;
-  readonly #tickMs: number;
-  readonly #confirm: (term: HeldTerm, options: ConfirmOptions) => Promise<void>;
-  readonly #onEnd: (term: HeldTerm, reason: string) => void;
-  readonly #controller = new AbortController();
-  #revision: string;
-  #time: LeaseTerm;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-
-  constructor(options: {
-    readonly entry: Entry;
-    readonly time: LeaseTerm;
-    readonly tickMs: number;
-    readonly confirm: (term: HeldTerm, options: ConfirmOptions) => Promise<void>;
-    readonly onEnd: (term: HeldTerm, reason: string) => void;
-  }) {
-    this.id = this.#revision = options.entry.revision;
-    this.#time = options.time;
-    this.#tickMs = options.tickMs;
-    this.#confirm = options.confirm;
-    this.#onEnd = options.onEnd;
-    this.#watchTime();
-  }
-
-  get signal(): AbortSignal {
-    this.check();
-    return this.#controller.signal;
-  }
-
-  /** At which the key is ours. */
-  get revision(): string {
-    return this.#revision;
-  }
-
-  get time(): LeaseTerm {
-    return this.#time;
-  }
-
-  confirm(options: ConfirmOptions): Promise<void> {
-    return this.#confirm(this, options);
-  }
-
-  renewed(revision: string, time: LeaseTerm): void {
-    this.#revision = revision;
-    this.#time = time;
-  }
-
-  /** Ends the term if its time is up. */
-  check(): void {
-    if (this.#time.isOver) this.end("it could not be renewed in time");
-  }
-
-  throwIfOver(): void {
-    this.signal.throwIfAborted();
-  }
-
-  end(reason: string): void {
-    if (this.#controller.signal.aborted) return;
-    clearTimeout(this.#timer);
-    this.#controller.abort(new Error(`The term of office is over: ${reason}`));
-    this.#onEnd(this, reason);
-  }
-
-  /** In small steps: a timer stands still with the monotonic clock, and the clocks may jump. */
-  #watchTime(): void {
-    this.#timer = setTimeout(() => {
-      this.check();
-      if (!this.#controller.signal.aborted) this.#watchTime();
-    }, Math.max(0, Math.min(this.#tickMs, this.#time.leftMs)));
-  }
+function sameLeadership(a: Leadership | undefined, b: Leadership | undefined): boolean {
+  return a !== undefined && b !== undefined && a.holder === b.holder && a.term === b.term;
 }

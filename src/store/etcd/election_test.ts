@@ -2,7 +2,8 @@ import fc from "fast-check";
 import assert from "node:assert/strict";
 import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registry.ts";
 import { createLogger } from "../../log.ts";
-import { Election, ELECTION_TTL_SECONDS, type ElectionOptions, type Term } from "./election.ts";
+import { ELECTION_TTL_SECONDS, EtcdElection, type EtcdElectionOptions } from "./election.ts";
+import type { Term } from "../election.ts";
 import { StoreError } from "../errors.ts";
 import type { KeySpace } from "./key_space.ts";
 
@@ -18,7 +19,7 @@ class World implements AsyncDisposable {
   readonly candidates: Candidate[] = [];
   milliseconds = 0;
 
-  add(name: string, more: Partial<ElectionOptions> = {}): Candidate {
+  add(name: string, more: Partial<EtcdElectionOptions> = {}): Candidate {
     const candidate = new Candidate(this, name, more);
     this.candidates.push(candidate);
     return candidate;
@@ -61,7 +62,7 @@ class World implements AsyncDisposable {
 
 class Candidate {
   readonly registry: MemoryRegistry;
-  readonly election: Election;
+  readonly election: EtcdElection;
   readonly lines: string[] = [];
   changes = 0;
   /** How far this host's clocks have gone apart from the world's. */
@@ -69,9 +70,9 @@ class Candidate {
   readonly #controller = new AbortController();
   #running: Promise<void> | undefined;
 
-  constructor(world: World, readonly name: string, more: Partial<ElectionOptions>) {
+  constructor(world: World, readonly name: string, more: Partial<EtcdElectionOptions>) {
     this.registry = new MemoryRegistry(world.store);
-    this.election = new Election({
+    this.election = new EtcdElection({
       space: this.registry.space(FOLDER),
       key: KEY,
       holder: name,
@@ -83,9 +84,9 @@ class Candidate {
       now: () => 1e12 + world.milliseconds + this.skew.wallMs,
       monotonicNow: () => world.milliseconds + this.skew.monotonicMs,
       tickMs: 1,
-      onChange: () => void this.changes++,
       ...more,
     });
+    this.election.leadership.subscribe(() => this.changes++);
   }
 
   /** The calls since it was asked last. */
@@ -110,7 +111,7 @@ function settle(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 6));
 }
 
-async function startHolder(world: World, name: string, more: Partial<ElectionOptions> = {}) {
+async function startHolder(world: World, name: string, more: Partial<EtcdElectionOptions> = {}) {
   const candidate = world.add(name, more).start();
   await world.until(() => candidate.election.term !== undefined, 3);
   return { candidate, election: candidate.election, term: candidate.election.term! };
@@ -132,7 +133,7 @@ Deno.test("Election has one holder, whom all know", async () => {
   for (const name of ["a", "b", "c"]) world.add(name).start();
   const { candidates } = world;
   await settle();
-  assert.deepEqual(candidates.map(({ election }) => election.holder), [
+  assert.deepEqual(candidates.map(({ election }) => election.leadership.value?.holder), [
     undefined,
     undefined,
     undefined,
@@ -141,7 +142,7 @@ Deno.test("Election has one holder, whom all know", async () => {
   const holder = world.office.get(KEY)!;
   assert.equal(holder.expires, true);
   for (const { election, name, changes } of candidates) {
-    assert.equal(election.holder, holder.value);
+    assert.equal(election.leadership.value?.holder, holder.value);
     assert.equal(election.vacantMs, 0);
     assert.equal(election.term?.id, name === holder.value ? holder.revision : undefined);
     assert(changes >= 1);
@@ -154,7 +155,7 @@ Deno.test("Election costs the store one renewal per third of the TTL, and follow
   const { candidate: holder, term } = await startHolder(world, "a");
   const followers = ["b", "c", "d"].map((name) => world.add(name).start());
   await world.pass(1);
-  for (const { election } of followers) assert.equal(election.holder, "a");
+  for (const { election } of followers) assert.equal(election.leadership.value?.holder, "a");
   for (const each of [holder, ...followers]) each.takeCalls();
   await world.pass(8 * TTL);
   const calls = holder.takeCalls();
@@ -195,13 +196,13 @@ Deno.test("Election says for how long nobody has held the office", async () => {
   follower.registry.reconnect();
   const { candidate } = await startHolder(world, "a");
   assert.equal(follower.election.vacantMs, 0);
-  assert.equal(follower.election.holder, "a");
+  assert.equal(follower.election.leadership.value?.holder, "a");
   follower.registry.disconnect();
   await candidate.stop();
   await world.pass(2 * TTL);
-  assert.equal(follower.election.holder, "a", "as far as is known");
+  assert.equal(follower.election.leadership.value?.holder, "a", "as far as is known");
   follower.registry.reconnect();
-  await world.until(() => follower.election.holder === undefined, 1);
+  await world.until(() => follower.election.leadership.value?.holder === undefined, 1);
   assert.deepEqual(follower.takeCalls(), []);
 });
 
@@ -330,13 +331,13 @@ Deno.test("Election survives short outages, and in a long one the office goes to
   const seconds = await world.until(() => rival.election.term !== undefined, TTL + 5);
   assert(seconds > TTL / 2, `${seconds} s`);
   assert.equal(term.signal.aborted, true);
-  assert.equal(candidate.election.holder, undefined, "it knows of nobody");
+  assert.equal(candidate.election.leadership.value?.holder, undefined, "it knows of nobody");
   assert(candidate.election.vacantMs! > 0);
   const log = candidate.lines.join("\n");
   assert.match(log, /Cannot take part in the election of the writer: Cannot reach the store/);
   candidate.registry.reconnect();
   await world.pass(6);
-  assert.equal(candidate.election.holder, "b");
+  assert.equal(candidate.election.leadership.value?.holder, "b");
   assert.match(candidate.lines.join("\n"), /again after/);
   assert.deepEqual(await world.writers(), ["b"]);
 });
@@ -361,7 +362,7 @@ Deno.test("Term ends when somebody writes the key by hand", async (t) => {
     await settle();
     assert.equal(term.signal.aborted, true);
     assert.match(String(term.signal.reason), /has been changed by somebody else/);
-    assert.equal(election.holder, "somebody");
+    assert.equal(election.leadership.value?.holder, "somebody");
     assert.equal(election.vacantMs, 0);
     await world.pass(59);
     assert.equal(election.term, undefined);
@@ -374,7 +375,7 @@ Deno.test("Term ends when somebody writes the key by hand", async (t) => {
     world.office.put(KEY, "somebody");
     await settle();
     assert.equal(term.signal.aborted, true);
-    assert.equal(election.holder, undefined);
+    assert.equal(election.leadership.value?.holder, undefined);
     await world.until(() => election.term !== undefined, 4);
     assert.equal(world.office.get(KEY)?.expires, true);
     assert.match(candidate.lines.join("\n"), /writer was written by hand, without an end/);
@@ -386,7 +387,7 @@ Deno.test("Term ends when somebody writes the key by hand", async (t) => {
     world.office.put(KEY, "a", { ttlSeconds: 60 });
     await world.pass(1);
     assert.equal(term.signal.aborted, true);
-    assert.equal(election.holder, "a");
+    assert.equal(election.leadership.value?.holder, "a");
     assert.equal(election.term, undefined);
   });
 });
@@ -419,7 +420,7 @@ Deno.test("resign() gives the office up at once, and keeps away for the pause", 
   await election.resign({ signal, pauseMs: 30_000 });
   assert.equal(term.signal.aborted, true);
   assert.equal(world.office.get(KEY), undefined);
-  assert.equal(election.holder, undefined);
+  assert.equal(election.leadership.value?.holder, undefined);
   assert.equal(await election.tryOnce({ signal }), undefined);
   await world.pass(29);
   assert.equal(election.term, undefined);
@@ -505,7 +506,7 @@ Deno.test("Term goes on when the watch tells late of what was before it", async 
   await world.pass(1);
   assert.equal(term.signal.aborted, false);
   assert.equal(election.term, term);
-  assert.equal(election.holder, "a");
+  assert.equal(election.leadership.value?.holder, "a");
 });
 
 Deno.test("Term.confirm() waits for a renewal under way, which may change the revision", async () => {
@@ -559,7 +560,7 @@ Deno.test("Election takes over the office of its former run at once", async () =
   const restarted = world.add("a").start();
   assert(await world.until(() => restarted.election.term !== undefined, 3) <= 0.5);
   assert.notEqual(restarted.election.term!.id, term.id);
-  assert.equal(rival.election.holder, "a");
+  assert.equal(rival.election.leadership.value?.holder, "a");
   assert.equal(rival.election.vacantMs, 0);
 
   await restarted.stop();

@@ -1,8 +1,8 @@
 /**
- * The seam between lease logic and the stores: keys, values and revisions, nothing about flannel
- * beyond the places it uses: `<prefix>/config`, `<prefix>/subnets/<key>`, and beside them spaces of
- * our own, where upstream's daemons never look. Implemented over etcd v3, the etcd v2 keys API and,
- * for tests, memory; one contract suite runs on all.
+ * What etcd's two APIs have in common: keys, values and revisions, nothing about flannel beyond the
+ * places it uses: `<prefix>/config`, `<prefix>/subnets/<key>`, and beside them spaces of our own,
+ * where upstream's daemons never look. Implemented over v3, the v2 keys API and, for tests, memory;
+ * one contract suite runs on all.
  *
  * @module
  */
@@ -152,4 +152,21 @@ export interface Registry extends KeySpace, AsyncDisposable {
    * @throws {RangeError} If the name is not such a one.
    */
   space(name: string): KeySpace;
+}
+
+/** The keys of a network, where v3 or v2 may not be decided yet. */
+export interface EtcdKeys extends AsyncDisposable {
+  readonly description: string;
+  /** The store to use; decided once it holds the config. */
+  chosen(options: CallOptions): Promise<Registry>;
+  /**
+   * The store that was decided on.
+   *
+   * @throws {Error} If that has not happened yet.
+   */
+  readonly decided: Registry;
+  explainMissing(example: string, options: CallOptions): Promise<string>;
+  /** The command that writes the key at a path below the prefix. */
+  writeCommand(path: string, value: string): string;
+  addressesChanged(): void;
 }

@@ -3,11 +3,13 @@ import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registr
 import { encodeLeaseValue } from "../../lease/codec.ts";
 import { createLogger } from "../../log.ts";
 import { Address, Places, Prefix } from "../../net/mod.ts";
-import { planAcquire } from "./acquire.ts";
 import type { LeaseSubnet } from "../../lease/lease.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
 import { StoreError } from "../errors.ts";
+import { watchLeaseLoss } from "../lease_loss.ts";
+import type { LeaseState } from "../lease_store.ts";
 import type { Entry } from "./key_space.ts";
+import { planAcquire } from "./plan_acquire.ts";
 
 const network = {
   ipv4: {
@@ -40,12 +42,11 @@ function setUp(ip = "192.0.2.1", store = new MemoryStore()) {
   const lines: string[] = [];
   const time = { ms: 1_000_000, monotonicMs: 0 };
   const options: LeaseKeeperOptions = {
-    registry,
+    space: registry,
     network,
     attributes: attributes(ip),
     previous: undefined,
     renewMarginSeconds: 3600,
-    onLeaseLoss: "keep",
     log: createLogger({
       format: "human",
       verbosity: 0,
@@ -58,6 +59,10 @@ function setUp(ip = "192.0.2.1", store = new MemoryStore()) {
   return { registry, store, lines, time, options };
 }
 
+function isInTrouble(state: LeaseState, trouble: string): boolean {
+  return state.held && state.trouble === trouble;
+}
+
 async function until(condition: () => boolean, what: string): Promise<void> {
   for (let i = 0; i < 2_000; i++) {
     if (condition()) return;
@@ -67,7 +72,13 @@ async function until(condition: () => boolean, what: string): Promise<void> {
 }
 
 /** Runs the keeper with the store's watch feeding it, as the daemon does. */
-function run(keeper: LeaseKeeper, registry: MemoryRegistry) {
+function run(
+  keeper: LeaseKeeper,
+  registry: MemoryRegistry,
+  { log }: LeaseKeeperOptions,
+  onLeaseLoss: "keep" | "reassign" = "keep",
+) {
+  const watching = watchLeaseLoss(keeper, { onLeaseLoss, log });
   const controller = new AbortController();
   const { signal } = controller;
   const loops = Promise.allSettled([
@@ -80,6 +91,7 @@ function run(keeper: LeaseKeeper, registry: MemoryRegistry) {
     async [Symbol.asyncDispose]() {
       controller.abort(new Error("end of test"));
       await loops;
+      watching[Symbol.dispose]();
     },
   };
 }
@@ -155,10 +167,10 @@ Deno.test("hosts that choose one IPv4 subnet at a time, with several IPv6 ones, 
       random: () => random.shift() ?? 0,
     }, { signal });
   }));
-  const subnets = keepers.map(({ lease }) => lease.subnet);
+  const subnets = keepers.map(({ lease }) => lease.value.subnet);
   assert.equal(new Set(subnets.map(({ ipv4 }) => String(ipv4))).size, 4);
   assert.equal(new Set(subnets.map(({ ipv6 }) => String(ipv6))).size, 4);
-  const held = keepers.map(({ lease }) => lease.key).sort();
+  const held = keepers.map(({ lease }) => lease.value.key).sort();
   assert.deepEqual(store.entries().map(({ key }) => key), held, "what was given back is gone");
 });
 
@@ -193,7 +205,7 @@ Deno.test("planAcquire() gives back a lease that shares a subnet with an earlier
 Deno.test("LeaseKeeper.acquire() writes upstream's bytes with a day to live", async () => {
   const { options, store } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });
-  assert.equal(keeper.lease.key, "10.3.1.0-24");
+  assert.equal(keeper.lease.value.key, "10.3.1.0-24");
   assert.equal(store.get("10.3.1.0-24")?.value, '{"PublicIP":"192.0.2.1","PublicIPv6":null}');
   assert.equal(store.timeToLive("10.3.1.0-24"), 86_400);
 });
@@ -203,7 +215,7 @@ Deno.test("LeaseKeeper.acquire() keeps the lease over a restart, without an even
   store.put("10.3.3.0-24", value("192.0.2.1"), { ttlSeconds: 10 });
   const { revision } = store.get("10.3.3.0-24")!;
   const keeper = await LeaseKeeper.acquire(options, { signal });
-  assert.equal(keeper.lease.key, "10.3.3.0-24");
+  assert.equal(keeper.lease.value.key, "10.3.3.0-24");
   assert.equal(store.get("10.3.3.0-24")?.revision, revision);
   assert.equal(store.timeToLive("10.3.3.0-24"), 86_400);
 });
@@ -223,7 +235,7 @@ Deno.test("LeaseKeeper.acquire() tells what the own lease published, and hands t
   }, { signal });
   assert.deepEqual(told, [published]);
   const { written, listed } = keeper.takeKnown()!;
-  assert.deepEqual(keeper.lease.attributes.backendData, { VNI: 2 });
+  assert.deepEqual(keeper.lease.value.attributes.backendData, { VNI: 2 });
   assert.deepEqual(written, store.get("10.3.3.0-24"));
   assert.deepEqual(listed[0], other);
   assert.equal(keeper.takeKnown(), undefined);
@@ -232,11 +244,11 @@ Deno.test("LeaseKeeper.acquire() tells what the own lease published, and hands t
 
 Deno.test("LeaseKeeper.acquire() says when a lease with our address may be another host's", async () => {
   const { options, lines } = setUp();
-  const key = (await LeaseKeeper.acquire(options, { signal })).lease.key;
+  const key = (await LeaseKeeper.acquire(options, { signal })).lease.value.key;
   const acquire = async (previous: string) => {
     lines.splice(0);
     const held = await LeaseKeeper.acquire({ ...options, previous: subnet(previous) }, { signal });
-    assert.equal(held.lease.key, key);
+    assert.equal(held.lease.value.key, key);
     return lines.filter((line) => line.startsWith("WARN")).join("\n");
   };
   assert.equal(await acquire(key.replace("-", "/")), "");
@@ -251,7 +263,7 @@ Deno.test("LeaseKeeper.acquire() leaves a reservation without an end", async () 
   store.put("10.3.2.0-24", '{"PublicIP":"192.0.2.1"}');
   const keeper = await LeaseKeeper.acquire(options, { signal });
   assert.equal(store.get("10.3.2.0-24")?.expires, false);
-  assert.deepEqual(keeper.state, { held: true, expiresAt: undefined });
+  assert.deepEqual(keeper.state.value, { held: true, expiresAt: undefined });
 });
 
 Deno.test("LeaseKeeper.acquire() gives racing hosts different subnets", async () => {
@@ -259,7 +271,7 @@ Deno.test("LeaseKeeper.acquire() gives racing hosts different subnets", async ()
   const keepers = await Promise.all(
     [1, 2, 3, 4].map((n) => LeaseKeeper.acquire(setUp(`192.0.2.${n}`, store).options, { signal })),
   );
-  assert.equal(new Set(keepers.map((keeper) => keeper.lease.key)).size, 4);
+  assert.equal(new Set(keepers.map((keeper) => keeper.lease.value.key)).size, 4);
 });
 
 Deno.test("LeaseKeeper.acquire() lets exactly one of two hosts have a cloned subnet.env's subnet", async () => {
@@ -271,7 +283,7 @@ Deno.test("LeaseKeeper.acquire() lets exactly one of two hosts have a cloned sub
       })
     ),
   );
-  const won = keepers.filter((keeper) => keeper.lease.key === "10.3.4.0-24");
+  const won = keepers.filter((keeper) => keeper.lease.value.key === "10.3.4.0-24");
   assert.equal(won.length, 1);
 });
 
@@ -312,7 +324,7 @@ Deno.test("planAcquire() names leases that take many subnets when none is left",
 Deno.test("LeaseKeeper renews before the end, and goes on after failures", async () => {
   const { options, registry, store, time, lines } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });
-  await using _ = run(keeper, registry);
+  await using _ = run(keeper, registry, options);
   store.advance(23 * 3600);
   time.ms += 23 * 3600_000;
   registry.failNext("renew", {
@@ -320,9 +332,9 @@ Deno.test("LeaseKeeper renews before the end, and goes on after failures", async
   });
   keeper.observe({ type: "snapshot", entries: store.entries() }); // nothing to do with it
   keeper.publish(attributes("192.0.2.1")); // nor with this
-  keeper.observe({ type: "events", events: [{ type: "delete", key: keeper.lease.key }] }); // wakes
+  keeper.observe({ type: "events", events: [{ type: "delete", key: keeper.lease.value.key }] }); // wakes
   await until(() => store.timeToLive("10.3.1.0-24") === 86_400, "renewed");
-  assert.ok(keeper.state.held);
+  assert.ok(keeper.state.value.held);
   assert.ok(!lines.some((line) => line.includes("lost")));
 });
 
@@ -333,9 +345,9 @@ Deno.test("LeaseKeeper renews by whichever clock is further", async () => {
     store.advance(23 * 3600);
     time.ms += wallHours * 3600_000;
     time.monotonicMs += monotonicHours * 3600_000;
-    await using _ = run(keeper, registry);
+    await using _ = run(keeper, registry, options);
     await until(() => store.timeToLive("10.3.1.0-24") === 86_400, `${wallHours} h: renewed`);
-    assert.ok(keeper.state.held);
+    assert.ok(keeper.state.value.held);
   }
 });
 
@@ -345,9 +357,9 @@ Deno.test("LeaseKeeper spreads renewals, always before the margin", async () => 
     const keeper = await LeaseKeeper.acquire({ ...options, random: () => random }, { signal });
     store.advance(hours * 3600);
     time.ms += hours * 3600_000;
-    await using _ = run(keeper, registry);
+    await using _ = run(keeper, registry, options);
     await new Promise((resolve) => setTimeout(resolve, 20));
-    return store.timeToLive(keeper.lease.key) === 86_400;
+    return store.timeToLive(keeper.lease.value.key) === 86_400;
   };
   assert.equal(await renewsAfterHours(0.999, 22.7), false);
   assert.equal(await renewsAfterHours(0.999, 22.8), true);
@@ -359,7 +371,7 @@ Deno.test("LeaseKeeper does not hold a lease that has ended before it could be r
   const { options, time } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });
   time.ms += 24 * 3600_000;
-  assert.deepEqual(keeper.state, {
+  assert.deepEqual(keeper.state.value, {
     held: false,
     reason: "the lease has expired and is not renewed yet",
     taken: false,
@@ -370,15 +382,15 @@ Deno.test("LeaseKeeper does not hold a lease that is gone and cannot be written 
   const { options, registry, store } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });
   registry.failNext("create", { error: new StoreError("denied", "no permission") });
-  await using _ = run(keeper, registry);
+  await using _ = run(keeper, registry, options);
   store.delete("10.3.1.0-24");
-  await until(() => !keeper.state.held, "not held");
-  assert.deepEqual(keeper.state, {
+  await until(() => !keeper.state.value.held, "not held");
+  assert.deepEqual(keeper.state.value, {
     held: false,
     reason: "10.3.1.0/24 is gone from the store: no permission",
     taken: false,
   });
-  await until(() => keeper.state.held, "held again");
+  await until(() => keeper.state.value.held, "held again");
   assert.equal(store.get("10.3.1.0-24")?.value, value("192.0.2.1"));
 });
 
@@ -394,8 +406,8 @@ Deno.test("LeaseKeeper asks rarely for a lost lease, however long ago it ended",
     reads++;
     return get.apply(registry, args);
   };
-  await using _ = run(keeper, registry);
-  await until(() => !keeper.state.held && reads > 0, "lost");
+  await using _ = run(keeper, registry, options);
+  await until(() => !keeper.state.value.held && reads > 0, "lost");
   await new Promise((resolve) => setTimeout(resolve, 100));
   assert.ok(reads <= 2, `${reads} reads`);
 });
@@ -403,23 +415,23 @@ Deno.test("LeaseKeeper asks rarely for a lost lease, however long ago it ended",
 Deno.test("LeaseKeeper takes back a revoked lease, the same subnet", async () => {
   const { options, registry, store, lines } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });
-  await using _ = run(keeper, registry);
+  await using _ = run(keeper, registry, options);
   store.delete("10.3.1.0-24");
   await until(() => store.get("10.3.1.0-24") !== undefined, "taken back");
   await until(() => lines.some((line) => line.includes("taken back")), "said so");
-  assert.equal(keeper.lease.key, "10.3.1.0-24");
-  assert.ok(keeper.state.held);
+  assert.equal(keeper.lease.value.key, "10.3.1.0-24");
+  assert.ok(keeper.state.value.held);
 });
 
 Deno.test("LeaseKeeper logs little of a fight over its key, and goes on taking it back", async () => {
   const { registry, store, lines, time, options } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });
-  await using _ = run(keeper, registry);
-  const { key } = keeper.lease;
+  await using _ = run(keeper, registry, options);
+  const { key } = keeper.lease.value;
   const fight = async (rounds: number) => {
     for (let round = 0; round < rounds; round++) {
       store.delete(key);
-      await until(() => store.get(key) !== undefined && keeper.state.held, "taken back");
+      await until(() => store.get(key) !== undefined && keeper.state.value.held, "taken back");
     }
   };
   const told = () => lines.filter((line) => /taken back/.test(line));
@@ -437,19 +449,19 @@ Deno.test("LeaseKeeper logs little of a fight over its key, and goes on taking i
 Deno.test("LeaseKeeper keeps its subnet and is not held when another host has it, until that goes", async () => {
   const { options, registry, store, lines } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });
-  await using _ = run(keeper, registry);
+  await using _ = run(keeper, registry, options);
   store.put("10.3.1.0-24", value("192.0.2.66"), { ttlSeconds: 86_400 });
-  await until(() => !keeper.state.held, "lost");
-  assert.deepEqual(keeper.state, {
+  await until(() => !keeper.state.value.held, "lost");
+  assert.deepEqual(keeper.state.value, {
     held: false,
     reason: "192.0.2.66 holds 10.3.1.0/24 now",
     taken: true,
   });
-  assert.equal(keeper.lease.key, "10.3.1.0-24");
+  assert.equal(keeper.lease.value.key, "10.3.1.0-24");
   assert.equal(store.get("10.3.1.0-24")?.value, value("192.0.2.66"), "nothing is stolen");
   assert.match(lines.join("\n"), /ERROR Lease lost: 192\.0\.2\.66 holds 10\.3\.1\.0\/24 now/);
   store.delete("10.3.1.0-24");
-  await until(() => keeper.state.held, "held again");
+  await until(() => keeper.state.value.held, "held again");
   assert.equal(store.get("10.3.1.0-24")?.value, value("192.0.2.1"));
 });
 
@@ -465,8 +477,8 @@ Deno.test("LeaseKeeper gives up what a backup says is this host's, unless pods m
     addresses: () =>
       Promise.resolve(["192.0.2.1", "10.3.1.1", "10.3.4.1"].map((each) => Address.parse(each))),
   }, { signal });
-  assert.equal(keeper.lease.key, "10.3.1.0-24", "the host has addresses of it");
-  await using _ = run(keeper, registry);
+  assert.equal(keeper.lease.value.key, "10.3.1.0-24", "the host has addresses of it");
+  await using _ = run(keeper, registry, options);
   const gone = async (key: string) => {
     await until(() => store.get(key) === undefined, `${key} is given up`);
     assert.match(lines.join("\n"), new RegExp(`given up.*${key}`));
@@ -496,45 +508,50 @@ Deno.test("LeaseKeeper gives nothing up while its own lease is another host's", 
   const text = encodeLeaseValue(mine);
   const addresses = () => Promise.resolve([Address.parse("192.0.2.1")]);
   const keeper = await LeaseKeeper.acquire({ ...options, attributes: mine, addresses }, { signal });
-  await using _ = run(keeper, registry);
-  assert.equal(keeper.lease.key, "10.3.1.0-24");
+  await using _ = run(keeper, registry, options);
+  assert.equal(keeper.lease.value.key, "10.3.1.0-24");
   store.put("10.3.1.0-24", value("192.0.2.66"), { ttlSeconds: 86_400 });
-  await until(() => !keeper.state.held, "lost");
+  await until(() => !keeper.state.value.held, "lost");
   store.put("10.3.2.0-24", text, { ttlSeconds: 86_400 });
   await new Promise((resolve) => setTimeout(resolve, 50));
   assert.ok(store.get("10.3.2.0-24"));
   store.delete("10.3.1.0-24");
-  await until(() => keeper.state.held, "held again");
+  await until(() => keeper.state.value.held, "held again");
   await until(() => store.get("10.3.2.0-24") === undefined, "given up then");
 });
 
 Deno.test("LeaseKeeper takes another subnet when told to", async () => {
-  const { options, registry, store } = setUp();
-  const keeper = await LeaseKeeper.acquire({ ...options, onLeaseLoss: "reassign" }, { signal });
-  await using _ = run(keeper, registry);
+  const { options, registry, store, lines } = setUp();
+  const keeper = await LeaseKeeper.acquire(options, { signal });
+  await using _ = run(keeper, registry, options, "reassign");
   store.put("10.3.1.0-24", value("192.0.2.66"));
-  await until(() => keeper.lease.key === "10.3.2.0-24", "reassigned");
-  assert.ok(keeper.state.held);
+  await until(() => keeper.lease.value.key === "10.3.2.0-24", "reassigned");
+  assert.ok(keeper.state.value.held);
   assert.equal(store.get("10.3.1.0-24")?.value, value("192.0.2.66"));
+  assert.deepEqual(lines.filter((line) => /lost|held again/.test(line)), [
+    "ERROR Lease lost: 192.0.2.66 holds 10.3.1.0/24 now; taking another subnet subnet=10.3.1.0/24",
+    "WARN  Another subnet was leased in place of the lost one subnet=10.3.2.0/24 lost=10.3.1.0/24",
+    "INFO  Lease is held again subnet=10.3.2.0/24",
+  ]);
 });
 
 Deno.test("LeaseKeeper writes its value again over someone's edit, and publishes a new address", async () => {
   const { options, registry, store } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });
-  await using _ = run(keeper, registry);
+  await using _ = run(keeper, registry, options);
   store.put("10.3.1.0-24", '{"PublicIP":"192.0.2.1","BackendType":"vxlan"}', { ttlSeconds: 9 });
   await until(() => store.get("10.3.1.0-24")?.value === value("192.0.2.1"), "written again");
   keeper.publish(attributes("192.0.2.77"));
   await until(() => store.get("10.3.1.0-24")?.value === value("192.0.2.77"), "published");
-  assert.ok(keeper.state.held);
-  assert.equal(keeper.lease.key, "10.3.1.0-24");
+  assert.ok(keeper.state.value.held);
+  assert.equal(keeper.lease.value.key, "10.3.1.0-24");
 });
 
 Deno.test("LeaseKeeper writes its lease once more when one that shared a subnet of it goes", async () => {
   const { options, registry, store, lines } = setUp();
   const keeper = await LeaseKeeper.acquire({ ...options, network: dualStack }, { signal });
-  await using _ = run(keeper, registry);
-  const { key } = keeper.lease;
+  await using _ = run(keeper, registry, options);
+  const { key } = keeper.lease.value;
   assert.equal(key, "10.3.1.0-24&fd00:3:0:1::-64");
   const before = store.get(key)!;
   for (const other of ["10.3.2.0-24&fd00:3:0:2::-64", "10.3.1.0-24&fd00:3:0:3::-64", "junk"]) {
@@ -567,12 +584,12 @@ Deno.test("LeaseKeeper writes its lease once more when one that shared a subnet 
 Deno.test("LeaseKeeper tells of a failing store once, and of its end", async () => {
   const { options, registry, store, lines } = setUp();
   const keeper = await LeaseKeeper.acquire(options, { signal });
-  await using _ = run(keeper, registry);
+  await using _ = run(keeper, registry, options);
   for (let i = 0; i < 2; i++) {
     registry.failNext("get", { error: new StoreError("unavailable", "no leader") });
   }
   store.delete("10.3.1.0-24");
-  await until(() => keeper.state.held && keeper.state.trouble === "no leader", "trouble");
+  await until(() => isInTrouble(keeper.state.value, "no leader"), "trouble");
   await until(() => store.get("10.3.1.0-24") !== undefined, "taken back");
   await until(() => lines.some((line) => line.includes("in order again")), "said so");
   assert.equal(lines.filter((line) => line.includes("no leader")).length, 1);
@@ -588,20 +605,20 @@ Deno.test("LeaseKeeper draws another subnet when asked to, and stays where there
       ),
     );
   const keeper = await LeaseKeeper.acquire({ ...options, occupied }, { signal });
-  assert.equal(keeper.lease.key, "10.3.3.0-24", "it knew before");
-  await using _running = run(keeper, registry);
+  assert.equal(keeper.lease.value.key, "10.3.3.0-24", "it knew before");
+  await using _running = run(keeper, registry, options);
   taken.push("10.3.3.0/24");
   keeper.redraw("the route entry 10.3.3.0/24");
-  await until(() => keeper.lease.key === "10.3.4.0-24", "another subnet");
+  await until(() => keeper.lease.value.key === "10.3.4.0-24", "another subnet");
   assert.deepEqual(store.entries().map(({ key }) => key), ["10.3.4.0-24"], "the first is free");
-  assert.ok(keeper.state.held);
+  assert.ok(keeper.state.value.held);
   assert.ok(lines.some((line) => /Another subnet was leased.*route entry 10\.3\.3\.0/.test(line)));
 
   taken.push("10.3.4.0/24");
   keeper.redraw("the route entry 10.3.4.0/24");
   await until(() => lines.some((line) => /Cannot lease a subnet: 1 of 4/.test(line)), "the reason");
   assert.deepEqual(store.entries().map(({ key }) => key), ["10.3.4.0-24"]);
-  assert.ok(keeper.state.held);
+  assert.ok(keeper.state.value.held);
 });
 
 Deno.test("LeaseKeeper moves its lease to an added family in one step, at each attempt", async () => {
@@ -624,8 +641,11 @@ Deno.test("LeaseKeeper moves its lease to an added family in one step, at each a
     { ...options, network: { ...network, ipv6 } },
     { signal },
   );
-  assert.equal(keeper.lease.key, "10.3.2.0-24&fd00:3:0:1::-64");
-  assert.deepEqual(store.entries().map(({ key }) => key), [keeper.lease.key, rival]);
+  assert.equal(keeper.lease.value.key, "10.3.2.0-24&fd00:3:0:1::-64");
+  assert.deepEqual(store.entries().map(({ key }) => key), [keeper.lease.value.key, rival]);
   assert.equal(lines.filter((line) => /Lease changed/.test(line)).length, 2);
-  assert.deepEqual(keeper.takeKnown()?.listed.map(({ key }) => key), [keeper.lease.key, rival]);
+  assert.deepEqual(keeper.takeKnown()?.listed.map(({ key }) => key), [
+    keeper.lease.value.key,
+    rival,
+  ]);
 });

@@ -1,4 +1,4 @@
-import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./config_search.ts";
+import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./missing_config.ts";
 import { EtcdV2Client, type Node, type Reply, type V2Request } from "./v2_client.ts";
 import { EtcdError } from "./error.ts";
 import { configKey, type EtcdSettings, joinPath, spacePrefix, subnetsPrefix } from "./options.ts";

@@ -1,6 +1,6 @@
 import type { ICompare, IKeyValue, IRequestOp, ITxnResponse } from "etcd3";
 import { Buffer } from "node:buffer";
-import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./config_search.ts";
+import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./missing_config.ts";
 import { EtcdClient } from "./client.ts";
 import { EtcdError } from "./error.ts";
 import { configKey, type EtcdSettings, spacePrefix, subnetsPrefix } from "./options.ts";

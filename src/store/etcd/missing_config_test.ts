@@ -6,7 +6,7 @@ import {
   mayHoldConfig,
   nearestConfigs,
   prefixOfConfig,
-} from "./config_search.ts";
+} from "./missing_config.ts";
 import { configKey } from "./options.ts";
 
 const PREFIX = "/coreos.com/network";

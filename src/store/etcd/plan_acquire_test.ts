@@ -5,7 +5,8 @@ import { fitsConfig } from "../../lease/allocate.ts";
 import { encodeLeaseKey, encodeLeaseValue, parseLeaseKey } from "../../lease/codec.ts";
 import type { LeaseSubnet } from "../../lease/lease.ts";
 import { Address, Places, Prefix } from "../../net/mod.ts";
-import { type AcquireStep, isOwnedBy, planAcquire } from "./acquire.ts";
+import { isOwnedBy } from "../../lease/ownership.ts";
+import { type AcquireStep, planAcquire } from "./plan_acquire.ts";
 import type { Entry } from "./key_space.ts";
 
 const V4 = { Network: "10.24.0.0/16" };

@@ -1,0 +1,30 @@
+/**
+ * The store that the command line names.
+ *
+ * @module
+ */
+import type { Options } from "../cli/options.ts";
+import type { Logger } from "../log.ts";
+import { openEtcdStore, type OpenEtcdStoreOptions } from "../store/etcd/open.ts";
+import type { EtcdStore } from "../store/etcd/store.ts";
+
+/** Opens the store. It need not be up: its calls fail while it is not. */
+export function openStore(options: Options, log: Logger): Promise<EtcdStore> {
+  return openEtcdStore(etcdOptions(options, log));
+}
+
+/** What the command line says about etcd. */
+export function etcdOptions(options: Options, log: Logger): OpenEtcdStoreOptions {
+  return {
+    endpoints: options.etcdEndpoints.map(({ url }) => url),
+    prefix: options.etcdPrefix,
+    api: options.etcdApi,
+    ...(options.etcdCafile ? { caFile: options.etcdCafile } : {}),
+    ...(options.etcdCertfile ? { certFile: options.etcdCertfile } : {}),
+    ...(options.etcdKeyfile ? { keyFile: options.etcdKeyfile } : {}),
+    ...(options.etcdUsername ? { username: options.etcdUsername } : {}),
+    ...(options.etcdPassword ? { password: options.etcdPassword } : {}),
+    lease: { renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60 },
+    log: log.child("etcd"),
+  };
+}

@@ -1,0 +1,46 @@
+/**
+ * What a host does when another one has its subnet.
+ *
+ * @module
+ */
+import { formatSubnet } from "../lease/lease.ts";
+import type { Logger } from "../log.ts";
+import { BudgetedLog } from "../util/line_budget.ts";
+import type { OwnLease } from "./lease_store.ts";
+
+/** Options of {@linkcode watchLeaseLoss}. */
+export interface LeaseLossOptions {
+  /** Whether to take another subnet then. */
+  readonly onLeaseLoss: "keep" | "reassign";
+  readonly log: Logger;
+}
+
+/** Says when another host has taken the lease, and when it is held again; until disposed. */
+export function watchLeaseLoss(
+  own: OwnLease,
+  { onLeaseLoss, log }: LeaseLossOptions,
+): Disposable {
+  // Others may fight over the lease as often as they like.
+  const lines = new BudgetedLog(log);
+  let isTold = false;
+  return own.state.subscribe((state, before) => {
+    const isTaken = !state.held && state.taken;
+    const wasTaken = !before.held && before.taken;
+    const { subnet } = own.lease.value;
+    const about = { subnet: formatSubnet(subnet) };
+    if (isTaken && !wasTaken) {
+      isTold = lines.write(
+        "error",
+        `Lease lost: ${state.reason}; ` +
+          (onLeaseLoss === "reassign"
+            ? "taking another subnet"
+            : "the subnet stays as it is under running pods and this host is not ready; restart " +
+              "flanneld with --on-lease-loss=reassign, or remove the other host's lease"),
+        about,
+      );
+      if (onLeaseLoss === "reassign") own.redraw(state.reason);
+    } else if (wasTaken && state.held && isTold) {
+      log.info("Lease is held again", about);
+    }
+  });
+}
