@@ -23,6 +23,12 @@ interface StepOfChange<Spec> extends Step {
   readonly change: Change<Spec>;
 }
 
+/** A change that failed, and what was asked of the kernel when it did. */
+export interface FailedStep<Spec> extends FailedChange<Spec> {
+  /** Missing where there was no plan. */
+  readonly verb?: NetlinkRequest["verb"];
+}
+
 /** Changes planned per slice: some tenths of a millisecond. */
 const STEP_CHANGES = 256;
 
@@ -36,24 +42,24 @@ export async function applyChanges<Spec>(
   changes: readonly Change<Spec>[],
   plan: (change: Change<Spec>) => readonly Step[],
   options: { signal: AbortSignal },
-): Promise<FailedChange<Spec>[]> {
-  const failed = new Map<Change<Spec>, Error>();
+): Promise<FailedStep<Spec>[]> {
+  const failed = new Map<Change<Spec>, FailedStep<Spec>>();
   const steps = await inSlices(planSteps(changes, plan, failed), options);
   const errors = await netlink.change(steps.map((step) => step.request), options);
   errors.forEach((error, i) => {
-    const { change, accept } = steps[i]!;
+    const { change, accept, request: { verb } } = steps[i]!;
     if (!error || failed.has(change)) return;
     if (error instanceof NetlinkError && accept?.has(error.code)) return;
-    failed.set(change, error);
+    failed.set(change, { change, error, verb });
   });
-  return [...failed].map(([change, error]) => ({ change, error }));
+  return [...failed.values()];
 }
 
 /** The steps of all `changes` but those for which there is no plan, which are noted in `failed`. */
 function* planSteps<Spec>(
   changes: readonly Change<Spec>[],
   plan: (change: Change<Spec>) => readonly Step[],
-  failed: Map<Change<Spec>, Error>,
+  failed: Map<Change<Spec>, FailedStep<Spec>>,
 ): Generator<void, StepOfChange<Spec>[]> {
   const steps: StepOfChange<Spec>[] = [];
   let count = 0;
@@ -61,8 +67,9 @@ function* planSteps<Spec>(
     if (++count % STEP_CHANGES === 0) yield;
     try {
       for (const step of plan(change)) steps.push({ ...step, change });
-    } catch (error) {
-      failed.set(change, error instanceof Error ? error : new Error(String(error)));
+    } catch (thrown) {
+      const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+      failed.set(change, { change, error });
     }
   }
   return steps;

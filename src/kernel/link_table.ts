@@ -3,7 +3,7 @@ import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import { OperatorError } from "../errors.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import type { LinkSpec } from "../state/mod.ts";
-import { applyChanges, GONE, resolving, type Step } from "./apply_changes.ts";
+import { applyChanges, type FailedStep, GONE, resolving, type Step } from "./apply_changes.ts";
 import { describeVxlanHolder } from "./vxlan_holder.ts";
 import { LinkIndex } from "./links.ts";
 import type { Link, LinkChange, Netlink, NewLink } from "./netlink.ts";
@@ -164,21 +164,21 @@ class LinkTable implements Table<LinkSpec> {
     failed = await this.#makeAnew(failed, options);
     failed = [...failed, ...await this.#finish(changes, failed, options)];
     return await Promise.all(
-      failed.map(async ({ change, error }) => ({
-        change,
-        error: change.op === "remove" ? error : await this.#explain(change.desired, error, options),
+      failed.map(async (failure) => ({
+        change: failure.change,
+        error: await this.#explain(failure, options),
       })),
     );
   }
 
   /** `error` with its remedy, where one is known. */
   async #explain(
-    desired: LinkSpec,
-    error: Error,
+    { change, error, verb }: FailedStep<LinkSpec>,
     options: { signal: AbortSignal },
   ): Promise<Error> {
-    const isAdding = error.message.startsWith("Cannot add link");
-    if (isAdding && hasCode(error, "EOPNOTSUPP")) return unsupportedKind(desired, error);
+    if (change.op === "remove") return error;
+    const { desired } = change;
+    if (verb === "add" && hasCode(error, "EOPNOTSUPP")) return unsupportedKind(desired, error);
     for (const code of ["EEXIST", "EADDRINUSE"] as const) {
       if (!hasCode(error, code)) continue;
       const { links } = await LinkIndex.read(this.#netlink, options);
@@ -192,11 +192,11 @@ class LinkTable implements Table<LinkSpec> {
 
   /** Recreates a link that the kernel refuses to change in place. */
   async #makeAnew(
-    failed: readonly FailedChange<LinkSpec>[],
+    failed: readonly FailedStep<LinkSpec>[],
     options: { signal: AbortSignal },
-  ): Promise<FailedChange<LinkSpec>[]> {
-    const isRefused = ({ change, error }: FailedChange<LinkSpec>) =>
-      change.op === "replace" && error.message.startsWith("Cannot set link") &&
+  ): Promise<FailedStep<LinkSpec>[]> {
+    const isRefused = ({ change, error, verb }: FailedStep<LinkSpec>) =>
+      change.op === "replace" && verb === "set" &&
       (hasCode(error, "EOPNOTSUPP") || hasCode(error, "EINVAL"));
     const refused = failed.filter(isRefused);
     if (refused.length === 0) return [...failed];
@@ -219,9 +219,9 @@ class LinkTable implements Table<LinkSpec> {
    */
   async #finish(
     changes: readonly Change<LinkSpec>[],
-    failed: FailedChange<LinkSpec>[],
+    failed: FailedStep<LinkSpec>[],
     options: { signal: AbortSignal },
-  ): Promise<FailedChange<LinkSpec>[]> {
+  ): Promise<FailedStep<LinkSpec>[]> {
     const wanted = changes.filter((change) => change.op !== "remove");
     if (wanted.length === 0) return [];
     const now = new Map((await this.list(options)).map((each) => [each.name, each as ActualLink]));
