@@ -5,7 +5,7 @@ import { delay } from "../../src/util/time.ts";
 import { iperf, type Lab, labTest, openLab, ping, type Pod, startLossProbe } from "../lab/mod.ts";
 import { eventually } from "../support/eventually.ts";
 import { dataPlaneOf, HEALTH_FLAGS } from "./data_plane.ts";
-import { buildPacket, isIntact } from "./reference.ts";
+import { buildPacket, isIntact, SAMPLE_PACKET } from "./reference.ts";
 import { transferFile } from "./transfer.ts";
 
 const CONFIG = { Network: "10.24.0.0/16", Backend: { Type: "udp" } };
@@ -173,8 +173,8 @@ labTest(
       const [host, peer] = lab.hosts;
       await assertAllPing(lab, signal);
       const packet = buildPacket({
-        ...{ version: 4, protocol: 17, ttl: 9, tos: 0, id: 1, dontFragment: true, ipOptions: [] },
-        ...{ sequence: 0, acknowledgement: 0, flags: 0, window: 0, urgent: 0, tcpOptions: [] },
+        ...SAMPLE_PACKET,
+        protocol: 17,
         source: [198, 51, 100, 7],
         destination: host!.pods[0]!.address.split(".").map(Number),
         sourcePort: 7,

@@ -6,7 +6,7 @@ import { openTunnel } from "../../src/dataplane/tunnel.ts";
 import { Address, Prefix } from "../../src/net/mod.ts";
 import { DatagramPeer } from "./datagrams.ts";
 import { FakeDevice } from "./fake_device.ts";
-import { buildPacket } from "./reference.ts";
+import { buildPacket, SAMPLE_PACKET } from "./reference.ts";
 
 const PORT = 30_285;
 
@@ -44,26 +44,7 @@ Deno.test("a Worker that fails is told of, and nothing waits for it", async () =
   // Nonsense that the Worker meets at its first TCP packet, in the midst of a batch.
   tunnel.start(undefined as unknown as TunOffloads);
   await peer.send(
-    buildPacket({
-      version: 4,
-      protocol: 6,
-      source: [10, 24, 2, 7],
-      destination: [10, 24, 1, 9],
-      sourcePort: 1,
-      destinationPort: 2,
-      tos: 0,
-      ttl: 9,
-      id: 1,
-      dontFragment: true,
-      ipOptions: [],
-      sequence: 1,
-      acknowledgement: 1,
-      flags: 0x10,
-      window: 1,
-      urgent: 0,
-      tcpOptions: [],
-      payload: [1],
-    }),
+    buildPacket(SAMPLE_PACKET),
     PORT,
     "127.0.0.1",
   );
