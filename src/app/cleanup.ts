@@ -25,6 +25,7 @@ import { pathRecordFile } from "../runtime/udp/former_path.ts";
 import { mayChangeNetwork, requireCleanUpRights } from "../host/host_rights.ts";
 import { CleanUpSummary } from "./cleanup_summary.ts";
 import { openHostKernel } from "../host/host_network.ts";
+import { Desired } from "../state/desired.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
 import { openStore } from "./open_store.ts";
 
@@ -69,7 +70,8 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
   });
   requireCleanUpRights({ mayChange: await mayChangeNetwork(netlink, { signal }) });
   const shared = { log, summary, signal };
-  problems.push(...await empty("kernel", tables.stages(() => ({}), () => false), shared));
+  const nothing = new Desired();
+  problems.push(...await empty("kernel", tables.stages(() => nothing, () => false), shared));
   try {
     const firewall = await openFirewall({
       mode: "iptables",

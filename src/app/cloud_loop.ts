@@ -37,11 +37,12 @@ export class CloudLoop {
     this.reconciler = watchedReconciler({
       condition,
       log,
-      stages: cloud.stages(() => this.#isLost ? undefined : planner.desired),
+      stages: cloud.stages(() => this.#isLost ? undefined : planner.latest),
       resyncMs: cloud.resyncMs,
       prepare: async ({ signal }) => {
         if (!leases.complete || this.#isLost) return;
         await cloud.gather?.(keeper.lease.value, planner.peers, { signal });
+        await planner.prepare({ signal });
       },
       hold: () => cloud.waitingFor(),
     });
@@ -65,7 +66,7 @@ export class CloudLoop {
 
   /** To be called when the planner's desired state may be another one. */
   planChanged(): void {
-    const { cloudRoutes, sourceDestChecks } = this.#options.planner.desired ?? {};
+    const { cloudRoutes, sourceDestChecks } = this.#options.planner.desired?.host ?? {};
     const wanted = JSON.stringify([cloudRoutes, sourceDestChecks]);
     if (wanted !== this.#wanted) this.reconciler.desiredChanged();
     this.#wanted = wanted;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { LeaseMap } from "../lease/lease_map.ts";
 import { createLogger } from "../log.ts";
 import { Prefix } from "../net/mod.ts";
-import type { DesiredState } from "../state/mod.ts";
+import { Desired } from "../state/desired.ts";
 import type { LeaseState, OwnLease } from "../store/lease_store.ts";
 import type { RemoteTables } from "../runtime/runtime.ts";
 import { Cell } from "../util/cell.ts";
@@ -12,10 +12,10 @@ import { Readiness } from "../status/readiness.ts";
 
 Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or expired", () => {
   const state = new Cell<LeaseState>({ held: true, expiresAt: undefined });
-  let desired: () => DesiredState | undefined = () => undefined;
+  let desired: () => Desired | undefined = () => undefined;
   let disowned = 0;
   const cloud = {
-    stages: (given: () => DesiredState | undefined) => {
+    stages: (given: () => Desired | undefined) => {
       desired = given;
       return [];
     },
@@ -24,11 +24,11 @@ Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or
     waitingFor: () => undefined,
     disown: () => void disowned++,
   } as unknown as RemoteTables;
-  const wanted = { cloudRoutes: [] };
+  const wanted = Desired.of({ cloudRoutes: [] });
   using readiness = new Readiness();
   const loop = new CloudLoop({
     cloud,
-    planner: { desired: wanted } as unknown as Planner,
+    planner: { latest: wanted } as unknown as Planner,
     leases: new LeaseMap({ network: { ipv4: { network: Prefix.parse("10.24.0.0/16") } } as never }),
     keeper: { state } as unknown as OwnLease,
     condition: readiness.condition("cloud"),

@@ -210,13 +210,15 @@ class DaemonRun implements AsyncDisposable {
     const planner: Planner = new Planner({
       runtime,
       leases,
+      network: configured.network,
       host: () => hostNetwork.host.value,
       own: () => keeper.lease.value,
       blackhole: options.ipBlackholeRoute,
-      onPlan: ({ skippedPeers: skipped = [] }) => {
+      onPlan: (byKey) => {
+        const skipped = [...byKey.values()].flat();
         leftOut.set(leftOutFindings(skipped));
         judgeLeftOut(this.#readiness.condition("peers"), skipped, {
-          peers: planner.peers.length,
+          peers: planner.peers.size,
           families: enabledFamilies(configured).length,
         });
       },
@@ -237,8 +239,6 @@ class DaemonRun implements AsyncDisposable {
         });
       }
     };
-    /** A round of the kernel's Tables has begun, and will plan with the facts that come of it. */
-    let gathering = false;
     const kernel = this.#reconciler("kernel", {
       stages: hostNetwork.stages(
         () => planner.latest,
@@ -246,16 +246,7 @@ class DaemonRun implements AsyncDisposable {
         runtime.withKernel,
       ),
       resyncMs: KERNEL_RESYNC_MS,
-      prepare: async ({ signal }) => {
-        if (!leases.complete) return;
-        gathering = true;
-        try {
-          await runtime.gather?.(keeper.lease.value, planner.peers, { signal });
-        } finally {
-          gathering = false;
-        }
-        await planner.prepare({ signal });
-      },
+      prepare: (options) => planner.prepare(options),
     });
     runtime.withKernel?.drift.subscribe(() => kernel.request());
     const rules = this.#reconciler("firewall", {
@@ -343,7 +334,7 @@ class DaemonRun implements AsyncDisposable {
     runtime.facts.subscribe(() => {
       publish();
       planner.invalidatePlan();
-      if (!gathering) kernel.desiredChanged();
+      kernel.desiredChanged({ listing: false });
       cloud?.planChanged();
     });
     hostNetwork.host.subscribe((host, before) => {
@@ -377,9 +368,10 @@ class DaemonRun implements AsyncDisposable {
           skipped: skippedLeases,
           condition: this.#readiness.condition("store"),
           log,
-          onChange: () => {
+          onChange: (changed) => {
             cloud?.leasesChanged();
-            replan();
+            planner.leasesChanged(changed);
+            kernel.desiredChanged({ listing: false });
           },
           signal,
         }),

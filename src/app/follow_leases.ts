@@ -1,4 +1,5 @@
 import type { LeaseMap } from "../lease/lease_map.ts";
+import type { ChangedLeases } from "../lease/peers.ts";
 import type { Logger } from "../log.ts";
 import type { LeaseEvent, LeaseStore } from "../store/lease_store.ts";
 import { inSlices } from "../util/slices.ts";
@@ -19,7 +20,7 @@ export interface FollowLeasesOptions {
   readonly condition: Condition;
   readonly log: Logger;
   /** Called after leases have changed, and after the first snapshot. */
-  readonly onChange: () => void;
+  readonly onChange: (changed: ChangedLeases) => void;
   readonly signal: AbortSignal;
 }
 
@@ -56,22 +57,25 @@ export async function followLeases(options: FollowLeasesOptions): Promise<void> 
       })));
     }
     if (first) log.info("Leases of the network are known", { leases: leases.size });
-    else if (changed) log.debug("Leases changed", { leases: leases.size });
-    if (first || changed) onChange();
+    else if (changed.size > 0) log.debug("Leases changed", { leases: leases.size });
+    if (first || changed.size > 0) onChange(first ? "all" : changed);
   }
 }
 
 /** Events folded in between two steps; some tenths of a millisecond. */
 const STEP_EVENTS = 32;
 
-/** Answers whether any lease changed. */
-function* fold(events: readonly LeaseEvent[], leases: LeaseMap): Generator<void, boolean> {
-  let changed = false;
+/** Returns the keys of the leases that changed. */
+function* fold(
+  events: readonly LeaseEvent[],
+  leases: LeaseMap,
+): Generator<void, ReadonlySet<string>> {
+  const changed = new Set<string>();
   let count = 0;
   for (const event of events) {
     if (++count % STEP_EVENTS === 0) yield;
-    const differs = event.type === "put" ? leases.put(event.entry) : leases.delete(event.key);
-    changed ||= differs;
+    const keys = event.type === "put" ? leases.put(event.entry) : leases.delete(event.key);
+    keys.forEach((key) => changed.add(key));
   }
   return changed;
 }

@@ -14,13 +14,9 @@ import type { Logger } from "../log.ts";
 import type { Address, Prefix } from "../net/mod.ts";
 import type { AnyStage, ObjectNews } from "../reconcile/reconciler.ts";
 import type { Table } from "../reconcile/table.ts";
-import {
-  type DesiredState,
-  fdbKey,
-  type KindId,
-  neighborKey,
-  type RouteSpec,
-} from "../state/mod.ts";
+import type { Desired } from "../state/desired.ts";
+import { fdbKey, type KindId, type LinkSpec, neighborKey } from "../state/mod.ts";
+import type { Wanted } from "../state/wanted.ts";
 
 /** Options of {@linkcode KernelTables}. */
 export interface KernelTablesOptions {
@@ -39,9 +35,9 @@ const NONE: readonly never[] = [];
 /** Tables whose objects and the kernel's depend on each other. */
 export interface Companions {
   /** Before the kernel's links. */
-  before(desired: () => DesiredState | undefined): AnyStage[];
+  before(desired: () => Desired | undefined): AnyStage[];
   /** After links and addresses, before routes. */
-  after(desired: () => DesiredState | undefined): AnyStage[];
+  after(desired: () => Desired | undefined): AnyStage[];
 }
 
 /** What of ours an event may have changed: all, Tables of these kinds, or one object. */
@@ -58,8 +54,12 @@ export function linkAlias(subnetFile: string): string {
 /** The kernel's Tables over one desired state, and what events mean for them. */
 export class KernelTables {
   readonly #options: KernelTablesOptions;
-  #desired: () => DesiredState | undefined = () => undefined;
-  #wanted: { readonly state: DesiredState; readonly index: WantedIndex } | undefined;
+  #desired: () => Desired | undefined = () => undefined;
+  /** Names and kinds of the links that are wanted. */
+  #links: { readonly list: readonly LinkSpec[]; readonly kinds: ReadonlyMap<string, string> } = {
+    list: NONE,
+    kinds: new Map(),
+  };
   /** Links as last listed. */
   #known = new LinkIndex([]);
 
@@ -69,27 +69,26 @@ export class KernelTables {
 
   /** The Tables in the order of creation; `isPeer` tells the public addresses of other hosts. */
   stages(
-    desired: () => DesiredState | undefined,
+    desired: () => Desired | undefined,
     isPeer: (address: Address) => boolean,
     companions?: Companions,
   ): AnyStage[] {
     this.#desired = desired;
     const { netlink, alias, log } = this.#options;
-    const index = () => this.#index();
     const owned = {
-      ownsLink: (name: string) => index().links.has(name),
+      ownsLink: (name: string) => this.#linkKinds.has(name),
       links: () => Promise.resolve(this.#known),
     };
     const links = createLinkTable(netlink, {
       alias,
-      ownsLink: (name, kind) => index().links.get(name) === kind,
+      ownsLink: (name, kind) => this.#linkKinds.get(name) === kind,
       onList: (links) => {
         this.#known = new LinkIndex(links);
       },
     });
     const stage = <Spec>(
       table: Table<Spec>,
-      list: (state: DesiredState) => readonly Spec[] | undefined,
+      list: (state: Desired) => readonly Spec[] | Wanted<Spec> | undefined,
     ) => ({
       table,
       desired() {
@@ -99,18 +98,20 @@ export class KernelTables {
     });
     return [
       ...companions?.before(desired) ?? [],
-      { ...stage(links, ({ links }) => links), carriesLater: true },
+      { ...stage(links, ({ host }) => host.links), carriesLater: true },
       stage(
-        createOffloadTable({ links: () => (desired()?.offloads ?? []).map(({ link }) => link) }),
-        ({ offloads }) => offloads,
+        createOffloadTable({
+          links: () => (desired()?.host.offloads ?? []).map(({ link }) => link),
+        }),
+        ({ host }) => host.offloads,
       ),
       stage(
         createSysctlTable({
-          wanted: () => desired()?.sysctls ?? [],
+          wanted: () => desired()?.host.sysctls ?? [],
           onReadOnly: (name, reason) =>
             log.info(`Kernel parameter ${name} is left as it is: ${reason}`),
         }),
-        ({ sysctls }) => sysctls,
+        ({ host }) => host.sysctls,
       ),
       {
         ...stage(
@@ -119,7 +120,7 @@ export class KernelTables {
             // As upstream: IPv4 addresses outside the network are somebody's own.
             ownsAddress: ({ address: { address } }) => address.family === 6 || this.#isOwn(address),
           }),
-          ({ addresses }) => addresses,
+          ({ host }) => host.addresses,
         ),
         carriesLater: true,
       },
@@ -132,7 +133,7 @@ export class KernelTables {
           ownsDestination: (destination) => this.#isOwn(destination),
           adopts: (route, wasOurs) =>
             isAdoptable(route, {
-              desired: index().routes().get(route.destination.toString()),
+              desired: desired()?.routes.get(route.destination.toString()),
               isPeer,
               isOwnLink: owned.ownsLink,
               wasOurs,
@@ -147,10 +148,12 @@ export class KernelTables {
     return this.#options.networks.some((network) => network.contains(place));
   }
 
-  #index(): WantedIndex {
-    const state = this.#desired() ?? {};
-    if (this.#wanted?.state !== state) this.#wanted = { state, index: new WantedIndex(state) };
-    return this.#wanted.index;
+  get #linkKinds(): ReadonlyMap<string, string> {
+    const list = this.#desired()?.host.links ?? NONE;
+    if (this.#links.list !== list) {
+      this.#links = { list, kinds: new Map(list.map(({ name, kind }) => [name, kind])) };
+    }
+    return this.#links.kinds;
   }
 
   /** Whether a route leads to pods. */
@@ -215,31 +218,11 @@ export class KernelTables {
   /** The name of a link of ours. */
   #ownLink(linkIndex: number | undefined): string | undefined {
     const link = this.#known.at(linkIndex ?? 0);
-    return link && this.#index().links.has(link.name) ? link.name : undefined;
+    return link && this.#linkKinds.has(link.name) ? link.name : undefined;
   }
 
   #isWatched({ name, alias }: Link): boolean {
     return name === this.#options.externalLink || alias === this.#options.alias ||
-      this.#index().links.has(name);
-  }
-}
-
-/** What a desired state holds, by name. */
-class WantedIndex {
-  /** Link names to kinds. */
-  readonly links: ReadonlyMap<string, string>;
-  readonly #state: DesiredState;
-  #routes: ReadonlyMap<string, RouteSpec> | undefined;
-
-  constructor(state: DesiredState) {
-    this.#state = state;
-    this.links = new Map((state.links ?? []).map(({ name, kind }) => [name, kind]));
-  }
-
-  /** Routes by destination; made only if a foreign route asks for it. */
-  routes(): ReadonlyMap<string, RouteSpec> {
-    return this.#routes ??= new Map(
-      (this.#state.routes ?? []).map((route) => [route.destination.toString(), route]),
-    );
+      this.#linkKinds.has(name);
   }
 }

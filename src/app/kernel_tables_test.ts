@@ -1,3 +1,4 @@
+import { planAll } from "../../tests/support/plan_all.ts";
 import assert from "node:assert/strict";
 import { FakeKernel } from "../../tests/fakes/fake_netlink.ts";
 import { aliVpc } from "../backends/mod.ts";
@@ -6,9 +7,9 @@ import { createLogger } from "../log.ts";
 import type { Route } from "../kernel/netlink.ts";
 import { Address, InterfaceAddress, MacAddress, Prefix } from "../net/mod.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
+import { Desired } from "../state/desired.ts";
 import { sentenceOf } from "../status/problems.ts";
 import { type DesiredState, type KindId, ROUTE_PROTOCOL } from "../state/mod.ts";
-import { atOnce } from "../util/slices.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
 
 const { signal } = new AbortController();
@@ -60,7 +61,7 @@ function openHost(subnetFile = "/run/flannel/subnet.env") {
       externalLink: "eth0",
       log,
     });
-    let state: DesiredState | undefined = vxlanState();
+    let state = Desired.of(vxlanState());
     const stages = tables.stages(
       () => state,
       (address) => String(address) === "192.0.2.2",
@@ -70,7 +71,7 @@ function openHost(subnetFile = "/run/flannel/subnet.env") {
       tables,
       round: (kinds?: ReadonlySet<KindId>) =>
         reconciler.round({ signal, ...(kinds ? { kinds } : {}) }),
-      want: (other: DesiredState) => void (state = other),
+      want: (other: DesiredState) => void (state = Desired.of(other)),
     };
   };
   return {
@@ -115,14 +116,14 @@ function overflowState(keys: readonly string[], vtep: boolean): DesiredState {
     subnet: { ipv4: Prefix.parse(`10.5.${n}.0/24`) },
     attributes: aliVpc.announce(config, host(n), claim(n)),
   });
-  return atOnce(aliVpc.plan({
+  return planAll(aliVpc, {
     config,
     network: parseNetworkConfig('{"Network":"10.5.0.0/16"}').config,
     host: host(1),
     facts: { ...claim(1), overflow: { keys: new Set(keys), vtep } },
     own: lease(1),
     peers: [lease(2), lease(3)],
-  }));
+  });
 }
 
 Deno.test("KernelTables make an overflow's device first, and take it away last", async () => {
@@ -175,7 +176,7 @@ Deno.test("KernelTables take a device over between vxlan and an overflow, in pla
     const { mac } = host.kernel.links.find(({ name }) => name === "flannel.1")!;
     assert.equal(String(mac), String(state.links![0]!.mac));
     const own = host.kernel.routes.filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
-    assert.equal(own.length, state.routes!.length);
+    assert.equal(own.length, state.routes?.length ?? 0);
   }
   want(overflowState([], false));
   await round();

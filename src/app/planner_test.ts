@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import type { Planning } from "../backends/mod.ts";
 import type { Lease } from "../lease/lease.ts";
 import { LeaseMap } from "../lease/lease_map.ts";
 import { Address, Prefix } from "../net/mod.ts";
-import type { DesiredState } from "../state/mod.ts";
+import type { OpenBackend } from "../runtime/runtime.ts";
+import type { Desired } from "../state/desired.ts";
+import { ROUTE_PROTOCOL } from "../state/mod.ts";
 import { Planner } from "./planner.ts";
 
 const { signal } = new AbortController();
@@ -18,113 +19,181 @@ const own: Lease = {
   attributes: { backendType: "" },
 };
 
-/** A planner whose backend wants a skipped peer for each lease, and is in no hurry. */
-function openPlanner({ blackhole = false } = {}) {
-  const leases = new LeaseMap({
-    network: {
-      ipv4: {
-        network: Prefix.parse("10.5.0.0/16"),
-        subnetLength: 24,
-        subnetMin: Address.parse("10.5.1.0"),
-        subnetMax: Address.parse("10.5.255.0"),
-      },
+/** A planner whose backend wants a route for each peer, and a kernel parameter for the host. */
+function openPlanner(
+  { blackhole = false, gather }: {
+    blackhole?: boolean;
+    gather?: NonNullable<OpenBackend["gather"]>;
+  } = {},
+) {
+  const network = {
+    ipv4: {
+      network: Prefix.parse("10.5.0.0/16"),
+      subnetLength: 24,
+      subnetMin: Address.parse("10.5.1.0"),
+      subnetMax: Address.parse("10.5.255.0"),
     },
-  });
-  const made: DesiredState[] = [];
-  let onStep = () => {};
+  };
+  const leases = new LeaseMap({ network });
+  let made = 0;
+  let onPeer = () => {};
+  let value = 0;
   const planner = new Planner({
     runtime: {
-      *plan(_host, _own, peers): Planning {
-        const end = performance.now() + 12;
-        while (performance.now() < end) yield onStep();
-        return {
-          skippedPeers: peers.map(({ key }) => ({ key, code: "peer-address", reason: "" })),
-        };
-      },
+      bindPlan: () => () => ({
+        planHost: () => ({ sysctls: [{ name: "edition", value: String(value++) }] }),
+        planPeer({ subnet }) {
+          onPeer();
+          return {
+            routes: [{ destination: subnet.ipv4!, type: "unicast", protocol: ROUTE_PROTOCOL }],
+          };
+        },
+        claims: () => [],
+      }),
+      ...(gather ? { gather } : {}),
     },
     leases,
+    network,
     host: () => ({ link: "eth0", mtuBytes: 1500 }),
     own: () => own,
     blackhole,
-    onPlan: (state) => made.push(state),
+    onPlan: () => void made++,
   });
   return {
     planner,
-    made,
-    change: (n: number) => {
-      leases.put(entry(n));
-      planner.invalidate();
+    get made() {
+      return made;
     },
-    open: (...numbers: number[]) => leases.replace(numbers.map(entry)),
-    set onStep(callback: () => void) {
-      onStep = callback;
+    change: (n: number) => planner.leasesChanged(leases.put(entry(n))),
+    remove: (n: number) => planner.leasesChanged(leases.delete(entry(n).key)),
+    open: (...numbers: number[]) => {
+      leases.replace(numbers.map(entry));
+      planner.leasesChanged("all");
+    },
+    set onPeer(callback: () => void) {
+      onPeer = callback;
     },
   };
 }
 
-const keys = (state: DesiredState | undefined) => state?.skippedPeers?.map(({ key }) => key);
+const routes = (state: Desired | undefined) =>
+  state && [...state.routes].map(({ destination }) => String(destination)).toSorted();
+const edition = (state: Desired | undefined) => state?.host.sysctls?.[0]?.value;
 
-Deno.test("Planner makes a plan once for all that changed, and none before the leases are known", async () => {
-  const { planner, made, open, change } = openPlanner();
+Deno.test("Planner plans what has changed, and nothing before the leases are known", async () => {
+  const planning = openPlanner();
+  const { planner, open, change, remove } = planning;
   await planner.prepare({ signal });
-  assert.deepEqual([planner.desired, planner.latest, made], [undefined, undefined, []]);
-  open(1, 2);
+  assert.deepEqual([planner.desired, planner.latest, planning.made], [undefined, undefined, 0]);
+  open(1, 2, 3);
   assert.equal(planner.latest, undefined);
   await planner.prepare({ signal });
-  assert.deepEqual(keys(planner.latest), ["10.5.2.0-24"], "the own lease is no peer's");
+  assert.deepEqual(routes(planner.latest), ["10.5.2.0/24", "10.5.3.0/24"], "not the own one's");
+  let planned = 0;
+  planning.onPeer = () => void planned++;
   await planner.prepare({ signal });
-  assert.equal(planner.desired, planner.latest);
-  assert.deepEqual(made, [planner.latest]);
-  change(3);
+  assert.equal(planning.made, 1);
+  change(4);
+  change(5);
+  remove(3);
+  await planner.prepare({ signal });
+  assert.deepEqual(routes(planner.latest), ["10.5.2.0/24", "10.5.4.0/24", "10.5.5.0/24"]);
+  assert.deepEqual([planned, planning.made], [2, 2]);
+  planner.invalidate();
+  await planner.prepare({ signal });
+  assert.equal(planned, 5, "all are planned again");
+});
+
+Deno.test("Planner says at once what follows from the host alone", async () => {
+  const { planner, open } = openPlanner();
+  open(1, 2);
+  assert.deepEqual([edition(planner.desired), planner.latest], ["0", undefined]);
+  await planner.prepare({ signal });
+  const planned = edition(planner.latest);
+  assert.equal(edition(planner.desired), planned, "it is not made once more");
   planner.invalidatePlan();
-  assert.deepEqual(keys(planner.latest), ["10.5.2.0-24"], "as it was made last");
-  assert.deepEqual(keys(planner.desired), ["10.5.2.0-24", "10.5.3.0-24"], "made at once");
-  await planner.prepare({ signal });
-  assert.equal(planner.latest, planner.desired);
-  assert.equal(made.length, 2);
+  assert.notEqual(edition(planner.desired), planned);
+  assert.deepEqual(routes(planner.desired), ["10.5.2.0/24"]);
 });
 
 Deno.test("Planner.prepare() lets other work in, and leaves what changes meanwhile to the next", async () => {
   const planning = openPlanner();
-  const { planner, made, open, change } = planning;
-  open(1, 2);
+  const { planner, open, change } = planning;
+  const all = Array.from({ length: 200 }, (_, n) => n + 1);
+  open(...all);
   let turns = 0;
-  const timer = setInterval(() => turns++, 0);
   let changes = 0;
-  planning.onStep = () => void (changes++ === 0 && change(3));
+  const timer = setInterval(() => turns++ === 0 && change(201), 0);
+  planning.onPeer = () => {
+    const end = performance.now() + 0.2;
+    while (performance.now() < end) changes++;
+  };
   try {
+    await planner.prepare({ signal });
+    assert.ok(turns > 0, "other work was let in");
+    assert.equal(planner.latest?.routes.size, 199);
     await planner.prepare({ signal });
   } finally {
     clearInterval(timer);
   }
-  assert.ok(turns > 0, "other work was let in");
-  assert.deepEqual(keys(planner.latest), ["10.5.2.0-24"]);
-  await planner.prepare({ signal });
-  assert.deepEqual(keys(planner.latest), ["10.5.2.0-24", "10.5.3.0-24"]);
-  assert.equal(made.length, 2);
-});
-
-Deno.test("Planner.prepare() does not put an older plan in the place of one made at once", async () => {
-  const { planner, made, open, change } = openPlanner();
-  open(1, 2);
-  const preparing = planner.prepare({ signal });
-  change(3);
-  const newest = planner.desired;
-  assert.deepEqual(keys(newest), ["10.5.2.0-24", "10.5.3.0-24"]);
-  await preparing;
-  assert.deepEqual([planner.latest, planner.desired, made], [newest, newest, [newest]]);
+  assert.equal(planner.latest?.routes.size, 200);
+  assert.equal(planning.made, 2);
 });
 
 Deno.test("Planner.prepare() ends on abort, and what was due stays due", async () => {
   const { planner, open } = openPlanner();
   open(1, 2);
   const stop = new AbortController();
-  const preparing = planner.prepare({ signal: stop.signal });
   stop.abort(new Error("enough"));
-  await assert.rejects(preparing, /enough/);
-  assert.equal(planner.latest, undefined);
+  const planning = openPlanner({
+    gather: (_own, _peers, _changed, { signal }) => {
+      signal.throwIfAborted();
+      return Promise.resolve(new Set());
+    },
+  });
+  planning.open(1, 2);
+  await assert.rejects(planning.planner.prepare({ signal: stop.signal }), /enough/);
+  assert.equal(planning.planner.latest, undefined);
+  await planning.planner.prepare({ signal });
+  assert.deepEqual(routes(planning.planner.latest), ["10.5.2.0/24"]);
   await planner.prepare({ signal });
-  assert.deepEqual(keys(planner.latest), ["10.5.2.0-24"]);
+});
+
+Deno.test("Planner makes all anew after a plan that has failed, and wants nothing meanwhile", async () => {
+  const planning = openPlanner();
+  const { planner, open, change } = planning;
+  open(1, 2);
+  await planner.prepare({ signal });
+  planning.onPeer = () => {
+    throw new Error("a fault");
+  };
+  change(3);
+  await assert.rejects(planner.prepare({ signal }), /a fault/);
+  assert.equal(planner.latest, undefined);
+  planning.onPeer = () => {};
+  await planner.prepare({ signal });
+  assert.deepEqual(routes(planner.latest), ["10.5.2.0/24", "10.5.3.0/24"]);
+});
+
+Deno.test("Planner has the backend look at changed leases, and plans those it has news of", async () => {
+  const looked: string[] = [];
+  let news: ReadonlySet<string> = new Set();
+  const planning = openPlanner({
+    gather: (_own, _peers, changed) => {
+      looked.push(changed === "all" ? changed : [...changed].join(" "));
+      return Promise.resolve(news);
+    },
+  });
+  const { planner, open, change } = planning;
+  open(1, 2, 3);
+  await planner.prepare({ signal });
+  let planned = 0;
+  planning.onPeer = () => void planned++;
+  change(4);
+  await planner.prepare({ signal });
+  news = new Set(["10.5.2.0-24"]);
+  await planner.prepare({ signal });
+  assert.deepEqual([looked, planned], [["all", "10.5.4.0-24", ""], 2]);
 });
 
 Deno.test("Planner wants a blackhole for the own subnet on demand, and knows peers' addresses", async () => {
@@ -132,8 +201,8 @@ Deno.test("Planner wants a blackhole for the own subnet on demand, and knows pee
   open(1, 2);
   await planner.prepare({ signal });
   assert.deepEqual(
-    planner.latest?.routes?.map(({ type, destination }) => `${type} ${destination}`),
-    ["blackhole 10.5.1.0/24"],
+    [...planner.latest?.routes ?? []].map(({ type, destination }) => `${type} ${destination}`),
+    ["blackhole 10.5.1.0/24", "unicast 10.5.2.0/24"],
   );
   const isPeer = (text: string) => planner.isPeer(Address.parse(text));
   assert.deepEqual([isPeer("192.0.2.2"), isPeer("192.0.2.1"), isPeer("192.0.2.3")], [

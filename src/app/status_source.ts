@@ -53,7 +53,7 @@ export function statusOf(parts: RunningParts): Partial<StatusSource> {
     store: () => storeStatus(parts),
     peers: () =>
       leases.complete
-        ? { count: planner.peers.length, leftOut: leftOutStatus(parts.leftOut) }
+        ? { count: planner.peers.size, leftOut: leftOutStatus(parts.leftOut) }
         : undefined,
     skippedLeases: () => leftOutStatus(parts.skippedLeases),
     firewall: () => firewall.describe(),

@@ -9,13 +9,14 @@ import { ConfigError } from "../errors.ts";
 import type { Json, Lease } from "../lease/lease.ts";
 import { type Address, MacAddress } from "../net/mod.ts";
 import type { Secret } from "../secret.ts";
-import type { SkippedPeer, SysctlSpec } from "../state/mod.ts";
-import type { Backend, Host, Planning } from "./backend.ts";
-import { type FamilySide, familySides, STEP_PEERS, usablePeers } from "./peers.ts";
+import type { DesiredState, SysctlSpec } from "../state/mod.ts";
+import type { Backend, FamilySide, PlanContext } from "./backend.ts";
+import { type Fault, isFault, leaveOut, lookAtPeer, NOTHING } from "./peers.ts";
 import {
   DEFAULT_VNI,
   DEFAULT_VXLAN_PORT,
-  planTunnels,
+  macClaim,
+  planTunnel,
   planVtep,
   type TunnelledPeer,
   vniFaults,
@@ -160,16 +161,11 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
     return { publicIp: host.publicIp, backendType: "", backendData: encodeClaim(facts) };
   },
 
-  *plan({ config, network, host, facts, own, peers }) {
+  planHost(context) {
+    const { config, facts, own } = context;
     const destination = own.subnet.ipv4;
-    const overflow = config.overflow === "vxlan" && facts.overflow?.vtep
-      ? facts.overflow
-      : undefined;
-    const [side] = overflow ? familySides(network, host, own) : [];
     return {
-      ...(overflow && side
-        ? yield* planOverflow(config, host, side, facts, overflow, { own, peers })
-        : {}),
+      ...planDevice(context),
       cloudRoutes: destination === undefined ? [] : facts.routeTableIds.map((routeTableId) => ({
         routeTableId,
         destination,
@@ -180,62 +176,73 @@ export const aliVpc: Backend<AliVpcConfig, AliVpcFacts> = {
         : [{ networkInterfaceId: facts.networkInterfaceId, enabled: false }],
     };
   },
+
+  claims(context, peer) {
+    const found = findTunnelled(context, peer);
+    return found && "mac" in found ? [macClaim(4, found.mac)] : [];
+  },
+
+  planPeer(context, peer, holderOf) {
+    const found = findTunnelled(context, peer);
+    if (!found || isFault(found)) return found ? leaveOut(peer.key, found) : NOTHING;
+    const side = overflowSide(context)!;
+    const link = vxlanLinkName(4, context.config.vni);
+    const holder = holderOf(macClaim(4, found.mac));
+    return planTunnel(link, vtepMac(side.publicAddress), found, holder);
+  },
 };
 
-/**
- * The device, and tunnels between each host without route entries and every other of ours. Both
- * ends of a pair come to the same: what matters is whether either has none, and the MAC of a device
- * follows from the public address, which a pair of leases says alike.
- */
-function* planOverflow(
-  config: AliVpcConfig,
-  host: Host,
-  side: FamilySide,
-  { txChecksum }: AliVpcFacts,
-  { keys }: AliVpcOverflow,
-  { own, peers }: { readonly own: Lease; readonly peers: readonly Lease[] },
-): Planning {
-  if (side.publicAddress === undefined) return {};
-  const { vni, port } = config;
+type Context = PlanContext<AliVpcConfig, AliVpcFacts>;
+
+/** The host's side of the overflow, where there is one. */
+function overflowSide(
+  { config, facts, sides: [side] }: Context,
+): (FamilySide & { readonly publicAddress: Address }) | undefined {
+  if (config.overflow !== "vxlan" || !facts.overflow?.vtep) return undefined;
+  const publicAddress = side?.publicAddress;
+  return side && publicAddress ? { ...side, publicAddress } : undefined;
+}
+
+/** The overflow's device. */
+function planDevice(context: Context): DesiredState {
+  const side = overflowSide(context);
+  if (!side) return {};
+  const { config: { vni, port }, host, facts: { txChecksum } } = context;
   const link = vxlanLinkName(4, vni);
-  const mac = vtepMac(side.publicAddress);
-  const skippedPeers: SkippedPeer[] = [];
-  const ours: Lease[] = [];
-  let count = 0;
-  for (const peer of peers) {
-    if (++count % STEP_PEERS === 0) yield;
-    if (!keys.has(own.key) && !keys.has(peer.key)) continue;
-    const claim = readAliVpcClaim(peer);
-    if (typeof claim === "object") {
-      ours.push(peer);
-      continue;
-    }
-    // The VPC takes our packets there, but nothing of the other host's to us.
-    const reason = claim ?? "it is no host of ours, so it does not know this one's VXLAN device";
-    skippedPeers.push({ key: peer.key, code: "peer-stranger", reason });
-  }
-  const tunnelled: TunnelledPeer[] = [];
-  const { usable } = yield* usablePeers(side, "", ours, skippedPeers);
-  for (const peer of usable) {
-    if (++count % STEP_PEERS === 0) yield;
-    tunnelled.push({ ...peer, mac: vtepMac(peer.publicAddress) });
-  }
   return {
     ...planVtep(side, {
       vni,
       port,
       gbp: false,
       learning: false,
-      mac,
+      mac: vtepMac(side.publicAddress),
       underlay: host.link,
       underlayMtuBytes: host.mtuBytes,
     }),
     ...(txChecksum === undefined ? {} : { offloads: [{ link, txChecksum }] }),
     // While hosts change over, one at a time, packets come by the one way and go by the other.
     sysctls: [link, host.link].map(looseReversePath),
-    ...yield* planTunnels(link, mac, tunnelled, skippedPeers),
-    skippedPeers,
   };
+}
+
+/**
+ * A peer that is reached through the device: there are tunnels between each host without route
+ * entries and every other of ours. Both ends of a pair come to the same: what matters is whether
+ * either has none, and the MAC of a device follows from the public address, which a pair of leases
+ * says alike.
+ */
+function findTunnelled(context: Context, peer: Lease): TunnelledPeer | Fault | undefined {
+  const { facts: { overflow }, own } = context;
+  const side = overflowSide(context);
+  if (!side || !(overflow?.keys.has(own.key) || overflow?.keys.has(peer.key))) return undefined;
+  const claim = readAliVpcClaim(peer);
+  if (typeof claim !== "object") {
+    // The VPC takes our packets there, but nothing of the other host's to us.
+    const reason = claim ?? "it is no host of ours, so it does not know this one's VXLAN device";
+    return ["peer-stranger", reason];
+  }
+  const found = lookAtPeer(side, "", peer);
+  return isFault(found) ? found : { ...found, mac: vtepMac(found.publicAddress) };
 }
 
 /** `0e:a1` (a locally administered unicast MAC) and the four bytes of `address`. */

@@ -33,8 +33,5 @@ export const alloc: Backend<AllocConfig> = {
     backendType: "",
   }),
 
-  // deno-lint-ignore require-yield
-  *plan() {
-    return {};
-  },
+  planHost: () => ({}),
 };

@@ -5,7 +5,8 @@
  */
 import type { FamilyConfig, NetworkConfig } from "../config/network_config.ts";
 import type { Json, Lease, LeaseAttributes } from "../lease/lease.ts";
-import type { Address, Places } from "../net/mod.ts";
+import type { Address, Family, Places, Prefix } from "../net/mod.ts";
+import type { PeerState } from "../state/desired.ts";
 import type { DesiredState } from "../state/mod.ts";
 
 /** The external interface and the addresses that peers use. */
@@ -57,22 +58,51 @@ export interface Backend<Config = unknown, Facts = undefined> {
   podMtuBytes?(config: Config, network: NetworkFamilies, host: Host): number;
   /** What this host publishes. */
   announce(config: Config, host: Host, facts: Facts): LeaseAttributes;
+  /** What does not depend on single peers. */
+  planHost(context: PlanContext<Config, Facts>): DesiredState;
   /**
-   * The whole desired state, each time anew, with pauses, so that thousands of peers need not keep
-   * other work waiting. `peers` excludes the own lease.
+   * What one peer adds, or why that is less than for others. `holderOf` tells which peer holds a
+   * claim that this one has too.
    */
-  plan(context: {
-    readonly config: Config;
-    readonly network: NetworkConfig;
-    readonly host: Host;
-    readonly facts: Facts;
-    readonly own: Lease;
-    readonly peers: readonly Lease[];
-  }): Planning;
+  planPeer?(
+    context: PlanContext<Config, Facts>,
+    peer: Lease,
+    holderOf: (claim: string) => Lease,
+  ): PeerState;
+  /**
+   * Names of what only one peer can have: of all that claim one, the peer whose key comes first
+   * holds it, on every host and at every time, since what matters is that the choice stands still.
+   *
+   * @default none
+   */
+  claims?(context: PlanContext<Config, Facts>, peer: Lease): readonly string[];
 }
 
-/** A plan in the making, in steps of some tenths of a millisecond. */
-export type Planning = Generator<void, DesiredState>;
+/** What a plan is made from. */
+export interface PlanContext<Config = unknown, Facts = unknown> {
+  readonly config: Config;
+  readonly network: NetworkFamilies;
+  readonly host: Host;
+  readonly facts: Facts;
+  readonly own: Lease;
+  /** The families of the network for which the host has an address and a subnet, IPv4 first. */
+  readonly sides: readonly FamilySide[];
+}
+
+/** One family's side of host, lease and network. */
+export interface FamilySide {
+  readonly family: Family;
+  /** The whole network. */
+  readonly network: Prefix;
+  /** The own subnet. */
+  readonly subnet: Prefix;
+  /** The address of the external interface. */
+  readonly local: Address;
+  /** The address that peers use. */
+  readonly publicAddress: Address | undefined;
+  /** What of the network is no pod's: hosts' addresses, and what the host itself needs. */
+  readonly occupied: Places;
+}
 
 /** The families of a network. */
 export type NetworkFamilies = Pick<NetworkConfig, "ipv4" | "ipv6">;

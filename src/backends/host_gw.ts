@@ -5,15 +5,17 @@
  */
 import { FieldReader } from "../config/fields.ts";
 import { ConfigError } from "../errors.ts";
-import type { RouteSpec, SkippedPeer } from "../state/mod.ts";
+import type { PeerState } from "../state/desired.ts";
 import type { Backend } from "./backend.ts";
 import {
-  familySides,
+  isFault,
+  joinStates,
+  leaveOut,
+  lookAtPeer,
+  NOTHING,
   type PeerPaths,
   peerRoute,
   publicAddresses,
-  STEP_PEERS,
-  usablePeers,
 } from "./peers.ts";
 
 /** `host-gw` has no settings. */
@@ -52,29 +54,21 @@ export const hostGw: Backend<HostGwConfig, HostGwFacts> = {
     return { ...publicAddresses(host), backendType: "host-gw" };
   },
 
-  *plan({ network, host, facts, own, peers }) {
-    const routes: RouteSpec[] = [];
-    const skippedPeers: SkippedPeer[] = [];
-    for (const side of familySides(network, host, own)) {
-      const { usable } = yield* usablePeers(side, "host-gw", peers, skippedPeers);
-      let count = 0;
-      for (const peer of usable) {
-        if (++count % STEP_PEERS === 0) yield;
-        const { key, publicAddress } = peer;
-        const path = facts.paths.get(publicAddress.toString());
-        if (!path) continue; // looked up before the next round
-        if (path.link === host.link) {
-          routes.push(peerRoute(peer.subnet, publicAddress, host.link));
-        } else {
-          const reason = path.direct ? `it is on link ${path.link}` : path.reason;
-          skippedPeers.push({
-            code: "peer-next-hop",
-            key,
-            reason: `${publicAddress} cannot be next hop on ${host.link}: ${reason}`,
-          });
-        }
-      }
-    }
-    return { routes, skippedPeers };
+  planHost: () => ({}),
+
+  planPeer({ host, facts, sides }, lease) {
+    return joinStates(sides.map((side): PeerState => {
+      const peer = lookAtPeer(side, "host-gw", lease);
+      if (isFault(peer)) return leaveOut(lease.key, peer);
+      const { subnet, publicAddress } = peer;
+      const path = facts.paths.get(publicAddress.toString());
+      if (!path) return NOTHING; // looked up before the next round
+      if (path.link === host.link) return { routes: [peerRoute(subnet, publicAddress, host.link)] };
+      const reason = path.direct ? `it is on link ${path.link}` : path.reason;
+      return leaveOut(lease.key, [
+        "peer-next-hop",
+        `${publicAddress} cannot be next hop on ${host.link}: ${reason}`,
+      ]);
+    }));
   },
 };

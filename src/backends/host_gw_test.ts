@@ -1,10 +1,10 @@
+import { planAll } from "../../tests/support/plan_all.ts";
 import assert from "node:assert/strict";
 import { parseNetworkConfig } from "../config/network_config.ts";
 import { encodeLeaseValue } from "../lease/codec.ts";
 import type { Lease } from "../lease/lease.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import { ROUTE_PROTOCOL, type UnderlayPath } from "../state/mod.ts";
-import { atOnce } from "../util/slices.ts";
 import { hostGw } from "./host_gw.ts";
 
 const address = (text: string) => Address.parse(text);
@@ -40,14 +40,14 @@ function lease(n: number, attributes: Partial<Lease["attributes"]> = {}): Lease 
 }
 
 function plan(peers: readonly Lease[], paths: Record<string, UnderlayPath>) {
-  return atOnce(hostGw.plan({
+  return planAll(hostGw, {
     config: {},
     network,
     host,
     facts: { paths: new Map(Object.entries(paths)) },
     own: lease(10),
     peers,
-  }));
+  });
 }
 
 Deno.test("hostGw has no keys, and takes nothing from the MTU", () => {
@@ -100,7 +100,7 @@ Deno.test("hostGw.plan() routes each family of on-link peers, names the others",
   assert.deepEqual(
     routes?.map(({ destination, gateway, link, protocol, onlink }) =>
       `${destination} via ${gateway} dev ${link} ${protocol === ROUTE_PROTOCOL} ${onlink}`
-    ),
+    ).toSorted(),
     [
       "10.244.1.0/24 via 192.0.2.1 dev eth0 true undefined",
       "10.244.4.0/24 via 192.0.2.4 dev eth0 true undefined",
@@ -109,11 +109,11 @@ Deno.test("hostGw.plan() routes each family of on-link peers, names the others",
       "fd00:1:0:4::/64 via 2001:db8::4 dev eth0 true undefined",
     ],
   );
-  assert.deepEqual(skippedPeers?.map(({ key, reason }) => `${key}: ${reason}`), [
-    "10.244.5.0-24: its backend is vxlan, not host-gw",
+  assert.deepEqual(skippedPeers?.map(({ key, reason }) => `${key}: ${reason}`).toSorted(), [
     "10.244.2.0-24: 192.0.2.2 cannot be next hop on eth0: through gateway 192.0.2.254 on eth0",
     "10.244.3.0-24: 192.0.2.3 cannot be next hop on eth0: it is on link eth1",
-    "10.244.5.0-24: its backend is vxlan, not host-gw",
     "10.244.3.0-24: 2001:db8::3 cannot be next hop on eth0: there is no route to it",
+    "10.244.5.0-24: its backend is vxlan, not host-gw",
+    "10.244.5.0-24: its backend is vxlan, not host-gw",
   ]);
 });

@@ -5,9 +5,8 @@
  */
 import { FieldReader } from "../config/fields.ts";
 import { addressBits, InterfaceAddress } from "../net/mod.ts";
-import type { RouteSpec, SkippedPeer } from "../state/mod.ts";
 import type { Backend } from "./backend.ts";
-import { familySides, type PeerPaths, peerRoute, STEP_PEERS, usablePeers } from "./peers.ts";
+import { isFault, leaveOut, lookAtPeer, NOTHING, type PeerPaths, peerRoute } from "./peers.ts";
 
 /** The `Backend` object of an `ipip` network config, checked. */
 export interface IpipConfig {
@@ -48,20 +47,8 @@ export const ipip: Backend<IpipConfig, IpipFacts> = {
     return { ...(host.publicIp ? { publicIp: host.publicIp } : {}), backendType: "ipip" };
   },
 
-  *plan({ config, network, host, facts, own, peers }) {
-    const [side] = familySides(network, host, own);
+  planHost({ host, sides: [side] }) {
     if (side?.family !== 4) return {};
-    const routes: RouteSpec[] = [];
-    const skippedPeers: SkippedPeer[] = [];
-    const { usable } = yield* usablePeers(side, "ipip", peers, skippedPeers);
-    let count = 0;
-    for (const { subnet, publicAddress } of usable) {
-      if (++count % STEP_PEERS === 0) yield;
-      const path = config.directRouting ? facts.paths.get(publicAddress.toString()) : undefined;
-      if (config.directRouting && !path) continue; // looked up before the next round
-      const link = path?.direct ? path.link : IPIP_LINK;
-      routes.push(peerRoute(subnet, publicAddress, link, { onlink: true }));
-    }
     return {
       links: [{
         name: IPIP_LINK,
@@ -73,8 +60,17 @@ export const ipip: Backend<IpipConfig, IpipFacts> = {
         link: IPIP_LINK,
         address: new InterfaceAddress(side.subnet.address, addressBits(4)),
       }],
-      routes,
-      skippedPeers,
     };
+  },
+
+  planPeer({ config, facts, sides: [side] }, lease) {
+    if (side?.family !== 4) return NOTHING;
+    const peer = lookAtPeer(side, "ipip", lease);
+    if (isFault(peer)) return leaveOut(lease.key, peer);
+    const { subnet, publicAddress } = peer;
+    const path = config.directRouting ? facts.paths.get(publicAddress.toString()) : undefined;
+    if (config.directRouting && !path) return NOTHING; // looked up before the next round
+    const link = path?.direct ? path.link : IPIP_LINK;
+    return { routes: [peerRoute(subnet, publicAddress, link, { onlink: true })] };
   },
 };

@@ -16,7 +16,8 @@ export {
 export * from "./backend.ts";
 export { hostGw, type HostGwConfig, type HostGwFacts } from "./host_gw.ts";
 export { ipip, type IpipConfig, type IpipFacts } from "./ipip.ts";
-export { type PeerPaths, STEP_PEERS } from "./peers.ts";
+export * from "./network_plan.ts";
+export type { PeerPaths } from "./peers.ts";
 export { udp, UDP_LINK_NAME, type UdpConfig } from "./udp.ts";
 export { vxlanLinkName } from "./vtep.ts";
 export { readVtepMac, vxlan, type VxlanConfig, type VxlanFacts } from "./vxlan.ts";

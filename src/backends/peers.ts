@@ -4,39 +4,14 @@
  *
  * @module
  */
-import type { NetworkConfig } from "../config/network_config.ts";
 import type { Json, Lease } from "../lease/lease.ts";
-import { type Address, addressBits, type Family, type Place, Places, Prefix } from "../net/mod.ts";
-import {
-  type DesiredState,
-  type PeerFault,
-  ROUTE_PROTOCOL,
-  type RouteSpec,
-  type SkippedPeer,
-  type UnderlayPath,
-} from "../state/mod.ts";
-import type { Host } from "./backend.ts";
-
-/** Peers looked at between two steps; some tenths of a millisecond. */
-export const STEP_PEERS = 256;
+import { type Address, addressBits, type Place, Places, Prefix } from "../net/mod.ts";
+import type { PeerState } from "../state/desired.ts";
+import { type PeerFault, ROUTE_PROTOCOL, type RouteSpec, type UnderlayPath } from "../state/mod.ts";
+import type { FamilySide, Host, NetworkFamilies } from "./backend.ts";
 
 /** The paths to peers, by the text of their public address. One that is missing is not known yet. */
 export type PeerPaths = ReadonlyMap<string, UnderlayPath>;
-
-/** One family's side of host, lease and network. */
-export interface FamilySide {
-  readonly family: Family;
-  /** The whole network. */
-  readonly network: Prefix;
-  /** The own subnet. */
-  readonly subnet: Prefix;
-  /** The address of the external interface. */
-  readonly local: Address;
-  /** The address that peers use. */
-  readonly publicAddress: Address | undefined;
-  /** What of the network the host itself needs. */
-  readonly needs: Places;
-}
 
 /** A peer's share of one family. */
 export interface PeerSide {
@@ -48,34 +23,46 @@ export interface PeerSide {
   readonly data: Json | undefined;
 }
 
-/** The families of the network for which the host has an address and a subnet, IPv4 first. */
+/**
+ * The families of the network for which the host has an address and a subnet, IPv4 first. `inside`
+ * are addresses of other hosts in the network.
+ */
 export function familySides(
-  network: Pick<NetworkConfig, "ipv4" | "ipv6">,
+  network: NetworkFamilies,
   host: Host,
   own: Lease,
+  inside: readonly Place[],
 ): FamilySide[] {
-  const sides: FamilySide[] = [];
-  if (network.ipv4 && own.subnet.ipv4 && host.address) {
-    sides.push({
-      family: 4,
-      network: network.ipv4.network,
-      subnet: own.subnet.ipv4,
-      local: host.address,
-      publicAddress: host.publicIp,
-      needs: host.needs?.within(network.ipv4.network) ?? Places.none,
-    });
-  }
-  if (network.ipv6 && own.subnet.ipv6 && host.addressV6) {
-    sides.push({
-      family: 6,
-      network: network.ipv6.network,
-      subnet: own.subnet.ipv6,
-      local: host.addressV6,
-      publicAddress: host.publicIpv6,
-      needs: host.needs?.within(network.ipv6.network) ?? Places.none,
-    });
-  }
-  return sides;
+  return ([4, 6] as const).flatMap((family): FamilySide[] => {
+    const whole = network[`ipv${family}`]?.network;
+    const subnet = own.subnet[`ipv${family}`];
+    const [local, publicAddress] = family === 4
+      ? [host.address, host.publicIp]
+      : [host.addressV6, host.publicIpv6];
+    if (!whole || !subnet || !local) return [];
+    const places = [local, publicAddress].flatMap((address) =>
+      hostInside(whole, address, "this host")
+    );
+    places.push(...inside.filter(({ prefix }) => prefix.family === family));
+    const occupied = (places.length === 0 ? Places.none : new Places(places))
+      .concat(host.needs?.within(whole));
+    return [{ family, network: whole, subnet, local, publicAddress, occupied }];
+  });
+}
+
+/** The public addresses of a peer that lie inside the network. */
+export function addressesInside(network: NetworkFamilies, { key, attributes }: Lease): Place[] {
+  const { publicIp, publicIpv6 } = attributes;
+  return [
+    ...hostInside(network.ipv4?.network, publicIp, key),
+    ...hostInside(network.ipv6?.network, publicIpv6, key),
+  ];
+}
+
+function hostInside(network: Prefix | undefined, address: Address | undefined, whose: string) {
+  if (!address || !network?.contains(address)) return [];
+  const prefix = new Prefix(address, addressBits(address.family));
+  return [{ prefix, what: `${address}, the address of ${whose}` }];
 }
 
 /** The addresses that a lease publishes; `host` has those of the network's families alone. */
@@ -86,90 +73,60 @@ export function publicAddresses(host: Host): Pick<Host, "publicIp" | "publicIpv6
   };
 }
 
-/** What {@linkcode usablePeers} found. */
-export interface UsablePeers {
-  readonly usable: readonly PeerSide[];
-  /** What of the network is no pod's: other hosts' addresses, and what the host itself needs. */
-  readonly occupied: Places;
-}
-
 /**
- * The peers of `side`'s family that a backend of `backendType` can work with. The others are noted
- * in `skipped`, each with what is wrong about it: none of them keeps the rest from working. Hosts
- * may have addresses inside the network; a subnet that covers one of them leads nowhere, since what
- * is to reach that host would go to the subnet's pods instead.
+ * What a backend of `backendType` can work with of a peer, or what is wrong about that. Hosts may
+ * have addresses inside the network; a subnet that covers one of them leads nowhere, since what is
+ * to reach that host would go to the subnet's pods instead.
  */
-export function* usablePeers(
+export function lookAtPeer(
   side: FamilySide,
   backendType: string,
-  peers: readonly Lease[],
-  skipped: SkippedPeer[],
-): Generator<void, UsablePeers> {
-  const { family, local, publicAddress: ownPublic } = side;
-  const occupied = (yield* hostsInside(side, peers)).concat(side.needs);
-  const usable: PeerSide[] = [];
-  let count = 0;
-  for (const { key, subnet: subnets, attributes } of peers) {
-    if (++count % STEP_PEERS === 0) yield;
-    const subnet = family === 4 ? subnets.ipv4 : subnets.ipv6;
-    const address = family === 4 ? attributes.publicIp : attributes.publicIpv6;
-    const fault: Fault | undefined = attributes.backendType !== backendType
-      ? [
-        "peer-backend",
-        `its backend is ${attributes.backendType || "of a type that leases do not tell"}, ` +
-        `not ${backendType}`,
-      ]
-      : subnet === undefined
-      ? ["peer-subnet", `it has no IPv${family} subnet of ${side.network}`]
-      : address === undefined
-      ? ["peer-address", `it publishes no IPv${family} address`]
-      : address.equals(local) || ownPublic?.equals(address)
-      ? ["peer-address", `its public address ${address} is this host's own`]
-      : side.subnet.contains(address)
-      ? [
-        "peer-address",
-        `its public address ${address} lies inside this host's own subnet ${side.subnet}`,
-      ]
-      : subnet.contains(address)
-      ? ["peer-overlap", `its subnet ${subnet} covers its own public address ${address}`]
-      : coverage(subnet, occupied);
-    if (fault !== undefined) {
-      const [code, reason] = fault;
-      skipped.push({ key, code, reason });
-    } else {
-      const data = family === 4 ? attributes.backendData : attributes.backendV6Data;
-      usable.push({ key, subnet: subnet!, publicAddress: address!, data });
-    }
+  { key, subnet: subnets, attributes }: Lease,
+): PeerSide | Fault {
+  const { family } = side;
+  const subnet = subnets[`ipv${family}`];
+  const address = family === 4 ? attributes.publicIp : attributes.publicIpv6;
+  if (attributes.backendType !== backendType) {
+    return [
+      "peer-backend",
+      `its backend is ${attributes.backendType || "of a type that leases do not tell"}, ` +
+      `not ${backendType}`,
+    ];
   }
-  return { usable, occupied };
+  if (subnet === undefined) {
+    return ["peer-subnet", `it has no IPv${family} subnet of ${side.network}`];
+  }
+  if (address === undefined) return ["peer-address", `it publishes no IPv${family} address`];
+  const fault = addressFault(side, address) ?? coverage(subnet, address, side.occupied);
+  const data = family === 4 ? attributes.backendData : attributes.backendV6Data;
+  return fault ?? { key, subnet, publicAddress: address, data };
 }
 
-type Fault = readonly [code: PeerFault, reason: string];
+/** Whether {@linkcode lookAtPeer} has found something wrong. */
+export function isFault(found: object): found is Fault {
+  return Array.isArray(found);
+}
 
-function coverage(subnet: Prefix, occupied: Places): Fault | undefined {
+/** What is wrong about a peer. */
+export type Fault = readonly [code: PeerFault, reason: string];
+
+function addressFault(side: FamilySide, address: Address): Fault | undefined {
+  if (address.equals(side.local) || side.publicAddress?.equals(address)) {
+    return ["peer-address", `its public address ${address} is this host's own`];
+  }
+  if (!side.subnet.contains(address)) return undefined;
+  return [
+    "peer-address",
+    `its public address ${address} lies inside this host's own subnet ${side.subnet}`,
+  ];
+}
+
+function coverage(subnet: Prefix, address: Address, occupied: Places): Fault | undefined {
+  if (subnet.contains(address)) {
+    return ["peer-overlap", `its subnet ${subnet} covers its own public address ${address}`];
+  }
   const place = occupied.find(subnet);
   return place && ["peer-overlap", `its subnet ${subnet} overlaps ${place.what}`];
-}
-
-/** The public addresses of hosts that lie inside the network. */
-function* hostsInside(
-  { family, network, local, publicAddress }: FamilySide,
-  peers: readonly Lease[],
-): Generator<void, Places> {
-  const places: Place[] = [];
-  const note = (address: Address | undefined, whose: string) => {
-    if (!address || !network.contains(address)) return;
-    const prefix = new Prefix(address, addressBits(family));
-    places.push({ prefix, what: `${address}, the address of ${whose}` });
-  };
-  note(local, "this host");
-  note(publicAddress, "this host");
-  let count = 0;
-  for (const { key, attributes: { publicIp, publicIpv6 } } of peers) {
-    if (++count % STEP_PEERS === 0) yield;
-    note(family === 4 ? publicIp : publicIpv6, key);
-  }
-  return places.length === 0 ? Places.none : new Places(places);
 }
 
 /** The route to a peer's subnet. */
@@ -185,12 +142,21 @@ export function peerRoute(
 }
 
 /** `states` as one; their lists joined in order. */
-export function joinStates(states: readonly DesiredState[]): DesiredState {
+export function joinStates<State extends PeerState>(states: readonly State[]): State {
+  if (states.length === 1) return states[0]!;
   const joined: Record<string, readonly unknown[]> = {};
   for (const state of states) {
     for (const [name, list] of Object.entries(state) as [string, readonly unknown[]][]) {
       joined[name] = joined[name]?.concat(list) ?? list;
     }
   }
-  return joined as DesiredState;
+  return joined as unknown as State;
 }
+
+/** The state of a peer that is left out. */
+export function leaveOut(key: string, [code, reason]: Fault): PeerState {
+  return { skippedPeers: [{ key, code, reason }] };
+}
+
+/** A peer of which nothing is wanted, and nothing is to be told. */
+export const NOTHING: PeerState = {};

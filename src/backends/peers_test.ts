@@ -3,7 +3,7 @@ import { parseNetworkConfig } from "../config/network_config.ts";
 import type { Lease } from "../lease/lease.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import type { UnderlayPath } from "../state/mod.ts";
-import { type Backend, hostGw, ipip, udp, vxlan } from "./mod.ts";
+import { type Backend, bindPlan, hostGw, ipip, NetworkPlan, udp, vxlan } from "./mod.ts";
 
 const PEERS = 4_000;
 
@@ -34,19 +34,26 @@ for (const backend of planned) {
     const paths = new Map<string, UnderlayPath>(
       all.map(({ attributes }) => [`${attributes.publicIp}`, { direct: true, link: "eth0" }]),
     );
-    const planning = backend.plan({
-      config: backend.parseConfig({ Type: type }).config,
-      network: parseNetworkConfig(`{"Network":"10.0.0.0/8","Backend":{"Type":"${type}"}}`).config,
-      host: { link: "eth0", mtuBytes: 1500, address: Address.parse("192.0.2.1") },
-      facts: { paths, macs: {} },
-      own: { ...peer(0, leaseType), subnet: { ipv4: Prefix.parse("10.0.0.0/24") } },
-      peers: all,
-    });
+    const network = parseNetworkConfig(
+      `{"Network":"10.0.0.0/8","Backend":{"Type":"${type}"}}`,
+    ).config;
+    const byKey = new Map(all.map((each) => [each.key, each]));
+    const plan = new NetworkPlan();
+    const planning = plan.update({
+      bind: bindPlan(backend, {
+        config: backend.parseConfig({ Type: type }).config,
+        network,
+        host: { link: "eth0", mtuBytes: 1500, address: Address.parse("192.0.2.1") },
+        facts: { paths, macs: {} },
+        own: { ...peer(0, leaseType), subnet: { ipv4: Prefix.parse("10.0.0.0/24") } },
+      }),
+      network,
+      peers: { get: (key) => byKey.get(key), [Symbol.iterator]: () => byKey.values() },
+    }, "all");
     let pauses = 0;
-    let step = planning.next();
-    for (; !step.done; step = planning.next()) pauses++;
-    const { routes = [], forwarding = [] } = step.value;
-    assert.ok(routes.length === PEERS || forwarding.length === PEERS, "every peer is in it");
+    while (!planning.next().done) pauses++;
+    const { routes, forwarding } = plan.desired;
+    assert.ok(routes.size === PEERS || forwarding.size === PEERS, "every peer is in it");
     // Each peer is looked at twice at least: whether it will do, and what it needs.
     assert.ok(pauses >= 2 * Math.floor(PEERS / 300), `${pauses} pauses`);
   });

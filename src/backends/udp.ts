@@ -10,11 +10,12 @@ import {
   type DesiredState,
   type ForwardingSpec,
   ROUTE_PROTOCOL,
-  type SkippedPeer,
+  type RouteSpec,
   type UdpSocketSpec,
 } from "../state/mod.ts";
+import type { PeerState } from "../state/desired.ts";
 import type { Backend } from "./backend.ts";
-import { familySides, joinStates, publicAddresses, STEP_PEERS, usablePeers } from "./peers.ts";
+import { isFault, joinStates, leaveOut, lookAtPeer, publicAddresses } from "./peers.ts";
 
 /** The `Backend` object of a `udp` network config, checked. */
 export interface UdpConfig {
@@ -61,43 +62,49 @@ export const udp: Backend<UdpConfig> = {
 
   announce: (_config, host) => ({ ...publicAddresses(host), backendType: "" }),
 
-  *plan({ config, network, host, own, peers }) {
+  planHost({ config, network, host, sides }) {
     const mtuBytes = host.mtuBytes - OVERHEAD_BYTES[network.ipv6 ? 6 : 4];
     const states: DesiredState[] = [{ links: [{ name: UDP_LINK_NAME, kind: "tun", mtuBytes }] }];
-    for (const side of familySides(network, host, own)) {
-      const { family, local, subnet } = side;
-      const skippedPeers: SkippedPeer[] = [];
-      const forwarding: ForwardingSpec[] = [];
-      const { usable, occupied } = yield* usablePeers(side, "", peers, skippedPeers);
-      const destinations = occupied.list.length === 0 ? [side.network] : [];
-      const apart = destinations.length === 0;
-      let count = 0;
-      for (const { subnet, publicAddress } of usable) {
-        if (++count % STEP_PEERS === 0) yield;
-        forwarding.push({ destination: subnet, address: publicAddress, port: config.port });
-        if (apart) destinations.push(subnet);
-        if (!side.network.contains(publicAddress)) continue;
-        // What the host itself answers to pods comes through the tunnel, too, from its own address.
-        // Nothing is routed there by this: datagrams are taken whose source has its peer here.
-        const destination = new Prefix(publicAddress, addressBits(family));
-        forwarding.push({ destination, address: publicAddress, port: config.port });
-      }
+    for (const { family, local, subnet, network: whole, occupied } of sides) {
       states.push({
         addresses: [baseAddress(subnet.address, family)],
         udpSockets: [{ address: local, port: config.port } satisfies UdpSocketSpec],
-        forwarding,
-        routes: destinations.map((destination) => ({
-          destination,
-          type: "unicast",
-          link: UDP_LINK_NAME,
-          protocol: ROUTE_PROTOCOL,
-        })),
-        skippedPeers,
+        ...(occupied.list.length === 0 ? { routes: [tunnelRoute(whole)] } : {}),
       });
     }
     return joinStates(states);
   },
+
+  claims({ sides }, peer) {
+    return sides.flatMap((side) => {
+      const found = lookAtPeer(side, "", peer);
+      return isFault(found) || !side.network.contains(found.publicAddress)
+        ? []
+        : [found.publicAddress.toString()];
+    });
+  },
+
+  planPeer({ config, sides }, lease, holderOf) {
+    return joinStates(sides.map((side): PeerState => {
+      const peer = lookAtPeer(side, "", lease);
+      if (isFault(peer)) return leaveOut(lease.key, peer);
+      const { subnet, publicAddress: address } = peer;
+      const forwarding: ForwardingSpec[] = [{ destination: subnet, address, port: config.port }];
+      // What the host itself answers to pods comes through the tunnel, too, from its own address.
+      // Nothing is routed there by this: datagrams are taken whose source has its peer here.
+      if (side.network.contains(address) && holderOf(address.toString()).key === lease.key) {
+        const destination = new Prefix(address, addressBits(side.family));
+        forwarding.push({ destination, address, port: config.port });
+      }
+      const isApart = side.occupied.list.length > 0;
+      return { forwarding, ...(isApart ? { routes: [tunnelRoute(subnet)] } : {}) };
+    }));
+  },
 };
+
+function tunnelRoute(destination: Prefix): RouteSpec {
+  return { destination, type: "unicast", link: UDP_LINK_NAME, protocol: ROUTE_PROTOCOL };
+}
 
 function baseAddress(base: InterfaceAddress["address"], family: Family): AddressSpec {
   return { link: UDP_LINK_NAME, address: new InterfaceAddress(base, addressBits(family)) };

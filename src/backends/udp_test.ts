@@ -1,9 +1,9 @@
+import { planAll } from "../../tests/support/plan_all.ts";
 import assert from "node:assert/strict";
 import { parseNetworkConfig } from "../config/network_config.ts";
 import { ConfigError } from "../errors.ts";
 import type { Lease } from "../lease/lease.ts";
 import { Address, Prefix } from "../net/mod.ts";
-import { atOnce } from "../util/slices.ts";
 import { podMtuBytes } from "./backend.ts";
 import { udp } from "./udp.ts";
 
@@ -38,7 +38,7 @@ function lease(number: number, attributes: Partial<Lease["attributes"]> = {}): L
 
 function plan(network: typeof IPV4, peers: readonly Lease[], options = {}) {
   const { config } = udp.parseConfig(options);
-  return atOnce(udp.plan({ config, network, host: HOST, facts: undefined, own: lease(1), peers }));
+  return planAll(udp, { config, network, host: HOST, facts: undefined, own: lease(1), peers });
 }
 
 Deno.test("udp.parseConfig() has upstream's default, and knows its own keys", () => {

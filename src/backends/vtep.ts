@@ -5,16 +5,11 @@
  * @module
  */
 import { addressBits, type Family, InterfaceAddress, type MacAddress } from "../net/mod.ts";
-import type {
-  DesiredState,
-  FdbSpec,
-  LinkSpec,
-  NeighborSpec,
-  RouteSpec,
-  SkippedPeer,
-} from "../state/mod.ts";
-import type { NetworkFamilies } from "./backend.ts";
-import { type FamilySide, peerRoute, type PeerSide, STEP_PEERS } from "./peers.ts";
+import type { Lease } from "../lease/lease.ts";
+import type { PeerState } from "../state/desired.ts";
+import type { DesiredState, LinkSpec } from "../state/mod.ts";
+import type { FamilySide, NetworkFamilies } from "./backend.ts";
+import { leaveOut, peerRoute, type PeerSide } from "./peers.ts";
 
 export const DEFAULT_VNI = 1;
 
@@ -87,55 +82,36 @@ export interface TunnelledPeer extends PeerSide {
   readonly mac: MacAddress;
 }
 
-/**
- * Per peer a neighbour (the base of its subnet has its device's MAC), a forwarding entry (that MAC
- * is at its public address) and a route through `link` (its subnet is behind that base). Peers
- * whose MAC is another's are noted in `skipped`.
- */
-export function* planTunnels(
-  link: string,
-  ownMac: MacAddress | undefined,
-  peers: readonly TunnelledPeer[],
-  skipped: SkippedPeer[],
-): Generator<void, Required<Pick<DesiredState, "neighbors" | "fdb" | "routes">>> {
-  const neighbors: NeighborSpec[] = [];
-  const fdb: FdbSpec[] = [];
-  const routes: RouteSpec[] = [];
-  const holders = yield* macHolders(peers, ownMac);
-  let count = 0;
-  for (const peer of peers) {
-    if (++count % STEP_PEERS === 0) yield;
-    const { key, subnet, publicAddress, mac } = peer;
-    const holder = holders.get(mac.value);
-    if (holder === undefined || !holder.publicAddress.equals(publicAddress)) {
-      const name = holder ? `${holder.key} (${holder.publicAddress})` : "this host";
-      const reason = `its device's MAC ${mac} is also that of ${name}; ` +
-        `restart flanneld there after deleting the link ${link}`;
-      skipped.push({ key, code: "peer-device", reason });
-      continue;
-    }
-    neighbors.push({ link, address: subnet.address, mac });
-    if (holder === peer) fdb.push({ link, mac, remote: publicAddress });
-    routes.push(peerRoute(subnet, subnet.address, link, { onlink: true }));
-  }
-  return { neighbors, fdb, routes };
+/** What only one peer can have: a MAC of a device of `family`. */
+export function macClaim(family: Family, mac: MacAddress): string {
+  return `${family} ${mac}`;
 }
 
 /**
- * One holder for each MAC: the host itself, which is `undefined`, or else the peer whose key comes
- * first, on every host and at every time: what matters is that the choice stands still.
+ * A neighbour (the base of the peer's subnet has its device's MAC), a forwarding entry (that MAC is
+ * at its public address) and a route through `link` (its subnet is behind that base). A peer whose
+ * MAC is another's is left out; `holder` is the peer that holds it.
  */
-function* macHolders(
-  peers: readonly TunnelledPeer[],
+export function planTunnel(
+  link: string,
   ownMac: MacAddress | undefined,
-): Generator<void, ReadonlyMap<number, TunnelledPeer | undefined>> {
-  const holders = new Map<number, TunnelledPeer | undefined>();
-  let count = 0;
-  for (const peer of peers) {
-    if (++count % STEP_PEERS === 0) yield;
-    const holder = holders.get(peer.mac.value);
-    if (holder === undefined || peer.key < holder.key) holders.set(peer.mac.value, peer);
+  { key, subnet, publicAddress, mac }: TunnelledPeer,
+  holder: Lease,
+): PeerState {
+  const { publicIp, publicIpv6 } = holder.attributes;
+  const address = subnet.family === 4 ? publicIp : publicIpv6;
+  const isOwn = ownMac?.equals(mac) === true;
+  if (isOwn || !address?.equals(publicAddress)) {
+    const name = isOwn ? "this host" : `${holder.key} (${address})`;
+    return leaveOut(key, [
+      "peer-device",
+      `its device's MAC ${mac} is also that of ${name}; ` +
+      `restart flanneld there after deleting the link ${link}`,
+    ]);
   }
-  if (ownMac) holders.set(ownMac.value, undefined);
-  return holders;
+  return {
+    neighbors: [{ link, address: subnet.address, mac }],
+    ...(holder.key === key ? { fdb: [{ link, mac, remote: publicAddress }] } : {}),
+    routes: [peerRoute(subnet, subnet.address, link, { onlink: true })],
+  };
 }

@@ -4,25 +4,27 @@
  * @module
  */
 import { FieldReader, MTU_BYTES, PORT, VNI } from "../config/fields.ts";
-import type { Json } from "../lease/lease.ts";
+import type { Json, Lease } from "../lease/lease.ts";
 import { type Family, MacAddress } from "../net/mod.ts";
-import type { DesiredState, RouteSpec, SkippedPeer } from "../state/mod.ts";
-import type { Backend, Planning } from "./backend.ts";
+import type { PeerState } from "../state/desired.ts";
+import type { DesiredState, RouteSpec } from "../state/mod.ts";
+import type { Backend, FamilySide, PlanContext } from "./backend.ts";
 import {
-  type FamilySide,
-  familySides,
+  type Fault,
+  isFault,
   joinStates,
+  leaveOut,
+  lookAtPeer,
+  NOTHING,
   type PeerPaths,
   peerRoute,
-  type PeerSide,
   publicAddresses,
-  STEP_PEERS,
-  usablePeers,
 } from "./peers.ts";
 import {
   DEFAULT_VNI,
   DEFAULT_VXLAN_PORT,
-  planTunnels,
+  macClaim,
+  planTunnel,
   planVtep,
   type TunnelledPeer,
   vniFaults,
@@ -125,62 +127,60 @@ export const vxlan: Backend<VxlanConfig, VxlanFacts> = {
     };
   },
 
-  *plan({ config, network, host, facts, own, peers }) {
-    const states: DesiredState[] = [];
-    for (const side of familySides(network, host, own)) {
-      const { family } = side;
-      const skippedPeers: SkippedPeer[] = [];
-      const { usable } = yield* usablePeers(side, "vxlan", peers, skippedPeers);
-      const mac = facts.macs[family];
+  planHost({ config, host, facts, sides }) {
+    return joinStates(sides.map((side): DesiredState => {
+      const mac = facts.macs[side.family];
       const device = {
         ...config,
         ...(mac ? { mac } : {}),
         underlay: host.link,
         underlayMtuBytes: config.mtuBytes ?? host.mtuBytes,
       };
-      const link = vxlanLinkName(family, config.vni);
-      states.push({
+      const { txChecksum } = facts;
+      return {
         ...planVtep(side, device),
-        ...(facts.txChecksum === undefined
+        ...(txChecksum === undefined
           ? {}
-          : { offloads: [{ link, txChecksum: facts.txChecksum }] }),
-        ...yield* planPeers(config, side, facts, usable, skippedPeers),
-        skippedPeers,
-      });
-    }
-    return joinStates(states);
+          : { offloads: [{ link: vxlanLinkName(side.family, config.vni), txChecksum }] }),
+      };
+    }));
+  },
+
+  claims(context, peer) {
+    return context.sides.flatMap((side) => {
+      const found = reach(context, side, peer);
+      return found && "mac" in found ? [macClaim(side.family, found.mac)] : [];
+    });
+  },
+
+  planPeer(context, peer, holderOf) {
+    return joinStates(context.sides.map((side): PeerState => {
+      const found = reach(context, side, peer);
+      if (!found || isFault(found)) return found ? leaveOut(peer.key, found) : NOTHING;
+      if (!("mac" in found)) return { routes: [found] };
+      const { family } = side;
+      const link = vxlanLinkName(family, context.config.vni);
+      const holder = holderOf(macClaim(family, found.mac));
+      return planTunnel(link, context.facts.macs[family], found, holder);
+    }));
   },
 };
 
-function* planPeers(
-  config: VxlanConfig,
-  { family }: FamilySide,
-  facts: VxlanFacts,
-  peers: readonly PeerSide[],
-  skipped: SkippedPeer[],
-): Planning {
-  const direct: RouteSpec[] = [];
-  const tunnelled: TunnelledPeer[] = [];
-  let count = 0;
-  for (const peer of peers) {
-    if (++count % STEP_PEERS === 0) yield;
-    const path = config.directRouting ? facts.paths.get(peer.publicAddress.toString()) : undefined;
-    if (path?.direct) {
-      direct.push(peerRoute(peer.subnet, peer.publicAddress, path.link));
-      continue;
-    }
-    if (config.directRouting && !path) continue; // looked up before the next round
-    const mac = readMac(peer.data);
-    if (typeof mac === "string") {
-      skipped.push({ key: peer.key, code: "peer-device", reason: mac });
-    } else {
-      const { key, subnet, publicAddress, data } = peer;
-      tunnelled.push({ key, subnet, publicAddress, data, mac });
-    }
+/** How a peer is reached; `undefined`: not known yet, it is looked up before the next round. */
+function reach(
+  { config, facts }: PlanContext<VxlanConfig, VxlanFacts>,
+  side: FamilySide,
+  lease: Lease,
+): RouteSpec | TunnelledPeer | Fault | undefined {
+  const peer = lookAtPeer(side, "vxlan", lease);
+  if (isFault(peer)) return peer;
+  if (config.directRouting) {
+    const path = facts.paths.get(peer.publicAddress.toString());
+    if (!path) return undefined;
+    if (path.direct) return peerRoute(peer.subnet, peer.publicAddress, path.link);
   }
-  const link = vxlanLinkName(family, config.vni);
-  const tunnels = yield* planTunnels(link, facts.macs[family], tunnelled, skipped);
-  return { ...tunnels, routes: direct.concat(tunnels.routes) };
+  const mac = readMac(peer.data);
+  return typeof mac === "string" ? ["peer-device", mac] : { ...peer, mac };
 }
 
 /** The MAC of a peer's device, if its data has one. */

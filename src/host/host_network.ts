@@ -20,7 +20,8 @@ import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import { type Address, type Family, type Prefix, sameAddress } from "../net/mod.ts";
 import type { AnyStage, ObjectNews } from "../reconcile/reconciler.ts";
-import type { DesiredState, KindId } from "../state/mod.ts";
+import type { Desired } from "../state/desired.ts";
+import type { KindId } from "../state/mod.ts";
 import type { InterfaceStatus } from "../status/model.ts";
 import { Cell, type ReadableCell } from "../util/cell.ts";
 import type { HostFacts } from "./host_needs.ts";
@@ -222,7 +223,7 @@ export class HostNetwork implements AsyncDisposable {
 
   /** The kernel's Tables, in the order of creation; `isPeer` tells addresses of other hosts. */
   stages(
-    desired: () => DesiredState | undefined,
+    desired: () => Desired | undefined,
     isPeer: (address: Address) => boolean,
     companions?: Companions,
   ): AnyStage[] {

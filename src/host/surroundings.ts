@@ -9,6 +9,8 @@ import type { Firewall, PodPaths } from "../firewall/mod.ts";
 import { adviseOnHostGw, findCloudVendor } from "../kernel/cloud_vendor.ts";
 import { type Diversion, findDiversions, type PathCheck } from "../kernel/diversion.ts";
 import { hasLegacyTables, isForwarding, isForwardingFrom } from "../kernel/sysctl.ts";
+import type { Lease } from "../lease/lease.ts";
+import type { Peers } from "../lease/peers.ts";
 import type { Logger } from "../log.ts";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import { delay } from "../util/time.ts";
@@ -182,13 +184,15 @@ export class Surroundings {
         address.prefix.length < (family === 4 ? 32 : 128) && subnet.contains(address.address)
       );
       const inside = links.find(({ index }) => index === bridge?.linkIndex)?.name ?? "cni0";
-      const routes = (latest?.routes ?? []).filter(({ destination, link }) =>
-        destination.family === family && network.contains(destination) && link
-      );
-      const outside = [...new Set(routes.map(({ link }) => link!))];
+      const outside = new Set<string>();
+      for (const { destination, link } of latest?.routes ?? []) {
+        if (destination.family === family && network.contains(destination) && link) {
+          outside.add(link);
+        }
+      }
       const tunnel = this.#tunnel(
         family,
-        peers.map(({ attributes: { publicIp, publicIpv6 } }) =>
+        peers[Symbol.iterator]().map(({ attributes: { publicIp, publicIpv6 } }) =>
           family === 4 ? publicIp : publicIpv6
         ).find(Boolean),
       );
@@ -197,7 +201,7 @@ export class Surroundings {
         network,
         subnet,
         inside,
-        outside: outside.length > 0 ? outside : [host.link],
+        outside: outside.size > 0 ? [...outside] : [host.link],
         ...(tunnel ? { tunnel } : {}),
       }];
     });
@@ -208,12 +212,12 @@ export class Surroundings {
     const local = family === 4 ? host.address : host.addressV6;
     if (!peer || !local) return undefined;
     const path = { link: host.link, local, peer };
-    const [link] = (latest?.links ?? []).filter(({ vxlan, ipip }) =>
+    const [link] = (latest?.host.links ?? []).filter(({ vxlan, ipip }) =>
       (vxlan?.local ?? ipip?.local)?.family === family
     );
     if (link?.vxlan) return { ...path, protocol: "udp", port: link.vxlan.port };
     if (link?.ipip) return { ...path, protocol: "ipip" };
-    const [socket] = latest?.udpSockets ?? [];
+    const [socket] = latest?.host.udpSockets ?? [];
     return socket ? { ...path, protocol: "udp", port: socket.port } : undefined;
   }
 
@@ -222,7 +226,7 @@ export class Surroundings {
     const { planner: { peers } } = this.#options;
     const addresses = paths.flatMap(({ tunnel }) =>
       tunnel
-        ? peers.slice(0, SAMPLED_PEERS).flatMap(({ attributes: { publicIp, publicIpv6 } }) => {
+        ? sampleOf(peers).flatMap(({ attributes: { publicIp, publicIpv6 } }) => {
           const destination = tunnel.local.family === 4 ? publicIp : publicIpv6;
           return destination ? [{ destination, from: tunnel.local, udpPort: tunnel.port }] : [];
         })
@@ -242,14 +246,12 @@ export class Surroundings {
     const { hostNetwork: { host: { value: host } }, planner: { latest, peers } } = this.#options;
     return paths.flatMap(({ family, network, subnet, inside }) => {
       const own = family === 4 ? host.address : host.addressV6;
-      const sample = peers.slice(0, SAMPLED_PEERS)
+      const sample = sampleOf(peers)
         .map(({ subnet }) => family === 4 ? subnet.ipv4 : subnet.ipv6);
       return sample.flatMap((prefix) => {
         const way = prefix &&
-          latest?.routes?.find(({ destination, type, link }) =>
-            type === "unicast" && link !== undefined && destination.contains(prefix)
-          );
-        if (!prefix || !way?.link) return [];
+          latest && (latest.routes.get(prefix.toString()) ?? latest.routes.get(network.toString()));
+        if (!prefix || !way?.link || way.type !== "unicast") return [];
         const { link, gateway } = way;
         const check = {
           network,
@@ -270,4 +272,8 @@ export class Surroundings {
 
 function toFinding({ packets, message, remedy }: Diversion, code: Finding["code"]): Finding {
   return { code, object: packets, message, remedy };
+}
+
+function sampleOf(peers: Peers): Lease[] {
+  return [...peers[Symbol.iterator]().take(SAMPLED_PEERS)];
 }

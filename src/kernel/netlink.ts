@@ -5,18 +5,11 @@
  *
  * @module
  */
+import { defaultMetric } from "../state/mod.ts";
 import type { Address, Family, InterfaceAddress, MacAddress, Prefix } from "../net/mod.ts";
 
 /** `rt_tables` number of table main. */
 export const TABLE_MAIN = 254;
-
-/** The kernel's default metric for IPv6 routes (IP6_RT_PRIO_USER). */
-export const DEFAULT_METRIC_V6 = 1024;
-
-/** The default metric of routes of `family`. */
-export function defaultMetric(family: Family): number {
-  return family === 4 ? 0 : DEFAULT_METRIC_V6;
-}
 
 /** What makes a link a VXLAN device. */
 export interface VxlanParameters {

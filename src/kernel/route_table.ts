@@ -1,12 +1,12 @@
 /** The Table of routes. @module */
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
-import { ROUTE_PROTOCOL, type RouteSpec } from "../state/mod.ts";
+import { defaultMetric, ROUTE_PROTOCOL, routeKey, type RouteSpec } from "../state/mod.ts";
 import { inSlices } from "../util/slices.ts";
 import { applyChanges, GONE, resolving, type Step } from "./apply_changes.ts";
 import type { Prefix } from "../net/mod.ts";
 import { LinkIndex, type ReadLinks } from "./links.ts";
-import { defaultMetric, type Netlink, type Route, TABLE_MAIN } from "./netlink.ts";
+import { type Netlink, type Route, TABLE_MAIN } from "./netlink.ts";
 
 /** An actual route, with what a spec cannot express. */
 interface ActualRoute extends RouteSpec {
@@ -39,12 +39,7 @@ export const routeKind: Kind<RouteSpec> = {
 
   key(spec) {
     const actual = kernelRoute(spec);
-    if (!actual) {
-      const { destination, metric } = spec;
-      return metric === undefined || metric === defaultMetric(destination.family)
-        ? destination.toString()
-        : `${destination} metric ${metric}`;
-    }
+    if (!actual) return routeKey(spec);
     return actual.position === 0 ? actual.identity : `${actual.identity} #${actual.position}`;
   },
 

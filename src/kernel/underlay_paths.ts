@@ -10,15 +10,17 @@ import type { Netlink, NetlinkEvent, Route } from "./netlink.ts";
 const STEP_ADDRESSES = 256;
 
 /**
- * Caches how the kernel would send to each of many addresses, by address text. New addresses are
- * looked up at once, all others only after an event that may change their path.
+ * Caches how the kernel would send to hosts. New addresses are looked up at once, all others only
+ * after an event that may change their path.
  */
 export class UnderlayPaths {
   readonly #netlink: Netlink;
-  #paths: ReadonlyMap<string, UnderlayPath> = new Map();
+  readonly #paths = new Map<string, UnderlayPath>();
+  /** Addresses by the keys of the hosts that have them. */
+  readonly #addresses = new Map<string, readonly Address[]>();
+  /** Keys of the hosts that have an address; mostly it is one. */
+  readonly #hosts = new Map<string, string | readonly string[]>();
   #linkIndexes: ReadonlySet<number> = new Set();
-  /** The addresses of the last update. */
-  #addresses: readonly Address[] = [];
   #stale = false;
   #used = false;
 
@@ -26,12 +28,7 @@ export class UnderlayPaths {
     this.#netlink = netlink;
   }
 
-  /** Whether all paths must be looked up again. */
-  get isStale(): boolean {
-    return this.#stale;
-  }
-
-  /** The latest paths; a new object whenever one of them differs. */
+  /** The latest answers by address text; they are changed in place. */
   get paths(): ReadonlyMap<string, UnderlayPath> {
     return this.#paths;
   }
@@ -55,79 +52,114 @@ export class UnderlayPaths {
   }
 
   #holdsHosts(destination: Prefix): boolean {
-    return this.#addresses.some((address) => destination.contains(address));
+    return this.#addresses.values().some((addresses) =>
+      addresses.some((address) => destination.contains(address))
+    );
   }
 
-  /** Brings the paths to `addresses`, and only these, up to date. Duplicates are allowed. */
-  async update(
-    addresses: readonly Address[],
-    options: { signal: AbortSignal },
-  ): Promise<ReadonlyMap<string, UnderlayPath>> {
+  /**
+   * Takes down which `addresses` hosts have now, none where they are gone, and brings the answers up
+   * to date. Returns the keys of the hosts to which the way is another. With `all`, there are no
+   * other hosts.
+   */
+  async follow(
+    addresses: ReadonlyMap<string, readonly Address[]>,
+    { signal, all = false }: { readonly signal: AbortSignal; readonly all?: boolean },
+  ): Promise<ReadonlySet<string>> {
     this.#used = true;
-    this.#addresses = addresses;
-    const before = this.#paths;
-    const askAll = this.#stale;
+    const changed = new Set<string>();
+    await inSlices(this.#note(addresses, all, changed), { signal });
     // What changes from now on counts for the next time.
+    const askAll = this.#stale;
     this.#stale = false;
     try {
-      const { paths, asked } = await inSlices(this.#sort(addresses, askAll), options);
-      let changed = false;
+      const due = askAll ? this.#addresses : addresses;
+      const asked = await inSlices(this.#unanswered(due, askAll), { signal });
       if (asked.length > 0) {
-        const answers = await this.#netlink.routeGetAll(asked, options);
+        const answers = await this.#netlink.routeGetAll(asked, { signal });
         // Links after routes: one that is missing now took its routes with it.
-        const links = await LinkIndex.read(this.#netlink, options);
-        changed = await inSlices(this.#enter(paths, asked, answers, links), options);
+        const links = await LinkIndex.read(this.#netlink, { signal });
+        await inSlices(this.#enter(asked, answers, links, changed), { signal });
       }
-      if (changed || paths.size !== before.size) this.#paths = paths;
+      return changed;
     } catch (error) {
       this.#stale = true;
       throw error;
     }
-    return this.#paths;
   }
 
-  /** The known paths to `addresses`, and the addresses to look up. */
-  *#sort(
-    addresses: readonly Address[],
-    askAll: boolean,
-  ): Generator<void, { readonly paths: Map<string, UnderlayPath>; readonly asked: Address[] }> {
-    const paths = new Map<string, UnderlayPath>();
-    const unknown = new Set<string>();
-    const asked: Address[] = [];
+  /** Takes down who has which addresses; `changed` are hosts that have others than before. */
+  *#note(
+    addresses: ReadonlyMap<string, readonly Address[]>,
+    all: boolean,
+    changed: Set<string>,
+  ): Generator<void, void> {
     let count = 0;
-    for (const address of addresses) {
+    if (all) {
+      for (const key of this.#addresses.keys()) if (!addresses.has(key)) this.#set(key, []);
+    }
+    for (const [key, list] of addresses) {
+      if (++count % STEP_ADDRESSES === 0) yield;
+      if (String(this.#addresses.get(key) ?? []) === String(list)) continue;
+      this.#set(key, list);
+      changed.add(key);
+    }
+  }
+
+  #set(key: string, list: readonly Address[]): void {
+    for (const address of this.#addresses.get(key) ?? []) {
+      const text = address.toString();
+      const others = [this.#hosts.get(text) ?? []].flat().filter((each) => each !== key);
+      if (others.length > 0) this.#hosts.set(text, others);
+      else {
+        this.#hosts.delete(text);
+        this.#paths.delete(text);
+      }
+    }
+    if (list.length === 0) this.#addresses.delete(key);
+    else this.#addresses.set(key, list);
+    for (const address of list) {
+      const text = address.toString();
+      const others = this.#hosts.get(text);
+      this.#hosts.set(text, others === undefined ? key : [others, key].flat());
+    }
+  }
+
+  /** Those of `addresses` for which the kernel is to be asked, each once. */
+  *#unanswered(
+    addresses: ReadonlyMap<string, readonly Address[]>,
+    askAll: boolean,
+  ): Generator<void, Address[]> {
+    const asked = new Map<string, Address>();
+    let count = 0;
+    for (const address of [...addresses.values()].flat()) {
       if (++count % STEP_ADDRESSES === 0) yield;
       const text = address.toString();
-      if (paths.has(text) || unknown.has(text)) continue;
-      const path = this.#paths.get(text);
-      if (path) paths.set(text, path);
-      else unknown.add(text);
-      if (askAll || !path) asked.push(address);
+      if (askAll || !this.#paths.has(text)) asked.set(text, address);
     }
-    return { paths, asked };
+    return [...asked.values()];
   }
 
-  /** Enters the results into `paths`; returns whether any of them differs. */
+  /** Enters the answers; `changed` are the hosts for which one is another than before. */
   *#enter(
-    paths: Map<string, UnderlayPath>,
     asked: readonly Address[],
     answers: readonly (Route | Error)[],
     links: LinkIndex,
-  ): Generator<void, boolean> {
+    changed: Set<string>,
+  ): Generator<void, void> {
     const used = new Set(this.#linkIndexes);
-    let changed = false;
     for (const [i, address] of asked.entries()) {
       if (i % STEP_ADDRESSES === 0) yield;
       const answer = answers[i]!;
       if (!(answer instanceof Error) && answer.linkIndex !== undefined) used.add(answer.linkIndex);
       const path = describePath(answer, links);
-      const former = paths.get(address.toString());
+      const text = address.toString();
+      const former = this.#paths.get(text);
       if (former && samePath(former, path)) continue;
-      paths.set(address.toString(), path);
-      changed = true;
+      this.#paths.set(text, path);
+      for (const key of [this.#hosts.get(text) ?? []].flat()) changed.add(key);
     }
     this.#linkIndexes = used;
-    return changed;
   }
 }
 

@@ -4,7 +4,8 @@ import { Address, Prefix } from "../net/mod.ts";
 import { UnderlayPaths } from "./underlay_paths.ts";
 
 const { signal } = new AbortController();
-const addresses = (...texts: string[]) => texts.map((text) => Address.parse(text));
+const hosts = (...texts: string[]) =>
+  new Map(texts.map((text) => [`host ${text}`, [Address.parse(text)]]));
 const own = Prefix.parse("10.244.0.0/16");
 const isOwn = (destination: Prefix) => own.contains(destination);
 
@@ -47,11 +48,11 @@ function openKernel() {
 Deno.test("UnderlayPaths tells direct peers from others, and why", async () => {
   await using opened = openKernel();
   const { underlay } = opened;
-  const paths = await underlay.update(
-    addresses("192.0.2.7", "198.51.100.7", "203.0.113.7", "192.0.2.1", "100.64.0.1"),
+  await underlay.follow(
+    hosts("192.0.2.7", "198.51.100.7", "203.0.113.7", "192.0.2.1", "100.64.0.1"),
     { signal },
   );
-  assert.deepEqual(Object.fromEntries(paths), {
+  assert.deepEqual(Object.fromEntries(underlay.paths), {
     "192.0.2.7": { direct: true, link: "eth0" },
     "198.51.100.7": {
       direct: false,
@@ -67,15 +68,17 @@ Deno.test("UnderlayPaths tells direct peers from others, and why", async () => {
 Deno.test("UnderlayPaths asks for new addresses only, until the underlay changes", async () => {
   await using opened = openKernel();
   const { underlay, takeAsked, kernel, eth0 } = opened;
-  const first = await underlay.update(addresses("192.0.2.7"), { signal });
+  const follow = async (
+    ...texts: string[]
+  ) => [...await underlay.follow(hosts(...texts), { signal })];
+  assert.deepEqual(await follow("192.0.2.7"), ["host 192.0.2.7"]);
   assert.deepEqual(takeAsked(), ["192.0.2.7"]);
-  assert.equal(await underlay.update(addresses("192.0.2.7"), { signal }), first);
+  assert.deepEqual(await follow("192.0.2.7"), []);
   assert.deepEqual(takeAsked(), []);
-  const second = await underlay.update(addresses("192.0.2.7", "192.0.2.8"), { signal });
-  assert.notEqual(second, first);
+  assert.deepEqual(await follow("192.0.2.8"), ["host 192.0.2.8"]);
   assert.deepEqual(takeAsked(), ["192.0.2.8"]);
-  const third = await underlay.update(addresses("192.0.2.8"), { signal });
-  assert.deepEqual([...third.keys()], ["192.0.2.8"]);
+  await underlay.follow(new Map([["host 192.0.2.7", []]]), { signal });
+  assert.deepEqual([...underlay.paths.keys()], ["192.0.2.8"]);
   assert.deepEqual(takeAsked(), []);
 
   // What leads to pods, or is about links that no path uses, is no change of the underlay.
@@ -91,9 +94,9 @@ Deno.test("UnderlayPaths asks for new addresses only, until the underlay changes
     underlay.observe({ kind: "neighbor", removed: false, linkIndex: eth0.index }, isOwn),
     false,
   );
-  assert.equal(underlay.isStale, false);
+  assert.deepEqual([await follow(), takeAsked()], [[], []]);
 
-  // A change that changes no answer leaves the object as it is.
+  // A change that changes no answer is no news.
   for (
     const event of [
       { kind: "route", removed: false, destination: Prefix.parse("192.0.2.0/24") },
@@ -104,8 +107,7 @@ Deno.test("UnderlayPaths asks for new addresses only, until the underlay changes
     ] as const
   ) {
     assert.equal(underlay.observe(event, isOwn), true);
-    assert.equal(underlay.isStale, true);
-    assert.equal(await underlay.update(addresses("192.0.2.8"), { signal }), third);
+    assert.deepEqual(await follow(), []);
     assert.deepEqual(takeAsked(), ["192.0.2.8"]);
   }
 
@@ -114,8 +116,8 @@ Deno.test("UnderlayPaths asks for new addresses only, until the underlay changes
     { kind: "route", removed: false, destination: Prefix.parse("192.0.2.8/32") },
     isOwn,
   );
-  const changed = await underlay.update(addresses("192.0.2.8"), { signal });
-  assert.equal(changed.get("192.0.2.8")?.direct, false);
+  assert.deepEqual(await follow(), ["host 192.0.2.8"]);
+  assert.equal(underlay.paths.get("192.0.2.8")?.direct, false);
 });
 
 Deno.test("UnderlayPaths cares for no event before it is used, and asks again after a failure", async () => {
@@ -123,30 +125,30 @@ Deno.test("UnderlayPaths cares for no event before it is used, and asks again af
   const { underlay, takeAsked } = opened;
   assert.equal(underlay.observe({ kind: "lost" }, isOwn), false);
   const aborted = AbortSignal.abort(new Error("enough"));
-  await assert.rejects(underlay.update(addresses("192.0.2.7"), { signal: aborted }), /enough/);
+  await underlay.follow(hosts("192.0.2.7"), { signal });
   takeAsked();
-  assert.equal(underlay.isStale, true);
-  const paths = await underlay.update(addresses("192.0.2.7"), { signal });
-  assert.equal(paths.size, 1);
-  assert.equal(underlay.isStale, false);
+  await assert.rejects(underlay.follow(hosts("192.0.2.8"), { signal: aborted }), /enough/);
+  await underlay.follow(new Map(), { signal });
+  assert.deepEqual([...underlay.paths.keys()].toSorted(), ["192.0.2.7", "192.0.2.8"]);
+  takeAsked();
+  await underlay.follow(new Map(), { signal });
+  assert.deepEqual(takeAsked(), []);
 });
 
-Deno.test("UnderlayPaths asks once for an address that comes twice, and forgets those that are gone", async () => {
+Deno.test("UnderlayPaths asks once for an address of several hosts, and forgets one that nobody has", async () => {
   await using opened = openKernel();
   const { underlay, takeAsked } = opened;
-  const first = await underlay.update(addresses("192.0.2.7", "192.0.2.8", "192.0.2.7"), { signal });
-  assert.deepEqual(takeAsked(), ["192.0.2.7", "192.0.2.8"]);
-  assert.equal(
-    await underlay.update(addresses("192.0.2.8", "192.0.2.7", "192.0.2.8"), { signal }),
-    first,
-  );
-  underlay.observe({ kind: "lost" }, isOwn);
-  assert.equal(
-    await underlay.update(addresses("192.0.2.8", "192.0.2.7", "192.0.2.8"), { signal }),
-    first,
-  );
-  assert.deepEqual(takeAsked(), ["192.0.2.8", "192.0.2.7"]);
-  const exchanged = await underlay.update(addresses("192.0.2.8", "192.0.2.9"), { signal });
-  assert.deepEqual([...exchanged.keys()], ["192.0.2.8", "192.0.2.9"]);
-  assert.equal((await underlay.update([], { signal })).size, 0);
+  const [address] = hosts("192.0.2.7").values();
+  const follow = async (
+    changes: Record<string, readonly Address[]>,
+    options: { readonly all?: boolean } = {},
+  ) => [...await underlay.follow(new Map(Object.entries(changes)), { signal, ...options })];
+  assert.deepEqual(await follow({ a: address!, b: address! }), ["a", "b"]);
+  assert.deepEqual(takeAsked(), ["192.0.2.7"]);
+  assert.deepEqual(await follow({ a: [] }), ["a"]);
+  assert.equal(underlay.paths.size, 1, "the other still has it");
+  assert.deepEqual(await follow({ c: address! }, { all: true }), ["c"]);
+  assert.equal(underlay.paths.size, 1);
+  await follow({}, { all: true });
+  assert.equal(underlay.paths.size, 0);
 });

@@ -67,7 +67,7 @@ export class LeaseMap {
   }
 
   /** Every lease, the own one included. An unchanged lease is the same object each time. */
-  leases(): IterableIterator<Lease> {
+  leases(): IteratorObject<Lease> {
     return this.#leases.values();
   }
 
@@ -90,8 +90,8 @@ export class LeaseMap {
     return this.#skipped.size;
   }
 
-  /** Replaces everything by a snapshot; answers whether any lease changed. */
-  replace(entries: readonly LeaseEntry[]): boolean {
+  /** Replaces everything by a snapshot; returns the keys of the leases that changed. */
+  replace(entries: readonly LeaseEntry[]): ReadonlySet<string> {
     return atOnce(this.replaceInSteps(entries));
   }
 
@@ -99,35 +99,33 @@ export class LeaseMap {
    * Like {@linkcode LeaseMap.replace}, with pauses, so that thousands need not keep other work
    * waiting. What is seen meanwhile lacks some of the new leases, and has none that is gone.
    */
-  *replaceInSteps(entries: readonly LeaseEntry[]): Generator<void, boolean> {
+  *replaceInSteps(entries: readonly LeaseEntry[]): Generator<void, ReadonlySet<string>> {
     this.#replacements++;
     const present = new Set(entries.map((entry) => entry.key));
-    let changed = false;
+    const changed = new Set<string>();
     for (const key of [...this.#values.keys()]) {
-      if (!present.has(key)) changed = this.#remove(key) || changed;
+      if (!present.has(key) && this.#remove(key)) changed.add(key);
     }
     yield;
     const byAge = [...entries].sort((a, b) => a.order < b.order ? -1 : a.order > b.order ? 1 : 0);
     let count = 0;
     for (const entry of byAge) {
       if (count++ % STEP_ENTRIES === 0) yield;
-      changed = this.#set(entry) || changed;
+      if (this.#set(entry)) changed.add(entry.key);
     }
     this.#snapshot = true;
     this.#replacements++;
-    return this.#admitSkipped() || changed;
+    return this.#admitSkipped(changed);
   }
 
-  /** Folds a put in; answers whether any lease changed. */
-  put(entry: LeaseEntry): boolean {
-    const changed = this.#set(entry);
-    return this.#admitSkipped() || changed;
+  /** Folds a put in; returns the keys of the leases that changed. */
+  put(entry: LeaseEntry): ReadonlySet<string> {
+    return this.#admitSkipped(new Set(this.#set(entry) ? [entry.key] : []));
   }
 
-  /** Folds a deletion or expiry in; answers whether any lease changed. */
-  delete(key: string): boolean {
-    const changed = this.#remove(key);
-    return this.#admitSkipped() || changed;
+  /** Folds a deletion or expiry in; returns the keys of the leases that changed. */
+  delete(key: string): ReadonlySet<string> {
+    return this.#admitSkipped(new Set(this.#remove(key) ? [key] : []));
   }
 
   #remove(key: string): boolean {
@@ -189,12 +187,13 @@ export class LeaseMap {
   }
 
   /** Looks again at entries that were kept out because they overlapped another. */
-  #admitSkipped(): boolean {
-    let changed = false;
+  #admitSkipped(changed: Set<string>): ReadonlySet<string> {
+    // Only where something went, or is another, there may be room.
+    if (changed.size === 0) return changed;
     for (const [key, { entry, overlaps }] of [...this.#skipped]) {
       if (!overlaps) continue;
       this.#values.delete(key);
-      changed = this.#set(entry) || changed;
+      if (this.#set(entry)) changed.add(key);
     }
     return changed;
   }

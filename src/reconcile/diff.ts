@@ -1,6 +1,6 @@
 import { atOnce } from "../util/slices.ts";
 import type { Change, Conflict, Kind } from "./table.ts";
-import type { DesiredByKey, Wanted } from "./wanted.ts";
+import type { DesiredByKey, Wanted } from "../state/wanted.ts";
 
 /** What separates actual from desired state. */
 export interface Difference<Spec> {

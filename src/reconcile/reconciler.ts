@@ -14,7 +14,7 @@ import {
   indexDesired,
 } from "./diff.ts";
 import type { Change, Table } from "./table.ts";
-import { Wanted } from "./wanted.ts";
+import { Wanted } from "../state/wanted.ts";
 
 /** Changes logged one by one in a round; beyond that, one line gives the number. */
 const LOGGED_CHANGES = 20;

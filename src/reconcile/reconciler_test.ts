@@ -7,7 +7,7 @@ import { roundJson } from "../status/json.ts";
 import { sentenceOf } from "../status/problems.ts";
 import { Reconciler } from "./reconciler.ts";
 import type { Change, FailedChange, Kind, Table } from "./table.ts";
-import { Wanted } from "./wanted.ts";
+import { Wanted } from "../state/wanted.ts";
 
 interface Thing {
   readonly name: string;

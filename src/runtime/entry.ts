@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Backend, podMtuBytes } from "../backends/mod.ts";
+import { type Backend, bindPlan, podMtuBytes } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import { Cell } from "../util/cell.ts";
 import type {
@@ -91,8 +91,8 @@ function bindFacts<Config, Facts>(
     runtime,
     {
       announce: (host) => backend.announce(config, host, runtime.facts.value),
-      plan: (host, own, peers) =>
-        backend.plan({ config, network, host, facts: runtime.facts.value, own, peers }),
-    } satisfies Pick<OpenBackend, "announce" | "plan">,
+      bindPlan: (host, own) =>
+        bindPlan(backend, { config, network, host, facts: runtime.facts.value, own }),
+    } satisfies Pick<OpenBackend, "announce" | "bindPlan">,
   );
 }

@@ -10,7 +10,6 @@ import {
   type IpipConfig,
   type IpipFacts,
   readVtepMac,
-  STEP_PEERS,
   type VxlanConfig,
   type VxlanFacts,
   vxlanLinkName,
@@ -18,12 +17,16 @@ import {
 import { LINK_ALIAS_PREFIX } from "../kernel/link_table.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
+import type { ChangedLeases, Peers } from "../lease/peers.ts";
 import { type Address, type Family, MacAddress } from "../net/mod.ts";
 import { isOwnedBy } from "../lease/ownership.ts";
 import type { BackendStatus, PathsStatus } from "../status/model.ts";
 import { Cell } from "../util/cell.ts";
 import { inSlices } from "../util/slices.ts";
 import type { BackendRuntime, RuntimeContext } from "./runtime.ts";
+
+/** Peers looked at between two steps; some tenths of a millisecond. */
+const STEP_PEERS = 256;
 
 /** MACs of the families' VXLAN devices. */
 type Macs = VxlanFacts["macs"];
@@ -36,7 +39,8 @@ export function openHostGw(
   context: RuntimeContext,
   _config: HostGwConfig,
 ): Promise<BackendRuntime<HostGwFacts>> {
-  return Promise.resolve(new PathsRuntime(context, "host-gw", { paths: new Map() }));
+  const { paths } = context.hostNetwork.underlay;
+  return Promise.resolve(new PathsRuntime(context, "host-gw", { paths }));
 }
 
 /** Opens what `ipip` needs to know: with `DirectRouting`, which peers are on-link. */
@@ -45,7 +49,8 @@ export function openIpip(
   { directRouting }: IpipConfig,
 ): Promise<BackendRuntime<IpipFacts>> {
   const type = directRouting ? "ipip" : undefined;
-  return Promise.resolve(new PathsRuntime(context, type, { paths: new Map() }));
+  const { paths } = context.hostNetwork.underlay;
+  return Promise.resolve(new PathsRuntime(context, type, { paths }));
 }
 
 /** Opens what `vxlan` needs to know: its MACs and, with `DirectRouting`, which peers are on-link. */
@@ -58,7 +63,7 @@ export async function openVxlan(
   const left = await findMacs(context, config, families);
   const macs = { ...Object.fromEntries(families.map((family) => [family, randomMac()])), ...left };
   const facts = {
-    paths: new Map(),
+    paths: context.hostNetwork.underlay.paths,
     macs,
     ...(txChecksum === undefined ? {} : { txChecksum }),
   };
@@ -116,7 +121,7 @@ function* findTwin(
   family: Family,
   mac: MacAddress,
   own: Lease,
-  peers: readonly Lease[],
+  peers: Iterable<Lease>,
 ): Generator<void, Lease | undefined> {
   let count = 0;
   for (const peer of peers) {
@@ -129,12 +134,20 @@ function* findTwin(
   return undefined;
 }
 
+/** Those of `peers` that have changed and are there. */
+function* peersAmong(peers: Peers, changed: ChangedLeases): Generator<Lease, void> {
+  for (const key of changed === "all" ? [] : changed) {
+    const peer = peers.get(key);
+    if (peer) yield peer;
+  }
+  if (changed === "all") yield* peers;
+}
+
 /** Follows how the kernel would send to peers, where the plan depends on it. */
 class PathsRuntime<Facts extends HostGwFacts> implements BackendRuntime<Facts> {
   readonly facts: Cell<Facts>;
   protected readonly context: RuntimeContext;
   readonly #type: string | undefined;
-  #peers: readonly Lease[] | undefined;
 
   /** @param type Of the peers whose paths are followed; `undefined`: of none. */
   constructor(context: RuntimeContext, type: string | undefined, facts: Facts) {
@@ -145,47 +158,52 @@ class PathsRuntime<Facts extends HostGwFacts> implements BackendRuntime<Facts> {
 
   async gather(
     own: Lease,
-    peers: readonly Lease[],
+    peers: Peers,
+    changed: ChangedLeases,
     { signal }: { readonly signal: AbortSignal },
-  ): Promise<void> {
+  ): Promise<ChangedLeases> {
+    const among = { [Symbol.iterator]: () => peersAmong(peers, changed) };
+    this.facts.set(await inSlices(this.settle(own, among), { signal }));
+    if (this.#type === undefined) return new Set();
     const { underlay } = this.context.hostNetwork;
-    if (peers === this.#peers && !underlay.isStale) return;
-    let facts = await inSlices(this.settle(own, peers), { signal });
-    if (this.#type !== undefined) {
-      const addresses = await inSlices(this.#underlayAddresses(this.#type, peers), { signal });
-      const paths = await underlay.update(addresses, { signal });
-      if (paths !== facts.paths) facts = { ...facts, paths };
-    }
-    this.#peers = peers;
-    this.facts.set(facts);
+    const addresses = await inSlices(this.#addresses(this.#type, peers, changed), { signal });
+    if (changed === "all") return await underlay.follow(addresses, { signal, all: true });
+    return await underlay.follow(addresses, { signal });
   }
 
-  /** What of the facts follows from the peers' leases. */
+  /** What of the facts follows from the leases of peers that have changed. */
   // deno-lint-ignore require-yield
-  protected *settle(_own: Lease, _peers: readonly Lease[]): Generator<void, Facts> {
+  protected *settle(_own: Lease, _peers: Iterable<Lease>): Generator<void, Facts> {
     return this.facts.value;
   }
 
-  status(peers: readonly Lease[]): BackendStatus {
+  status(peers: Iterable<Lease>): BackendStatus {
     return this.#type === undefined ? {} : { paths: () => this.#describePaths(peers) };
   }
 
-  /** The public addresses of peers with the backend `type`, in the network's families. */
-  *#underlayAddresses(type: string, peers: readonly Lease[]): Generator<void, Address[]> {
+  /** By key the public addresses of peers with the backend `type`, in the network's families. */
+  *#addresses(
+    type: string,
+    peers: Peers,
+    changed: ChangedLeases,
+  ): Generator<void, Map<string, readonly Address[]>> {
     const { network } = this.context;
-    const addresses: Address[] = [];
+    const addresses = new Map<string, readonly Address[]>();
     let count = 0;
-    for (const { attributes: { backendType, publicIp, publicIpv6 } } of peers) {
+    // Of peers that are gone there is nothing to be known.
+    if (changed !== "all") { for (const key of changed) addresses.set(key, []); }
+    for (const { key, attributes } of peersAmong(peers, changed)) {
       if (++count % STEP_PEERS === 0) yield;
+      const { backendType, publicIp, publicIpv6 } = attributes;
       if (backendType !== type) continue;
-      if (publicIp && network.ipv4) addresses.push(publicIp);
-      if (publicIpv6 && network.ipv6) addresses.push(publicIpv6);
+      const both = [network.ipv4 && publicIp, network.ipv6 && publicIpv6];
+      addresses.set(key, both.filter((address) => address !== undefined));
     }
     return addresses;
   }
 
   /** Which peers are reached without encapsulation, and why others are not. */
-  #describePaths(peers: readonly Lease[]): PathsStatus {
+  #describePaths(peers: Iterable<Lease>): PathsStatus {
     const described: Record<string, string> = {};
     let direct = 0;
     let others = 0;
@@ -237,7 +255,7 @@ class VxlanRuntime extends PathsRuntime<VxlanFacts> {
    * The own MACs, with a new one for each that a peer publishes too: of two hosts with one MAC (a
    * cloned machine, say) the one whose lease comes later in order gives way.
    */
-  protected override *settle(own: Lease, peers: readonly Lease[]): Generator<void, VxlanFacts> {
+  protected override *settle(own: Lease, peers: Iterable<Lease>): Generator<void, VxlanFacts> {
     const { value: facts } = this.facts;
     let { macs } = facts;
     for (const family of [4, 6] as const) {

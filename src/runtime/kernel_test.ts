@@ -52,9 +52,15 @@ Deno.test("A vxlan host gives way in MAC to a peer whose lease comes before its 
   const first = published()!;
   const own = lease(5, first);
   const others = Array.from({ length: 600 }, (_, n) => lease(100 + n % 100, { VtepMAC: "junk" }));
-  const follow = async (peers: readonly Lease[]) => {
+  const follow = async (list: readonly Lease[]) => {
     const { value: before } = runtime.facts;
-    await runtime.gather!(own, peers, { signal });
+    const peers = {
+      size: list.length,
+      get: (key: string) => list.find((each) => each.key === key),
+      [Symbol.iterator]: () => list.values(),
+    };
+    await runtime.gather!(own, peers, "all", { signal });
+    await runtime.gather!(own, peers, new Set(), { signal });
     return runtime.facts.value !== before;
   };
 

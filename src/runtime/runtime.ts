@@ -5,24 +5,22 @@
  *
  * @module
  */
-import type { Host, NetworkFamilies, Planning } from "../backends/mod.ts";
+import type { BindPlan, Host, NetworkFamilies } from "../backends/mod.ts";
 import type { Companions } from "../app/kernel_tables.ts";
 import type { Options } from "../cli/options.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { HostNetwork } from "../host/host_network.ts";
 import type { Lease, LeaseAttributes } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
+import type { ChangedLeases, Peers } from "../lease/peers.ts";
 import type { Logger } from "../log.ts";
 import type { Address, Family, Places, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
-import type { DesiredState } from "../state/mod.ts";
+import type { Desired } from "../state/desired.ts";
 import type { BackendStatus, Finding } from "../status/model.ts";
 import type { EtcdStore } from "../store/etcd/store.ts";
 import type { ReadableCell } from "../util/cell.ts";
 import type { FormerPath } from "./udp/former_path.ts";
-
-/** The desired state as it is planned last; `undefined` before the leases are known. */
-export type Desired = () => DesiredState | undefined;
 
 /** What a backend's own file opens. */
 export interface BackendRuntime<Facts> extends AsyncDisposable {
@@ -32,23 +30,25 @@ export interface BackendRuntime<Facts> extends AsyncDisposable {
   inherit?(former: LeaseAttributes): void;
   /** What of the network's addresses is in use; no new subnet may take them. */
   occupied?(options: { readonly signal: AbortSignal }): Promise<Places>;
-  /** Brings `facts` up to date, before each round of the kernel's Tables. */
-  gather?: Gather;
+  /**
+   * Brings `facts` up to date, before each round of the kernel's Tables; `changed` are the leases
+   * that have changed since the last time. Returns which peers are to be planned anew although
+   * `facts` is the same value.
+   */
+  gather?(
+    own: Lease,
+    peers: Peers,
+    changed: ChangedLeases,
+    options: { readonly signal: AbortSignal },
+  ): Promise<ChangedLeases>;
   /** Tables that are reconciled with the kernel's. */
   readonly withKernel?: KernelCompanions;
   /** Tables that are reconciled apart, since they are slow and shared with other hosts. */
   readonly remote?: RemoteTables;
   /** What goes on beside the rounds, until `signal` aborts. */
   run?(cluster: Cluster, options: { readonly signal: AbortSignal }): Promise<unknown>;
-  status?(peers: readonly Lease[]): BackendStatus;
+  status?(peers: Iterable<Lease>): BackendStatus;
 }
-
-/** Looks at what facts follow from. */
-export type Gather = (
-  own: Lease,
-  peers: readonly Lease[],
-  options: { readonly signal: AbortSignal },
-) => Promise<void>;
 
 /** Tables of this process that are reconciled with the kernel's. */
 export interface KernelCompanions extends Companions {
@@ -59,9 +59,9 @@ export interface KernelCompanions extends Companions {
 /** Tables with a reconciler of their own. */
 export interface RemoteTables {
   readonly resyncMs: number;
-  stages(desired: Desired): AnyStage[];
+  stages(desired: () => Desired | undefined): AnyStage[];
   /** Brings the facts up to date that these Tables need, before each of their rounds. */
-  gather?: Gather;
+  gather?(own: Lease, peers: Peers, options: { readonly signal: AbortSignal }): Promise<void>;
   /** Changes when the Tables are to be looked at although the plan is the same. */
   readonly changes: ReadableCell<number>;
   /** Why this host is not reached yet although its own Tables are in order. */
@@ -183,5 +183,6 @@ export interface ConfiguredBackend {
 export interface OpenBackend extends BackendRuntime<unknown> {
   /** @throws {OperatorError} If there is nothing that this host can publish. */
   announce(host: Host): LeaseAttributes;
-  plan(host: Host, own: Lease, peers: readonly Lease[]): Planning;
+  /** The plan of this host, by what is known now. */
+  bindPlan(host: Host, own: Lease): BindPlan;
 }

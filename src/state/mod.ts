@@ -5,10 +5,18 @@
  *
  * @module
  */
-import type { Address, InterfaceAddress, MacAddress, Prefix } from "../net/mod.ts";
+import type { Address, Family, InterfaceAddress, MacAddress, Prefix } from "../net/mod.ts";
 
 /** `rtm_protocol` of every route that flanneld installs; stale ones are recognised by it. */
 export const ROUTE_PROTOCOL = 0x66; // 102: unassigned in rtnetlink.h and iproute2's rt_protos
+
+/** What IPv6 routes get that name no metric (IP6_RT_PRIO_USER). */
+const DEFAULT_METRIC_V6 = 1024;
+
+/** The metric of a route that names none. */
+export function defaultMetric(family: Family): number {
+  return family === 4 ? 0 : DEFAULT_METRIC_V6;
+}
 
 /** An IP route of table main. */
 export interface RouteSpec {
@@ -27,6 +35,13 @@ export interface RouteSpec {
   readonly metric?: number;
   /** `rtm_protocol`; {@linkcode ROUTE_PROTOCOL} in every desired route. */
   readonly protocol: number;
+}
+
+/** Identity of a desired route, whose tos is 0. */
+export function routeKey({ destination, metric }: RouteSpec): string {
+  return metric === undefined || metric === defaultMetric(destination.family)
+    ? destination.toString()
+    : `${destination} metric ${metric}`;
 }
 
 /** A permanent neighbour (ARP or NDP) entry. */
@@ -134,6 +149,11 @@ export interface ForwardingSpec {
   /** The peer's public address. */
   readonly address: Address;
   readonly port: number;
+}
+
+/** Identity of a tunnel's forwarding. */
+export function forwardingKey({ destination }: Pick<ForwardingSpec, "destination">): string {
+  return destination.toString();
 }
 
 /** A bound UDP socket of this process. */

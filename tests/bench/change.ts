@@ -16,10 +16,10 @@ import { writeLeases } from "./write_leases.ts";
 
 const MANY_PEERS = 10_000;
 /** Changes of one measurement, and how many measurements. */
-const CHANGES = 50;
+const CHANGES = 30;
 const RUNS = 3;
 /** Apart far enough that each makes a round of its own. */
-const PERIOD_MS = 150;
+const PERIOD_MS = 400;
 /** Changes after which memory is looked at again. */
 const LATER_CHANGES = 1_000;
 const LATER_PERIOD_MS = 40;

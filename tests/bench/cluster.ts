@@ -109,11 +109,11 @@ async function openOwnRuntime(
     remote: {
       resyncMs: config.resyncSeconds * 1_000,
       stages: (desired) => [
-        { table: cloud.sourceDestCheck, desired: () => desired()?.sourceDestChecks },
-        { table: cloud.routes, desired: () => desired()?.cloudRoutes },
+        { table: cloud.sourceDestCheck, desired: () => desired()?.host.sourceDestChecks },
+        { table: cloud.routes, desired: () => desired()?.host.cloudRoutes },
       ],
       gather: async (own, peers, each) => {
-        facts.set(await cloud.follow(own, peers, each));
+        facts.set(await cloud.follow(own, [...peers], each));
       },
       changes: new Cell(0),
       waitingFor: () => undefined,

@@ -1,3 +1,4 @@
+import { planAll } from "../support/plan_all.ts";
 import { aliVpc } from "../../src/backends/ali_vpc.ts";
 import type { AliVpcConfig } from "../../src/backends/ali_vpc.ts";
 import {
@@ -17,7 +18,6 @@ import { Address, Prefix } from "../../src/net/mod.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
 import { roundJson } from "../../src/status/json.ts";
 import type { SourceDestCheckSpec } from "../../src/state/mod.ts";
-import { atOnce } from "../../src/util/slices.ts";
 import { delay } from "../../src/util/time.ts";
 import { EXAMPLE } from "../simulator/example.ts";
 import type { RequestRecord, Simulator } from "../simulator/mod.ts";
@@ -139,17 +139,14 @@ export async function round(
 ) {
   const { peers = [], log = new LineLog(), signal = AbortSignal.timeout(60_000) } = options;
   const facts = await cloud.follow(own, peers, { signal });
-  const plan = atOnce(aliVpc.plan({
+  const plan = planAll(aliVpc, {
     config: parse({}),
-    network: {
-      enableNFTables: false,
-      backend: { type: "ali-vpc", options: {} },
-    },
+    network: {},
     host: { link: "eth0", mtuBytes: 1500 },
     facts,
     own,
     peers,
-  }));
+  });
   const checks: readonly SourceDestCheckSpec[] = plan.sourceDestChecks ?? [];
   const reconciler = new Reconciler({
     name: "cloud",

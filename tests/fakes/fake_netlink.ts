@@ -8,7 +8,6 @@
 import { constants } from "node:os";
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import {
-  DEFAULT_METRIC_V6,
   type FdbEntry,
   formatRequest,
   type Link,
@@ -31,6 +30,7 @@ import {
   MacAddress,
   Prefix,
 } from "../../src/net/mod.ts";
+import { defaultMetric } from "../../src/state/mod.ts";
 
 const RTPROT_KERNEL = 2;
 
@@ -138,7 +138,7 @@ export class FakeKernel {
       protocol: 3,
       scope: "universe",
       tos: 0,
-      metric: prefix.family === 4 ? 0 : DEFAULT_METRIC_V6,
+      metric: defaultMetric(prefix.family),
       onlink: false,
       dead: false,
       nextHops: [],

@@ -231,8 +231,7 @@ const backend: Backend<CloudRoutesConfig, CloudBackendFacts<CloudInstance>> = {
     if (publicIp === undefined) throw new ConfigError("the host", ["an IPv4 address is missing"]);
     return { publicIp, backendType: "", backendData: { vm: instanceId } };
   },
-  // deno-lint-ignore require-yield -- there is nothing to part
-  *plan({ facts: { routeTableIds, instanceId }, own: { subnet: { ipv4 } } }) {
+  planHost({ facts: { routeTableIds, instanceId }, own: { subnet: { ipv4 } } }) {
     return {
       cloudRoutes: ipv4 === undefined ? [] : routeTableIds.map((routeTableId) => ({
         routeTableId,

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { planAll } from "../support/plan_all.ts";
 import { KernelTables, linkAlias } from "../../src/app/kernel_tables.ts";
 import {
   aliVpc,
@@ -18,8 +19,8 @@ import type { Lease } from "../../src/lease/lease.ts";
 import { createLogger } from "../../src/log.ts";
 import { Address, MacAddress, Prefix } from "../../src/net/mod.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
+import { Desired } from "../../src/state/desired.ts";
 import type { DesiredState } from "../../src/state/mod.ts";
-import { atOnce } from "../../src/util/slices.ts";
 
 /** What a host is to come to. */
 export interface OverflowRequest {
@@ -57,7 +58,7 @@ async function apply(request: OverflowRequest): Promise<void> {
     externalLink: "eth0",
     log,
   });
-  const desired = plan(request);
+  const desired = Desired.of(plan(request));
   const addresses = new Set(request.hosts.map(hostAddress));
   const reconciler = new Reconciler({
     name: "kernel",
@@ -86,13 +87,13 @@ function plan({ host: n, hosts, backend, overflow, vtep }: OverflowRequest): Des
     peers: leases.filter(({ key }) => key !== leaseKey(n)),
   };
   if (backend === "vxlan") {
-    return atOnce(vxlan.plan({
+    return planAll(vxlan, {
       ...inputs,
       config: vxlan.parseConfig({}).config,
       facts: { macs: { 4: vxlanMac(n) }, paths: new Map() },
-    }));
+    });
   }
-  return atOnce(aliVpc.plan({
+  return planAll(aliVpc, {
     ...inputs,
     config: aliVpc.parseConfig(network.backend.options).config,
     facts: {
@@ -100,7 +101,7 @@ function plan({ host: n, hosts, backend, overflow, vtep }: OverflowRequest): Des
       routeTableIds: [],
       overflow: { keys: new Set(overflow.map(leaseKey)), vtep },
     },
-  }));
+  });
 }
 
 function leaseKey(n: number): string {

@@ -261,7 +261,10 @@ export class LightHost implements AsyncDisposable {
     const readiness = resources.use(this.#readiness);
     const leases = await store.leasesOf(network);
     const own = () => keeper.lease.value;
-    const planner = new Planner({ runtime, leases, host: () => host, own, blackhole: false });
+    const planner = new Planner({
+      ...{ runtime, leases, network, own, blackhole: false },
+      host: () => host,
+    });
     const cloud = new CloudLoop({
       cloud: runtime.remote!,
       planner,

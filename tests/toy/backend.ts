@@ -43,15 +43,10 @@ const toy: Backend<ToyConfig, ToyFacts> = {
   changesKernel: () => false,
   overheadBytes: () => 100,
   announce: (_config, { publicIp }) => ({ backendType: "toy", ...(publicIp ? { publicIp } : {}) }),
-  *plan({ peers, facts }) {
-    const forwarding: ForwardingSpec[] = [];
-    for (const { subnet: { ipv4 }, attributes: { publicIp } } of peers) {
-      yield;
-      if (ipv4 && publicIp) {
-        forwarding.push({ destination: ipv4, address: publicIp, port: PORT + facts.rounds });
-      }
-    }
-    return { forwarding };
+  planHost: () => ({}),
+  planPeer({ facts }, { subnet: { ipv4 }, attributes: { publicIp } }) {
+    if (!ipv4 || !publicIp) return {};
+    return { forwarding: [{ destination: ipv4, address: publicIp, port: PORT + facts.rounds }] };
   },
 };
 

@@ -9,7 +9,8 @@ import type { Lease } from "../../lease/lease.ts";
 import type { LeaseMap } from "../../lease/lease_map.ts";
 import type { Places } from "../../net/mod.ts";
 import type { AnyStage } from "../../reconcile/reconciler.ts";
-import type { DesiredState } from "../../state/mod.ts";
+import type { Peers } from "../../lease/peers.ts";
+import type { Desired } from "../../state/desired.ts";
 import type { Election } from "../../store/election.ts";
 import { StoreError } from "../../store/errors.ts";
 import { Cell, type ReadableCell, sameItems } from "../../util/cell.ts";
@@ -187,29 +188,29 @@ class CloudHost<Base extends object> implements AsyncDisposable {
   }
 
   /** Stages over what the plan says. */
-  stages(desired: () => DesiredState | undefined): AnyStage[] {
+  stages(desired: () => Desired | undefined): AnyStage[] {
     const routes = new SwitchedRoutes(() => this.#isAlone ? this.#ownRoutes?.table : undefined, {
       freshMs: () => this.#hosts * APART_MS,
     });
     return [
       ...(this.#checks === undefined ? [] : [{
         table: this.#checks,
-        desired: () => this.#seesToCheck ? desired()?.sourceDestChecks : [],
+        desired: () => this.#seesToCheck ? desired()?.host.sourceDestChecks : [],
       }]),
       {
         table: routes,
         // What the leader sees to is not looked at twice.
-        desired: () => this.#isAlone ? desired()?.cloudRoutes : [],
+        desired: () => this.#isAlone ? desired()?.host.cloudRoutes : [],
       },
     ];
   }
 
   /** Gathers facts before a round. */
-  async gather(own: Lease, peers: readonly Lease[], options: CallOptions): Promise<void> {
-    this.#hosts = peers.length + 1;
+  async gather(own: Lease, peers: Peers, options: CallOptions): Promise<void> {
+    this.#hosts = peers.size + 1;
     if (this.#isAlone) {
       this.#ownRoutes ??= await this.#openOwnRoutes(options);
-      const routeTableIds = await this.#ownRoutes.follow(own, peers, options);
+      const routeTableIds = await this.#ownRoutes.follow(own, [...peers], options);
       const { value: facts } = this.facts;
       if (!sameItems(facts.routeTableIds, routeTableIds)) {
         this.facts.set({ ...facts, routeTableIds });

@@ -21,7 +21,7 @@ import { removeFile, writeFileAtomically } from "../../host/atomic_file.ts";
 import type { Logger } from "../../log.ts";
 import { addressBits, InterfaceAddress } from "../../net/mod.ts";
 import { Reconciler } from "../../reconcile/reconciler.ts";
-import type { DesiredState } from "../../state/mod.ts";
+import { Desired } from "../../state/desired.ts";
 import { Outage } from "../../status/problems.ts";
 import type { TunnelPath } from "./tunnel_path.ts";
 
@@ -61,7 +61,7 @@ export class FormerPath implements AsyncDisposable {
       path = new TunnelPath(record.settings, this.fdStore, this.#log);
       const { mtuBytes, ipv4, ipv6 } = record;
       const own = [ipv4, ipv6].filter((address) => address !== undefined);
-      const desired = (): DesiredState => ({
+      const state = Desired.of({
         links: [{ name: UDP_LINK_NAME, kind: "tun", mtuBytes }],
         addresses: own.map((address) => ({
           link: UDP_LINK_NAME,
@@ -72,7 +72,7 @@ export class FormerPath implements AsyncDisposable {
       });
       const reconciler = new Reconciler({
         name: "packet path of the last run",
-        stages: [...path.stagesBefore(desired), ...path.stagesAfter(desired)],
+        stages: [...path.stagesBefore(() => state), ...path.stagesAfter(() => state)],
         resyncMs: Infinity,
         log: this.#log,
       });

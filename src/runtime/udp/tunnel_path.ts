@@ -30,22 +30,17 @@ import type { Logger } from "../../log.ts";
 import { type Prefix, sameAddress } from "../../net/mod.ts";
 import type { AnyStage } from "../../reconcile/reconciler.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
-import type { DesiredState, ForwardingSpec, UdpSocketSpec } from "../../state/mod.ts";
+import type { Desired } from "../../state/desired.ts";
+import { forwardingKey, type ForwardingSpec, type UdpSocketSpec } from "../../state/mod.ts";
 import { Cell } from "../../util/cell.ts";
-
-function listOf<Name extends "udpSockets" | "forwarding">(
-  state: DesiredState | undefined,
-  name: Name,
-): NonNullable<DesiredState[Name]> | undefined {
-  return state && (state[name] ?? []);
-}
 
 /** The device's queue, with what the path has to know of the device. */
 interface QueueSpec extends TunnelIdentity {
   readonly name: string;
 }
 
-function queueSpecs(state: DesiredState | undefined): readonly QueueSpec[] | undefined {
+function queueSpecs(desired: Desired | undefined): readonly QueueSpec[] | undefined {
+  const state = desired?.host;
   return state?.links?.filter(({ kind }) => kind === "tun").map(({ name, mtuBytes }) => {
     const own = (state.addresses ?? []).filter(({ link }) => link === name);
     const bases = own.map(({ address: { address } }) => [`ipv${address.family}`, address]);
@@ -103,15 +98,15 @@ export class TunnelPath implements AsyncDisposable {
   }
 
   /** The stages before the kernel's links, which make the device. */
-  stagesBefore(desired: () => DesiredState | undefined): AnyStage[] {
+  stagesBefore(desired: () => Desired | undefined): AnyStage[] {
     return [{ table: this.queueTable, desired: () => queueSpecs(desired()) }];
   }
 
   /** The stages after links and addresses. */
-  stagesAfter(desired: () => DesiredState | undefined): AnyStage[] {
+  stagesAfter(desired: () => Desired | undefined): AnyStage[] {
     return [
-      { table: this.socketTable, desired: () => listOf(desired(), "udpSockets") },
-      { table: this.forwardingTable, desired: () => listOf(desired(), "forwarding") },
+      { table: this.socketTable, desired: () => desired() && (desired()?.host.udpSockets ?? []) },
+      { table: this.forwardingTable, desired: () => desired()?.forwarding },
       { table: this.workerTable, desired: () => desired() && [{ name: "packets" }] },
     ];
   }
@@ -398,7 +393,7 @@ export class TunnelPath implements AsyncDisposable {
 const forwardingKind: Kind<ForwardingSpec> = {
   id: "forwarding",
   name: "forwarding",
-  key: ({ destination }) => destination.toString(),
+  key: forwardingKey,
   equal: (desired, actual) =>
     desired.address.equals(actual.address) && desired.port === actual.port,
   owns: () => true,
