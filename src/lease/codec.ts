@@ -67,15 +67,22 @@ export function encodeLeaseValue(attributes: LeaseAttributes): string {
 /** The leases that entries of a store have turned out to be. */
 const leases = new WeakMap<object, Lease>();
 
+/** An entry of a store; see `LeaseEntry`. */
+interface EntryText {
+  readonly key: string;
+  readonly subnet?: string;
+  readonly value: string;
+}
+
 /**
  * The lease in an entry of a store. One entry is looked at by several, and read once.
  *
  * @throws {SyntaxError} If its key or value is no lease's.
  */
-export function parseLease(entry: { readonly key: string; readonly value: string }): Lease {
+export function parseLease(entry: EntryText): Lease {
   let lease = leases.get(entry);
   if (!lease) {
-    const subnet = parseLeaseKey(entry.key);
+    const subnet = parseLeaseKey(entry.subnet ?? entry.key);
     lease = { key: entry.key, subnet, attributes: parseLeaseValue(entry.value) };
     leases.set(entry, lease);
   }
@@ -87,7 +94,7 @@ const STEP_ENTRIES = 128;
 
 /** Reads `entries` ahead, with pauses; thousands would else keep other work waiting. */
 export function* parseLeasesInSteps(
-  entries: Iterable<{ readonly key: string; readonly value: string }>,
+  entries: Iterable<EntryText>,
 ): Generator<void, void> {
   let count = 0;
   for (const entry of entries) {

@@ -23,7 +23,7 @@ export interface LeaseAttributes {
 
 /** One host's share of the network. */
 export interface Lease {
-  /** Identity: the store's text for the subnets, such as `10.3.4.0-24`. */
+  /** Identity in the store; in etcd its text for the subnets, such as `10.3.4.0-24`. */
   readonly key: string;
   readonly subnet: LeaseSubnet;
   readonly attributes: LeaseAttributes;

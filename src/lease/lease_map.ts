@@ -4,9 +4,13 @@ import { atOnce } from "../util/slices.ts";
 import { parseLease } from "./codec.ts";
 import type { Lease } from "./lease.ts";
 
-/** What the map needs of a store's entry. */
+/** What a store says of one lease. Nothing about it is trusted yet. */
 export interface LeaseEntry {
+  /** Identity in the store; never stands for another subnet. */
   readonly key: string;
+  /** The subnets as `encodeLeaseKey()` writes them, where the key is something else. */
+  readonly subnet?: string;
+  /** As `encodeLeaseValue()` writes it. */
   readonly value: string;
   /**
    * Opaque but for its order, in which the texts of older entries are lower: of two that claim one

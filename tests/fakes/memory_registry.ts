@@ -458,7 +458,7 @@ export function openMemoryStore(
     description,
     decided: registry,
     chosen: () => Promise.resolve(registry),
-    explainMissing: () => Promise.resolve("Cannot find the network config: it is absent"),
+    explainMissing: (example) => Promise.resolve(`The network config is absent; write ${example}`),
     writeCommand: (path, value) => `etcdctl put /coreos.com/network/${path} ${value}`,
     addressesChanged() {},
     [Symbol.asyncDispose]: () => Promise.resolve(),
