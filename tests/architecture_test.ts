@@ -107,6 +107,41 @@ Deno.test("folders import only what lies below them", () => {
   assert.deepEqual(faults, []);
 });
 
+/** Where the backends' table is: the only file that names a cloud outside of its folder. */
+const TABLE_OF_BACKENDS = "src/runtime/mod.ts";
+
+Deno.test("a cloud's folder is imported by the table of backends alone, and the routes know no cloud", () => {
+  const faults: string[] = [];
+  for (const path of sources(join(root, "src"))) {
+    const file = relative(root, path);
+    const own = /^src\/cloud\/(\w+)\//.exec(file)?.[1];
+    for (const target of imports(path)) {
+      const cloud = /^src\/cloud\/(\w+)\//.exec(target)?.[1];
+      const isShared = cloud === undefined || cloud === "routes" || cloud === own;
+      if (!isShared && file !== TABLE_OF_BACKENDS) faults.push(`${file} imports ${target}`);
+    }
+  }
+  assert.deepEqual(faults, []);
+});
+
+Deno.test("no cloud is named where clouds are all alike", () => {
+  const names = [/[Aa]li(?:-|[A-Z])|alibaba/i, /vSwitch|(?:ECS|RAM)/];
+  const ids = /(?:vtb|vsw|eni|rte|i)-[a-z0-9]/;
+  const faults: string[] = [];
+  for (const folder of ["src/cloud/routes", "src/app", "src/runtime"]) {
+    for (const path of sources(join(root, folder))) {
+      const file = relative(root, path);
+      if (file === TABLE_OF_BACKENDS) continue;
+      for (const [i, line] of Deno.readTextFileSync(path).split("\n").entries()) {
+        if ([...names, ids].some((each) => each.test(line))) {
+          faults.push(`${file}:${i + 1}: ${line.trim()}`);
+        }
+      }
+    }
+  }
+  assert.deepEqual(faults, []);
+});
+
 Deno.test("ffi imports nothing of src, and nothing but tests imports tests", () => {
   const faults: string[] = [];
   for (const path of sources(join(root, "ffi"))) {

@@ -209,7 +209,7 @@ async function releaseRemnants(
       options,
       environment,
       released,
-      registry,
+      store: registry,
       log: log.child("cloud"),
       signal: limit.signal,
     });

@@ -169,7 +169,7 @@ class DaemonRun implements AsyncDisposable {
             environment,
             formerPath,
             hostNetwork,
-            registry,
+            store: registry,
           }),
         shared,
       ),

@@ -1,13 +1,11 @@
 import { type ConfiguredNetwork, configureNetwork } from "../runtime/configured_network.ts";
+import { EXAMPLE_CONFIG } from "../runtime/mod.ts";
 import type { Logger } from "../log.ts";
 import type { BackendEntry } from "../runtime/runtime.ts";
 import { isTransient } from "../store/errors.ts";
 import type { LeaseStore } from "../store/lease_store.ts";
 import { Backoff } from "../util/time.ts";
 import { patiently } from "../status/patience.ts";
-
-/** What the hint shows; the network of the Alibaba guide. */
-const EXAMPLE_CONFIG = '{"Network":"10.24.0.0/16","Backend":{"Type":"ali-vpc"}}';
 
 /** Options of {@linkcode waitForNetworkConfig}. */
 export interface WaitForNetworkConfigOptions {

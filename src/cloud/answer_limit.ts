@@ -1,3 +1,4 @@
+/** Bounds what a service may send. @module */
 import type http from "node:http";
 
 /** Options of {@linkcode limitAnswer}. */

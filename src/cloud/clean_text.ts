@@ -1,3 +1,4 @@
+/** Makes services' texts fit for a log. @module */
 import { redact } from "../secret.ts";
 
 /**

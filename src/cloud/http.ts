@@ -1,3 +1,4 @@
+/** Plain HTTP calls with limits. @module */
 import { Buffer } from "node:buffer";
 import http from "node:http";
 import https from "node:https";

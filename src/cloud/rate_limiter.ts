@@ -1,3 +1,4 @@
+/** Keeps a process below a cloud's rate limits. @module */
 import { delay } from "../util/time.ts";
 
 /** Options of {@linkcode RateLimiter}. */

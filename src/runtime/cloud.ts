@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { approvalCommand } from "../cloud/routes/clearance.ts";
 import { readClusterId } from "../cloud/routes/cluster_identity.ts";
 import { clusterStore } from "../cloud/routes/cluster_store.ts";
 import type { CloudRoutesConfig, ReadClaim } from "../cloud/routes/config.ts";
@@ -45,7 +44,7 @@ export interface CloudOptions<Config> {
 /** What is needed of a daemon; nothing of its host's kernel. */
 export type CloudContext = Pick<
   RuntimeContext,
-  "network" | "options" | "environment" | "registry" | "log" | "signal"
+  "network" | "options" | "environment" | "store" | "log" | "signal"
 >;
 
 /** What the plan of such a backend follows from. */
@@ -69,10 +68,10 @@ export async function openCloudRuntime<
   config: Config,
   { unservedMs }: { readonly unservedMs?: number } = {},
 ): Promise<BackendRuntime<CloudBackendFacts<Instance>>> {
-  const { options: { etcdPrefix: prefix }, registry, signal } = context;
+  const { signal } = context;
   const log = context.log.child(definition.name);
   const cloud = await definition.open(cloudOptions({ ...context, log }, config));
-  const store = clusterStore(registry, definition.name);
+  const store = clusterStore(context.store, definition.name);
   const txChecksum = config.overflow === "vxlan" ? decideChecksumOffload("auto") : undefined;
   const host = await openCloudHost({
     cloud,
@@ -82,9 +81,6 @@ export async function openCloudRuntime<
     network: context.network.ipv4!.network,
     base: { ...cloud.instance, ...(txChecksum === undefined ? {} : { txChecksum }) },
     mayLead: definition.mayLead,
-    approvalCommand: (brake) => approvalCommand({ api: registry.api, prefix }, store.folder, brake),
-    makeElection: (holder) =>
-      registry.election({ name: `${definition.name}/election/writer`, holder, log }),
     ...(unservedMs === undefined ? {} : { unservedMs }),
     log,
     signal,
@@ -121,8 +117,8 @@ export async function removeRemnants<
   context: ReleaseContext,
   config: Config,
 ): Promise<number> {
-  const { registry, released, log, signal } = context;
-  const store = clusterStore(registry, definition.name);
+  const { released, log, signal } = context;
+  const store = clusterStore(context.store, definition.name);
   const clusterId = await readClusterId(store, { signal });
   await using cloud = await definition.open(cloudOptions(context, config));
   const network = context.network.ipv4!.network;
@@ -130,7 +126,7 @@ export async function removeRemnants<
 }
 
 function cloudOptions<Config>(
-  { network, environment, log, signal }: Omit<CloudContext, "registry">,
+  { network, environment, log, signal }: Omit<CloudContext, "store">,
   config: Config,
 ): CloudOptions<Config> {
   const env = (name: string) => environment[name];

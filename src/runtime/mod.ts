@@ -14,6 +14,9 @@ import { nearest } from "../util/nearest.ts";
 import { backendEntry, PLAN_ONLY } from "./entry.ts";
 import type { BackendEntry } from "./runtime.ts";
 
+/** What the hint at a missing config shows; the network of the Alibaba guide. */
+export const EXAMPLE_CONFIG = '{"Network":"10.24.0.0/16","Backend":{"Type":"ali-vpc"}}';
+
 /** Every backend. What only one of them needs, such as a cloud's SDK, is loaded by it alone. */
 export const backends: readonly BackendEntry[] = [
   backendEntry(alloc, PLAN_ONLY),

@@ -18,7 +18,7 @@ import type { Address, Family, Places, Prefix } from "../net/mod.ts";
 import type { AnyStage } from "../reconcile/reconciler.ts";
 import type { Desired } from "../state/desired.ts";
 import type { BackendStatus, Finding } from "../status/model.ts";
-import type { EtcdStore } from "../store/etcd/store.ts";
+import type { LeaseStore } from "../store/lease_store.ts";
 import type { ReadableCell } from "../util/cell.ts";
 import type { FormerPath } from "./udp/former_path.ts";
 
@@ -88,7 +88,7 @@ export interface RuntimeContext {
   /** What the last run left of a packet path; ends unless it is taken. */
   readonly formerPath: FormerPath;
   readonly hostNetwork: HostNetwork;
-  readonly registry: EtcdStore;
+  readonly store: LeaseStore;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }
@@ -100,7 +100,7 @@ export interface ReleaseContext {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** The subnets that the host has given back. */
   readonly released: readonly Prefix[];
-  readonly registry: EtcdStore;
+  readonly store: LeaseStore;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }

@@ -26,7 +26,7 @@ export interface CloudUnderTest extends AsyncDisposable {
   readonly hostOptions: Pick<LightHostsOptions, "flagsOf" | "backendOf" | "environment">;
   /** Every route, as `10.24.1.0/24 <instance>`. */
   routes(): readonly string[];
-  /** Adds a route that somebody else made, to some other hop; returns it as `routes` shows it. */
+  /** Adds a route that somebody else made, to another instance; returns it as `routes` shows it. */
   addForeign(destination: string): string;
   /** Removes a route behind the hosts' back. */
   remove(destination: string): void;
@@ -120,7 +120,9 @@ export function clusterContract(
       () => world.reasons(2).some((reason) => reason.includes("is not flanneld's")),
       "the reason",
     );
+    await world.sleep(2 * GRACE_SECONDS);
     assert.deepEqual(world.routed, [...world.wanted(0, 1), elsewhere, inTheWay].sort());
+    assert.deepEqual(world.warnings.filter((line) => /Leaves route entries/.test(line)), []);
     world.cloud.remove("10.24.77.0/24");
     await world.ready(2);
     assert.deepEqual(world.routed, [...world.wanted(0, 1, 2), elsewhere].sort());

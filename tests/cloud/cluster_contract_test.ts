@@ -22,8 +22,8 @@ clusterContract("small cloud", { sharesDestinations: true }, () => {
       [...service.routes.values()].map(({ destination, hop }) => `${destination} ${hop}`),
     addForeign(destination: string) {
       const name = `foreign-${service.routes.size}`;
-      service.routes.set(name, { name, destination: Prefix.parse(destination), hop: "gateway" });
-      return `${destination} gateway`;
+      service.routes.set(name, { name, destination: Prefix.parse(destination), hop: "vm-3" });
+      return `${destination} vm-3`;
     },
     remove(destination: string) {
       for (const route of service.routes.values()) {

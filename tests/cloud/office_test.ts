@@ -36,7 +36,7 @@ Deno.test("a host that does not get beyond its start leaves the office to one th
         network,
         options: command.options,
         environment: keyEnv(),
-        registry: openMemoryStore(new MemoryRegistry(store)),
+        store: openMemoryStore(new MemoryRegistry(store)),
         log: new LineLog(),
         signal,
       },

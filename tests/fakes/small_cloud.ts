@@ -180,11 +180,10 @@ class SmallRoutes implements RouteApi {
   }
 
   #list(): CloudRoute[] {
-    const { instances, routes } = this.#service;
-    return [...routes.values()].map(({ name, destination, hop }) => ({
+    return [...this.#service.routes.values()].map(({ name, destination, hop }) => ({
       routeTableId: TABLE,
       destination,
-      instanceId: instances.has(hop) || hop.startsWith("vm-") ? hop : "",
+      instanceId: hop,
       entryId: name,
       state: "ready",
       isStatic: true,

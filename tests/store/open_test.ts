@@ -335,3 +335,17 @@ function close(connection: Deno.TcpConn): void {
     connection.close();
   } catch { /* It is closed already. */ }
 }
+
+Deno.test("writeCommand() is right for either API, and for any prefix", async () => {
+  const cases = [
+    ["v3", "/a", "etcdctl put /a/x/y 01ab"],
+    ["auto", "/a//b/", "etcdctl put /a/b/x/y 01ab"],
+    ["v3", "/", "etcdctl put /x/y 01ab"],
+    ["v3", "a b", "etcdctl put 'a b/x/y' 01ab"],
+    ["v2", "a", "ETCDCTL_API=2 etcdctl set /a/x/y 01ab"],
+  ] as const;
+  for (const [api, prefix, command] of cases) {
+    await using opened = await open(["http://127.0.0.1:1"], { api, prefix });
+    assert.equal(opened.keys.writeCommand("x/y", "01ab"), command);
+  }
+});

@@ -238,7 +238,13 @@ export class LightHost implements AsyncDisposable {
         "prepare backend",
         () =>
           backend.open(
-            { ...shared, network, options, environment, registry } as unknown as RuntimeContext,
+            {
+              ...shared,
+              network,
+              options,
+              environment,
+              store: registry,
+            } as unknown as RuntimeContext,
           ),
         shared,
       ),

@@ -1,3 +1,4 @@
+/** The checks that must hold before a route is written. @module */
 import type { AliVpcClaim, AliVpcConfig } from "../../backends/ali_vpc.ts";
 import { OperatorError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
@@ -8,7 +9,8 @@ import { TableChoice } from "../routes/table_choice.ts";
 import type { AliRoutes } from "./route_api.ts";
 import { checkRouteTables } from "./table_check.ts";
 import { tableDirectory } from "./table_directory.ts";
-import type { VpcClient, VpcInfo } from "./vpc_client.ts";
+import type { VpcClient } from "./vpc_client.ts";
+import type { VpcInfo } from "./vpc_replies.ts";
 import { WORDS } from "./words.ts";
 
 /** The tables that vSwitches use are looked up in every so many resyncs, but not more often. */

@@ -1,3 +1,4 @@
+/** Where credentials come from, in order. @module */
 import * as v from "valibot";
 import { describeError, OperatorError } from "../../errors.ts";
 import type { AliVpcConfig } from "../../backends/ali_vpc.ts";

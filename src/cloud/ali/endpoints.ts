@@ -1,3 +1,4 @@
+/** Finds the services' addresses. @module */
 import { lookup } from "node:dns/promises";
 import { createConnection } from "node:net";
 import { OperatorError } from "../../errors.ts";

@@ -1,3 +1,4 @@
+/** What each error code of the services asks for. @module */
 import { OperatorError } from "../../errors.ts";
 import { cleanText } from "../clean_text.ts";
 import {

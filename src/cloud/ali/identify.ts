@@ -1,3 +1,4 @@
+/** Who this instance is, and the services of its region. @module */
 import type { AliVpcClaim, AliVpcConfig } from "../../backends/ali_vpc.ts";
 import { OperatorError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
@@ -67,7 +68,7 @@ const RESERVED = Prefix.parse("100.64.0.0/10");
 /**
  * How fast one host calls each service, which counts an account's calls by action and minute, with
  * 300 as a usual limit: in bursts, enough for the checks at start or one batch; in the long run, well
- * below the limit for one action. A route writer makes about two calls a second while it creates
+ * below the limit for one action. A leader makes about two calls a second while it creates
  * entries by the fifty, and one for each interface whose check is on; others make hardly any. Each
  * service has its own, so that neither waits for the other.
  */
@@ -84,7 +85,7 @@ const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
  * Asks the metadata service who this instance is and checks that the config agrees. No call to the
  * VPC's or the ECS service is made and no credentials are needed.
  *
- * @throws {OperatorError} What only a person can mend.
+ * @throws {OperatorError} What needs an operator.
  * @throws {Error} What time may mend (silent metadata): call again.
  */
 export async function identifyAliVpc(options: AliVpcOptions): Promise<AliVpcCloud> {

@@ -1,3 +1,4 @@
+/** Reads the instance's metadata. @module */
 import { OperatorError } from "../../errors.ts";
 import { forgetSecret, Secret } from "../../secret.ts";
 import { Backoff } from "../../util/time.ts";

@@ -1,3 +1,4 @@
+/** The RAM actions that are called, and who needs them. @module */
 import { WORDS } from "./words.ts";
 
 /**
@@ -5,8 +6,8 @@ import { WORDS } from "./words.ts";
  *
  * - `writers`: hosts that may write route entries (`--ali-route-writer=auto`). Another host needs
  *   it only to write its own entry while no host writes for all.
- * - `interfaces`: who looks after source/destination checks: the writer for all hosts, and a host
- *   for its own where the writer has not found it off; nobody with `"SourceDestCheck": "ignore"`.
+ * - `interfaces`: who looks after source/destination checks: the leader for all hosts, and a host
+ *   for its own where the leader has not found it off; nobody with `"SourceDestCheck": "ignore"`.
  */
 export type NeededBy = "writers" | "interfaces";
 

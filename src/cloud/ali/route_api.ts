@@ -17,12 +17,8 @@ import type {
   WriteOptions,
 } from "../routes/provider.ts";
 import { AliApiError } from "./errors.ts";
-import {
-  MAX_BATCH,
-  type RefusedRouteEntry,
-  type RouteEntry,
-  type VpcClient,
-} from "./vpc_client.ts";
+import { MAX_BATCH, type RefusedRouteEntry, type VpcClient } from "./vpc_client.ts";
+import type { RouteEntry } from "./vpc_replies.ts";
 import { WORDS } from "./words.ts";
 
 const STATES: Readonly<Record<string, EntryState>> = { Available: "ready", Modifying: "changing" };

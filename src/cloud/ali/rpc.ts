@@ -1,3 +1,4 @@
+/** Calls of RPC-style services, signed by the SDK. @module */
 import type http from "node:http";
 import type RPCClient from "@alicloud/pop-core/lib/rpc.js";
 import * as v from "valibot";

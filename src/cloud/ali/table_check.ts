@@ -1,3 +1,4 @@
+/** Whether route tables can be read and written, and have room. @module */
 import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
 import { CloudApiError } from "../routes/cloud_error.ts";

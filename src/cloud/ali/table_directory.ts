@@ -1,6 +1,8 @@
+/** The route tables and vSwitches of a VPC. @module */
 import { CloudApiError } from "../routes/cloud_error.ts";
 import type { SubnetInfo, TableDirectory, TableInfo } from "../routes/table_choice.ts";
-import type { RouteTableInfo, VpcClient, VSwitchInfo } from "./vpc_client.ts";
+import type { VpcClient } from "./vpc_client.ts";
+import type { RouteTableInfo, VSwitchInfo } from "./vpc_replies.ts";
 
 /** The tables and vSwitches of a VPC. */
 export function tableDirectory(vpc: VpcClient, vpcId: string): TableDirectory {

@@ -4,49 +4,26 @@
  *
  * @module
  */
-import * as v from "valibot";
+import type * as v from "valibot";
 import type { Prefix } from "../../net/mod.ts";
 import type { WriteOptions } from "../routes/provider.ts";
 import { AliApiError } from "./errors.ts";
-import {
-  AnyReply,
-  Cidr,
-  Count,
-  Id,
-  list,
-  optionalList,
-  OptionalText,
-  PageWatch,
-  parseDestination,
-  Rows,
-  Text,
-  Token,
-} from "./replies.ts";
+import { AnyReply, PageWatch, parseDestination } from "./replies.ts";
 import type { Rpc } from "./rpc.ts";
-
-/** A next hop of a route entry; `type` is in lower case (the API uses both). */
-export interface NextHop {
-  readonly type: string;
-  readonly id: string;
-}
-
-/** A route entry with an IP destination. */
-export interface RouteEntry {
-  readonly id: string;
-  readonly routeTableId: string;
-  readonly destination: Prefix;
-  /**
-   * `Pending`, `Available`, `Modifying` or `Deleting`. Only `Available` entries forward, and only
-   * those can be changed.
-   */
-  readonly status: string;
-  /** Custom, System, BGP, CEN, ECR. Only custom entries may be written. */
-  readonly type: string;
-  readonly name: string;
-  /** `TR`: a transit router manages it. */
-  readonly serviceType: string;
-  readonly nextHops: readonly NextHop[];
-}
+import {
+  BatchReply,
+  CreateReply,
+  type RouteEntry,
+  RouteEntryListReply,
+  type RouteTableInfo,
+  RouteTableListReply,
+  toVSwitch,
+  VpcAttributeReply,
+  type VpcInfo,
+  VSwitchAttributesReply,
+  VSwitchesReply,
+  type VSwitchInfo,
+} from "./vpc_replies.ts";
 
 /** What entries to list; all given conditions hold together. */
 export interface RouteEntryFilter {
@@ -56,34 +33,6 @@ export interface RouteEntryFilter {
   readonly name?: string;
   readonly nextHopId?: string;
   readonly type?: "Custom" | "System";
-}
-
-/** A route table, without its entries. */
-export interface RouteTableInfo {
-  readonly id: string;
-  readonly name: string;
-  readonly vpcId: string;
-  /** System or Custom. */
-  readonly type: string;
-  /** Serves vSwitches, or a gateway's inbound traffic. */
-  readonly associateType: "VSwitch" | "Gateway";
-  readonly vSwitchIds: readonly string[];
-}
-
-/** A VPC's address ranges. */
-export interface VpcInfo {
-  readonly id: string;
-  /** Primary and secondary IPv4 blocks. */
-  readonly cidrs: readonly Prefix[];
-}
-
-/** A vSwitch: a subnet of the VPC in one zone. */
-export interface VSwitchInfo {
-  readonly id: string;
-  readonly name: string;
-  readonly cidr: Prefix;
-  /** The table bound to it, if the service says. */
-  readonly routeTableId?: string;
 }
 
 /** Create, with the token that makes its repetition harmless. */
@@ -116,76 +65,6 @@ export interface RefusedRouteEntry {
 
 /** The most entries that one batch may hold. */
 export const MAX_BATCH = 50;
-
-const VpcAttributeReply = v.object({
-  VpcId: Id,
-  CidrBlock: Cidr,
-  SecondaryCidrBlocks: optionalList("SecondaryCidrBlock", Cidr),
-});
-
-const VSwitchFields = {
-  VSwitchId: Id,
-  VSwitchName: OptionalText,
-  CidrBlock: Cidr,
-  RouteTable: v.nullish(v.object({ RouteTableId: v.nullish(v.union([Id, v.literal("")])) })),
-};
-const VSwitchAttributesReply = v.object({ ...VSwitchFields, VpcId: Id });
-const VSwitchesReply = v.object({
-  TotalCount: Count,
-  VSwitches: list("VSwitch", v.object(VSwitchFields)),
-});
-
-const RouteTableListReply = v.object({
-  TotalCount: Count,
-  RouterTableList: list(
-    "RouterTableListType",
-    v.object({
-      RouteTableId: Id,
-      RouteTableName: OptionalText,
-      RouteTableType: OptionalText,
-      VpcId: OptionalText,
-      AssociateType: OptionalText,
-      VSwitchIds: optionalList("VSwitchId", Id),
-    }),
-  ),
-});
-
-const RouteEntryListReply = v.object({
-  NextToken: Token,
-  TotalCount: v.nullish(Count),
-  RouteEntrys: list(
-    "RouteEntry",
-    v.object({
-      RouteEntryId: OptionalText,
-      // A CIDR block, a bare address or the id of a prefix list.
-      DestinationCidrBlock: Text,
-      Status: Text,
-      Type: Text,
-      RouteEntryName: OptionalText,
-      ServiceType: OptionalText,
-      NextHops: optionalList(
-        "NextHop",
-        v.object({ NextHopType: OptionalText, NextHopId: OptionalText }),
-      ),
-    }),
-  ),
-});
-
-const CreateReply = v.object({ RouteEntryId: v.optional(v.unknown()) });
-
-const BatchReply = v.object({
-  FailedCount: v.nullish(Count),
-  FailedRouteEntries: v.nullish(
-    Rows(v.object({
-      RouteEntryId: OptionalText,
-      DstCidrBlock: OptionalText,
-      NextHop: OptionalText,
-      FailedCode: Text,
-      FailedMessage: v.nullish(v.string(), ""),
-    })),
-    [],
-  ),
-});
 
 /** Pages of a list may shift while it changes; so often it is read again. */
 const LIST_TRIES = 6;
@@ -532,18 +411,4 @@ export class VpcClient {
       reaction: { do: "retry", cause: "changing", budgetSeconds: 600 },
     }, { status: 0, code: "ListChanged" });
   }
-}
-
-function toVSwitch(row: {
-  VSwitchId: string;
-  VSwitchName: string;
-  CidrBlock: Prefix;
-  RouteTable?: { RouteTableId?: string | null | undefined } | null | undefined;
-}): VSwitchInfo {
-  return {
-    id: row.VSwitchId,
-    name: row.VSwitchName,
-    cidr: row.CidrBlock,
-    ...(row.RouteTable?.RouteTableId ? { routeTableId: row.RouteTable.RouteTableId } : {}),
-  };
 }

@@ -1,3 +1,4 @@
+/** What messages call things of Alibaba Cloud. @module */
 import type { RouteWords } from "../routes/provider.ts";
 
 /** The quota of entries per table, as Quota Center names it. */

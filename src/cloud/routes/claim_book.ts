@@ -2,7 +2,7 @@
  * What a store knows of who has held which subnet, for as long as route entries may lead there:
  *
  * ```text
- *   <prefix>/ali-vpc/claims-<n>/doc   {"10.24.7.0/24":[{"instance":"i-a","ip":"10.0.0.7"}], …}
+ *   <prefix>/<cloud>/claims-<n>/doc   {"10.24.7.0/24":[{"instance":"a","ip":"10.0.0.7"}], …}
  * ```
  *
  * A route entry is only ever taken away from an instance that stands in this book, so that a store

@@ -1,3 +1,4 @@
+/** Keeps the book of claims in the store. @module */
 import {
   type BookedClaim,
   type BookNews,
@@ -7,21 +8,24 @@ import {
   parseBookPage,
   turnPage,
 } from "./claim_book.ts";
+import type { ClusterClaim } from "./cluster_plan.ts";
 import { HOST_SHARDS } from "./cluster_state.ts";
+import type { ChosenTables } from "./provider.ts";
+import type { RouteView } from "./route_view.ts";
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { CallOptions } from "../../store/errors.ts";
-import type { Entry, KeySpace } from "../../store/etcd/key_space.ts";
+import type { Document, Documents } from "../../store/documents.ts";
 import type { ClusterStore } from "./cluster_store.ts";
 
 const PAGE_KEY = "doc";
-/** Another writer may be at the same page for a moment, at the turn of two terms. */
+/** Another leader may write the same page for a moment, at the turn of two terms. */
 const TRIES = 3;
 
 interface Page {
-  readonly space: KeySpace;
+  readonly documents: Documents;
   readonly number: number;
-  entry: Entry | undefined;
+  document: Document | undefined;
   claims: BookPage;
 }
 
@@ -34,9 +38,9 @@ export class ClaimStore {
   constructor(store: ClusterStore, options: { log: Logger }) {
     this.#log = options.log;
     this.#pages = Array.from({ length: HOST_SHARDS }, (_, number) => ({
-      space: store.space(`claims-${number}`),
+      documents: store.documents(`claims-${number}`),
       number,
-      entry: undefined,
+      document: undefined,
       claims: new Map(),
     }));
   }
@@ -62,6 +66,37 @@ export class ClaimStore {
     await Promise.all([...numbers].map((number) => this.#load(this.#pages[number]!, options)));
   }
 
+  /** Writes down who holds which subnet, for as long as entries in sight may lead there. */
+  async keep(
+    claims: readonly ClusterClaim[],
+    { tables, entries }: RouteView,
+    { routeTableIds }: ChosenTables,
+    options: CallOptions,
+  ): Promise<void> {
+    const isSeen = routeTableIds.map((id) => tables.get(id))
+      .every((table) => table !== undefined && table.error === undefined);
+    const leads = new Set<string>();
+    for (const { destination, instanceId } of entries.values()) {
+      leads.add(`${destination} ${instanceId}`);
+    }
+    const booked = claims.map(({ destination, instanceId, publicIp }) =>
+      [
+        String(destination),
+        { instanceId, ...(publicIp === undefined ? {} : { publicIp }) },
+      ] as const
+    );
+    try {
+      await this.update({
+        claims: new Map(booked),
+        mayLead: (destination, instanceId) => !isSeen || leads.has(`${destination} ${instanceId}`),
+      }, options);
+    } catch (error) {
+      options.signal.throwIfAborted();
+      // Entries of those who are not in it stay.
+      this.#log.debug("Cannot keep the book of claims", { error: describeError(error) });
+    }
+  }
+
   /**
    * Brings the book up to date.
    *
@@ -77,15 +112,15 @@ export class ClaimStore {
 
   async #turn(page: Page, news: BookNews, options: CallOptions): Promise<void> {
     for (let tries = 1; tries <= TRIES; tries++) {
-      const { space, number, entry } = page;
+      const { documents, number, document } = page;
       const next = turnPage(page.claims, number, news);
       const value = encodeBookPage(next);
-      if (value === (entry?.value ?? "{}")) return;
-      const written = entry === undefined
-        ? await space.create(PAGE_KEY, value, undefined, options)
-        : await space.update(PAGE_KEY, value, entry.revision, undefined, options);
+      if (value === (document?.value ?? "{}")) return;
+      const written = document === undefined
+        ? await documents.create(PAGE_KEY, value, options)
+        : await documents.update(document, value, options);
       if (written !== undefined) {
-        page.entry = written;
+        page.document = written;
         page.claims = next;
         return;
       }
@@ -95,11 +130,11 @@ export class ClaimStore {
   }
 
   async #load(page: Page, options: CallOptions): Promise<void> {
-    page.entry = await page.space.get(PAGE_KEY, options);
+    page.document = await page.documents.get(PAGE_KEY, options);
     page.claims = new Map();
-    if (page.entry === undefined) return;
+    if (page.document === undefined) return;
     try {
-      page.claims = parseBookPage(page.entry.value);
+      page.claims = parseBookPage(page.document.value);
     } catch (error) {
       this.#log.warn("A page of the book of claims is begun anew", {
         error: describeError(error),

@@ -1,3 +1,4 @@
+/** Reads from leases which subnets are to lead to which instances. @module */
 import type { Lease } from "../../lease/lease.ts";
 import type { LeaseMap } from "../../lease/lease_map.ts";
 import type { ClusterClaim } from "./cluster_plan.ts";

@@ -10,7 +10,7 @@
  * 3. one of: the cloud does not know the instance any more; its own daemon, asked in this term,
  *    states another subnet; or, where another host has leased the subnet, the former lease was
  *    seen to end by itself in this term;
- * 4. few go at once, or a person lets them go.
+ * 4. few go at once, or an operator lets them go.
  *
  * @module
  */
@@ -20,13 +20,10 @@ import type { CloudRoute } from "./provider.ts";
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Prefix } from "../../net/mod.ts";
-import { joinPath } from "../../store/etcd/options.ts";
-import type { EtcdApi } from "../../store/etcd/choice.ts";
-import { quote } from "../../store/etcd/missing_config.ts";
 import type { CallOptions } from "../../store/errors.ts";
 import type { ClaimStore } from "./claim_store.ts";
 import { requireClusterId } from "./cluster_identity.ts";
-import { APPROVAL_PATH, keyOfTaking, RemovalBrake } from "./removal_brake.ts";
+import { approvalCommand, keyOfTaking, RemovalBrake } from "./removal_brake.ts";
 import { readStatements } from "./subnet_statement.ts";
 import type { ClusterStore } from "./cluster_store.ts";
 
@@ -42,8 +39,6 @@ export type Holder =
 /** Options of {@linkcode Clearance}. */
 export interface ClearanceOptions {
   readonly store: ClusterStore;
-  /** What a person runs to let go what is held. */
-  readonly approvalCommand: (brake: Brake) => string;
   readonly clusterId: string;
   readonly book: ClaimStore;
   readonly orphans: Orphans;
@@ -83,7 +78,7 @@ interface Known {
 }
 
 /** What is concluded of an instance; `grace`: it is asked for later. */
-type Answer =
+type Finding =
   | Pick<Known, "state" | "reason">
   | { readonly state: "grace"; readonly reason?: string };
 
@@ -116,14 +111,14 @@ export class Clearance {
     this.#brake = new RemovalBrake(options.store);
   }
 
-  /** Takes over what a former writer has shown to people. */
+  /** Takes over what a former leader has shown to operators. */
   seed(brake: Brake | undefined): void {
     this.#brake.seed(brake);
   }
 
   /**
    * Asks the hosts once more. To be called when the leases were read as a whole: a backup that was
-   * restored in this term may hold an answer to the very question, from before the host moved on.
+   * restored in this term may hold a statement for the very question, from before the host moved on.
    */
   askAnew(): void {
     this.#ask = newQuestion();
@@ -266,7 +261,7 @@ export class Clearance {
     instanceId: string,
     mayAsk: () => boolean,
     options: CallOptions,
-  ): Promise<Answer> {
+  ): Promise<Finding> {
     const { now, instanceExists, ownInstanceId } = this.#options;
     const known = this.#instances.get(instanceId);
     const isFresh = known !== undefined &&
@@ -313,7 +308,7 @@ export class Clearance {
   }
 
   #tellBrake(brake: Brake | undefined): void {
-    const { log, now, approvalCommand } = this.#options;
+    const { log, now, store } = this.#options;
     const before = this.#held;
     this.#held = brake;
     if (brake === undefined) {
@@ -326,7 +321,7 @@ export class Clearance {
     log.warn(
       "Removals of route entries wait for a person's word, as they are many: " +
         `${nameSome(brake.routes)}. If these instances do not use them any more, let them go: ` +
-        approvalCommand(brake),
+        approvalCommand(store, brake),
     );
   }
 
@@ -364,18 +359,6 @@ const REMEDIES: Partial<Record<StrayState, string>> = {
   foreign: "this store does not know that the instance ever held the subnet; delete the entry if " +
     "it is not used",
 };
-
-/** What a person runs to let go what is held in the store of this API, below this prefix. */
-export function approvalCommand(
-  { api, prefix }: { readonly api: EtcdApi | undefined; readonly prefix: string },
-  folder: string,
-  { token }: Brake,
-): string {
-  const path = joinPath(prefix, folder, APPROVAL_PATH);
-  return api === "v2"
-    ? `ETCDCTL_API=2 etcdctl set ${quote(joinPath("/", path))} ${token}`
-    : `etcdctl put ${quote(path)} ${token}`;
-}
 
 function newQuestion(): string {
   return crypto.getRandomValues(new Uint8Array(8)).toHex();

@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
-import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registry.ts";
+import {
+  MemoryRegistry,
+  MemoryStore,
+  openMemoryStore,
+} from "../../../tests/fakes/memory_registry.ts";
 import { readAliVpcClaim } from "../../backends/mod.ts";
 import { clusterStore } from "./cluster_store.ts";
 import { Orphans } from "./orphans.ts";
@@ -9,7 +13,7 @@ import { LeaseMap } from "../../lease/lease_map.ts";
 import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
 import { ClaimStore } from "./claim_store.ts";
-import { approvalCommand, Clearance } from "./clearance.ts";
+import { Clearance } from "./clearance.ts";
 import { ensureClusterId, OtherClusterError } from "./cluster_identity.ts";
 import { findHolder } from "./lease_holders.ts";
 import { questionFor, SubnetStatements } from "./subnet_statement.ts";
@@ -31,7 +35,7 @@ async function open(
     readonly book?: Readonly<Record<number, string>>;
   },
 ) {
-  const registry = clusterStore(new MemoryRegistry(store), "ali-vpc");
+  const registry = clusterStore(openMemoryStore(new MemoryRegistry(store)), "ali-vpc");
   const clusterId = await ensureClusterId(registry, { signal });
   const clock = { now: 0 };
   const lines: string[] = [];
@@ -51,8 +55,6 @@ async function open(
   const ended = new Set<string>();
   const clearance = new Clearance({
     store: registry,
-    approvalCommand: (brake) =>
-      approvalCommand({ api: "v3", prefix: "/coreos.com//network/" }, "ali-vpc", brake),
     clusterId,
     book: claims,
     orphans,
@@ -182,14 +184,13 @@ Deno.test("a store that loses its keys while a writer is in office proves nothin
   const world = await open({ holders: { 1: "i-a" }, instances: ["i-me"], store });
   await world.look();
   for (const space of Array.from({ length: 16 }, (_, n) => `claims-${n}`)) {
-    for (const { key, revision } of await world.registry.space(space).list({ signal })) {
-      await world.registry.space(space).remove(key, revision, { signal });
+    for (const document of await world.registry.documents(space).list({ signal })) {
+      await world.registry.documents(space).remove(document, { signal });
     }
   }
   assert.deepEqual(await world.pastGrace(), { [subnet(1)]: "foreign" });
-  const space = world.registry.space("");
-  const { revision } = (await space.get("cluster", { signal }))!;
-  await space.remove("cluster", revision, { signal });
+  const space = world.registry.documents("");
+  await space.remove((await space.get("cluster", { signal }))!, { signal });
   await assert.rejects(() => world.look(), OtherClusterError);
   await ensureClusterId(world.registry, { signal });
   await assert.rejects(() => world.look(), OtherClusterError);
@@ -217,9 +218,9 @@ Deno.test("a host that states another subnet gives the former up, in the term of
   const world = await open({ holders: { 1: "i-a" }, instances: ["i-me", "i-a"] });
   world.leases.replace([lease(2, "192.168.0.1", "i-a")]);
   assert.deepEqual(await world.pastGrace(), { [subnet(1)]: "exists" }, "a lease may be an old one");
-  const statements = world.registry.space("statements");
+  const statements = world.registry.documents("statements");
   const stale = JSON.stringify({ ask: "an older question", subnet: subnet(2) });
-  await statements.create("i-a", stale, undefined, { signal });
+  await statements.create("i-a", stale, { signal });
   assert.deepEqual(await world.look(), { [subnet(1)]: "exists" });
 
   const stop = new AbortController();
@@ -246,7 +247,7 @@ Deno.test("an answer that was given before the store was read anew is none any m
   world.leases.replace([lease(2, "192.168.0.1", "i-a")]);
   await world.pastGrace();
   const answer = JSON.stringify({ ask: world.clearance.report.ask, subnet: subnet(2) });
-  await world.registry.space("statements").create("i-a", answer, undefined, { signal });
+  await world.registry.documents("statements").create("i-a", answer, { signal });
   assert.deepEqual(await world.look(), { [subnet(1)]: "going" });
   world.clearance.askAnew();
   assert.deepEqual(world.taken(), []);
@@ -323,12 +324,12 @@ Deno.test("many removals wait for a person's word, which is good for those that 
   await next.pastGrace();
   await next.look();
   assert.deepEqual(next.taken(), []);
-  const approval = next.registry.space("approval");
-  await approval.create("removals", "some other word", undefined, { signal });
+  const approval = next.registry.documents("approval");
+  await approval.create("removals", "some other word", { signal });
   await next.look();
   assert.deepEqual(next.taken(), []);
-  const { revision } = (await approval.get("removals", { signal }))!;
-  await approval.update("removals", `${brake!.token}\n`, revision, undefined, { signal });
+  const wrong = (await approval.get("removals", { signal }))!;
+  await approval.update(wrong, `${brake!.token}\n`, { signal });
   await next.look();
   assert.deepEqual(next.taken(), Object.keys(first).map((n) => subnet(Number(n))));
   assert.equal(await approval.get("removals", { signal }), undefined, "a word is good once");
@@ -350,15 +351,4 @@ Deno.test("no change of the writer loses count of what was removed within the ho
     await world.pastGrace(12);
     assert.equal(world.taken().length, n < 2 ? 1 : 0, `${n} of a dozen`);
   }
-});
-
-Deno.test("approvalCommand() is right for either API, and for any prefix", () => {
-  const brake = { token: "0123456789abcdef", routes: [] };
-  const of = (api: "v3" | "v2" | undefined, prefix: string) =>
-    approvalCommand({ api, prefix }, "ali-vpc", brake).replace(/removals(?= |')/, "…");
-  assert.equal(of("v3", "/a"), "etcdctl put /a/ali-vpc/approval/… 0123456789abcdef");
-  assert.equal(of(undefined, "/a//b/"), "etcdctl put /a/b/ali-vpc/approval/… 0123456789abcdef");
-  assert.equal(of("v3", "/"), "etcdctl put /ali-vpc/approval/… 0123456789abcdef");
-  assert.equal(of("v3", "a b"), "etcdctl put 'a b/ali-vpc/approval/…' 0123456789abcdef");
-  assert.equal(of("v2", "a"), "ETCDCTL_API=2 etcdctl set /a/ali-vpc/approval/… 0123456789abcdef");
 });

@@ -28,7 +28,7 @@ export async function readClusterId(
   store: ClusterStore,
   options: CallOptions,
 ): Promise<string | undefined> {
-  const entry = await store.space("").get(ID_KEY, options);
+  const entry = await store.documents("").get(ID_KEY, options);
   if (entry === undefined) return undefined;
   const id = entry.value.trim();
   if (ID.test(id)) return id;
@@ -52,7 +52,7 @@ export async function ensureClusterId(
   const found = await readClusterId(store, options);
   if (found !== undefined) return found;
   const id = crypto.getRandomValues(new Uint8Array(ID_BYTES)).toHex();
-  const made = await store.space("").create(ID_KEY, id, undefined, options);
+  const made = await store.documents("").create(ID_KEY, id, options);
   if (made !== undefined) return id;
   // Another host was first.
   const other = await readClusterId(store, options);

@@ -1,12 +1,16 @@
 import assert from "node:assert/strict";
-import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registry.ts";
+import {
+  MemoryRegistry,
+  MemoryStore,
+  openMemoryStore,
+} from "../../../tests/fakes/memory_registry.ts";
 import { OperatorError } from "../../errors.ts";
 import { clusterStore } from "./cluster_store.ts";
 import { ensureClusterId, readClusterId } from "./cluster_identity.ts";
 
 /** A cluster's part of the store. */
 function storeOf(store: MemoryStore) {
-  return clusterStore(new MemoryRegistry(store), "ali-vpc");
+  return clusterStore(openMemoryStore(new MemoryRegistry(store)), "ali-vpc");
 }
 
 const signal = new AbortController().signal;
@@ -37,7 +41,7 @@ Deno.test("readClusterId() takes what a person writes, if it can be in a name", 
   ];
   for (const [value, good] of values) {
     const registry = storeOf(new MemoryStore());
-    await registry.space("").create("cluster", value, undefined, { signal });
+    await registry.documents("").create("cluster", value, { signal });
     if (good) assert.equal(await ensureClusterId(registry, { signal }), value.trim());
     else await assert.rejects(() => ensureClusterId(registry, { signal }), OperatorError, value);
   }

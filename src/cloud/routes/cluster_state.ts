@@ -1,13 +1,13 @@
 /**
- * What the route writer publishes for all hosts, beside the leases:
+ * What the leader publishes for all hosts, beside the leases:
  *
  * ```text
- *   <prefix>/ali-vpc/state/summary     the tables, who is reached by the tunnel, entries to go
- *   <prefix>/ali-vpc/hosts-<n>/doc     what is true of each host whose lease falls into shard n
+ *   <prefix>/<cloud>/state/summary     the tables, who is reached by the tunnel, entries to go
+ *   <prefix>/<cloud>/hosts-<n>/doc     what is true of each host whose lease falls into shard n
  * ```
  *
  * Hosts are spread over shards so that one host's change wakes the hosts of its shard alone. Each
- * value is written by compare-and-set, and rewritten by a new writer with its own term: what a
+ * value is written by compare-and-set, and rewritten by a new leader with its own term: what a
  * former one still wants to write then comes too late.
  *
  * @module
@@ -16,7 +16,7 @@ import * as v from "valibot";
 import { Prefix } from "../../net/mod.ts";
 import { MAX_OCCUPIED, type Occupied } from "./occupied.ts";
 
-/** A route table of the cluster, as the writer sees it. */
+/** A route table of the cluster, as the leader sees it. */
 export interface TableStatus {
   readonly id: string;
   /** Entries that count against the quota; absent while the table cannot be read. */
@@ -29,18 +29,18 @@ export interface TableStatus {
 
 /**
  * - `routed`: every table leads to it;
- * - `pending`: the writer is at it;
+ * - `pending`: the leader is at it;
  * - `overflow`: there is no room for its entry, it is reached by the tunnel;
  * - `unrouted`: there is no entry, and `reason` says why.
  */
 export type HostState = "routed" | "pending" | "overflow" | "unrouted";
 
-/** What the writer says of one host. */
+/** What the leader says of one host. */
 export interface HostStatus {
   readonly instanceId: string;
   readonly state: HostState;
   readonly reason?: string;
-  /** Whether the writer has seen the source/destination check of its interface off. */
+  /** Whether the leader has seen the source/destination check of its interface off. */
   readonly checkOff: boolean;
 }
 
@@ -50,7 +50,7 @@ export interface HostStatus {
  * - `exists`: the cloud still has the instance, which may be in use without a daemon;
  * - `unknown`: the cloud could not be asked;
  * - `foreign`: nothing shows that the store ever knew the instance to hold the subnet;
- * - `held`: more is to go at once than goes without a person's word;
+ * - `held`: more is to go at once than goes without an operator's word;
  * - `going`: nothing stands in the way.
  */
 export type StrayState = (typeof STRAY_STATES)[number];
@@ -64,23 +64,23 @@ export interface Stray {
   /** Absent in what former releases have published. */
   readonly instanceId?: string;
   readonly state?: StrayState;
-  /** For how long writers have watched it stand for nobody, up to the whole grace. */
+  /** For how long leaders have watched it stand for nobody, up to the whole grace. */
   readonly ageMs: number;
 }
 
-/** Removals that wait for a person's word. */
+/** Removals that wait for an operator's word. */
 export interface Brake {
-  /** What that person writes to the store, which stands for exactly these. */
+  /** What the operator writes to the store, which stands for exactly these. */
   readonly token: string;
-  /** `10.24.7.0/24 via i-a` of each. */
+  /** `10.24.7.0/24 via <instance>` of each. */
   readonly routes: readonly string[];
 }
 
 /** What every host reads. */
 export interface ClusterSummary {
-  /** The writer's term. */
+  /** The leader's term. */
   readonly term: string;
-  /** The writer's instance, for people. */
+  /** The leader's instance, for messages. */
   readonly writer: string;
   readonly tables: readonly TableStatus[];
   /** Keys of the leases whose hosts are reached by the tunnel. */

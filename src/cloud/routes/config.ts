@@ -1,3 +1,4 @@
+/** What routes need to know of a backend, whichever cloud it is for. @module */
 import type { Lease } from "../../lease/lease.ts";
 import type { CloudInstance } from "./provider.ts";
 import type { Overflow } from "./table_quota.ts";

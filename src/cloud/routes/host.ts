@@ -18,8 +18,9 @@ import { childSignal } from "../../util/child_signal.ts";
 import { deadline } from "../../util/time.ts";
 import { Wakeup } from "../../util/wakeup.ts";
 import { ensureClusterId } from "./cluster_identity.ts";
-import type { Brake, ClusterSummary, HostStatus } from "./cluster_state.ts";
+import type { ClusterSummary, HostStatus } from "./cluster_state.ts";
 import type { CloudStatus, ClusterStatus, Finding } from "../../status/model.ts";
+import type { ClusterStore } from "./cluster_store.ts";
 import { HostRoutes } from "./host_routes.ts";
 import { ClusterLeader, type ClusterLeaderOptions } from "./leader.ts";
 import {
@@ -32,6 +33,7 @@ import { occupiedPlaces } from "./occupied.ts";
 import type { CallOptions } from "./provider.ts";
 import { ClusterFollower, readSummary } from "./publication.ts";
 import { makeChecks, type SourceDestCheckTable } from "./source_dest_check.ts";
+import { approvalCommand } from "./removal_brake.ts";
 import { SubnetStatements } from "./subnet_statement.ts";
 import { SwitchedRoutes } from "./switched_routes.ts";
 
@@ -42,8 +44,6 @@ export interface CloudHostOptions<Base> extends Omit<ClusterLeaderOptions, "leas
   /** Whether it may write route entries at all. */
   readonly mayLead: boolean;
   readonly signal: AbortSignal;
-  /** Makes this host's part in the election of the leader. */
-  readonly makeElection: (holder: string) => Election;
   /** How long a host may lead before it runs; waiting for a free subnet has no end. @default {60_000} */
   readonly unservedMs?: number;
 }
@@ -69,11 +69,11 @@ const RESIGN_MS = 2_000;
 export async function openCloudHost<Base extends object>(
   options: CloudHostOptions<Base>,
 ): Promise<CloudHost<Base>> {
-  const { cloud, config, mayLead, signal, unservedMs = 60_000 } = options;
+  const { cloud, store, config, mayLead, log, signal, unservedMs = 60_000 } = options;
   await using stack = new AsyncDisposableStack();
   stack.use(cloud);
   const wakeup = new Wakeup();
-  const election = options.makeElection(JSON.stringify({ instance: cloud.instance.instanceId }));
+  const election = store.election(cloud.instance.instanceId, log);
   // Who never leads follows all the same, to tell whether anybody does.
   election.candidate = mayLead;
   const running = childSignal(signal);
@@ -262,7 +262,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
   }
 
   status(): CloudStatus {
-    const { cloud: { instance, credentialsSource }, approvalCommand } = this.#options;
+    const { cloud: { instance, credentialsSource }, store } = this.#options;
     const { summary } = this.#follower ?? {};
     const leading = this.#leader?.status();
     const { vacantMs } = this.#opened.election;
@@ -275,7 +275,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
       ...(this.#isAlone ? { ownTables: this.facts.value.routeTableIds } : {}),
       ...(place ? { place } : {}),
       leader: { holder: summary?.writer, ...(vacantMs ? { vacantMs } : {}) },
-      ...(summary ? { cluster: clusterStatus(summary, approvalCommand) } : {}),
+      ...(summary ? { cluster: clusterStatus(summary, store) } : {}),
       ...(leading ? { leading } : {}),
     };
   }
@@ -444,7 +444,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
 
 function clusterStatus(
   { cluster: id, term, trouble, tables, overflow, occupied, orphans, brake }: ClusterSummary,
-  approvalCommand: (brake: Brake) => string,
+  store: ClusterStore,
 ): ClusterStatus {
   return {
     id,
@@ -454,6 +454,6 @@ function clusterStatus(
     overflow,
     ...(occupied ? { occupied: occupied.map(({ entry }) => entry) } : {}),
     orphans,
-    ...(brake ? { held: { routes: brake.routes, approve: approvalCommand(brake) } } : {}),
+    ...(brake ? { held: { routes: brake.routes, approve: approvalCommand(store, brake) } } : {}),
   };
 }

@@ -90,7 +90,7 @@ export class ClusterLeader {
       await election.resign({ signal, pauseMs });
     } catch (error) {
       signal.throwIfAborted();
-      log.debug("Cannot give the office of the route writer back", {
+      log.debug("Cannot give the lead up", {
         error: describeError(error),
       });
     }

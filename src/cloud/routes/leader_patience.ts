@@ -1,6 +1,5 @@
+/** How long hosts do without a leader before they see to their own routes and interfaces. @module */
 import type { HostState } from "./cluster_state.ts";
-
-/** How long hosts do without a leader before they see to their own routes and interfaces. */
 
 /** A host of which no leader has said anything for this long writes its own route. */
 const PATIENCE_MS = 60_000;

@@ -1,3 +1,4 @@
+/** What the leader does in one term: it keeps all hosts' routes, and publishes what it finds. @module */
 import { describeError } from "../../errors.ts";
 import { encodeLeaseKey } from "../../lease/codec.ts";
 import type { LeaseMap } from "../../lease/lease_map.ts";
@@ -10,7 +11,6 @@ import type { Table } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
 import type { Term } from "../../store/election.ts";
 import { StoreError } from "../../store/errors.ts";
-import { abortable } from "../../util/abortable.ts";
 import { childSignal } from "../../util/child_signal.ts";
 import { Backoff, delay } from "../../util/time.ts";
 import { Wakeup } from "../../util/wakeup.ts";
@@ -20,17 +20,18 @@ import { Clearance } from "./clearance.ts";
 import { reactionTo } from "./cloud_error.ts";
 import { OtherClusterError, requireClusterId } from "./cluster_identity.ts";
 import { type ClusterClaim, type ClusterPlan, inFullBatches, planCluster } from "./cluster_plan.ts";
-import type { Brake, ClusterState } from "./cluster_state.ts";
+import type { ClusterState } from "./cluster_state.ts";
 import type { ClusterStore } from "./cluster_store.ts";
 import type { CloudRoutesConfig, ReadClaim } from "./config.ts";
 import { LeaseEnds } from "./lease_ends.ts";
 import { findHolder } from "./lease_holders.ts";
+import { LeaseRest } from "./lease_rest.ts";
 import { findOccupied } from "./occupied.ts";
 import type { ChosenTables, Cloud, CloudAccess, CloudRoute } from "./provider.ts";
 import { ClusterPublication, OvertakenError } from "./publication.ts";
 import { type ClusterMark, keyOf, makerOf } from "./route_entry.ts";
 import { RouteTable } from "./route_table.ts";
-import type { TableView } from "./route_view.ts";
+import { ShownLimits } from "./route_view.ts";
 import { makeChecks, type SourceDestCheckTable } from "./source_dest_check.ts";
 import { TableFill } from "./table_quota.ts";
 
@@ -41,18 +42,10 @@ export interface LeaderTermOptions {
   readonly config: CloudRoutesConfig;
   readonly readClaim: ReadClaim;
   readonly network: Prefix;
-  /** What an operator runs to let held removals go. */
-  readonly approvalCommand: (brake: Brake) => string;
   readonly leases: LeaseMap;
   readonly log: Logger;
 }
 
-/**
- * New leases are waited for this long, so that hosts that come together get one batch; not by those
- * that fill one.
- */
-const QUIET_MS = 1_000;
-const MAX_QUIET_MS = 8_000;
 /** Views change with every reply; so often at most they are published. */
 export const PUBLISH_EVERY_MS = 300;
 /**
@@ -85,7 +78,7 @@ export class LeaderTerm {
   readonly #due = new Wakeup();
   readonly #fill: TableFill;
   readonly #checks: SourceDestCheckTable | undefined;
-  readonly #leasesKnown = Promise.withResolvers<void>();
+  readonly #rest: LeaseRest;
   readonly #clusterId: string;
   readonly #mark: ClusterMark;
   readonly #reader: ClaimReader;
@@ -95,7 +88,6 @@ export class LeaderTerm {
   /** How often the leases had been read as a whole when they last changed. */
   #replacements = -1;
   #claims: readonly ClusterClaim[] = [];
-  #claimsChangedAt = -Infinity;
   #chosen: ChosenTables;
   #listed: readonly CloudRoute[] = [];
   #former: ClusterState | undefined;
@@ -104,7 +96,7 @@ export class LeaderTerm {
   /** What the last round was to bring about, or is asked of the next one. */
   #wanted = "";
   #overflowAt = -Infinity;
-  readonly #refusals = new Map<string, NonNullable<TableView["full"]>>();
+  readonly #limits = new ShownLimits();
   #trouble: string | undefined;
   #helplessSince: number | undefined;
   #fail: (error: Error) => void = () => {};
@@ -133,6 +125,7 @@ export class LeaderTerm {
     };
     this.#reader = new ClaimReader(leases, vpcId, readClaim);
     this.#ends = new LeaseEnds(leases);
+    this.#rest = new LeaseRest(leases);
     this.#access = access;
     this.#term = term;
     this.#chosen = { routeTableIds: access.routeTableIds, otherTableIds: [] };
@@ -150,7 +143,6 @@ export class LeaderTerm {
     });
     this.#clearance = new Clearance({
       store,
-      approvalCommand: options.approvalCommand,
       clusterId,
       book: this.#book,
       orphans: this.#routes.orphans,
@@ -177,14 +169,13 @@ export class LeaderTerm {
       name: "checks of the cluster",
       stages: [{ table: checks, desired: () => checks.allOff() }],
       resyncMs: config.resyncSeconds * 1_000,
-      prepare: ({ signal }) => this.#leasesAtRest(signal),
+      prepare: ({ signal }) => this.#rest.reached({ signal }),
       log: log.child("checks"),
       onReport: () => this.#due.wake(),
     });
   }
 
   leasesChanged(): void {
-    if (this.#options.leases.complete) this.#leasesKnown.resolve();
     const { replacements } = this.#options.leases;
     if (replacements !== this.#replacements) {
       this.#replacements = replacements;
@@ -198,8 +189,8 @@ export class LeaderTerm {
     if (!same) this.#claims = claims;
     // A round may be in the middle of a write that waits for minutes, and is not wanted any more.
     if (this.#routes.view.tables.size > 0) this.#setScope();
+    this.#rest.changed(!same);
     if (same) return;
-    this.#claimsChangedAt = performance.now();
     this.#reconciler.desiredChanged();
     this.#checking?.desiredChanged();
     this.#due.wake();
@@ -215,7 +206,7 @@ export class LeaderTerm {
     };
   }
 
-  /** Runs until the term is over, or rejects for what makes another host the better writer. */
+  /** Runs until the term is over, or rejects for what makes another host the better leader. */
   async run(signal: AbortSignal, onWorking: () => void): Promise<never> {
     using scope = childSignal(signal);
     this.#onWorking = onWorking;
@@ -282,23 +273,6 @@ export class LeaderTerm {
     return { table: listed, desired };
   }
 
-  /**
-   * Hosts that come together are seen to together; and before the leases are known, every entry
-   * would seem to be an orphan. Ends early with `false` once `isEnough`.
-   */
-  async #leasesAtRest(signal: AbortSignal, isEnough = () => false): Promise<boolean> {
-    await abortable(this.#leasesKnown.promise, { signal });
-    const begin = performance.now();
-    for (;;) {
-      const now = performance.now();
-      const restMs = Math.min(this.#claimsChangedAt + QUIET_MS, begin + MAX_QUIET_MS) - now;
-      if (restMs <= 0) return true;
-      // Not at once, lest rounds follow each other as fast as leases change.
-      if (now - begin >= QUIET_MS / 2 && isEnough()) return false;
-      await delay(Math.min(restMs, QUIET_MS / 2), { signal });
-    }
-  }
-
   /** How many entries are worth a write of their own while more are to come. */
   get #batch(): number {
     return this.#options.cloud.routes.batches?.maxEntries ??
@@ -317,12 +291,12 @@ export class LeaderTerm {
 
   /** Reads the tables once leases have come to rest, or fill a batch. */
   async #look(signal: AbortSignal): Promise<void> {
-    this.#moreToCome = !await this.#leasesAtRest(signal, () => this.#fillBatch());
+    this.#moreToCome = !await this.#rest.reached({ signal }, () => this.#fillBatch());
     const leases = [...this.#options.leases.leases()];
     this.#chosen = await this.#access.tablesFor(leases, { signal });
     this.#setScope();
     this.#listed = await this.#routes.list({ signal });
-    await this.#keepBook(signal);
+    await this.#book.keep(this.#claims, this.#routes.view, this.#chosen, { signal });
     const { strays, ours } = this.#strays();
     try {
       await this.#clearance.look(strays, ours, { signal });
@@ -346,33 +320,6 @@ export class LeaderTerm {
     };
   }
 
-  /** Writes down who holds which subnet, for as long as entries may lead there. */
-  async #keepBook(signal: AbortSignal): Promise<void> {
-    const { view } = this.#routes;
-    const tables = this.#chosen.routeTableIds.map((id) => view.tables.get(id));
-    const isSeen = tables.every((table) => table !== undefined && table.error === undefined);
-    const leads = new Set<string>();
-    for (const { destination, instanceId } of view.entries.values()) {
-      leads.add(`${destination} ${instanceId}`);
-    }
-    const claims = this.#claims.map(({ destination, instanceId, publicIp }) =>
-      [
-        String(destination),
-        { instanceId, ...(publicIp === undefined ? {} : { publicIp }) },
-      ] as const
-    );
-    try {
-      await this.#book.update({
-        claims: new Map(claims),
-        mayLead: (destination, instanceId) => !isSeen || leads.has(`${destination} ${instanceId}`),
-      }, { signal });
-    } catch (error) {
-      signal.throwIfAborted();
-      // Whoever is not in it keeps his entries.
-      this.#options.log.debug("Cannot keep the book of claims", { error: describeError(error) });
-    }
-  }
-
   #setScope(): void {
     const { leases, readClaim } = this.#options;
     this.#routes.setScope({
@@ -388,7 +335,7 @@ export class LeaderTerm {
     const plan = planCluster({
       claims: this.#claims,
       routeTableIds: this.#chosen.routeTableIds,
-      view: { ...this.#routes.view, tables: this.#tables() },
+      view: { ...this.#routes.view, tables: this.#limits.of(this.#routes.view.tables) },
       owns: (entry) => this.#routes.kind.owns(entry),
       cluster: this.#clusterId,
       strays: this.#clearance.report,
@@ -414,24 +361,6 @@ export class LeaderTerm {
     });
     if (plan.state.summary.overflow.length > 0) this.#overflowAt = now;
     return plan;
-  }
-
-  /**
-   * The tables, with the limits that refusals have shown: they hold while places come and go, until
-   * a table takes more than it once refused.
-   */
-  #tables(): ReadonlyMap<string, TableView> {
-    const tables = new Map(this.#routes.view.tables);
-    for (const [id, table] of tables) {
-      const known = this.#refusals.get(id);
-      if (table.full !== undefined) this.#refusals.set(id, table.full);
-      else if (known?.used !== undefined && (table.used ?? 0) > known.used) {
-        this.#refusals.delete(id);
-      }
-      const full = this.#refusals.get(id);
-      if (full !== undefined) tables.set(id, { ...table, full });
-    }
-    return tables;
   }
 
   /** Publishes what has changed, soon after it has. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { MemoryRegistry } from "../../../tests/fakes/memory_registry.ts";
+import { MemoryRegistry, openMemoryStore } from "../../../tests/fakes/memory_registry.ts";
 import { aliVpc, readAliVpcClaim } from "../../backends/mod.ts";
 import { encodeLeaseValue } from "../../lease/codec.ts";
 import { LeaseMap } from "../../lease/lease_map.ts";
@@ -58,11 +58,10 @@ function leaderOf(
   return new ClusterLeader({
     cloud,
     election: election as Election,
-    store: clusterStore(new MemoryRegistry(), "ali-vpc"),
+    store: clusterStore(openMemoryStore(new MemoryRegistry()), "ali-vpc"),
     config,
     readClaim: readAliVpcClaim,
     network: NETWORK,
-    approvalCommand: ({ token }) => `approve ${token}`,
     leases,
     log: quiet,
   });

@@ -1,3 +1,4 @@
+/** Tells leases that end one by one from those that a store has lost. @module */
 import type { LeaseMap } from "../../lease/lease_map.ts";
 
 /** A lease that named its instance. */
@@ -12,7 +13,7 @@ const APART_MS = 10_000;
 
 /**
  * Which leases ended one by one, as they do when a host is away for longer than they last, or when
- * a person deletes one. What goes together with others, or is missing from a listing, may be a
+ * an operator deletes one. What goes together with others, or is missing from a listing, may be a
  * store that has lost its keys, and tells nothing of the hosts.
  */
 export class LeaseEnds {

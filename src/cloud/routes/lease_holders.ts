@@ -1,3 +1,4 @@
+/** Who leases a subnet at present, as far as the store can tell. @module */
 import type { Lease } from "../../lease/lease.ts";
 import type { LeaseMap } from "../../lease/lease_map.ts";
 import { Prefix } from "../../net/mod.ts";

@@ -11,7 +11,7 @@ import { formatCloudRoute, leadsTo } from "./route_entry.ts";
 /** An entry in the way. */
 export interface Occupied {
   readonly destination: Prefix;
-  /** Table, next hop and name, for people. */
+  /** Table, next hop and mark, for messages. */
   readonly entry: string;
 }
 

@@ -1,7 +1,8 @@
+/** For how long entries have had no lease. @module */
 import type { Prefix } from "../../net/mod.ts";
 import { keyOf, type Place } from "./route_entry.ts";
 
-/** A route entry that no lease speaks for, as it is published for the next writer. */
+/** A route entry that no lease speaks for, as it is published for the next leader. */
 export interface Orphan {
   readonly routeTableId: string;
   readonly destination: Prefix;
@@ -31,8 +32,8 @@ const AGE_STEPS = 4;
 
 /**
  * For how long entries have been orphans: a host that is away for a moment finds its entry where
- * it was. Only time in which a writer watched counts, on a clock that only goes forward, so that no
- * difference between the clocks of two writers ends a grace. An entry that is needed again, or
+ * it was. Only time in which a leader watched counts, on a clock that only goes forward, so that no
+ * difference between the clocks of two leaders ends a grace. An entry that is needed again, or
  * gone, leaves the book; its next time begins anew.
  */
 export class Orphans {
@@ -45,7 +46,7 @@ export class Orphans {
     this.#options = { now: () => performance.now(), ...options };
   }
 
-  /** Takes over what a former writer knew, for the entries that are still to be seen. */
+  /** Takes over what a former leader knew, for the entries that are still to be seen. */
   seed(orphans: Iterable<Orphan>): void {
     for (const orphan of orphans) this.#seeds.set(keyOf(orphan), orphan);
   }

@@ -1,3 +1,4 @@
+/** Removes a host's routes when it leaves the cluster. @module */
 import type { Logger } from "../../log.ts";
 import type { Prefix } from "../../net/mod.ts";
 import { Reconciler } from "../../reconcile/reconciler.ts";

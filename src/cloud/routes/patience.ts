@@ -1,3 +1,4 @@
+/** Waits out short trouble at start, step by step. @module */
 import type { Logger } from "../../log.ts";
 import { Backoff, delay } from "../../util/time.ts";
 import { CloudApiError } from "./cloud_error.ts";

@@ -1,3 +1,4 @@
+/** How the leader publishes the state of the cluster, and how hosts follow it. @module */
 import {
   type ClusterState,
   type ClusterSummary,
@@ -12,18 +13,18 @@ import {
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { CallOptions } from "../../store/errors.ts";
-import type { Entry, KeySpace, WatchUpdate } from "../../store/etcd/key_space.ts";
+import type { Document, Documents } from "../../store/documents.ts";
 import type { ClusterStore } from "./cluster_store.ts";
 
 const SUMMARY_KEY = "summary";
 const HOSTS_KEY = "doc";
 
-function summarySpace(store: ClusterStore): KeySpace {
-  return store.space("state");
+function summaryDocuments(store: ClusterStore): Documents {
+  return store.documents("state");
 }
 
-function hostsSpace(store: ClusterStore, shard: number): KeySpace {
-  return store.space(`hosts-${shard}`);
+function hostsDocuments(store: ClusterStore, shard: number): Documents {
+  return store.documents(`hosts-${shard}`);
 }
 
 /** What is published for every host at present; `undefined` where nothing is, or none can read it. */
@@ -31,7 +32,7 @@ export async function readSummary(
   store: ClusterStore,
   options: CallOptions,
 ): Promise<ClusterSummary | undefined> {
-  const entry = await summarySpace(store).get(SUMMARY_KEY, options);
+  const entry = await summaryDocuments(store).get(SUMMARY_KEY, options);
   try {
     return entry && parseSummary(entry.value);
   } catch {
@@ -39,31 +40,31 @@ export async function readSummary(
   }
 }
 
-/** Another daemon has written since: it is the route writer now. */
+/** Another daemon has written since: it leads now. */
 export class OvertakenError extends Error {
   override name = "OvertakenError";
 }
 
-/** One document: the key's space, and what was last seen or written there. */
-interface Document {
-  readonly space: KeySpace;
+/** One document: where it is, and what was last seen or written there. */
+interface Published {
+  readonly documents: Documents;
   readonly key: string;
-  entry: Entry | undefined;
+  known: Document | undefined;
 }
 
-/** The writer's side of what is published. */
+/** The leader's side of what is published. */
 export class ClusterPublication {
-  readonly #summary: Document;
-  readonly #shards: readonly Document[];
+  readonly #summary: Published;
+  readonly #shards: readonly Published[];
   readonly #log: Logger;
 
   constructor(store: ClusterStore, options: { log: Logger }) {
     this.#log = options.log;
-    this.#summary = { space: summarySpace(store), key: SUMMARY_KEY, entry: undefined };
+    this.#summary = { documents: summaryDocuments(store), key: SUMMARY_KEY, known: undefined };
     this.#shards = Array.from({ length: HOST_SHARDS }, (_, shard) => ({
-      space: hostsSpace(store, shard),
+      documents: hostsDocuments(store, shard),
       key: HOSTS_KEY,
-      entry: undefined,
+      known: undefined,
     }));
   }
 
@@ -74,9 +75,8 @@ export class ClusterPublication {
    * @throws {StoreError}
    */
   async read({ signal }: CallOptions): Promise<ClusterState | undefined> {
-    const documents = [this.#summary, ...this.#shards];
-    await Promise.all(documents.map(async (document) => {
-      document.entry = await document.space.get(document.key, { signal });
+    await Promise.all([this.#summary, ...this.#shards].map(async (each) => {
+      each.known = await each.documents.get(each.key, { signal });
     }));
     const summary = this.#parse(this.#summary, parseSummary);
     if (summary === undefined) return undefined;
@@ -88,7 +88,7 @@ export class ClusterPublication {
    * Writes the documents that differ. The hosts' come first, so that nobody is told to leave the
    * tunnel before its own host knows.
    *
-   * @throws {OvertakenError} If one of them is not what this writer left or read.
+   * @throws {OvertakenError} If one of them is not what this leader left or read.
    * @throws {StoreError}
    */
   async publish({ summary, hosts }: ClusterState, { signal }: CallOptions): Promise<void> {
@@ -100,23 +100,23 @@ export class ClusterPublication {
     await this.#write(this.#summary, encodeSummary(summary), { signal });
   }
 
-  async #write(document: Document, value: string, { signal }: CallOptions): Promise<void> {
-    const { space, key, entry } = document;
-    if (entry?.value === value) return;
-    const written = entry === undefined
-      ? await space.create(key, value, undefined, { signal })
-      : await space.update(key, value, entry.revision, undefined, { signal });
+  async #write(published: Published, value: string, options: CallOptions): Promise<void> {
+    const { documents, key, known } = published;
+    if (known?.value === value) return;
+    const written = known === undefined
+      ? await documents.create(key, value, options)
+      : await documents.update(known, value, options);
     if (written === undefined) {
       throw new OvertakenError("another daemon has written the state of the routes since");
     }
-    document.entry = written;
+    published.known = written;
   }
 
   /** What a broken document said is lost, and published anew. */
-  #parse<Parsed>({ entry }: Document, parse: (text: string) => Parsed): Parsed | undefined {
-    if (entry === undefined) return undefined;
+  #parse<Parsed>({ known }: Published, parse: (text: string) => Parsed): Parsed | undefined {
+    if (known === undefined) return undefined;
     try {
-      return parse(entry.value);
+      return parse(known.value);
     } catch (error) {
       this.#log.warn("What was published of the routes is thrown away", {
         error: describeError(error),
@@ -183,9 +183,11 @@ export class ClusterFollower {
 
   async #followSummary(signal: AbortSignal): Promise<void> {
     const { store, onChange } = this.#options;
-    for await (const update of summarySpace(store).watch({ signal })) {
-      const text = this.#hear(update) ? valueIn(update, SUMMARY_KEY) : undefined;
-      // What somebody deleted was true all the same, and the writer publishes it again.
+    for await (const update of summaryDocuments(store).follow(SUMMARY_KEY, { signal })) {
+      if (update.type === "current") this.#blindSince = undefined;
+      else this.#blindSince ??= this.#options.now();
+      const text = update.type === "current" ? update.document?.value : undefined;
+      // What somebody deleted was true all the same, and the leader publishes it again.
       if (text !== undefined) this.#summary = this.#parse(text, parseSummary) ?? this.#summary;
       onChange();
     }
@@ -197,9 +199,9 @@ export class ClusterFollower {
       this.#restart = new AbortController();
       const shard = this.#followed = shardOf(leaseKey());
       const both = AbortSignal.any([signal, this.#restart.signal]);
-      for await (const update of hostsSpace(store, shard).watch({ signal: both })) {
+      for await (const update of hostsDocuments(store, shard).follow(HOSTS_KEY, { signal: both })) {
         if (update.type === "disconnected") continue;
-        const text = valueIn(update, HOSTS_KEY);
+        const text = update.document?.value;
         const hosts = text === undefined ? undefined : this.#parse(text, parseHosts)?.hosts;
         if (hosts !== undefined) this.#hosts = hosts;
         else if (shard !== this.#shard) this.#hosts = new Map();
@@ -207,16 +209,6 @@ export class ClusterFollower {
         onChange();
       }
     }
-  }
-
-  /** Notes whether the store is heard of; answers whether `update` tells of keys. */
-  #hear(update: WatchUpdate): update is Exclude<WatchUpdate, { type: "disconnected" }> {
-    if (update.type === "disconnected") {
-      this.#blindSince ??= this.#options.now();
-      return false;
-    }
-    this.#blindSince = undefined;
-    return true;
   }
 
   #parse<Parsed>(text: string, parse: (text: string) => Parsed): Parsed | undefined {
@@ -229,15 +221,4 @@ export class ClusterFollower {
       return undefined;
     }
   }
-}
-
-/** The value that `update` gives a key last; `undefined` if none. */
-function valueIn(
-  update: Exclude<WatchUpdate, { type: "disconnected" }>,
-  key: string,
-): string | undefined {
-  const entries = update.type === "snapshot"
-    ? update.entries
-    : update.events.flatMap((event) => event.type === "put" ? [event.entry] : []);
-  return entries.findLast((entry) => entry.key === key)?.value;
 }

@@ -1,22 +1,23 @@
 import assert from "node:assert/strict";
 import { encodeHosts, shardOf } from "./cluster_state.ts";
 import { createLogger } from "../../log.ts";
-import type { KeySpace, WatchUpdate } from "../../store/etcd/key_space.ts";
+import type { Documents, DocumentUpdate } from "../../store/documents.ts";
 import { ClusterFollower } from "./publication.ts";
+import type { LeaseStore } from "../../store/lease_store.ts";
 import { clusterStore } from "./cluster_store.ts";
 
-/** A store whose first answers are waited for, and that counts the watches of each space. */
+/** A store whose first answers are waited for, and that counts who follows each of its documents. */
 class SlowStore {
   readonly watches: string[] = [];
-  readonly #answers = new Map<string, PromiseWithResolvers<WatchUpdate>>();
+  readonly #answers = new Map<string, PromiseWithResolvers<DocumentUpdate>>();
 
-  answer(name: string, update: WatchUpdate): void {
+  answer(name: string, update: DocumentUpdate): void {
     this.#answerOf(name).resolve(update);
   }
 
-  space(name: string): KeySpace {
+  documents(name: string): Documents {
     const store = this as SlowStore;
-    const watch = async function* ({ signal }: { signal: AbortSignal }) {
+    const follow = async function* (_key: string, { signal }: { signal: AbortSignal }) {
       store.watches.push(name);
       const aborted = new Promise<undefined>((resolve) =>
         signal.addEventListener("abort", () => resolve(undefined), { once: true })
@@ -25,11 +26,11 @@ class SlowStore {
       if (update !== undefined) yield update;
       await aborted;
     };
-    return { watch } as unknown as KeySpace;
+    return { follow } as unknown as Documents;
   }
 
-  #answerOf(name: string): PromiseWithResolvers<WatchUpdate> {
-    const known = this.#answers.get(name) ?? Promise.withResolvers<WatchUpdate>();
+  #answerOf(name: string): PromiseWithResolvers<DocumentUpdate> {
+    const known = this.#answers.get(name) ?? Promise.withResolvers<DocumentUpdate>();
     this.#answers.set(name, known);
     return known;
   }
@@ -44,7 +45,7 @@ Deno.test("ClusterFollower follows a shard through a storm of leases, and anothe
   assert.notEqual(shardOf(key), shardOf(other));
   let own = key;
   const follower = new ClusterFollower({
-    store: clusterStore(store, "ali-vpc"),
+    store: clusterStore(store as unknown as LeaseStore, "ali-vpc"),
     leaseKey: () => own,
     onChange: () => {},
     log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
@@ -66,8 +67,8 @@ Deno.test("ClusterFollower follows a shard through a storm of leases, and anothe
   const status = { instanceId: "i-1", state: "routed", checkOff: true } as const;
   const value = encodeHosts("7", [[other, status]]);
   store.answer(`ali-vpc/hosts-${shardOf(other)}`, {
-    type: "snapshot",
-    entries: [{ key: "doc", value, revision: "1", order: "1", expires: false }],
+    type: "current",
+    document: { key: "doc", value, version: "1" },
   });
   await settle();
   assert.deepEqual(follower.own, status);

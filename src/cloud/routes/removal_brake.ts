@@ -1,18 +1,18 @@
 /**
- * How many route entries may be taken away from their instances without a person's word. What was
- * taken is kept in the store, with a life of an hour, so that no change of the writer and no clock
+ * How many route entries may be taken away from their instances without an operator's word. What was
+ * taken is kept in the store, with a life of an hour, so that no change of the leader and no clock
  * loses count:
  *
  * ```text
- *   <prefix>/ali-vpc/removals/<subnet>.<instance>   taken within the hour
- *   <prefix>/ali-vpc/approval/removals              the word of a person: the token that was shown
+ *   <prefix>/<cloud>/removals/<subnet>.<instance>   taken within the hour
+ *   <prefix>/<cloud>/approval/removals              the operator's word: the token that was shown
  * ```
  *
  * @module
  */
 import type { Brake } from "./cluster_state.ts";
 import type { CallOptions } from "../../store/errors.ts";
-import type { Entry, KeySpace } from "../../store/etcd/key_space.ts";
+import type { Documents } from "../../store/documents.ts";
 import type { ClusterStore } from "./cluster_store.ts";
 
 /** A subnet that is to be taken away from an instance, in whichever tables. */
@@ -26,9 +26,9 @@ const HOUR_SECONDS = 3_600;
 const MOST_AN_HOUR = 5;
 const LEAST_AN_HOUR = 2;
 const APPROVAL_KEY = "removals";
-/** Lists of which a person may still write the token. */
+/** Lists of which an operator may still write the token. */
 const SHOWN_LISTS = 20;
-/** What a removal says that a person has allowed, which does not count. */
+/** What a removal says that an operator has allowed, which does not count. */
 const ALLOWED = "allowed";
 const COUNTED = "counted";
 
@@ -37,21 +37,23 @@ function removalsAnHour(entries: number): number {
   return Math.max(LEAST_AN_HOUR, Math.min(MOST_AN_HOUR, Math.floor(entries / 10)));
 }
 
-/** The key that an operator writes the token to, below the cluster's folder. */
-export const APPROVAL_PATH = `approval/${APPROVAL_KEY}`;
+/** What an operator runs to let go what is held. */
+export function approvalCommand(store: ClusterStore, { token }: Brake): string {
+  return store.documents("approval").writeCommand(APPROVAL_KEY, token);
+}
 
-/** Lets few removals go, and more only with a person's word. */
+/** Lets few removals go, and more only with an operator's word. */
 export class RemovalBrake {
-  readonly #removals: KeySpace;
-  readonly #approval: KeySpace;
+  readonly #removals: Documents;
+  readonly #approval: Documents;
   readonly #shown = new Map<string, readonly string[]>();
 
   constructor(store: ClusterStore) {
-    this.#removals = store.space("removals");
-    this.#approval = store.space("approval");
+    this.#removals = store.documents("removals");
+    this.#approval = store.documents("approval");
   }
 
-  /** Takes over what a former writer has shown. */
+  /** Takes over what a former leader has shown. */
   seed(brake: Brake | undefined): void {
     if (brake !== undefined) this.#remember(brake);
   }
@@ -85,7 +87,8 @@ export class RemovalBrake {
       await this.#take(allowed, ALLOWED, released, options);
       waiting = waiting.filter((each) => !allowed.includes(each));
     }
-    if (approval !== undefined && approved.size > 0) await this.#spend(approval, options);
+    // A word is good once.
+    if (approval !== undefined && approved.size > 0) await this.#approval.remove(approval, options);
     if (waiting.length === 0) return { released };
     const routes = waiting.map(formatTaking).sort();
     const brake = { token: await tokenOf(routes), routes };
@@ -101,15 +104,10 @@ export class RemovalBrake {
   ): Promise<void> {
     for (const taking of takings) {
       const key = keyOfTaking(taking);
-      // One that is there already was another writer's, at the turn of two terms.
-      await this.#removals.create(key, value, HOUR_SECONDS, options);
+      // One that is there already was another leader's, at the turn of two terms.
+      await this.#removals.create(key, value, { ...options, lifetimeSeconds: HOUR_SECONDS });
       released.add(key);
     }
-  }
-
-  /** A word is good once. */
-  async #spend({ key, revision }: Entry, options: CallOptions): Promise<void> {
-    await this.#approval.remove(key, revision, options);
   }
 
   #remember({ token, routes }: Brake): void {

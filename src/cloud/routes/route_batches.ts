@@ -1,3 +1,4 @@
+/** Writes entries many at a time, in clouds that take them so. @module */
 import type { Logger } from "../../log.ts";
 import type { Change, FailedChange } from "../../reconcile/table.ts";
 import { CloudApiError, isUnavailable, mayConcernOne, reactionTo } from "./cloud_error.ts";
@@ -203,7 +204,7 @@ class Batch<Of extends Add | Removal> {
   readonly #wait: Waits;
   /** Taken, or there by somebody else's hand; not seen as they should be yet. */
   #unsettled: Of[] = [];
-  /** An answer was lost: the service may have taken more than it says. */
+  /** A reply was lost: the service may have taken more than it says. */
   #uncertain = false;
 
   constructor(

@@ -1,3 +1,4 @@
+/** Reads entries and notes what was seen. @module */
 import type { Orphans } from "./orphans.ts";
 import type { CallOptions, CloudRoute, RouteApi } from "./provider.ts";
 import {

@@ -1,3 +1,4 @@
+/** A cloud's route tables as a Table of the reconciler. @module */
 import type { Prefix } from "../../net/mod.ts";
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
@@ -83,7 +84,7 @@ const MARKS_PER_ROUND = 5;
  */
 export class RouteTable implements Table<CloudRoute> {
   readonly kind: Kind<CloudRoute>;
-  /** Entries of ours that no host needs, to be handed from one writer for all to the next. */
+  /** Entries of ours that no host needs, to be handed from one leader to the next. */
   readonly orphans: Orphans;
   readonly #options: Required<Omit<RouteTableOptions, "instanceId" | "fence" | "onView">> & {
     readonly instanceId: string | undefined;
@@ -281,7 +282,7 @@ export class RouteTable implements Table<CloudRoute> {
     return failures;
   }
 
-  /** Makes one change; answers why it failed. */
+  /** Makes one change; returns why it failed. */
   async #applyOne(
     change: Change<CloudRoute>,
     options: CallOptions & { looked: boolean },
@@ -296,7 +297,7 @@ export class RouteTable implements Table<CloudRoute> {
     }
   }
 
-  /** Makes those changes that batches can make; answers the others. */
+  /** Makes those changes that batches can make; returns the others. */
   async #applyInBatches(
     routeTableId: string,
     changes: readonly Change<CloudRoute>[],

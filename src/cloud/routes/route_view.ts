@@ -1,3 +1,4 @@
+/** What was last seen of entries and tables. @module */
 import type { CloudRoute } from "./provider.ts";
 import { keyOf, type Place } from "./route_entry.ts";
 
@@ -129,4 +130,27 @@ export class RouteViewKeeper implements RouteView {
 /** Whether the entry counts against the table's quota. */
 function isCounted(entry: CloudRoute | undefined): boolean {
   return entry?.isStatic === true;
+}
+
+/**
+ * The limits that refusals have shown: they hold while entries come and go, until a table takes more
+ * than it once refused.
+ */
+export class ShownLimits {
+  readonly #refusals = new Map<string, NonNullable<TableView["full"]>>();
+
+  /** The tables with what was shown so far. */
+  of(views: RouteView["tables"]): RouteView["tables"] {
+    const tables = new Map(views);
+    for (const [id, table] of tables) {
+      const known = this.#refusals.get(id);
+      if (table.full !== undefined) this.#refusals.set(id, table.full);
+      else if (known?.used !== undefined && (table.used ?? 0) > known.used) {
+        this.#refusals.delete(id);
+      }
+      const full = this.#refusals.get(id);
+      if (full !== undefined) tables.set(id, { ...table, full });
+    }
+    return tables;
+  }
 }

@@ -1,3 +1,4 @@
+/** Writes entries one by one, until each is seen to be right. @module */
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Change } from "../../reconcile/table.ts";
@@ -354,7 +355,7 @@ export class Turn implements Disposable {
     this.#turns = turns;
   }
 
-  /** Waits for the turn unless it is held; answers whether others went first. */
+  /** Waits for the turn unless it is held; returns whether others went first. */
   async take(options: CallOptions): Promise<boolean> {
     if (this.#held !== undefined) return false;
     const waits = this.#turns.taken;

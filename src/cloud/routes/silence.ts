@@ -10,7 +10,7 @@ export class Silence {
 
   /**
    * Milliseconds between the ends of the first and the last of those calls in a row that got no
-   * answer: a time in which nobody called says nothing of the service.
+   * reply: a time in which nobody called says nothing of the service.
    */
   get ms(): number {
     return this.#calls === undefined ? 0 : this.#calls.lastAt - this.#calls.firstAt;
@@ -21,7 +21,7 @@ export class Silence {
     this.#calls = undefined;
   }
 
-  /** To be called when a call got no answer. */
+  /** To be called when a call got no reply. */
   unanswered(): void {
     const now = this.#now();
     this.#calls = { firstAt: this.#calls?.firstAt ?? now, lastAt: now };

@@ -1,3 +1,4 @@
+/** Switches off what drops packets with the addresses of pods. @module */
 import { describeError, OperatorError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
@@ -105,7 +106,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
   }
 
   /**
-   * One call for each page of interfaces, or none while earlier answers are fresh: only a person
+   * One call for each page of interfaces, or none while earlier replies are fresh: only an operator
    * switches a check on again. A region without the feature counts as a check that is off; so does
    * one that may not be read, as most are off and the route serves then. An interface that is not
    * what a lease says is left alone: it is named in the log and counts as off, too.
@@ -244,7 +245,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
 
   /**
    * Asks for each switch of `ids`, and again for those that are held up; why some were refused is
-   * in `errors` then. Answers trouble that every other interface would have as well.
+   * in `errors` then. Returns trouble that every other interface would have as well.
    */
   async #setAll(
     ids: readonly string[],
@@ -266,7 +267,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
   }
 
   /**
-   * One try for each of `ids`, with its outcome in `errors`; answers those worth another one. What
+   * One try for each of `ids`, with its outcome in `errors`; returns those worth another one. What
    * holds up one interface does not hold up the others, but trouble of the service does.
    */
   async #setSome(

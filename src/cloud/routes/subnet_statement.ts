@@ -1,11 +1,11 @@
 /**
- * A host's own word that it uses another subnet now. The route writer asks the instances that
+ * A host's own word that it uses another subnet now. The leader asks the instances that
  * entries without a lease lead to; only a daemon that runs now can know the question, so that no
- * backup of the store and no lease that it forgot can stand for an answer:
+ * backup of the store and no lease that it forgot can stand for a statement:
  *
  * ```text
- *   <prefix>/ali-vpc/state/summary          … "ask": "4be1…", "orphans": [{ "instance": "i-a", … }]
- *   <prefix>/ali-vpc/statements/<instance>  {"ask":"4be1…","subnet":"10.24.9.0/24"}
+ *   <prefix>/<cloud>/state/summary          … "ask": "4be1…", "orphans": [{ "instance": "a", … }]
+ *   <prefix>/<cloud>/statements/<instance>  {"ask":"4be1…","subnet":"10.24.9.0/24"}
  * ```
  *
  * @module
@@ -19,9 +19,9 @@ import type { CallOptions } from "../../store/errors.ts";
 import { Wakeup } from "../../util/wakeup.ts";
 import type { ClusterStore } from "./cluster_store.ts";
 
-/** A store that did not take an answer is tried again after this. */
+/** A store that did not take a statement is tried again after this. */
 const AGAIN_MS = 30_000;
-/** Long enough for the writer to read it. */
+/** Long enough for the leader to read it. */
 const TTL_SECONDS = 3_600;
 /** While it is asked for, it is given again before it ends. */
 const FRESH_MS = TTL_SECONDS * 1_000 / 2;
@@ -33,7 +33,7 @@ const StatementText = v.pipe(
 );
 
 function statements(store: ClusterStore) {
-  return store.space("statements");
+  return store.documents("statements");
 }
 
 /** Options of {@linkcode SubnetStatements}. */
@@ -60,7 +60,7 @@ export function questionFor(
   return isAsked ? ask : undefined;
 }
 
-/** Answers the writer's questions to this host. */
+/** States this host's subnet when the leader asks for it. */
 export class SubnetStatements {
   readonly #options: SubnetStatementsOptions;
   readonly #wakeup = new Wakeup();
@@ -114,17 +114,18 @@ async function stateSubnet(
   },
   options: CallOptions,
 ): Promise<void> {
-  const space = statements(store);
+  const documents = statements(store);
+  const living = { ...options, lifetimeSeconds: TTL_SECONDS };
   const value = JSON.stringify({ ask, subnet: String(subnet) });
-  const before = await space.get(instanceId, options);
+  const before = await documents.get(instanceId, options);
   const written = before === undefined
-    ? await space.create(instanceId, value, TTL_SECONDS, options)
-    : await space.update(instanceId, value, before.revision, TTL_SECONDS, options);
+    ? await documents.create(instanceId, value, living)
+    : await documents.update(before, value, living);
   if (written === undefined) throw new Error("the statement was changed at the same time");
 }
 
 /**
- * The subnets that instances have stated in answer to this very question.
+ * The subnets that instances have stated for this very question.
  *
  * @throws {StoreError}
  */

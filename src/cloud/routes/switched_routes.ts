@@ -1,3 +1,4 @@
+/** A host's own routes as a Table that is in use only while no leader sees to them. @module */
 import type { CloudRoute } from "./provider.ts";
 import { formatCloudRoute } from "./route_entry.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
@@ -5,7 +6,7 @@ import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts
 /** Options of {@linkcode SwitchedRoutes}. */
 export interface SwitchedRoutesOptions {
   /**
-   * How long a list serves, in milliseconds. While no writer lists for all, each host does so for
+   * How long a list serves, in milliseconds. While no leader lists for all, each host does so for
    * itself, and an account has some hundred calls a minute.
    */
   readonly freshMs: () => number;

@@ -1,3 +1,4 @@
+/** Which route tables are to hold entries. @module */
 import { OperatorError } from "../../errors.ts";
 import type { Lease } from "../../lease/lease.ts";
 import type { Logger } from "../../log.ts";

@@ -1,4 +1,4 @@
-/** How full route tables are, and what to do about it. */
+/** How full route tables are, and what to do about it. @module */
 import type { Logger } from "../../log.ts";
 import type { ClusterState } from "./cluster_state.ts";
 import type { RouteApi } from "./provider.ts";

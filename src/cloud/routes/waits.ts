@@ -1,3 +1,4 @@
+/** How long to wait for a cloud, and how often to ask it again. @module */
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { Backoff, type delay } from "../../util/time.ts";
