@@ -17,7 +17,7 @@ export interface LogWriterOptions {
   readonly retryMs?: number;
 }
 
-/** A line that waits to be written, or what tells of lines that were lost. */
+/** A line that waits to be written, or the number of lines lost there. */
 interface Waiting {
   readonly text: string;
   /** How many lines are lost with it. */
@@ -29,13 +29,13 @@ const BATCH_CHARS = 16_384;
 /**
  * Writes lines in order without ever waiting for the reader: the system call is made on another
  * thread, one at a time. What finds no room, as the reader is slow, or cannot be written, as it has
- * gone or the disk is full, is lost, counted, and told of once lines can be written again.
+ * gone or the disk is full, is lost; their number is logged once lines can be written again.
  *
  * A lock of stderr's file description (`O_NONBLOCK`) would do without the thread, but others share
  * it: the shell's terminal, programs started beside us.
  */
 export class LogWriter {
-  /** Composes the line that tells of `lost` lines; set by whoever knows the log's format. */
+  /** Composes the line about `lost` lines; set by the owner of the log's format. */
   onLoss: (lost: number) => void = (lost) => this.write(`(${lost} log lines were lost)`);
 
   readonly #write: (bytes: Uint8Array) => Promise<number>;

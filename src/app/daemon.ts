@@ -69,6 +69,8 @@ export interface RunDaemonOptions {
 const KERNEL_RESYNC_MS = 60_000;
 /** Looks at subnet.env, without which no pod starts. */
 const FILE_RESYNC_MS = 5_000;
+/** Lines about leases in ten minutes: anybody may write any number of bad ones. */
+const MAX_LINES = 30;
 /** When what the start-up needed is not needed any more. */
 const SETTLED_AFTER_MS = 5_000;
 
@@ -198,12 +200,14 @@ class DaemonRun implements AsyncDisposable {
     const skippedLeases = new ProblemLog(log, {
       one: ({ message }) => `Skipping an entry of the store: ${message}`,
       field: "key",
+      maxLines: MAX_LINES,
       more: "more entries of the store are skipped",
       none: "No entry of the store is skipped any more",
     });
     const leftOut = new ProblemLog(log, {
       one: ({ message }) => `Peer is left out: ${message}`,
       field: "key",
+      maxLines: MAX_LINES,
       more: "more peers are left out",
       none: "No peer is left out any more",
     });

@@ -1,5 +1,5 @@
 /**
- * Tells log and service manager of each change of readiness.
+ * Reports each change of readiness to the log and the service manager.
  *
  * @module
  */
@@ -20,7 +20,7 @@ export function announceReadiness(readiness: Readiness, options: AnnounceOptions
   const { log, notifier, onFirstReady } = options;
   let isAnnounced = false;
   let wasReady = false;
-  let told: string | undefined;
+  let reported: string | undefined;
   return readiness.statuses.subscribe((statuses) => {
     const reasons = reasonsOf(statuses);
     const ready = reasons.length === 0;
@@ -33,7 +33,7 @@ export function announceReadiness(readiness: Readiness, options: AnnounceOptions
       onFirstReady();
     }
     const status = ready ? ["Ready", ...remarksOf(statuses)].join("; ") : reasons[0]!;
-    if (status !== told) notifier.status(status);
-    told = status;
+    if (status !== reported) notifier.status(status);
+    reported = status;
   });
 }

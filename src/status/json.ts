@@ -1,6 +1,6 @@
 /**
- * `/status` and `/readyz`: the daemon's state as JSON and as text. What a script may read keeps its
- * name and meaning; fields are only ever added.
+ * Renders `/status` and `/readyz`. Fields of the JSON keep name and meaning, as scripts read them;
+ * new ones may be added.
  *
  * @module
  */
@@ -25,7 +25,7 @@ import type {
 import { sentenceOf } from "./problems.ts";
 import { reasonsOf, remarksOf } from "./readiness.ts";
 
-/** A moment of the wall clock, in the form of ISO 8601. */
+/** ISO 8601. */
 type Time = string;
 
 /** A {@linkcode Problem}. */
@@ -93,17 +93,17 @@ export interface CloudJson extends Pick<CloudStatus, "instance" | "credentials">
   readonly writing?: RoundJson & Pick<LeadingStatus, "hosts">;
 }
 
-/** What `/status` serves. A part that cannot be told is `{error}` instead. */
+/** What `/status` serves. A part that cannot be determined is `{error}` instead. */
 export interface StatusJson {
   readonly ready: boolean;
-  /** Why not, one sentence each. */
+  /** Why it is not ready, one sentence each. */
   readonly reasons: readonly string[];
-  /** What is degraded without that; missing if nothing is. */
+  /** What is degraded without affecting readiness; missing if nothing is. */
   readonly remarks?: readonly string[];
   readonly status: StatusFacts;
 }
 
-/** The facts; parts that the start has not come to are missing. */
+/** Parts that the start has not reached are missing. */
 export interface StatusFacts {
   readonly version: string;
   readonly reconcilers: Readonly<Record<string, RoundJson>>;
@@ -115,7 +115,7 @@ export interface StatusFacts {
       readonly problems: readonly ProblemJson[];
     }>
   >;
-  /** Everything that is wrong, wherever it was found; of very many, the first ones. */
+  /** All present problems; at most 200. */
   readonly problems: readonly ProblemJson[];
   readonly network?: readonly string[];
   readonly backend?: string;
@@ -153,7 +153,7 @@ export function renderReadyz({ conditions }: Pick<StatusSource, "conditions">): 
   return { ready, text: redact([first, ...reasons, ...remarksOf(statuses)].join("\n")) };
 }
 
-/** The body of `/status`, without secrets. A part that throws spoils itself alone. */
+/** The body of `/status`, without secrets. A part that throws affects no other. */
 export function renderStatus(source: StatusSource): string {
   const clock = new WallClock();
   const statuses = source.conditions();
@@ -173,8 +173,8 @@ export function renderStatus(source: StatusSource): string {
       facts[part] = { error: redact(`Cannot tell: ${describeError(error)}`) };
     }
   }
-  const told = new Map(problems.map((each) => [`${each.code} ${each.object}`, each]));
-  facts["problems"] = [...told.values()].slice(0, LISTED_PROBLEMS).map(clock.problem);
+  const unique = new Map(problems.map((each) => [`${each.code} ${each.object}`, each]));
+  facts["problems"] = [...unique.values()].slice(0, LISTED_PROBLEMS).map(clock.problem);
   const page: StatusJson = {
     ready: reasons.length === 0,
     reasons,
@@ -186,7 +186,7 @@ export function renderStatus(source: StatusSource): string {
 
 interface Context {
   readonly clock: WallClock;
-  /** Takes what is wrong, for the list of all problems. */
+  /** Collects the problems of all parts. */
   readonly problems: Problem[];
 }
 
@@ -323,7 +323,7 @@ function renderCluster(
   };
 }
 
-/** Object to what is wrong about it. */
+/** Messages by object. */
 function reasonsByObject({ problems }: LeftOutStatus): Record<string, string> {
   const reasons = new Map<string, string>();
   for (const { object, message } of problems) {
@@ -333,7 +333,7 @@ function reasonsByObject({ problems }: LeftOutStatus): Record<string, string> {
   return Object.fromEntries(reasons);
 }
 
-/** Moments of the monotonic clock as those of the wall clock, as both stand now. */
+/** Converts moments of the monotonic clock by the difference between both clocks now. */
 class WallClock {
   readonly #offsetMs = Date.now() - performance.now();
 

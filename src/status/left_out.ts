@@ -1,5 +1,5 @@
 /**
- * What peers that are left out mean for this host.
+ * Judges whether this host reaches its peers.
  *
  * @module
  */
@@ -13,9 +13,9 @@ export function leftOutFindings(skipped: readonly SkippedPeer[]): Finding[] {
 }
 
 /**
- * Judges `condition` by a plan's skipped peers, of `peers` in a network of `families` families. A
- * host that reaches no other cannot count as ready. A peer that is reached in one family of two is
- * not left out; if none is reached in the other, that is said.
+ * Sets `condition` by the peers that a plan left out, of `peers` in a network of `families`
+ * families. A host that reaches no other is not ready. A peer reached in one family of two counts as
+ * reached, and is only mentioned.
  */
 export function judgeLeftOut(
   condition: Pick<Condition, "met" | "unmet">,

@@ -1,7 +1,6 @@
 /**
- * What is known of the daemon, as one typed value: everything that tells of its state (readiness,
- * `/readyz`, `/status`, the service manager's line, the log) renders this. Any folder may report in
- * these types; nothing of them decides what the daemon does.
+ * The daemon's state as one typed value. Readiness, `/readyz`, `/status`, the service manager's
+ * status line and the log render it. Any folder may report in these types.
  *
  * @module
  */
@@ -11,13 +10,13 @@ import type { KindId, PeerFault } from "../state/mod.ts";
 /** A moment on the monotonic clock, in the milliseconds of `performance.now()`. */
 export type Instant = number;
 
-/** Every code of a problem, and what it means. A code keeps its meaning for ever: scripts match it. */
+/** The codes of problems and their meanings, which never change: scripts match them. */
 export const PROBLEM_CODES = {
   // the start
   "starting": "the daemon is still starting",
   // Tables
   "not-set-up": "a reconciler has not had its first round",
-  "not-in-place": "an object is missing or wrong and is being written",
+  "not-in-place": "an object is missing or wrong, and is being written",
   "conflict": "an object that is not ours stands where ours should be",
   "write-failed": "an object could not be written or removed",
   "read-failed": "a Table, or what its plan depends on, could not be read",
@@ -26,7 +25,7 @@ export const PROBLEM_CODES = {
   "lease-not-renewed": "the lease is held, but cannot be renewed",
   "store-unreachable": "the store is not followed",
   "entry-skipped": "an entry of the store is no lease of this network",
-  "announcement-refused": "the backend cannot publish what this host has at present",
+  "announcement-refused": "the backend cannot publish this host's present addresses",
   // peers
   "peer-backend": "a peer's lease is of another backend",
   "peer-subnet": "a peer has no subnet in a family of the network",
@@ -64,7 +63,7 @@ export const PROBLEM_CODES = {
 
 export type ProblemCode = keyof typeof PROBLEM_CODES;
 
-/** Something that is not as it should be. Code and object are its identity, whatever the message. */
+/** Something that is wrong. Code and object are its identity, whatever the message. */
 export interface Finding {
   readonly code: ProblemCode;
   /** What it is about: `route 10.5.7.0/24`, a lease's key, a chain. */
@@ -73,11 +72,11 @@ export interface Finding {
   readonly message: string;
   /** What to do about it, where that is known: a clause, or a sentence of its own. */
   readonly remedy?: string;
-  /** Code of the error behind it, such as `ECONNREFUSED`: one that changes is told anew. */
+  /** Code of the error behind it, such as `ECONNREFUSED`: a further one is logged, too. */
   readonly cause?: string;
 }
 
-/** A {@linkcode Finding} that lasts since some moment. */
+/** A {@linkcode Finding} and since when it lasts. */
 export interface Problem extends Finding {
   readonly since: Instant;
 }
@@ -147,13 +146,13 @@ export interface ConditionStatus {
 export interface LeaseStatus {
   readonly key: string;
   readonly subnet: { readonly ipv4?: Prefix; readonly ipv6?: Prefix };
-  /** What is published with it. */
+  /** What this host publishes with it. */
   readonly attributes: unknown;
   /** `taken`: another host holds it now. */
   readonly state: "held" | "lost" | "taken";
   /** Since when `state` is what it is. */
   readonly since: Instant;
-  /** When this host took it; an adopted one counts from then. */
+  /** When this process acquired or adopted it. */
   readonly acquiredAt: Instant;
   /** `undefined` for a reservation, and in a store where nothing expires. */
   readonly expiresAt: Instant | undefined;
@@ -170,11 +169,11 @@ export interface StoreStatus {
   readonly problem?: Problem;
 }
 
-/** Who is the cluster's leader. */
+/** The cluster's leader. */
 export interface LeaderStatus {
   /** The last one that is known. */
   readonly holder: string | undefined;
-  /** For how long there has been none. */
+  /** How long there has been none. */
   readonly vacantMs?: number;
 }
 
@@ -210,18 +209,18 @@ export interface PeersStatus {
   readonly leftOut: LeftOutStatus;
 }
 
-/** Rules of ours, and rules of others that stand in their way. */
+/** The program for our rules, and foreign rules that interfere. */
 export interface FirewallStatus {
   /** `iptables 1.8.9 (nft)`; `none` where no rules are wanted. */
   readonly program: string;
   readonly problems: readonly Problem[];
 }
 
-/** How the cluster's routes stand, as its leader publishes it for all hosts alike. */
+/** The state of the cluster's routes, as its leader publishes it for all hosts. */
 export interface ClusterStatus {
   readonly id: string | undefined;
   readonly term: string;
-  /** Why the leader writes nothing at present. */
+  /** Why the leader cannot write. */
   readonly trouble?: string;
   readonly tables: readonly {
     readonly id: string;
@@ -272,7 +271,7 @@ export interface LeadingStatus {
   readonly round: ReconcilerStatus;
 }
 
-/** Everything; parts that the start has not come to are missing. */
+/** Parts that the start has not reached are missing. */
 export interface DaemonStatus {
   readonly version: string;
   readonly conditions: readonly ConditionStatus[];
@@ -296,10 +295,10 @@ export interface DaemonStatus {
   readonly dataPlane?: DataPlaneStatus;
 }
 
-/** Each part of the status by a function that makes it, called only when somebody asks. */
+/** A function per part, called only on request. */
 export type StatusSource = {
   readonly [Part in keyof DaemonStatus]: () => DaemonStatus[Part];
 };
 
-/** What a backend has to tell. */
+/** The parts that a backend reports. */
 export type BackendStatus = Partial<Pick<StatusSource, "paths" | "cloud" | "dataPlane">>;

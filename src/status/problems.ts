@@ -1,6 +1,6 @@
 /**
- * Problems that come, last and go: each is told once when it appears and once when it is over. Code
- * and object are what makes two of them the same; the words may change with every look.
+ * Logs each problem once when it appears and once when it is over. A problem's code and object are
+ * its identity; its message may differ from one check to the next.
  *
  * @module
  */
@@ -10,69 +10,67 @@ import { LineBudget } from "../util/line_budget.ts";
 import { formatDuration } from "../util/time.ts";
 import type { Finding, Instant, Problem } from "./model.ts";
 
-/** A problem told one by one, at most so many at a time. */
-const TOLD_AT_ONCE = 10;
-/** Different causes of one problem that are told. */
-const TOLD_CAUSES = 5;
-/**
- * Lines of one log in ten minutes: much of what is told here is for others to bring about, as often
- * as they like.
- */
-const LINES = 30;
-/** Problems that are over and remembered, where a log is to be quiet about their return. */
+/** Problems logged one by one per update; beyond that, one line gives the number. */
+const LOGGED_AT_ONCE = 10;
+/** Different causes of one problem that are logged. */
+const LOGGED_CAUSES = 5;
+/** Problems remembered after they are over, where `quietMs` is set. */
 const REMEMBERED = 10_000;
 
 /** Options of {@linkcode ProblemLog}. */
 export interface ProblemLogOptions {
-  /** The line of a problem. @default message and remedy */
+  /** The line for a problem. @default message and remedy */
   readonly one?: (problem: Problem) => string;
-  /** Gives the object as a field of that name. @default no field */
+  /** The name of the log field that holds the object. @default no field */
   readonly field?: string;
-  /** Said after a number of those that are not told one by one. @default "more problems" */
+  /** Follows the number of those not logged one by one. @default "more problems" */
   readonly more?: string;
-  /** The line of one that is over, and its fields. @default none */
+  /** The line for one that is over, and its fields. @default none */
   readonly over?: (
     problem: Problem,
     course: { readonly lastedMs: number; readonly times: number },
   ) => readonly [message: string, fields?: LogFields];
   /** The line once all are over. @default none */
   readonly none?: string;
-  /** One that returns within this time is not told again. @default {0} */
+  /** One that returns within this time is not logged again. @default {0} */
   readonly quietMs?: number;
+  /** At most this many lines in ten minutes, where others can cause any number. @default no limit */
+  readonly maxLines?: number;
   /** Monotonic milliseconds. @default {performance.now} */
   readonly now?: () => Instant;
 }
 
 interface Known {
   readonly problem: Problem;
-  /** Causes that were told. */
+  /** Causes that were logged. */
   readonly causes: readonly (string | undefined)[];
-  /** Whether it was told, so that its end is. */
-  readonly isTold: boolean;
+  /** Whether it was logged, so that its end is, too. */
+  readonly isLogged: boolean;
   readonly times: number;
 }
 
-/** Keeps the problems of one part of the daemon, and tells of them; see the module's comment. */
+/** The present problems of one part of the daemon; see the module. */
 export class ProblemLog {
   readonly #log: Logger;
   readonly #options: ProblemLogOptions;
   readonly #now: () => Instant;
-  readonly #budget: LineBudget;
+  readonly #budget: LineBudget | undefined;
   readonly #findings = new Map<string, readonly Finding[]>();
   #known: ReadonlyMap<string, Known> = new Map();
   /** Identities of those that are over to when that was, the oldest first. */
   readonly #recent = new Map<string, Instant>();
-  /** A problem was told and `none` was not. */
+  /** A problem was logged and `none` was not. */
   #isTroubled = false;
 
   constructor(log: Logger, options: ProblemLogOptions = {}) {
     this.#log = log;
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
-    this.#budget = new LineBudget({ lines: LINES, now: this.#now });
+    const { maxLines: lines } = options;
+    this.#budget = lines === undefined ? undefined : new LineBudget({ lines, now: this.#now });
   }
 
-  /** What is wrong now, in the order of appearance. */
+  /** All of them, in the order of the findings. */
   get problems(): readonly Problem[] {
     return this.first(Infinity);
   }
@@ -86,12 +84,12 @@ export class ProblemLog {
     return [...this.#known.values().take(limit).map(({ problem }) => problem)];
   }
 
-  /** The problem that `finding` is. */
+  /** `finding` with the time since when it has been known. */
   dated(finding: Finding): Problem {
     return this.#known.get(identityOf(finding))?.problem ?? { ...finding, since: this.#now() };
   }
 
-  /** Puts `findings` in the place of all that was found by `source` before. */
+  /** Replaces all findings of `source` by `findings`. */
   set(findings: readonly Finding[], source = ""): void {
     if (findings.length === 0) {
       if (!this.#findings.delete(source)) return;
@@ -102,17 +100,17 @@ export class ProblemLog {
     const news: Problem[] = [];
     for (const [identity, finding] of merge([...this.#findings.values()].flat())) {
       const former = before.get(identity);
-      const isTold = former?.isTold ?? !this.#isRecent(identity, now);
+      const isLogged = former?.isLogged ?? !this.#isRecent(identity, now);
       const problem = { ...finding, since: former?.problem.since ?? now };
       let causes = former?.causes ?? [];
-      if (!causes.includes(finding.cause) && causes.length < TOLD_CAUSES) {
+      if (!causes.includes(finding.cause) && causes.length < LOGGED_CAUSES) {
         causes = [...causes, finding.cause];
-        if (isTold) news.push(problem);
+        if (isLogged) news.push(problem);
       }
-      known.set(identity, { problem, causes, isTold, times: (former?.times ?? 0) + 1 });
+      known.set(identity, { problem, causes, isLogged, times: (former?.times ?? 0) + 1 });
     }
     this.#known = known;
-    this.#tell(news);
+    this.#logNews(news);
     for (const [identity, former] of before) {
       if (!known.has(identity)) this.#end(identity, former, now);
     }
@@ -121,19 +119,21 @@ export class ProblemLog {
     if (this.#options.none !== undefined) this.#say("info", this.#options.none);
   }
 
-  #tell(news: readonly Problem[]): void {
+  #logNews(news: readonly Problem[]): void {
     if (news.length === 0) return;
     this.#isTroubled = true;
     const { one = sentenceOf, field, more = "more problems" } = this.#options;
-    for (const problem of news.slice(0, TOLD_AT_ONCE)) {
+    for (const problem of news.slice(0, LOGGED_AT_ONCE)) {
       this.#say("warn", one(problem), field === undefined ? {} : { [field]: problem.object });
     }
-    if (news.length > TOLD_AT_ONCE) this.#say("warn", `and ${news.length - TOLD_AT_ONCE} ${more}`);
+    if (news.length > LOGGED_AT_ONCE) {
+      this.#say("warn", `and ${news.length - LOGGED_AT_ONCE} ${more}`);
+    }
   }
 
-  #end(identity: string, { problem, isTold, times }: Known, now: Instant): void {
+  #end(identity: string, { problem, isLogged, times }: Known, now: Instant): void {
     const { over, quietMs = 0 } = this.#options;
-    if (over !== undefined && isTold) {
+    if (over !== undefined && isLogged) {
       this.#say("info", ...over(problem, { lastedMs: now - problem.since, times }));
     }
     if (quietMs === 0) return;
@@ -151,7 +151,7 @@ export class ProblemLog {
   }
 
   #say(level: "warn" | "info", message: string, fields?: LogFields): void {
-    const left = this.#budget.take();
+    const left = this.#budget?.take();
     if (left === "no") return this.#log.debug(message, fields);
     this.#log[level](message, fields);
     if (left === "last") {
@@ -160,7 +160,7 @@ export class ProblemLog {
   }
 }
 
-/** By identity; the words of those that are the same are joined. */
+/** `findings` by identity; messages of the same identity are joined. */
 function merge(findings: readonly Finding[]): ReadonlyMap<string, Finding> {
   const merged = new Map<string, Finding>();
   for (const finding of findings) {
@@ -176,33 +176,33 @@ function merge(findings: readonly Finding[]): ReadonlyMap<string, Finding> {
   return merged;
 }
 
-/** Problem and remedy, for people: `…; set net.ipv4.ip_forward=1`. */
+/** Message and remedy: `…; set net.ipv4.ip_forward=1`. */
 export function sentenceOf({ message, remedy }: Pick<Finding, "message" | "remedy">): string {
   if (remedy === undefined) return message;
   return /^[A-Z]/.test(remedy) ? `${message}. ${remedy}` : `${message}; ${remedy}`;
 }
 
-/** What two findings of one problem have in common. */
+/** Equal for two findings of one problem. */
 export function identityOf({ code, object }: Pick<Finding, "code" | "object">): string {
   return `${code} ${object}`;
 }
 
 /** Options of {@linkcode Outage}. */
 export interface OutageOptions extends Pick<Finding, "code" | "object"> {
-  /** Said on failure, before the reason: `Etcd is unreachable`. */
+  /** Precedes the reason: `Etcd is unreachable`. */
   readonly failed: string;
-  /** Said on failure after the reason: `; trying again`. @default none */
+  /** Follows the reason: `; trying again`. @default none */
   readonly andThen?: string;
-  /** Said on recovery, before `after 62 s`: `Etcd is reachable again`. */
+  /** Logged on recovery, before `after 62 s`: `Etcd is reachable again`. */
   readonly recovered: string;
   /** Monotonic milliseconds. @default {performance.now} */
   readonly now?: () => Instant;
 }
 
 /**
- * For loops that try again and again: one line when something starts to fail, one for each further
- * cause of the same outage, and one when it works again, with the outage's length and the number of
- * failures. Everything between is written at `debug` level only.
+ * For loops that retry: logs one line when something starts to fail, one for each further cause of
+ * the same outage, and one on recovery, with the outage's length and the number of failures. Other
+ * failures are logged at `debug` level.
  */
 export class Outage {
   readonly #log: Logger;
@@ -222,12 +222,12 @@ export class Outage {
     });
   }
 
-  /** What fails at present. */
+  /** The present failure. */
   get problem(): Problem | undefined {
     return this.#problems.first(1)[0];
   }
 
-  /** To be called on each failure. */
+  /** Call on each failure. */
   failing(error: unknown): Problem {
     const { code, object } = this.#options;
     const message = describeError(error);
@@ -237,7 +237,7 @@ export class Outage {
     return this.problem!;
   }
 
-  /** To be called on each success. */
+  /** Call on each success. */
   working(): void {
     this.#problems.set([]);
   }

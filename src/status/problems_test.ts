@@ -18,6 +18,7 @@ const peerLog: ProblemLogOptions = {
   field: "key",
   more: "more peers are left out",
   none: "No peer is left out any more",
+  maxLines: 30,
 };
 
 function setUp(options: ProblemLogOptions = peerLog) {

@@ -1,6 +1,6 @@
 /**
- * What readiness depends on: typed conditions, each of which is met, in doubt or unmet since some
- * moment, with the problems that make it so. Ready means that all are met; that may be lost again.
+ * Readiness: typed conditions, each met, doubtful or unmet since some time because of some problems.
+ * The daemon is ready while none is unmet.
  *
  * @module
  */
@@ -27,17 +27,17 @@ export class Readiness {
     this.#now = now;
   }
 
-  /** How each condition stands; told of after every change. */
+  /** The state of each condition. */
   get statuses(): ReadableCell<readonly ConditionStatus[]> {
     return this.#statuses;
   }
 
-  /** Which do not hold. */
+  /** The conditions that are unmet. */
   get unmet(): ReadableCell<readonly ConditionId[]> {
     return this.#unmet;
   }
 
-  /** The condition `id`, which counts as met before it is told of the first time. */
+  /** The condition `id`, which counts as met until it is set. */
   condition(id: ConditionId): Condition {
     let condition = this.#conditions.get(id);
     if (condition === undefined) {
@@ -54,7 +54,7 @@ export class Readiness {
     return this.#unmet.value.length === 0;
   }
 
-  /** Whether `id` holds. One that plays no part in this run does. */
+  /** Whether `id` is not unmet; true for a condition that this run does not have. */
   holds(id: ConditionId): boolean {
     return !this.#unmet.value.includes(id);
   }
@@ -71,8 +71,8 @@ export class Readiness {
 }
 
 /**
- * One condition. It may be in doubt for a while before it counts as unmet: what held a moment ago is
- * not lost because one look failed, or while it is being repaired.
+ * A condition that was met may be doubtful for a while before it is unmet: neither one failed check
+ * nor a repair ends it.
  */
 export class Condition implements Disposable {
   readonly #id: ConditionId;
@@ -98,21 +98,21 @@ export class Condition implements Disposable {
     return this.#status.state !== "unmet";
   }
 
-  /** It holds. `problems` are what is degraded all the same. */
+  /** @param problems What is degraded all the same. */
   met(problems: readonly Finding[] = []): void {
     this.#endDoubt();
     this.#set("met", problems);
   }
 
-  /** It does not hold, because of `problems`, the most telling one first. */
+  /** @param problems The first one becomes the reason in texts. */
   unmet(...problems: readonly [Finding, ...Finding[]]): void {
     this.#endDoubt();
     this.#set("unmet", problems);
   }
 
   /**
-   * It held and may still hold. It counts as unmet once it has been in doubt for `graceMs`; a doubt
-   * does not begin anew by being repeated.
+   * What was met may still be. It becomes unmet after `graceMs`, counted from the first of repeated
+   * calls; what is unmet stays so.
    */
   doubtful(problem: Finding, graceMs: number): void {
     if (!this.holds) return this.unmet(problem);
@@ -144,7 +144,7 @@ export class Condition implements Disposable {
   }
 }
 
-/** `findings` with the time since when they last; those of `before` go on. */
+/** `findings` with their times; those of `before` keep theirs. */
 function dated(
   findings: readonly (Finding | Problem)[],
   before: readonly Problem[],
@@ -157,19 +157,19 @@ function dated(
   });
 }
 
-/** Whether two problems read alike, so that nobody need be told. */
+/** Whether two problems read alike. */
 function isSame(a: Problem, b: Problem): boolean {
   return identityOf(a) === identityOf(b) && a.message === b.message;
 }
 
-/** Why the daemon is not ready: a sentence for each unmet condition, the oldest first. */
+/** Why the daemon is not ready: one sentence per unmet condition, the oldest first. */
 export function reasonsOf(statuses: readonly ConditionStatus[]): string[] {
   return statuses.filter(({ state }) => state === "unmet")
     .toSorted((one, other) => one.since - other.since)
     .map(({ id, problems }) => `${id}: ${sentenceOf(problems[0]!)}`);
 }
 
-/** What is degraded although it does not count as unmet, one sentence each. */
+/** What is degraded without affecting readiness, one sentence each. */
 export function remarksOf(statuses: readonly ConditionStatus[]): string[] {
   return statuses.filter(({ state }) => state === "met")
     .flatMap(({ problems }) => problems.map(sentenceOf));
