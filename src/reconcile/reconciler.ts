@@ -84,6 +84,8 @@ class StageState {
   readonly stage: AnyStage;
   /** What was desired when the Table was listed last; `undefined`: list it in the next round. */
   listedFor: unknown;
+  /** Something was told while the Table was looked at. */
+  hasNews = false;
   /** Keys of objects that are said to have gone. */
   doubtful = new Set<string>();
   /** By key what could not be made as it should, with `""` for the Table as a whole. */
@@ -105,6 +107,16 @@ class StageState {
 
   get kind(): AnyStage["table"]["kind"] {
     return this.stage.table.kind;
+  }
+
+  /** Unless all goes well from now on, the Table is listed in the next round. */
+  beginLook(): void {
+    this.listedFor = undefined;
+    this.hasNews = false;
+  }
+
+  endLook(desired: unknown): void {
+    this.listedFor = this.hasNews ? undefined : desired;
   }
 
   /** What is wrong. */
@@ -217,8 +229,12 @@ export class Reconciler {
   /** Takes notice of `news`. Tells whether they are worth a round, which is then to be asked for. */
   observe({ kind, key, object, gone }: ObjectNews): boolean {
     const state = this.#states.find((each) => each.kind.id === kind);
-    // Unless it is up to date, the Table is listed in the next round anyway.
-    if (state?.listedFor === undefined) return state !== undefined;
+    if (!state) return false;
+    if (state.listedFor === undefined) {
+      // It is to be listed anyway; if that has begun already, once more.
+      state.hasNews = true;
+      return true;
+    }
     const desired = state.stage.desired();
     if (desired instanceof Wanted && !state.failures.has(key)) {
       const there = desired.taken(key);
@@ -368,16 +384,16 @@ export class Reconciler {
       if (changes.size === 0 && doubtful.size === 0) return undefined;
       // What is there in the place of an object that failed is not known.
       if (failures.size === 0 || !changes.keys().some((key) => failures.has(key))) {
-        state.listedFor = undefined; // unless all goes well
+        state.beginLook();
         const steps = diffChangesInSteps(kind, desired, changes, doubtful);
         const difference = await inSlices(steps, { signal });
-        state.listedFor = desired;
+        state.endLook(desired);
         state.desired = desired.size;
         for (const key of doubtful) if (desired.get(key) !== undefined) state.actual!--;
         return difference;
       }
     }
-    state.listedFor = undefined;
+    state.beginLook();
     let actual: readonly unknown[];
     try {
       actual = await table.list({ signal });
@@ -386,7 +402,7 @@ export class Reconciler {
     }
     const wanted = desired instanceof Wanted ? desired : indexDesired(kind, desired);
     const difference = await inSlices(diffInSteps(kind, wanted, actual), { signal });
-    state.listedFor = desired;
+    state.endLook(desired);
     state.desired = wanted.size;
     state.actual = difference.found;
     const former = failures;

@@ -31,6 +31,8 @@ class MemoryTable implements Table<Thing> {
   readonly broken = new Set<string>();
   readonly operations: string[] = [];
   lists = 0;
+  /** Called after a list was read, and before a change is made. */
+  meanwhile = () => {};
   listError: Error | undefined;
 
   constructor(things: readonly Thing[] = []) {
@@ -39,12 +41,16 @@ class MemoryTable implements Table<Thing> {
 
   list(): Promise<Thing[]> {
     this.lists++;
-    return this.listError
-      ? Promise.reject(this.listError)
-      : Promise.resolve([...this.things.values()]);
+    if (this.listError) return Promise.reject(this.listError);
+    const things = [...this.things.values()];
+    return Promise.resolve().then(() => {
+      this.meanwhile();
+      return things;
+    });
   }
 
   apply(changes: readonly Change<Thing>[]): Promise<FailedChange<Thing>[]> {
+    this.meanwhile();
     return Promise.resolve(changes.flatMap((change) => {
       const thing = change.op === "remove" ? change.actual : change.desired;
       if (this.broken.has(thing.name)) return [{ change, error: new Error("it is broken") }];
@@ -449,7 +455,7 @@ Deno.test("Reconciler comes to the same by partial rounds as by full ones, whate
     fc.record({ act: fc.constantFrom("want"), name, value }),
     fc.record({ act: fc.constantFrom("leave", "delete", "break", "mend"), name, value }),
     fc.record({ act: fc.constantFrom("put", "put theirs"), name, value }),
-    fc.record({ act: fc.constantFrom("round", "news", "loss"), name, value }),
+    fc.record({ act: fc.constantFrom("round", "busy round", "news", "loss"), name, value }),
   );
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
@@ -479,6 +485,16 @@ Deno.test("Reconciler comes to the same by partial rounds as by full ones, whate
         if (act === "break") table.broken.add(name);
         if (act === "mend") table.broken.delete(name);
         if (act === "round") await it.round(partly);
+        if (act === "busy round") {
+          table.meanwhile = () => {
+            table.meanwhile = () => {};
+            const found = table.things.get(name);
+            if (found) external(found, true);
+            tell();
+          };
+          await it.round(partly);
+          table.meanwhile = () => {};
+        }
         // Events come late, but in order; those of an overrun are lost, which is told.
         if (act === "news") tell();
         if (act === "loss" && underway.length > 0) {
