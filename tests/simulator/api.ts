@@ -95,7 +95,9 @@ export class ApiServer {
       case "delay":
         await delay(effect.delayMs, request);
     }
-    const answer = this.#perform(exchange);
+    const answer = effect?.kind === "slowTask"
+      ? this.#cloud.routes.slowly(effect.taskMs, () => this.#perform(exchange))
+      : this.#perform(exchange);
     switch (effect?.kind) {
       case "performThenDrop":
         return { kind: "drop" };

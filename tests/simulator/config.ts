@@ -191,6 +191,7 @@ export const faultConfig = v.strictObject({
     v.strictObject({ kind: v.literal("hang") }),
     v.strictObject({ kind: v.literal("delay"), delayMs: count }),
     v.strictObject({ kind: v.literal("delayAnswer"), delayMs: count }),
+    v.strictObject({ kind: v.literal("slowTask"), taskMs: count }),
     v.strictObject({ kind: v.literal("truncate") }),
     v.strictObject({ kind: v.literal("performThenDrop") }),
     v.strictObject({

@@ -29,6 +29,7 @@ interface Rule {
  * - `drop`: the connection ends before anything is done;
  * - `hang`: nothing is done and no answer comes;
  * - `delay`, `delayAnswer`: the call is carried out late, or at once and answered late;
+ * - `slowTask`: accepted, and what it began, such as `Modifying`, takes that long;
  * - `truncate`: carried out, and half of the answer is sent;
  * - `performThenDrop`, `performThenError`: carried out, and the outcome is hidden;
  * - `html`, `empty`: what a proxy in between answers; nothing is done;

@@ -36,6 +36,18 @@ Deno.test("performThenDrop: the connection ends and the route is there", async (
   ]);
 });
 
+Deno.test("slowTask: what the call began takes as long as is said", async () => {
+  await using bench = await benchWith({ kind: "slowTask", taskMs: 5_000 });
+  await bench.create(CIDR);
+  const statusAfter = (ms: number) => {
+    bench.clock.advance(ms);
+    bench.cloud.settle();
+    return bench.cloud.routes.at(EXAMPLE.systemTableId, CIDR)?.status;
+  };
+  assert.equal(statusAfter(4_999), "Pending");
+  assert.equal(statusAfter(1), "Available");
+});
+
 Deno.test("performThenError: an error is answered and the route is there", async () => {
   await using bench = await benchWith({
     kind: "performThenError",

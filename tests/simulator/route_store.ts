@@ -42,6 +42,8 @@ export class RouteStore {
   readonly #entries = new Map<string, Stored>();
   /** Entries that are gone, kept for lists that lag. */
   #gone: Stored[] = [];
+  /** See {@linkcode RouteStore.slowly}. */
+  #taskMs: number | undefined;
   readonly #lockedUntilMs = new Map<string, number>();
   #duplicates = 0;
 
@@ -241,10 +243,20 @@ export class RouteStore {
     return stored;
   }
 
+  /** Has what `write` begins take `taskMs`, whatever else is set. */
+  slowly<T>(taskMs: number, write: () => T): T {
+    this.#taskMs = taskMs;
+    try {
+      return write();
+    } finally {
+      this.#taskMs = undefined;
+    }
+  }
+
   #begin(stored: Stored, nextHops?: readonly NextHop[]): void {
     const { delays, lockAfterWriteMs } = this.#context.behaviour();
     const dueAtMs = this.#context.nowMs() +
-      this.#context.random.integer(delays.minMs, delays.maxMs);
+      (this.#taskMs ?? this.#context.random.integer(delays.minMs, delays.maxMs));
     stored.task = nextHops ? { dueAtMs, nextHops } : { dueAtMs };
     const lockedUntilMs = Math.max(
       this.#lockedUntilMs.get(stored.vpcId) ?? 0,
