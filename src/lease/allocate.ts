@@ -1,3 +1,8 @@
+/**
+ * Which subnets of a network are free, and which one a host takes.
+ *
+ * @module
+ */
 import type { FamilyConfig, NetworkConfig } from "../config/network_config.ts";
 import { Address, type Place, Places, Prefix } from "../net/mod.ts";
 import type { LeaseSubnet } from "./lease.ts";

@@ -92,7 +92,7 @@ export function parseLease(entry: EntryText): Lease {
 /** Entries read between two steps; some milliseconds. */
 const STEP_ENTRIES = 128;
 
-/** Reads `entries` ahead, with pauses; thousands would else keep other work waiting. */
+/** Reads `entries` ahead, with pauses, since thousands keep other work waiting. */
 export function* parseLeasesInSteps(
   entries: Iterable<EntryText>,
 ): Generator<void, void> {

@@ -1,3 +1,8 @@
+/**
+ * What a lease is.
+ *
+ * @module
+ */
 import type { Address, Prefix } from "../net/mod.ts";
 
 /** Any JSON value. */

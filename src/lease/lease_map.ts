@@ -1,3 +1,8 @@
+/**
+ * The leases of a network, folded from what a store tells.
+ *
+ * @module
+ */
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { Prefix } from "../net/mod.ts";
 import { atOnce } from "../util/slices.ts";

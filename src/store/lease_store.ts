@@ -139,7 +139,7 @@ export interface LeaseStore extends AsyncDisposable {
   election(options: ElectionOptions): Election;
   /**
    * To be called when this host's addresses have changed: connections from an address that is gone
-   * hear nothing any more.
+   * get no response any more.
    */
   addressesChanged(): void;
 }

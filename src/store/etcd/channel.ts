@@ -158,7 +158,7 @@ function registerTargets({ experimental }: typeof Grpc): void {
       this.#told = true;
       const { addresses = [] } = TARGETS.get(this.#path) ?? {};
       const endpoints = addresses.map((address) => ({ addresses: [address] }));
-      // The channel is not ready for an answer within the call.
+      // The channel is not ready for a response within the call.
       setTimeout(() => {
         this.#listener(experimental.statusOrFromValue(endpoints), {}, null, "");
       });

@@ -1,3 +1,8 @@
+/**
+ * Requests to etcd v3 over any number of members: fails over between them, within one deadline.
+ *
+ * @module
+ */
 import type { Logger } from "../../log.ts";
 import { abortable } from "../../util/abortable.ts";
 import { EtcdConnection, type Methods } from "./connection.ts";
@@ -5,7 +10,7 @@ import { EtcdError, joinFailures } from "./error.ts";
 import type { EtcdSettings } from "./options.ts";
 import type { CallOptions } from "../errors.ts";
 
-/** How long a member may take to answer while there is another one to ask. */
+/** How long a member may take to respond while there is another one to ask. */
 export const FAILOVER_MS = 2_500;
 /** How long the last member to be asked may take: etcd may be slow, and there is no better one. */
 const LAST_CONNECT_MS = 5_000;
@@ -97,7 +102,7 @@ export class EtcdClient implements Disposable {
 
   /**
    * Leaves the present connection for a new one: it may be from an address that this host no longer
-   * has, so that no answer arrives. What waits for one is asked again as if it had been lost.
+   * has, so that no response arrives. A request that waits for one is sent again as if it had been lost.
    */
   reconnect(): void {
     const connection = this.#current;

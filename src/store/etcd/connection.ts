@@ -1,3 +1,8 @@
+/**
+ * A connection to one member of etcd v3, over npm:etcd3 and its grpc-js.
+ *
+ * @module
+ */
 import type {
   IAuthenticateRequest,
   IAuthenticateResponse,
@@ -93,7 +98,7 @@ const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /**
  * A connection to one member of etcd: one HTTP/2 session for all calls and watches, so that a call
- * which is answered shows that the watches beside it are alive. It does not retry, fail over or
+ * which succeeds shows that the watches beside it are alive. It does not retry, fail over or
  * reconnect; a connection that failed is disposed and another one opened.
  */
 export class EtcdConnection implements Disposable {

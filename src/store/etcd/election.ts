@@ -1,3 +1,8 @@
+/**
+ * An election by one key that expires.
+ *
+ * @module
+ */
 import { abortable } from "../../util/abortable.ts";
 import { Cell, type ReadableCell } from "../../util/cell.ts";
 import { childSignal } from "../../util/child_signal.ts";
@@ -11,13 +16,13 @@ import { HeldTerm } from "./held_term.ts";
 import type { Entry, KeySpace } from "./key_space.ts";
 import { LeaseTerm } from "./lease_term.ts";
 
-/** How long an office stays taken after its holder was last heard of. */
+/** How long a leader is believed after it was last heard of. */
 export const ELECTION_TTL_SECONDS = 15;
 
 /** Time that a caller of {@linkcode Term.confirm} has at least for what it does then. */
 const CONFIRM_MARGIN_MS = 5_000;
 
-/** A thousand candidates that see an office fall vacant come one after the other, over this. */
+/** A thousand candidates that see the lead fall vacant come one after the other, over this. */
 const CAMPAIGN_SPREAD_MS = 2_000;
 
 /** How long the store may take to say whether a key that seems deleted is there. */
@@ -43,7 +48,7 @@ export interface EtcdElectionOptions extends Pick<ElectionOptions, "holder" | "l
 /** What is known of the key. */
 interface Known {
   readonly entry: Entry | undefined;
-  /** `undefined` while the office is held. */
+  /** `undefined` while somebody leads. */
   readonly vacantFor: Stopwatch | undefined;
 }
 
@@ -60,7 +65,7 @@ interface Known {
  *     └─┴──────── vacant ◄─────────────┘
  * ```
  *
- * A single key instead of a queue of keys: while the office is held, those who wait cost the store
+ * A single key instead of a queue of keys: while somebody leads, those who wait cost the store
  * one watch each and nothing else. What the holder does must be fenced by {@linkcode Term.confirm},
  * as no clock can keep a process from being stopped between two lines.
  *
@@ -252,7 +257,7 @@ export class EtcdElection implements Election {
     return (this.#pause?.leftMs ?? 0) > 0;
   }
 
-  /** In the office's turn: see {@linkcode Election.tryOnce}. */
+  /** In its turn: see {@linkcode Election.tryOnce}. */
   async #campaign(signal: AbortSignal): Promise<Term | undefined> {
     const { space, key, holder, log } = this.#options;
     if (this.term !== undefined) return this.term;

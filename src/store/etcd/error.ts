@@ -1,9 +1,14 @@
+/**
+ * How etcd fails, in words for an operator and in kinds for the code.
+ *
+ * @module
+ */
 import { describeError } from "../../errors.ts";
 import { StoreError } from "../errors.ts";
 import { describeConnectError } from "./tls_errors.ts";
 
 /**
- * What an answer of etcd v3 means for the next step:
+ * What a response of etcd v3 means for the next step:
  *
  * | kind | next step |
  * | --- | --- |
@@ -46,7 +51,7 @@ export class EtcdError extends StoreError {
   }
 
   /**
-   * Whether the request may have been carried out all the same: the answer was lost, not the
+   * Whether the request may have been carried out all the same: the response was lost, not the
    * request. A write is not repeated then.
    */
   get mayHaveRun(): boolean {
@@ -113,7 +118,7 @@ export function fromGrpcError(error: unknown, endpoint: string): EtcdError {
       if (/no leader|not capable|server stopped|too many requests/.test(text)) {
         return make("unready");
       }
-      // What HTTP/2 calls an answer in HTTP/1: an etcd before 3, or no etcd at all.
+      // What HTTP/2 calls a response in HTTP/1: an etcd before 3, or no etcd at all.
       if (/No connection established.*Protocol error/.test(text)) {
         return make("not-served", `the v3 API is not served there${portHint(endpoint)}`);
       }

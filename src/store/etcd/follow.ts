@@ -11,7 +11,7 @@ import type { WatchUpdate } from "./key_space.ts";
 export interface WatchTiming {
   /** After this much silence the connection is asked whether it lives. @default {8_000} */
   readonly silenceMs: number;
-  /** How long it may take to answer. @default {5_000} */
+  /** How long it may take to respond. @default {5_000} */
   readonly probeMs: number;
   /** Shortest time between two readings of everything. @default {600_000} */
   readonly relistMs: number;
@@ -36,7 +36,7 @@ export async function* keepFollowing(
 ): AsyncGenerator<WatchUpdate> {
   const { signal } = options;
   const backoff = new Backoff({ initialMs: 100, maxMs: 5_000 });
-  // Asking again does not make a password right, and checking one is dear for etcd.
+  // Asking again does not make a password right, and checking one costs etcd much.
   const deniedBackoff = new Backoff({ initialMs: 2_000, maxMs: 30_000 });
   let state: "following" | "resuming" | "disconnected" = "resuming";
   while (!signal.aborted) {

@@ -31,7 +31,7 @@ export function repairHttp2(): void {
 /**
  * A session without streams that is closed while it reads what the server has sent is freed under
  * the reader: the process ends with SIGSEGV or an assertion of nghttp2. When etcd stops in order,
- * it says so (GOAWAY), and grpc-js and Deno both answer by closing the session at once. Seen with
+ * it says so (GOAWAY), and grpc-js and Deno both react by closing the session at once. Seen with
  * Deno 2.9.6.
  */
 function closeLater(connect: Connect): Connect {

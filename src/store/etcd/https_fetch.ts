@@ -35,7 +35,7 @@ export class HttpsClient implements Disposable {
     });
   }
 
-  /** @throws {Error} If no answer comes. */
+  /** @throws {Error} If no response comes. */
   fetch(url: string, { method, headers, body, signal }: HttpsRequest): Promise<Response> {
     return new Promise((resolve, reject) => {
       const text = body?.toString();
@@ -50,14 +50,14 @@ export class HttpsClient implements Disposable {
         },
       }, (message) => {
         const { statusCode: status = 500 } = message;
-        const answered = new Headers();
+        const received = new Headers();
         for (const [name, value] of Object.entries(message.headers)) {
-          if (value !== undefined) answered.set(name, String(value));
+          if (value !== undefined) received.set(name, String(value));
         }
         const bare = status === 204 || status === 304 || method === "HEAD";
         const stream = bare ? null : Readable.toWeb(message) as ReadableStream<Uint8Array>;
         if (bare) message.resume();
-        resolve(new Response(stream, { status, headers: answered }));
+        resolve(new Response(stream, { status, headers: received }));
       });
       // A socket that comes after the end would belong to nobody.
       request.on("socket", (socket) => signal.aborted && socket.destroy());

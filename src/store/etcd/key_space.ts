@@ -49,7 +49,7 @@ export type WatchUpdate =
 
 /** What is known of a space. */
 export interface KnownEntries {
-  /** What `list` of the same space answered: that very array. */
+  /** What `list` of the same space returned: that very array. */
   readonly listed: readonly Entry[];
   /** What the caller has written since. */
   readonly written: Entry;
@@ -64,7 +64,7 @@ export interface WatchOptions extends CallOptions {
  * The keys below one path of the store.
  *
  * Calls fail with {@linkcode StoreError}; they fail over between endpoints within one call but do
- * not otherwise retry. Reads are linearizable. Compare-and-set calls answer `undefined` when the
+ * not otherwise retry. Reads are linearizable. Compare-and-set calls return `undefined` when the
  * comparison failed, and never write then. A write whose outcome is unknown (connection lost after
  * sending) throws `unavailable`: the caller lists again.
  */
@@ -132,7 +132,7 @@ export interface KeySpace {
 export interface Registry extends KeySpace, AsyncDisposable {
   /**
    * To be called when this host's addresses have changed: connections from an address that is gone
-   * hear nothing any more. What waits for an answer is asked again.
+   * get no response any more. A request that waits for one is sent again.
    */
   addressesChanged(): void;
   /** For messages: `etcd v3 at http://10.0.0.5:2379`. */

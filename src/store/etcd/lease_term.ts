@@ -1,3 +1,8 @@
+/**
+ * How long something lasts that expires in the store.
+ *
+ * @module
+ */
 import { type Clocks, Stopwatch } from "../../util/stopwatch.ts";
 
 /** Options of {@linkcode LeaseTerm}. */

@@ -20,7 +20,7 @@ export function likelyConfigKeys(prefix: string): string[] {
 
 /** Whether a key of this name, met in the store, is worth reading. */
 export function mayHoldConfig(key: string, prefix: string): boolean {
-  // Other people's keys are shown to a person and put into a command.
+  // Other people's keys are shown to an operator and put into a command.
   if (!/^[\x21-\x7e]{1,256}$/.test(key)) return false;
   return key !== configKey(prefix) && (/(^|\/)config$/i.test(key) || gist(key) === gist(prefix));
 }

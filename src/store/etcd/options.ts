@@ -1,3 +1,8 @@
+/**
+ * Reads the options of etcd; names its keys as upstream does.
+ *
+ * @module
+ */
 import { ConfigError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { type Endpoint, parseEndpoint } from "../../net/mod.ts";

@@ -1,3 +1,8 @@
+/**
+ * The keys of a network in the v2 keys API.
+ *
+ * @module
+ */
 import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./missing_config.ts";
 import { EtcdV2Client, type Node, type Reply, type V2Request } from "./v2_client.ts";
 import { EtcdError } from "./error.ts";
@@ -105,11 +110,11 @@ class EtcdV2Space implements KeySpace {
   async remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
     const path = this.#subtree.strip + key;
     const request: V2Request = { method: "DELETE", path, query: { prevIndex: revision } };
-    const { answer } = await this.#client.send(request, {
+    const { result } = await this.#client.send(request, {
       signal: options.signal,
       idempotent: false,
     });
-    return answer !== undefined;
+    return result !== undefined;
   }
 
   watch(options: CallOptions): AsyncIterable<WatchUpdate> {
@@ -118,11 +123,11 @@ class EtcdV2Space implements KeySpace {
 
   async #readNode(key: string, options: CallOptions): Promise<Node | undefined> {
     const request = read(this.#subtree.strip + key, false);
-    const { answer } = await this.#client.send(request, {
+    const { result } = await this.#client.send(request, {
       signal: options.signal,
       idempotent: true,
     });
-    return answer === undefined || answer.node.dir ? undefined : answer.node;
+    return result === undefined || result.node.dir ? undefined : result.node;
   }
 
   async #write(
@@ -131,11 +136,11 @@ class EtcdV2Space implements KeySpace {
     options: CallOptions,
   ): Promise<Entry | undefined> {
     const request: V2Request = { method: "PUT", path: this.#subtree.strip + key, form };
-    const { answer } = await this.#client.send(request, {
+    const { result } = await this.#client.send(request, {
       signal: options.signal,
       idempotent: false,
     });
-    return answer === undefined ? undefined : toEntry(answer.node, this.#subtree);
+    return result === undefined ? undefined : toEntry(result.node, this.#subtree);
   }
 }
 
@@ -200,11 +205,11 @@ export class EtcdV2Registry extends EtcdV2Space implements Registry {
   async #node(path: string, options: CallOptions): Promise<Node | undefined> {
     try {
       const request = read(path, false);
-      const { answer } = await this.#client.send(request, {
+      const { result } = await this.#client.send(request, {
         signal: options.signal,
         idempotent: true,
       });
-      return answer?.node;
+      return result?.node;
     } catch (error) {
       if (error instanceof EtcdError && error.reason === "denied") return undefined;
       throw error;
@@ -271,7 +276,7 @@ async function readSubtree(
     else if (subtree.recursive) node.nodes?.forEach(walk);
   };
   // A directory's name may be a plain key by mistake: then nothing can exist below it.
-  const root = reply.answer?.node;
+  const root = reply.result?.node;
   if (root !== undefined && Boolean(root.dir) === subtree.recursive) walk(root);
   return { ...reply, entries };
 }
@@ -331,7 +336,7 @@ class SubtreeFollower {
         yield await this.#snapshot();
         continue;
       }
-      if (reply.answer === undefined) {
+      if (reply.result === undefined) {
         this.#next = Math.max(this.#next!, reply.index + 1);
         // A poll says nothing about a member that is cut off from the others; a quorum read does.
         // Of one key: reading a directory would bring all below it.
@@ -344,7 +349,7 @@ class SubtreeFollower {
         if (!same || performance.now() >= this.#relistAt) yield await this.#snapshot();
         continue;
       }
-      const { action, node, prevNode } = reply.answer;
+      const { action, node, prevNode } = reply.result;
       this.#next = node.modifiedIndex + 1;
       const gone = action === "delete" || action === "expire" || action === "compareAndDelete";
       if (gone && (node.dir || prevNode?.dir)) {

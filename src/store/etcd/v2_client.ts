@@ -1,3 +1,8 @@
+/**
+ * Requests to the v2 keys API over HTTP: fails over between members, within one deadline.
+ *
+ * @module
+ */
 import * as v from "valibot";
 import { describeError } from "../../errors.ts";
 import { childSignal } from "../../util/child_signal.ts";
@@ -38,7 +43,7 @@ const NodeSchema: v.GenericSchema<unknown, Node> = v.object({
   nodes: v.optional(v.array(v.lazy(() => NodeSchema))),
 });
 
-const AnswerSchema = v.object({
+const ResultSchema = v.object({
   action: v.string(),
   node: NodeSchema,
   prevNode: v.optional(NodeSchema),
@@ -50,13 +55,13 @@ const FailureSchema = v.object({
   cause: v.optional(v.string()),
 });
 
-/** What a successful request or a long poll answers. */
-export type Answer = v.InferOutput<typeof AnswerSchema>;
+/** What a successful request or a long poll returns. */
+export type Result = v.InferOutput<typeof ResultSchema>;
 
 /** How a request went. */
 export interface Reply {
   /** `undefined` if the key is absent, or the comparison did not hold. */
-  readonly answer: Answer | undefined;
+  readonly result: Result | undefined;
   /** The store's index at the time of the reply. */
   readonly index: number;
   readonly clusterId: string;
@@ -163,7 +168,7 @@ export class EtcdV2Client implements Disposable {
     this.addressesChanged();
   }
 
-  /** Closes all connections; what waits there for an answer fails, and may be asked again. */
+  /** Closes all connections; a request that waits for its response there fails, and may be sent again. */
   addressesChanged(): void {
     this.#addresses.abort(new Error("the addresses of this host have changed"));
     this.#addresses = new AbortController();
@@ -224,15 +229,15 @@ export class EtcdV2Client implements Disposable {
       text = await response.text();
     } catch (cause) {
       signal.throwIfAborted();
-      if (long && body.signal.aborted) return { answer: undefined, index, clusterId };
+      if (long && body.signal.aborted) return { result: undefined, index, clusterId };
       throw ended(cause, body.signal);
     }
     // What a member sends that stops in order. Another store may be in its place next time.
     if (long && text === "") {
       throw new EtcdError("lost", endpoint.url, "the server ended the watch");
     }
-    const answer = parseAnswer(request.method, response, text, endpoint);
-    return { answer, index, clusterId };
+    const result = parseResult(request.method, response, text, endpoint);
+    return { result, index, clusterId };
   }
 
   #url(endpoint: Endpoint, request: V2Request): string {
@@ -276,7 +281,7 @@ interface MemberClient extends Pick<HttpsClient, "fetch" | "material">, Disposab
 
 /**
  * Requests in clear text, and TLS before Deno 2.9, where `node:https` leaks connections: the given
- * CA adds to Deno's roots. A redirect is an answer, too: where it leads is not for etcd to say.
+ * CA adds to Deno's roots. A redirect is a response, too: where it leads is not for etcd to say.
  */
 class FetchClient implements MemberClient {
   readonly material: TlsMaterial;
@@ -331,20 +336,20 @@ export function fetchReason(text: string): string {
     : reason;
 }
 
-function parseAnswer(
+function parseResult(
   method: V2Request["method"],
   response: Response,
   text: string,
   endpoint: Endpoint,
-): Answer | undefined {
+): Result | undefined {
   const { status } = response;
   let json: unknown;
   try {
     json = JSON.parse(text);
-  } catch { /* not of this API, or not an answer at all */ }
+  } catch { /* not of this API */ }
   if (status >= 200 && status < 300) {
-    const answer = v.safeParse(AnswerSchema, json);
-    if (answer.success) return answer.output;
+    const result = v.safeParse(ResultSchema, json);
+    if (result.success) return result.output;
     throw notEtcd(response, text, endpoint);
   }
   const parsed = v.safeParse(FailureSchema, json);
@@ -371,7 +376,7 @@ function parseAnswer(
   throw new EtcdError(status >= 500 ? "timeout" : "refused", endpoint.url, what);
 }
 
-/** What to make of an answer that is not of the v2 keys API: who gave it, and in which words. */
+/** What to make of a response that is not of the v2 keys API: who sent it, and in which words. */
 function notEtcd(
   response: Response,
   text: string,
@@ -410,7 +415,7 @@ function notEtcd(
   return fail("not-served", `what answers there is not etcd's v2 API${portHint(endpoint.url)}`);
 }
 
-/** The words of an answer, without tags, on one short line. */
+/** The words of a response, without tags, on one short line. */
 function shorten(text: string): string {
   const words = text.slice(0, 4_000)
     .replaceAll(/<(script|style)[^]*?<\/\1>/gi, " ")

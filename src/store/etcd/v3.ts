@@ -1,3 +1,8 @@
+/**
+ * The keys of a network in etcd v3.
+ *
+ * @module
+ */
 import type { ICompare, IKeyValue, IRequestOp, ITxnResponse } from "etcd3";
 import { Buffer } from "node:buffer";
 import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./missing_config.ts";
@@ -30,7 +35,7 @@ class EtcdV3Space implements KeySpace {
   readonly #client: EtcdClient;
   readonly #range: KeyRange;
   readonly #timing: WatchTiming;
-  /** When each list that was answered was true. */
+  /** When each list that was returned was true. */
   readonly #listed = new WeakMap<readonly Entry[], RangeSnapshot>();
 
   constructor(client: EtcdClient, range: KeyRange, timing: WatchTiming) {
@@ -266,13 +271,13 @@ export class EtcdV3Registry extends EtcdV3Space implements Registry {
         keys_only: true,
         limit: SEARCHED_KEYS,
       };
-      const answer = await unlessDenied(() =>
+      const response = await unlessDenied(() =>
         this.#client.call("range", request, { signal: options.signal, idempotent: true })
       );
-      const last = answer?.kvs.at(-1)?.key;
-      if (answer === undefined || last === undefined) return;
-      for (const { key } of answer.kvs) yield key.toString();
-      if (!answer.more) return;
+      const last = response?.kvs.at(-1)?.key;
+      if (response === undefined || last === undefined) return;
+      for (const { key } of response.kvs) yield key.toString();
+      if (!response.more) return;
       const leases = /^[^]*?\/subnets\//.exec(last.toString());
       start = leases === null
         ? Buffer.concat([last, Buffer.of(0)])

@@ -1,3 +1,8 @@
+/**
+ * Follows a range of etcd v3, whatever happens to connections, members and history.
+ *
+ * @module
+ */
 import type { IWatchResponse } from "etcd3";
 import { childSignal } from "../../util/child_signal.ts";
 import { delay } from "../../util/time.ts";
