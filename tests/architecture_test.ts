@@ -305,3 +305,35 @@ Deno.test("no files import each other in a circle", () => {
   }
   assert.deepEqual([...circles], []);
 });
+
+/** Where a cloud may be named besides its folder: its plan, the flags, and the table of backends. */
+const NAMES_CLOUDS = [
+  /^src\/backends\//,
+  /^src\/cli\/(flags|options)\.ts$/,
+  /^src\/runtime\/mod\.ts$/,
+];
+
+Deno.test("a cloud is named in its own folder, and where it is entered, alone", () => {
+  const clouds = [...Deno.readDirSync(join(root, "src/cloud"))]
+    .filter((entry) => entry.isDirectory && entry.name !== "routes")
+    .map(({ name }) => name);
+  assert.ok(clouds.length > 0);
+  const faults: string[] = [];
+  for (const path of sources(join(root, "src"))) {
+    const name = relative(root, path);
+    const text = code(Deno.readTextFileSync(path));
+    for (const cloud of clouds) {
+      if (name.startsWith(`src/cloud/${cloud}/`)) continue;
+      if (NAMES_CLOUDS.some((pattern) => pattern.test(name))) continue;
+      const title = cloud[0]!.toUpperCase() + cloud.slice(1);
+      const identifiers = text.replaceAll(/"[^"\n]*"/g, '""');
+      if (new RegExp(`\\b${cloud}(?=[A-Z_])|${title}(?=[A-Z])`).test(identifiers)) {
+        faults.push(`${name} names ${cloud}`);
+      }
+      if (imports(path).some((target) => target.startsWith(`src/cloud/${cloud}/`))) {
+        faults.push(`${name} imports from ${cloud}`);
+      }
+    }
+  }
+  assert.deepEqual(faults, []);
+});

@@ -27,10 +27,10 @@ import type { Planner } from "./planner.ts";
 export interface RunningParts {
   readonly readiness: Readiness;
   readonly configured: ConfiguredNetwork;
-  readonly registry: Pick<LeaseStore, "description">;
+  readonly store: Pick<LeaseStore, "description">;
   readonly hostNetwork: HostNetwork;
   readonly runtime: OpenBackend;
-  readonly keeper: OwnLease;
+  readonly own: OwnLease;
   /** When the lease was taken. */
   readonly acquiredAt: () => Instant;
   readonly firewall: Firewall;
@@ -69,9 +69,9 @@ function leftOutStatus(problems: ProblemLog): LeftOutStatus {
   return { count: problems.count, problems: problems.first(LISTED) };
 }
 
-function leaseStatus({ keeper, readiness, acquiredAt }: RunningParts): LeaseStatus {
-  const { key, subnet, attributes } = keeper.lease.value;
-  const state = keeper.state.value;
+function leaseStatus({ own, readiness, acquiredAt }: RunningParts): LeaseStatus {
+  const { key, subnet, attributes } = own.lease.value;
+  const state = own.state.value;
   const { since, problems: [lost] } = readiness.condition("lease").status;
   const trouble = state.held && state.trouble !== undefined
     ? { ...notRenewed(key, state.trouble), since: performance.now() }
@@ -95,10 +95,10 @@ function notRenewed(object: string, message: string): Finding {
   return { code: "lease-not-renewed", object, message };
 }
 
-function storeStatus({ registry, readiness }: RunningParts): StoreStatus {
+function storeStatus({ store, readiness }: RunningParts): StoreStatus {
   const { state, since, problems: [problem] } = readiness.condition("store").status;
   return {
-    what: registry.description,
+    what: store.description,
     connected: state === "met",
     since,
     ...(problem ? { problem } : {}),
