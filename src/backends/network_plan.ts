@@ -173,9 +173,8 @@ export class NetworkPlan {
       for (const claim of former?.claims ?? NO_CLAIMS) {
         if (!claims.includes(claim)) this.#setClaim(claim, key, false, due);
       }
-      for (const claim of claims) {
-        if (!former?.claims.includes(claim)) this.#setClaim(claim, key, true, due);
-      }
+      // Also of a claim that stays: who else has it depends on what its holder says.
+      for (const claim of claims) this.#setClaim(claim, key, true, due);
       if (lease) this.#peers.set(key, { lease, claims, state: former?.state ?? NOTHING });
       else if (former) {
         this.#peers.delete(key);

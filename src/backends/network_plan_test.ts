@@ -90,41 +90,44 @@ for (const [backend, options, facts] of planned) {
     const leaseType = type === "udp" || type === "ali-vpc" ? "" : type;
     const own = lease(leaseType, { n: 1, address: 1, mac: 1, inside: false, odd: false });
     const step = fc.array(fc.oneof(peer, fc.integer({ min: 2, max: 8 })), { maxLength: 4 });
-    fc.assert(fc.property(fc.array(step, { maxLength: 8 }), (steps) => {
-      const plan = new NetworkPlan();
-      const peers = new Map<string, Lease>();
-      const sources = {
-        bind: bindPlan(backend, { config, network, host, facts, own }),
-        network,
-        peers: { get: (key: string) => peers.get(key), [Symbol.iterator]: () => peers.values() },
-      };
-      for (const changes of steps) {
-        const changed = new Set<string>();
-        for (const change of changes) {
-          const key = `10.5.${typeof change === "number" ? change : change.n}.0-24`;
-          if (typeof change === "number") peers.delete(key);
-          else peers.set(key, lease(leaseType, change));
-          changed.add(key);
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 8 }), (steps) => {
+        const plan = new NetworkPlan();
+        const peers = new Map<string, Lease>();
+        const sources = {
+          bind: bindPlan(backend, { config, network, host, facts, own }),
+          network,
+          peers: { get: (key: string) => peers.get(key), [Symbol.iterator]: () => peers.values() },
+        };
+        for (const changes of steps) {
+          const changed = new Set<string>();
+          for (const change of changes) {
+            const key = `10.5.${typeof change === "number" ? change : change.n}.0-24`;
+            if (typeof change === "number") peers.delete(key);
+            else peers.set(key, lease(leaseType, change));
+            changed.add(key);
+          }
+          atOnce(plan.update(sources, changed));
+          const anew = planAll(backend, {
+            ...{ config, network, host, facts, own },
+            peers: [...peers.values()],
+          });
+          const { skippedPeers = [], ...state } = anew;
+          const { neighbors: _n, fdb: _f, forwarding: _w, routes: _r, ...lists } = state;
+          const desired = Desired.of(state);
+          desired.host = lists;
+          const kept = new Desired();
+          Object.assign(kept, plan.desired);
+          const { routes: _own, ...hostLists } = { routes: [], ...plan.desired.host };
+          kept.host = hostLists;
+          assert.deepEqual(describe(kept), describe(desired));
+          assert.deepEqual(
+            [...plan.skipped.values()].flat().map((each) => JSON.stringify(each)).toSorted(),
+            skippedPeers.map((each) => JSON.stringify(each)).toSorted(),
+          );
         }
-        atOnce(plan.update(sources, changed));
-        const anew = planAll(backend, {
-          ...{ config, network, host, facts, own },
-          peers: [...peers.values()],
-        });
-        const { skippedPeers = [], ...state } = anew;
-        const { neighbors: _n, fdb: _f, forwarding: _w, routes: _r, ...lists } = state;
-        const desired = Desired.of(state);
-        desired.host = lists;
-        const kept = new Desired();
-        Object.assign(kept, plan.desired);
-        const { routes: _own, ...hostLists } = { routes: [], ...plan.desired.host };
-        kept.host = hostLists;
-        assert.deepEqual(describe(kept), describe(desired));
-        assert.deepEqual(
-          [...plan.skipped.values()].flat().map((each) => JSON.stringify(each)).toSorted(),
-          skippedPeers.map((each) => JSON.stringify(each)).toSorted(),
-        );
-      }
-    }));
+      }),
+      { numRuns: 300 },
+    );
   });
 }
