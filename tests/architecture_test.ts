@@ -107,6 +107,15 @@ Deno.test("folders import only what lies below them", () => {
   assert.deepEqual(faults, []);
 });
 
+Deno.test("clouds and backends' runtimes know the store by its interfaces alone", () => {
+  const faults = ["src/cloud", "src/runtime"].flatMap((folder) => [...sources(join(root, folder))])
+    .flatMap((path) =>
+      imports(path).filter((target) => target.startsWith("src/store/etcd/"))
+        .map((target) => `${relative(root, path)} imports ${target}`)
+    );
+  assert.deepEqual(faults, []);
+});
+
 /** Where the backends' table is: the only file that names a cloud outside of its folder. */
 const TABLE_OF_BACKENDS = "src/runtime/mod.ts";
 

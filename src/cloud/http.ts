@@ -6,7 +6,6 @@ import { deadline } from "../util/time.ts";
 import { limitAnswer } from "./answer_limit.ts";
 import { onBrokenBody } from "./broken_body.ts";
 
-/** Options of {@linkcode httpRequest}. */
 export interface HttpRequestOptions {
   readonly signal: AbortSignal;
   readonly method?: "GET" | "PUT" | "POST";

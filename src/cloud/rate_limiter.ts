@@ -1,7 +1,6 @@
 /** Keeps a process below a cloud's rate limits. @module */
 import { delay } from "../util/time.ts";
 
-/** Options of {@linkcode RateLimiter}. */
 export interface RateLimiterOptions {
   /** Calls that may go at once after a quiet time. */
   readonly burst: number;

@@ -17,7 +17,6 @@ import { WORDS } from "./words.ts";
 const TABLES_STALE_RESYNCS = 5;
 const TABLES_STALE_MS = 2 * 60_000;
 
-/** Options of {@linkcode openAccess}. */
 export interface AccessOptions {
   readonly instance: AliVpcClaim;
   readonly vpc: VpcClient;

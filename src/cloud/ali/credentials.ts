@@ -28,7 +28,6 @@ export interface CredentialsProvider {
   invalidate(credentials: Credentials): boolean;
 }
 
-/** Options of {@linkcode CredentialsChain}. */
 export interface CredentialsChainOptions {
   readonly config: Pick<
     AliVpcConfig,

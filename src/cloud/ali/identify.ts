@@ -30,7 +30,6 @@ import { AliRoutes } from "./route_api.ts";
 import { lazyRpc, openRpc, type Rpc } from "./rpc.ts";
 import { VpcClient } from "./vpc_client.ts";
 
-/** Options of {@linkcode identifyAliVpc}. */
 export interface AliVpcOptions {
   readonly config: AliVpcConfig;
   /** The whole pod network. */

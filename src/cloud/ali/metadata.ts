@@ -7,7 +7,6 @@ import { httpRequest } from "../http.ts";
 /** Where every instance finds its metadata service. */
 export const METADATA_ENDPOINT = "http://100.100.100.200";
 
-/** Options of {@linkcode Metadata}. */
 export interface MetadataOptions {
   /** Base URL. @default {METADATA_ENDPOINT} */
   readonly endpoint?: string;

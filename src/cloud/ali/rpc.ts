@@ -20,7 +20,6 @@ export type Parameter =
   | readonly Readonly<Record<string, string>>[]
   | undefined;
 
-/** Options of {@linkcode openRpc}. */
 export interface RpcOptions {
   /** As RAM names it: the `vpc` of `vpc:CreateRouteEntry`. */
   readonly service: "vpc" | "ecs";
@@ -40,7 +39,6 @@ export interface RpcOptions {
   readonly timeoutMs?: number;
 }
 
-/** Options of {@linkcode Rpc.call}. */
 export interface RpcCallOptions {
   readonly signal: AbortSignal;
   readonly beforeSend?: (options: { signal: AbortSignal }) => Promise<void>;

@@ -9,7 +9,6 @@ import type { AliRoutes } from "./route_api.ts";
 import type { VpcClient } from "./vpc_client.ts";
 import { ROUTE_QUOTA } from "./words.ts";
 
-/** Options of {@linkcode checkRouteTables}. */
 export interface TableCheckOptions {
   readonly vpc: VpcClient;
   readonly routes: AliRoutes;

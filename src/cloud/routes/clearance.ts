@@ -36,7 +36,6 @@ export type Holder =
   /** Some key overlaps it that is no such lease. */
   | { readonly is: "unclear" };
 
-/** Options of {@linkcode Clearance}. */
 export interface ClearanceOptions {
   readonly store: ClusterStore;
   readonly clusterId: string;

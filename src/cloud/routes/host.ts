@@ -72,7 +72,6 @@ export async function openCloudHost<Base extends object>(
   const { cloud, store, config, mayLead, log, signal, unservedMs = 60_000 } = options;
   await using stack = new AsyncDisposableStack();
   stack.use(cloud);
-  const wakeup = new Wakeup();
   const election = store.election(cloud.instance.instanceId, log);
   // Who never leads follows all the same, to tell whether anybody does.
   election.candidate = mayLead;
@@ -98,21 +97,14 @@ export async function openCloudHost<Base extends object>(
     // To be waited out without a lease, which would be held for nothing.
     if (full !== undefined && config.overflow === "none") throw new Error(`Cannot use ${full}`);
   }
-  const onRunning = () => {
-    clearTimeout(unserved);
-    election.candidate = mayLead;
-  };
-  const host = new CloudHost(options, { election, wakeup, onRunning, resources: stack.move() });
-  election.leadership.subscribe(() => host.electionChanged());
-  return host;
+  return new CloudHost(options, { election, unserved, resources: stack.move() });
 }
 
 /** What {@linkcode openCloudHost} has opened. */
 interface Opened {
   readonly election: Election;
-  readonly wakeup: Wakeup;
-  /** Called once this host can lead. */
-  readonly onRunning: () => void;
+  /** Ends the candidacy of a host that cannot lead yet. */
+  readonly unserved: ReturnType<typeof setTimeout>;
   readonly resources: AsyncDisposableStack;
 }
 
@@ -126,6 +118,7 @@ interface Cluster {
 class CloudHost<Base extends object> implements AsyncDisposable {
   readonly facts: Cell<Base & CloudFacts>;
   readonly #changes = new Cell(0);
+  readonly #wakeup = new Wakeup();
   readonly #options: CloudHostOptions<Base>;
   readonly #opened: Opened;
   readonly #checks: SourceDestCheckTable | undefined;
@@ -147,6 +140,10 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     const { cloud, config, log } = options;
     this.#options = options;
     this.#opened = opened;
+    opened.election.leadership.subscribe(() => {
+      this.#leader?.electionChanged();
+      this.#wakeup.wake();
+    });
     this.facts = new Cell<Base & CloudFacts>({ ...options.base, routeTableIds: [] });
     const { networkInterfaceId } = cloud.instance;
     this.#checks = makeChecks(cloud, config, {
@@ -168,12 +165,6 @@ class CloudHost<Base extends object> implements AsyncDisposable {
   async occupied(options: CallOptions): Promise<Places> {
     const summary = this.#follower?.summary ?? await readSummary(this.#options.store, options);
     return occupiedPlaces(summary?.occupied ?? []);
-  }
-
-  /** To be called when the cluster may have another leader. */
-  electionChanged(): void {
-    this.#leader?.electionChanged();
-    this.#opened.wakeup.wake();
   }
 
   /** To be called when any lease has changed. */
@@ -239,7 +230,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
       leaseKey: () => own().key,
       onChange: () => {
         statements.summaryChanged();
-        this.#opened.wakeup.wake();
+        this.#wakeup.wake();
       },
       log,
     });
@@ -250,9 +241,10 @@ class CloudHost<Base extends object> implements AsyncDisposable {
       summary: () => follower.summary,
       log,
     });
-    const { election, onRunning } = this.#opened;
+    const { election, unserved } = this.#opened;
     const leader = this.#leader = new ClusterLeader({ ...this.#options, leases, election });
-    onRunning();
+    clearTimeout(unserved);
+    election.candidate = mayLead;
     await Promise.all([
       follower.run({ signal }),
       statements.run({ signal }),
@@ -357,12 +349,8 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     const access = await cloud.connect({ signal });
     const clusterId = await this.#findClusterId({ signal });
     // Alone, a host knows no entries but those of its own subnet where these carry no mark.
-    const mark = {
-      clusterId,
-      network,
-      ...(cloud.routes.hasMarks ? {} : { isBooked: () => false }),
-    };
-    return new HostRoutes(cloud, access, { mark, log });
+    const bookless = cloud.routes.hasMarks ? {} : { isBooked: () => false };
+    return new HostRoutes(cloud, access, { mark: { clusterId, network, ...bookless }, log });
   }
 
   /** The store's, or as it was read last: a host whose store is away sees to its route all the same. */
@@ -402,7 +390,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
       ]);
       if (now !== before) this.#changes.set(this.#changes.value + 1);
       before = now;
-      await this.#opened.wakeup.sleep(dueMs, { signal });
+      await this.#wakeup.sleep(dueMs, { signal });
     }
   }
 

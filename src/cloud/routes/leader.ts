@@ -21,7 +21,6 @@ import { ensureClusterId, OtherClusterError } from "./cluster_identity.ts";
 import { LeaderTerm, type LeaderTermOptions, PUBLISH_EVERY_MS } from "./leader_term.ts";
 import { OvertakenError } from "./publication.ts";
 
-/** Options of {@linkcode ClusterLeader}. */
 export interface ClusterLeaderOptions extends LeaderTermOptions {
   readonly election: Election;
 }

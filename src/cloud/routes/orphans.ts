@@ -12,7 +12,6 @@ export interface Orphan {
   readonly ageMs: number;
 }
 
-/** Options of {@linkcode Orphans}. */
 export interface OrphansOptions {
   /** How long an entry must have been an orphan before it may go. */
   readonly graceMs: number;

@@ -7,7 +7,6 @@ import { Backoff } from "../../util/time.ts";
 import type { Cloud } from "./provider.ts";
 import { RouteTable } from "./route_table.ts";
 
-/** Options of {@linkcode removeOwnRoutes}. */
 export interface RemoveOwnRoutesOptions {
   readonly network: Prefix;
   /** Absent where the store has none, so that no entry can be the cluster's. */

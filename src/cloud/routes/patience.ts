@@ -4,7 +4,6 @@ import { Backoff, delay } from "../../util/time.ts";
 import { CloudApiError } from "./cloud_error.ts";
 import type { Clock, RouteWords } from "./provider.ts";
 
-/** Options of {@linkcode Patience}. */
 export interface PatienceOptions {
   readonly words: Pick<RouteWords, "waitingForRate">;
   readonly log: Logger;

@@ -126,7 +126,6 @@ export class ClusterPublication {
   }
 }
 
-/** Options of {@linkcode ClusterFollower}. */
 export interface ClusterFollowerOptions {
   readonly store: ClusterStore;
   /** The own lease's key at present. */

@@ -24,7 +24,6 @@ import {
 } from "./route_writer.ts";
 import type { Waits } from "./waits.ts";
 
-/** Options of {@linkcode RouteBatches}. */
 export interface RouteBatchesOptions {
   readonly api: RouteApi;
   readonly mark: ClusterMark;

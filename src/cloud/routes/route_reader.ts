@@ -12,7 +12,6 @@ import {
 } from "./route_entry.ts";
 import type { RouteViewKeeper } from "./route_view.ts";
 
-/** Options of {@linkcode RouteReader}. */
 export interface RouteReaderOptions {
   readonly api: RouteApi;
   readonly view: RouteViewKeeper;

@@ -26,7 +26,6 @@ import { RouteReader } from "./route_reader.ts";
 import { type RouteView, RouteViewKeeper } from "./route_view.ts";
 import { FenceError, RouteWriter, TableFullError, UnmarkedError } from "./route_writer.ts";
 
-/** Options of {@linkcode RouteTable}. */
 export interface RouteTableOptions extends Partial<Clock> {
   readonly api: RouteApi;
   /** What tells the cluster's entries from others. */

@@ -24,7 +24,6 @@ import type { RouteReader } from "./route_reader.ts";
 import type { RouteViewKeeper } from "./route_view.ts";
 import { Waits } from "./waits.ts";
 
-/** Options of {@linkcode RouteWriter}. */
 export interface RouteWriterOptions {
   readonly api: RouteApi;
   readonly mark: ClusterMark;

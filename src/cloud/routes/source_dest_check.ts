@@ -20,7 +20,6 @@ export interface NamedInterface {
   readonly vpcId?: string;
 }
 
-/** Options of {@linkcode SourceDestCheckTable}. */
 export interface SourceDestCheckTableOptions extends Partial<Clock> {
   readonly api: InterfaceApi;
   /** No other interface is ever read or changed. Read anew each time. */

@@ -36,7 +36,6 @@ function statements(store: ClusterStore) {
   return store.documents("statements");
 }
 
-/** Options of {@linkcode SubnetStatements}. */
 export interface SubnetStatementsOptions {
   readonly store: ClusterStore;
   readonly instanceId: string;

@@ -3,7 +3,6 @@ import type { CloudRoute } from "./provider.ts";
 import { formatCloudRoute } from "./route_entry.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
 
-/** Options of {@linkcode SwitchedRoutes}. */
 export interface SwitchedRoutesOptions {
   /**
    * How long a list serves, in milliseconds. While no leader lists for all, each host does so for

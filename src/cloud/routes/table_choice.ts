@@ -41,7 +41,6 @@ export interface TableDirectory {
   tableOf(subnetId: string, options: CallOptions): Promise<string | undefined>;
 }
 
-/** Options of {@linkcode TableChoice}. */
 export interface TableChoiceOptions {
   readonly directory: TableDirectory;
   readonly vpcId: string;

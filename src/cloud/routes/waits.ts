@@ -22,7 +22,6 @@ const WAITS: Readonly<Record<RetryCause, { initialMs: number; maxMs: number }>> 
   peering: { initialMs: 5_000, maxMs: 30_000 },
 };
 
-/** Options of {@linkcode Waits}. */
 export interface WaitsOptions {
   /** `create route 10.24.7.0/24 in <table>`. */
   readonly goal: string;
