@@ -11,6 +11,7 @@ import { EcsClient } from "../src/cloud/ali/ecs_client.ts";
 import { VpcClient } from "../src/cloud/ali/vpc_client.ts";
 import { RAM_ACTIONS } from "../src/cloud/ali/rights.ts";
 import type { Rpc } from "../src/cloud/ali/rpc.ts";
+import { DOCKER_OPTS_HELP } from "../src/cli/docker_opts.ts";
 import { environmentName, type Flag, FLAGS } from "../src/cli/flags.ts";
 import { usage } from "../src/cli/usage.ts";
 import { FieldReader } from "../src/config/fields.ts";
@@ -415,6 +416,12 @@ Deno.test("the commands use the Deno that CI uses", () => {
       assert.ok(task! in tasks, `${language}: there is no task ${task}`);
     }
   }
+});
+
+Deno.test("the flags of docker-opts are those of the program", () => {
+  const help = DOCKER_OPTS_HELP.matchAll(/^ {2}(--?[a-z-]+)/gm);
+  const described = english.tableWith("-f").map(([name]) => onlyCode(name!));
+  assert.deepEqual(described, [...help].map(([, name]) => name));
 });
 
 Deno.test("the unit and the drop-in fit the program and the documents", () => {

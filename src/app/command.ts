@@ -18,6 +18,7 @@ import { withSystemDirectories } from "../util/process.ts";
 import { feedWatchdog, openNotifier } from "../service_manager/notify.ts";
 import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
+import { writeDockerOptions } from "./docker_opts.ts";
 import { takeInstanceLock } from "../host/instance_lock.ts";
 import { hearLibraries } from "../host/libraries.ts";
 
@@ -56,6 +57,16 @@ export async function runCommand(
   if (command.action === "self-test") {
     const { selfTest } = await import("./self_check.ts");
     return await selfTest({ backends, say: (line) => write(Deno.stdout, `${line}\n`) }) ? 0 : 1;
+  }
+
+  if (command.action === "docker-opts") {
+    try {
+      await writeDockerOptions(command.options, environment);
+      return 0;
+    } catch (error) {
+      write(Deno.stderr, `flanneld: ${describeError(error)}\n`);
+      return 1;
+    }
   }
 
   const { options, warnings } = command;

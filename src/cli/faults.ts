@@ -30,6 +30,8 @@ const COMMANDS: ReadonlyMap<string, string> = new Map([
   ["clean", 'did you mean "flanneld cleanup"?'],
   ["uninstall", 'did you mean "flanneld cleanup"?'],
   ["release", 'did you mean "flanneld cleanup --release"?'],
+  ["docker-opts", 'it comes first, as in "flanneld docker-opts -c"'],
+  ["mk-docker-opts", 'did you mean "flanneld docker-opts"?'],
   ["run", "without a command it runs"],
   ["start", "without a command it runs"],
   ["daemon", "without a command it runs"],

@@ -1,4 +1,5 @@
 import { UsageError } from "../errors.ts";
+import { type DockerOptions, parseDockerOptions } from "./docker_opts.ts";
 import {
   cleanEnvironment,
   type Environment,
@@ -22,6 +23,7 @@ export type CommandLine =
   | { readonly action: "help" }
   | { readonly action: "version" }
   | { readonly action: "self-test" }
+  | { readonly action: "docker-opts"; readonly options: DockerOptions }
   | { readonly action: "run"; readonly options: Options; readonly warnings: readonly string[] }
   | {
     readonly action: "cleanup";
@@ -62,8 +64,8 @@ export async function readCommandLine(
 }
 
 /**
- * Reads the arguments: flags alone; `cleanup` and flags, one of which may be `--release`; or
- * `self-test` alone. Blanks and line ends around values do not count.
+ * Reads the arguments: flags alone; `cleanup` and flags, one of which may be `--release`;
+ * `docker-opts` and flags of its own; or `self-test` alone. Blanks and line ends around values do not count.
  *
  * @param compilePattern Needed for `--iface-regex` alone.
  * @throws {UsageError} With one line for each fault; a line never holds a secret.
@@ -77,6 +79,10 @@ export function parseCommandLine(
   const words = args.map(withoutLineEnds);
   const faults: string[] = [];
   if (words.length === 1 && words[0] === "self-test") return { action: "self-test" };
+  if (words[0] === "docker-opts") {
+    const options = parseDockerOptions(words.slice(1));
+    return options === undefined ? { action: "help" } : { action: "docker-opts", options };
+  }
   if (words[0] !== "cleanup") {
     const context = { words, environment: variables, faults, also: [], compilePattern };
     return parseFlags(args, context);
@@ -122,7 +128,7 @@ function parseFlags(
     readonly also: readonly string[];
     readonly compilePattern: CompilePattern;
   },
-): Exclude<CommandLine, { readonly action: "cleanup" | "self-test" }> {
+): Exclude<CommandLine, { readonly action: "cleanup" | "self-test" | "docker-opts" }> {
   const warnings: string[] = [];
   const settings = readArguments(words, faults, also);
   if (settings.get("help")?.value === true) return { action: "help" };

@@ -46,6 +46,16 @@ Deno.test("parseCommandLine() reads the self-test, which takes nothing else", ()
   assert.match(faultsOf(["--ip-masq", "self-test"])[0]!, /Unexpected argument "self-test"/);
 });
 
+Deno.test("parseCommandLine() reads docker-opts, which has flags of its own", () => {
+  const command = parseCommandLine(["docker-opts", "-ck", "ALL"], { FLANNELD_IFACE: "\0" });
+  assert.equal(command.action, "docker-opts");
+  assert.equal(command.options.combinedKey, "ALL");
+  assert.equal(parseCommandLine(["docker-opts", "-h"], {}).action, "help");
+  assert.match(faultsOf(["docker-opts", "--ip-masq"])[0]!, /"--ip-masq": docker-opts takes flags/);
+  assert.match(faultsOf(["--iface=eth0", "docker-opts"])[0]!, /it comes first/);
+  assert.match(faultsOf(["mk-docker-opts.sh"])[0]!, /did you mean "flanneld docker-opts"/);
+});
+
 Deno.test("parseCommandLine() reads the clean-up with the same flags, and whether to release", () => {
   for (
     const [args, release] of [
@@ -578,7 +588,8 @@ Deno.test("readCommandLine() loads what patterns need, from a flag or a variable
     ] as const
   ) {
     const command = await readCommandLine(args, environment);
-    assert.ok("options" in command && command.options.ifaceRegex[0]!.test("eth0"));
+    assert.ok(command.action === "run" || command.action === "cleanup");
+    assert.ok(command.options.ifaceRegex[0]!.test("eth0"));
   }
 });
 

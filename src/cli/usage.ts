@@ -1,3 +1,4 @@
+import { DOCKER_OPTS_HELP } from "./docker_opts.ts";
 import { type Flag, FLAGS, GROUPS } from "./flags.ts";
 
 const WIDTH = 98;
@@ -22,13 +23,16 @@ export function usage(): string {
 
 Usage: flanneld [flags]
        flanneld cleanup [--release] [flags]
+       flanneld docker-opts [-f FILE] [-d FILE] [-i] [-c] [-k NAME] [-m] [--config-file=FILE]
        flanneld self-test
 
 With cleanup, removes the links, routes, traffic rules and the subnet file that runs with the same
 flags left on this host, and with --release the lease. No flanneld may be running meanwhile.
+With docker-opts, writes dockerd's options for this host's subnet, as mk-docker-opts.sh does.
 With self-test, tries each part of the program that is loaded late, and names those that are lost.
 
 ${groups.join("\n")}
+${DOCKER_OPTS_HELP}
 Flags may be written with one or two dashes, as --name=value or --name value; booleans take a
 value only with "=". Each can be given in the environment instead: FLANNELD_ and its name in upper
 case with "_" for "-", such as FLANNELD_ETCD_ENDPOINTS.
