@@ -1,5 +1,5 @@
 /**
- * Where each part of the daemon's status comes from; a part is made when somebody asks for it.
+ * Gathers the daemon's status from its parts.
  *
  * @module
  */
@@ -11,7 +11,6 @@ import type { LeaseMap } from "../lease/lease_map.ts";
 import type { ConfiguredNetwork } from "../runtime/configured_network.ts";
 import type { OpenBackend } from "../runtime/runtime.ts";
 import type {
-  Finding,
   Instant,
   LeaseStatus,
   LeftOutStatus,
@@ -23,7 +22,7 @@ import type { Readiness } from "../status/readiness.ts";
 import type { LeaseStore, OwnLease } from "../store/lease_store.ts";
 import type { Planner } from "./planner.ts";
 
-/** What a running daemon consists of, as far as its status goes. */
+/** The parts of a running daemon that have a status. */
 export interface RunningParts {
   readonly readiness: Readiness;
   readonly configured: ConfiguredNetwork;
@@ -41,7 +40,7 @@ export interface RunningParts {
   readonly surroundings: Surroundings;
 }
 
-/** The parts that are there once the start is over. */
+/** The parts of a daemon that has started. */
 export function statusOf(parts: RunningParts): Partial<StatusSource> {
   const { configured, hostNetwork, runtime, firewall, leases, planner, surroundings } = parts;
   return {
@@ -62,7 +61,7 @@ export function statusOf(parts: RunningParts): Partial<StatusSource> {
   };
 }
 
-/** Of very many, so many are listed. */
+/** Problems listed of each kind. */
 const LISTED = 100;
 
 function leftOutStatus(problems: ProblemLog): LeftOutStatus {
@@ -73,10 +72,7 @@ function leaseStatus({ own, readiness, acquiredAt }: RunningParts): LeaseStatus 
   const { key, subnet, attributes } = own.lease.value;
   const state = own.state.value;
   const { since, problems: [lost] } = readiness.condition("lease").status;
-  const trouble = state.held && state.trouble !== undefined
-    ? { ...notRenewed(key, state.trouble), since: performance.now() }
-    : undefined;
-  const problem = trouble ?? lost;
+  const problem = state.held ? state.trouble : lost;
   return {
     key,
     subnet,
@@ -89,10 +85,6 @@ function leaseStatus({ own, readiness, acquiredAt }: RunningParts): LeaseStatus 
       : undefined,
     ...(problem ? { problem } : {}),
   };
-}
-
-function notRenewed(object: string, message: string): Finding {
-  return { code: "lease-not-renewed", object, message };
 }
 
 function storeStatus({ store, readiness }: RunningParts): StoreStatus {

@@ -11,6 +11,7 @@ import type { Lease, LeaseAttributes, LeaseSubnet } from "../lease/lease.ts";
 import type { LeaseEntry } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { Address, Places } from "../net/mod.ts";
+import type { Problem } from "../status/model.ts";
 import type { ReadableCell } from "../util/cell.ts";
 import type { Documents } from "./documents.ts";
 import type { Election, ElectionOptions } from "./election.ts";
@@ -55,8 +56,8 @@ export type LeaseState =
     readonly held: true;
     /** Milliseconds since the epoch; `undefined` if it does not expire. */
     readonly expiresAt: number | undefined;
-    /** Why renewing fails at present. */
-    readonly trouble?: string;
+    /** Why renewing fails. */
+    readonly trouble?: Problem;
   }
   | {
     readonly held: false;

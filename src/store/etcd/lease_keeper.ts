@@ -9,6 +9,7 @@ import { formatSubnet, type Lease, type LeaseAttributes } from "../../lease/leas
 import { isOwnedBy, sharesSubnet } from "../../lease/ownership.ts";
 import { Cell, type ReadableCell } from "../../util/cell.ts";
 import { BudgetedLog } from "../../util/line_budget.ts";
+import type { Problem } from "../../status/model.ts";
 import { Outage } from "../../status/problems.ts";
 import type { Clocks } from "../../util/stopwatch.ts";
 import { Backoff } from "../../util/time.ts";
@@ -65,7 +66,7 @@ export class LeaseKeeper implements OwnLease {
   #lost: string | undefined;
   /** Whether that is because another host holds it. */
   #taken = false;
-  #trouble: string | undefined;
+  #trouble: Problem | undefined;
   /** The store may hold something else than `#entry` under our key. */
   #suspect = false;
   /** A lease that shared our subnet has gone, see {@linkcode LeaseKeeper.observe}. */
@@ -176,7 +177,7 @@ export class LeaseKeeper implements OwnLease {
         if (!await this.#doWhatIsDue(signal)) continue;
       } catch (error) {
         signal.throwIfAborted();
-        this.#trouble = this.#renewing.failing(error).message;
+        this.#trouble = this.#renewing.failing(error);
         this.#tell();
         await failures.wait({ signal });
         continue;
@@ -393,7 +394,7 @@ export class LeaseKeeper implements OwnLease {
   }
 
   #currentState(): LeaseState {
-    const because = this.#trouble === undefined ? "" : `: ${this.#trouble}`;
+    const because = this.#trouble === undefined ? "" : `: ${this.#trouble.message}`;
     if (this.#lost !== undefined) {
       return { held: false, reason: this.#lost + because, taken: this.#taken };
     }
@@ -423,6 +424,9 @@ export class LeaseKeeper implements OwnLease {
 
 /** Times are as they were when something happened, and differ by as much. */
 function sameState(a: LeaseState, b: LeaseState): boolean {
-  if (a.held) return b.held && a.expiresAt === b.expiresAt && a.trouble === b.trouble;
+  if (a.held) {
+    return b.held && a.expiresAt === b.expiresAt &&
+      a.trouble?.message === b.trouble?.message;
+  }
   return !b.held && a.reason === b.reason && a.taken === b.taken;
 }

@@ -60,7 +60,7 @@ function setUp(ip = "192.0.2.1", store = new MemoryStore()) {
 }
 
 function isInTrouble(state: LeaseState, trouble: string): boolean {
-  return state.held && state.trouble === trouble;
+  return state.held && state.trouble?.message === trouble;
 }
 
 async function until(condition: () => boolean, what: string): Promise<void> {
