@@ -25,7 +25,6 @@ const ALLOWED: Record<string, readonly string[]> = {
     ...["net", "util", "ffi", "config", "lease", "state", "reconcile", "kernel", "firewall"],
     ...["backends", "cli", "status"],
     "app", // planner, kernel tables and network, until they have moved
-    "store", // paths of etcd
     "runtime", // PlaneRuntime
   ],
   runtime: [
@@ -147,6 +146,25 @@ Deno.test("no cloud is named where clouds are all alike", () => {
         }
       }
     }
+  }
+  assert.deepEqual(faults, []);
+});
+
+/** What opens a store, and what tries whether its parts are there. */
+const KNOW_ETCD = ["src/app/open_store.ts", "src/app/self_check.ts"];
+
+Deno.test("etcd is known where a store is opened alone: nothing else has revisions, keys and lives", () => {
+  const faults: string[] = [];
+  const words = /\b(?:\w*[rR]evision|ttlSeconds|KeySpace|etcdctl|createdIndex)\b/;
+  for (const path of sources(join(root, "src"))) {
+    const file = relative(root, path);
+    if (file.startsWith("src/store/etcd/")) continue;
+    for (const target of imports(path)) {
+      const isEtcd = target.startsWith("src/store/etcd/");
+      if (isEtcd && !KNOW_ETCD.includes(file)) faults.push(`${file} imports ${target}`);
+    }
+    const word = words.exec(code(Deno.readTextFileSync(path)));
+    if (word !== null) faults.push(`${file} says ${word[0]}`);
   }
   assert.deepEqual(faults, []);
 });

@@ -197,8 +197,8 @@ async function releaseRemnants(
   released: readonly Prefix[],
   summary: CleanUpSummary,
 ): Promise<string | undefined> {
-  await using registry = await openStore(options, log);
-  const text = await readConfig(registry, { signal });
+  await using store = await openStore(options, log);
+  const text = await readConfig(store, { signal });
   if (text === undefined) return undefined;
   const { network, backend: { remnants } } = configureNetwork(text, log, backends);
   if (!remnants) return undefined;
@@ -209,7 +209,7 @@ async function releaseRemnants(
       options,
       environment,
       released,
-      store: registry,
+      store,
       log: log.child("cloud"),
       signal: limit.signal,
     });

@@ -6,10 +6,10 @@
 import type { Options } from "../cli/options.ts";
 import type { Logger } from "../log.ts";
 import { openEtcdStore, type OpenEtcdStoreOptions } from "../store/etcd/open.ts";
-import type { EtcdStore } from "../store/etcd/store.ts";
+import type { LeaseStore } from "../store/lease_store.ts";
 
 /** Opens the store. It need not be up: its calls fail while it is not. */
-export function openStore(options: Options, log: Logger): Promise<EtcdStore> {
+export function openStore(options: Options, log: Logger): Promise<LeaseStore> {
   return openEtcdStore(etcdOptions(options, log));
 }
 

@@ -30,9 +30,8 @@ import { judgeLeftOut, leftOutFindings } from "../status/left_out.ts";
 import type { ConditionId, StatusSource } from "../status/model.ts";
 import { ProblemLog } from "../status/problems.ts";
 import type { Readiness } from "../status/readiness.ts";
-import type { EtcdStore } from "../store/etcd/store.ts";
 import { watchLeaseLoss } from "../store/lease_loss.ts";
-import type { OwnLease } from "../store/lease_store.ts";
+import type { LeaseStore, OwnLease } from "../store/lease_store.ts";
 import { CloudLoop } from "./cloud_loop.ts";
 import { followLeases } from "./follow_leases.ts";
 import { followNetworkConfig } from "./network.ts";
@@ -46,7 +45,7 @@ import {
 
 /** What is open once the start is over. */
 export interface Parts {
-  readonly store: EtcdStore;
+  readonly store: LeaseStore;
   readonly configured: ConfiguredNetwork;
   readonly hostNetwork: HostNetwork;
   readonly runtime: OpenBackend;

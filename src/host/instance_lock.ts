@@ -22,7 +22,7 @@ import { SECRET_FLAGS } from "../cli/parse.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import { followLinks } from "./atomic_file.ts";
 import type { Logger } from "../log.ts";
-import { joinPath } from "../store/etcd/options.ts";
+import { joinPath } from "../util/go_path.ts";
 import { delay } from "../util/time.ts";
 
 export interface InstanceLockOptions {

@@ -22,9 +22,8 @@ import type { LeaseSubnet } from "../../src/lease/lease.ts";
 import { LeaseMap } from "../../src/lease/lease_map.ts";
 import { createLogger, type Logger } from "../../src/log.ts";
 import { Address, Places } from "../../src/net/mod.ts";
-import type { EtcdStore } from "../../src/store/etcd/store.ts";
 import { watchLeaseLoss } from "../../src/store/lease_loss.ts";
-import type { OwnLease } from "../../src/store/lease_store.ts";
+import type { LeaseStore, OwnLease } from "../../src/store/lease_store.ts";
 import { delay } from "../../src/util/time.ts";
 import type { Simulator } from "../simulator/mod.ts";
 import { settleAll } from "./settle_all.ts";
@@ -37,7 +36,7 @@ export interface LightHostsOptions {
   readonly backendOf?: (instanceId: string) => BackendEntry;
   readonly etcdEndpoint?: string;
   /** Opens the store, where it is not the etcd at `etcdEndpoint` with the default prefix. */
-  readonly openStore?: () => Promise<EtcdStore>;
+  readonly openStore?: () => Promise<LeaseStore>;
   /** Each becomes a host. */
   readonly instances: readonly {
     readonly id: string;
@@ -327,7 +326,7 @@ export class LightHost implements AsyncDisposable {
 /** One connection to etcd, and what is known of the leases through it. */
 class SharedStore implements AsyncDisposable {
   readonly flags: readonly string[];
-  readonly registry: Promise<EtcdStore>;
+  readonly registry: Promise<LeaseStore>;
   readonly #context: { readonly log: Logger; readonly signal: AbortSignal };
   readonly #followers = new Set<() => void>();
   #leases: LeaseMap | undefined;
@@ -348,7 +347,7 @@ class SharedStore implements AsyncDisposable {
     const leases = this.#leases = new LeaseMap({ network });
     const { log, signal } = this.#context;
     const condition = new Readiness().condition("store");
-    const tell = async (registry: EtcdStore) => {
+    const tell = async (registry: LeaseStore) => {
       await followLeases({
         store: registry,
         leases,

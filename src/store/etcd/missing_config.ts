@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { configKey, DEFAULT_PREFIX, type EtcdSettings, joinPath } from "./options.ts";
+import { joinPath } from "../../util/go_path.ts";
+import { configKey, DEFAULT_PREFIX, type EtcdSettings } from "./options.ts";
 
 /** Keys that are named at most. */
 const MAX_NAMED = 3;

@@ -4,6 +4,7 @@
  * @module
  */
 import { ConfigError, describeError } from "../../errors.ts";
+import type { LeaseStore } from "../lease_store.ts";
 import { type EtcdApi, EtcdChoice } from "./choice.ts";
 import { loadEtcd3 } from "./connection.ts";
 import { type EtcdOptions, type EtcdSettings, parseEtcdOptions } from "./options.ts";
@@ -24,7 +25,7 @@ export interface OpenEtcdStoreOptions extends EtcdOptions, EtcdStoreOptions {
  * @throws {ConfigError} If options are wrong or TLS files cannot be used.
  * @throws {OperatorError} If this build cannot use an endpoint at all.
  */
-export async function openEtcdStore(options: OpenEtcdStoreOptions): Promise<EtcdStore> {
+export async function openEtcdStore(options: OpenEtcdStoreOptions): Promise<LeaseStore> {
   return new EtcdStore(await openEtcdKeys(options), options);
 }
 

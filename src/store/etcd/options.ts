@@ -7,6 +7,7 @@ import { ConfigError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { type Endpoint, parseEndpoint } from "../../net/mod.ts";
 import type { Secret } from "../../secret.ts";
+import { joinPath } from "../../util/go_path.ts";
 
 /** Upstream's default of `--etcd-prefix`. */
 export const DEFAULT_PREFIX = "/coreos.com/network";
@@ -128,24 +129,6 @@ export function parseEtcdOptions(options: EtcdOptions): EtcdSettings {
 /** Whether what is sent to `hostname` stays on this host. */
 function isLoopback(hostname: string): boolean {
   return hostname === "localhost" || hostname === "::1" || /^127\.[\d.]+$/.test(hostname);
-}
-
-/**
- * Joins and cleans like Go's `path.Join`, which upstream builds its keys with: empty parts are left
- * out, repeated slashes and `.` go away, `..` takes its parent away.
- */
-export function joinPath(...parts: readonly string[]): string {
-  const joined = parts.filter((part) => part !== "").join("/");
-  if (joined === "") return "";
-  const rooted = joined.startsWith("/");
-  const clean: string[] = [];
-  for (const part of joined.split("/")) {
-    if (part === "" || part === ".") continue;
-    if (part !== "..") clean.push(part);
-    else if (clean.length > 0 && clean.at(-1) !== "..") clean.pop();
-    else if (!rooted) clean.push(part);
-  }
-  return rooted ? `/${clean.join("/")}` : clean.join("/") || ".";
 }
 
 /** `<prefix>/config`. */

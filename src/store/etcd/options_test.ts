@@ -2,13 +2,7 @@ import assert from "node:assert/strict";
 import { ConfigError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { Secret } from "../../secret.ts";
-import {
-  configKey,
-  type EtcdOptions,
-  joinPath,
-  parseEtcdOptions,
-  subnetsPrefix,
-} from "./options.ts";
+import { configKey, type EtcdOptions, parseEtcdOptions, subnetsPrefix } from "./options.ts";
 
 const log = {} as Logger; // not used by what is tested here
 
@@ -25,29 +19,6 @@ function faults(options: Partial<EtcdOptions>): readonly string[] {
   }
   return [];
 }
-
-Deno.test("joinPath() cleans as Go's path.Join does", () => {
-  // The table is that of Go's path_test.go, where it applies.
-  const cases: readonly (readonly [readonly string[], string])[] = [
-    [[], ""],
-    [["a"], "a"],
-    [["a", "b"], "a/b"],
-    [["a", ""], "a"],
-    [["", "b"], "b"],
-    [["/", "a"], "/a"],
-    [["/", ""], "/"],
-    [["a/", "b"], "a/b"],
-    [["", ""], ""],
-    [["/coreos.com/network/", "config"], "/coreos.com/network/config"],
-    [["//coreos.com//./network", "config"], "/coreos.com/network/config"],
-    [["/a/b/../c", "d"], "/a/c/d"],
-    [["/../a", "b"], "/a/b"],
-    [["../a", "b"], "../a/b"],
-    [["a/../..", "b"], "../b"],
-    [["a/.."], "."],
-  ];
-  for (const [parts, joined] of cases) assert.equal(joinPath(...parts), joined, parts.join(" + "));
-});
 
 Deno.test("keys are those of upstream, whatever slashes the prefix has", () => {
   for (const prefix of ["/coreos.com/network", "/coreos.com/network/", "//coreos.com/network"]) {

@@ -21,10 +21,9 @@ import type {
   Released,
   ReleaseRequest,
 } from "../lease_store.ts";
-import type { EtcdApi } from "./choice.ts";
 import { SpaceDocuments } from "./documents.ts";
 import { EtcdElection, type EtcdElectionOptions } from "./election.ts";
-import type { EtcdKeys, KeySpace } from "./key_space.ts";
+import type { EtcdKeys } from "./key_space.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
 import { releaseLeases } from "./release.ts";
 
@@ -104,15 +103,6 @@ export class EtcdStore implements LeaseStore {
       holder,
       log,
     });
-  }
-
-  get api(): EtcdApi | undefined {
-    return "api" in this.#keys ? this.#keys.api as EtcdApi | undefined : undefined;
-  }
-
-  /** For what has not moved to {@linkcode EtcdStore.documents} yet. */
-  space(name: string): KeySpace {
-    return this.#keys.decided.space(name);
   }
 
   addressesChanged(): void {

@@ -3,10 +3,11 @@
  *
  * @module
  */
+import { joinPath } from "../../util/go_path.ts";
 import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./missing_config.ts";
 import { EtcdV2Client, type Node, type Reply, type V2Request } from "./v2_client.ts";
 import { EtcdError } from "./error.ts";
-import { configKey, type EtcdSettings, joinPath, spacePrefix, subnetsPrefix } from "./options.ts";
+import { configKey, type EtcdSettings, spacePrefix, subnetsPrefix } from "./options.ts";
 import {
   keepFollowing,
   relistDelay,
