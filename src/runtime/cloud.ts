@@ -88,16 +88,7 @@ export async function openCloudRuntime<
   return {
     facts: host.facts,
     occupied: (each) => host.occupied(each),
-    remote: {
-      resyncMs: config.resyncSeconds * 1_000,
-      stages: (desired) => host.stages(desired),
-      gather: (own, peers, each) => host.gather(own, peers, each),
-      changes: host.changes,
-      waitingFor: () => host.waitingFor(),
-      blockedBy: (own) => host.blockedBy(own),
-      leasesChanged: () => host.leasesChanged(),
-      disown: () => host.disown(),
-    },
+    remote: host,
     run: (cluster, each) => host.run(cluster, each),
     status: () => ({ cloud: () => host.status() }),
     [Symbol.asyncDispose]: () => host[Symbol.asyncDispose](),

@@ -39,3 +39,23 @@ Deno.test("Turns lets others pass one who gave up waiting", async () => {
   await assert.rejects(turns.take({ signal: AbortSignal.abort(new Error("late")) }), /late/);
   assert(!turns.taken);
 });
+
+Deno.test("Turns lets as many at once as it is told, and passes over who has given up", async () => {
+  const turns = new Turns(2);
+  const [first, _second] = [await turns.take({ signal }), await turns.take({ signal })];
+  const impatient = new AbortController();
+  const given = turns.take(impatient);
+  const order: string[] = [];
+  const third = turns.take({ signal }).then((turn) => {
+    order.push("third");
+    return turn;
+  });
+  assert.equal(turns.taken, true);
+  impatient.abort(new Error("no more"));
+  await assert.rejects(given, /no more/);
+  assert.deepEqual(order, []);
+  first[Symbol.dispose]();
+  (await third)[Symbol.dispose]();
+  assert.deepEqual(order, ["third"]);
+  assert.equal(turns.taken, false);
+});

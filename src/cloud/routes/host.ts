@@ -1,7 +1,6 @@
 /**
- * One host of a cluster whose pods are reached by routes of a cloud. As a rule the cluster's leader,
- * which may be this host, sees to the route entries of all, and each host reads what it publishes; a
- * host that no leader takes care of sees to its own.
+ * One host of a cluster whose pods are reached by routes of a cloud. As a rule the leader, which may
+ * be this host, sees to the routes of all and publishes how they are; otherwise a host sees to its own.
  *
  * @module
  */
@@ -150,6 +149,10 @@ class CloudHost<Base extends object> implements AsyncDisposable {
       interfaces: () => this.#seesToCheck ? [{ networkInterfaceId }] : [],
       log,
     });
+  }
+
+  get resyncMs(): number {
+    return this.#options.config.resyncSeconds * 1_000;
   }
 
   /** Changes when something else than the facts does that a round depends on. */

@@ -1,4 +1,4 @@
-/** Who may hold the office of the route writer while it starts. */
+/** Who may lead while it starts. */
 import assert from "node:assert/strict";
 import { aliVpc } from "../../src/cloud/ali/mod.ts";
 import { openCloudRuntime } from "../../src/runtime/cloud.ts";
@@ -15,7 +15,7 @@ import { keyEnv, lease, LineLog, NETWORK, parse } from "./support.ts";
 
 const network = { ipv4: { network: NETWORK } } as NetworkConfig;
 
-Deno.test("a host that does not get beyond its start leaves the office to one that does", async () => {
+Deno.test("a host that does not get beyond its start leaves the lead to one that does", async () => {
   await using simulator = await startSimulator({ config: exampleConfig() });
   const store = new MemoryStore();
   const stop = new AbortController();
@@ -54,7 +54,7 @@ Deno.test("a host that does not get beyond its start leaves the office to one th
   leases.replace([]);
   const own = () => lease("10.24.2.0/24", "192.168.1.2");
   const running = other.run!({ leases, own }, { signal });
-  const title = "the second host in the office";
+  const title = "the second host as the leader";
   await eventually(async () => (await holder())?.includes(second!), { signal, title });
   // With a call under way, the end would leave a timer of the SDK behind.
   const state = new MemoryRegistry(store).space("ali-vpc/state");
