@@ -110,6 +110,21 @@ export function clusterContract(
     await world.until(() => world.routed.length === 2, "the removal", 5 * RESYNC_SECONDS);
   });
 
+  test("a subnet that a host has left and another one leases leads to the latter", async (world) => {
+    world.start(0);
+    await world.ready(0);
+    world.start(1);
+    await world.ready(1);
+    const subnet = world.subnet(1)!;
+    await world.kill(1);
+    world.dropLease(1);
+    await world.sleep(RESYNC_SECONDS);
+    world.startAt(2, subnet);
+    await world.ready(2);
+    assert.equal(world.subnet(2), subnet);
+    assert.deepEqual(world.routed, world.wanted(0, 2));
+  });
+
   test("what others have routed is left alone, and stands in the way of one host only", async (world) => {
     const elsewhere = world.cloud.addForeign("10.24.200.0/24");
     const inTheWay = world.cloud.addForeign("10.24.77.0/24");

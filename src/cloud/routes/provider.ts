@@ -117,7 +117,7 @@ export interface RouteApi {
   /** `token` is the same for each try of one logical create. */
   create(route: NewRoute, options: WriteOptions & { readonly token: string }): Promise<Accepted>;
   remove(entry: CloudRoute, options: WriteOptions): Promise<Accepted>;
-  /** Leads an entry to another instance, without a gap. */
+  /** Leads an entry to another instance without a gap: in place, or by one that takes its place. */
   readonly repoint?: (
     entry: CloudRoute,
     to: { readonly instanceId: string; readonly mark: string },
