@@ -26,7 +26,7 @@ import { mayChangeNetwork, requireCleanUpRights } from "../host/host_rights.ts";
 import { CleanUpSummary } from "./cleanup_summary.ts";
 import { openHostKernel } from "../host/host_network.ts";
 import { Desired } from "../state/desired.ts";
-import { KernelTables, linkAlias } from "./kernel_tables.ts";
+import { KernelTables, linkAlias } from "../kernel/kernel_tables.ts";
 import { openStore } from "./open_store.ts";
 
 /** What the clean-up is given. */

@@ -32,16 +32,16 @@ import { ProblemLog } from "../status/problems.ts";
 import type { Readiness } from "../status/readiness.ts";
 import { watchLeaseLoss } from "../store/lease_loss.ts";
 import type { LeaseStore, OwnLease } from "../store/lease_store.ts";
-import { CloudLoop } from "./cloud_loop.ts";
-import { followLeases } from "./follow_leases.ts";
+import { CloudLoop } from "../runtime/cloud_loop.ts";
+import { followLeases } from "../runtime/follow_leases.ts";
 import { followNetworkConfig } from "./network.ts";
-import { Planner } from "./planner.ts";
+import { Planner } from "../runtime/planner.ts";
 import { statusOf } from "./status_source.ts";
 import {
   notSetUp,
   watchedReconciler,
   type WatchedReconcilerOptions,
-} from "./watched_reconciler.ts";
+} from "../runtime/watched_reconciler.ts";
 
 /** What is open once the start is over. */
 export interface Parts {

@@ -20,7 +20,7 @@ import type {
 import type { ProblemLog } from "../status/problems.ts";
 import type { Readiness } from "../status/readiness.ts";
 import type { LeaseStore, OwnLease } from "../store/lease_store.ts";
-import type { Planner } from "./planner.ts";
+import type { Planner } from "../runtime/planner.ts";
 
 /** The parts of a running daemon that have a status. */
 export interface RunningParts {

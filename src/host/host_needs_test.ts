@@ -3,7 +3,7 @@ import { type NetworkConfig, parseNetworkConfig } from "../config/network_config
 import { type Link, type LinkAddress, type Route, TABLE_MAIN } from "../kernel/netlink.ts";
 import { Address, InterfaceAddress, Prefix } from "../net/mod.ts";
 import { ROUTE_PROTOCOL } from "../state/mod.ts";
-import { linkAlias } from "../app/kernel_tables.ts";
+import { linkAlias } from "../kernel/kernel_tables.ts";
 import { type HostFacts, nameServers, planHostNeeds } from "./host_needs.ts";
 
 const ALIAS = linkAlias("/run/flannel/subnet.env");

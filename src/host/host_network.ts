@@ -28,7 +28,7 @@ import type { HostFacts } from "./host_needs.ts";
 import { isShortage, retryBriefly } from "../status/patience.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
 import { mayChangeNetwork } from "./host_rights.ts";
-import { type Companions, KernelTables, linkAlias } from "../app/kernel_tables.ts";
+import { type Companions, KernelTables, linkAlias } from "../kernel/kernel_tables.ts";
 import { ReservedSpace } from "./reserved_space.ts";
 
 /** How long a DHCP address may be gone before a permanent one beside it is published instead. */

@@ -13,10 +13,10 @@ import type { Lease } from "../lease/lease.ts";
 import type { Peers } from "../lease/peers.ts";
 import type { Logger } from "../log.ts";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
+import type { Desired } from "../state/desired.ts";
 import { delay } from "../util/time.ts";
 import type { HostNetwork } from "./host_network.ts";
 import { enabledFamilies, type NetworkConfig } from "../config/network_config.ts";
-import type { Planner } from "../app/planner.ts";
 import type { Finding, Problem } from "../status/model.ts";
 import { Outage, ProblemLog, sentenceOf } from "../status/problems.ts";
 import type { Condition } from "../status/readiness.ts";
@@ -36,7 +36,12 @@ export interface SurroundingsOptions {
     readonly backend: { readonly exposesPods: boolean };
   };
   readonly hostNetwork: HostNetwork;
-  readonly planner: Planner;
+  /** What is planned, and from what. */
+  readonly planner: {
+    readonly own: Lease;
+    readonly latest: Desired | undefined;
+    readonly peers: Peers;
+  };
   readonly firewall: Firewall;
   /** Unmet while pods' packets are blocked. */
   readonly condition: Condition;

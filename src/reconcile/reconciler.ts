@@ -1,3 +1,9 @@
+/**
+ * Brings Tables to their desired state. One file, since a round, and what is kept of it for the next
+ * one, are a single algorithm.
+ *
+ * @module
+ */
 import { causeCode, describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { KindId } from "../state/mod.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 import type { BindPlan, Host, NetworkFamilies } from "../backends/mod.ts";
-import type { Companions } from "../app/kernel_tables.ts";
+import type { Companions } from "../kernel/kernel_tables.ts";
 import type { Options } from "../cli/options.ts";
 import type { NetworkConfig } from "../config/network_config.ts";
 import type { HostNetwork } from "../host/host_network.ts";

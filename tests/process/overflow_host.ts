@@ -6,7 +6,7 @@
  * @module
  */
 import { planAll } from "../support/plan_all.ts";
-import { KernelTables, linkAlias } from "../../src/app/kernel_tables.ts";
+import { KernelTables, linkAlias } from "../../src/kernel/kernel_tables.ts";
 import {
   aliVpc,
   type AliVpcFacts,

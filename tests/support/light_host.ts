@@ -4,14 +4,14 @@
  *
  * @module
  */
-import { CloudLoop } from "../../src/app/cloud_loop.ts";
+import { CloudLoop } from "../../src/runtime/cloud_loop.ts";
 import { findBackend } from "../../src/runtime/mod.ts";
 import type { BackendEntry, RuntimeContext } from "../../src/runtime/runtime.ts";
-import { followLeases } from "../../src/app/follow_leases.ts";
+import { followLeases } from "../../src/runtime/follow_leases.ts";
 import { followNetworkConfig, waitForNetworkConfig } from "../../src/app/network.ts";
 import { openStore } from "../../src/app/open_store.ts";
 import { patiently } from "../../src/status/patience.ts";
-import { Planner } from "../../src/app/planner.ts";
+import { Planner } from "../../src/runtime/planner.ts";
 import { ProblemLog } from "../../src/status/problems.ts";
 import { Readiness, reasonsOf } from "../../src/status/readiness.ts";
 import type { Host } from "../../src/backends/mod.ts";

@@ -1,5 +1,6 @@
 /**
- * A connection to one member of etcd v3, over npm:etcd3 and its grpc-js.
+ * A connection to one member of etcd v3, over npm:etcd3 and its grpc-js. One file, since it has all
+ * that depends on how these two work inside.
  *
  * @module
  */

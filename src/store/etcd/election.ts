@@ -1,5 +1,5 @@
 /**
- * An election by one key that expires.
+ * An election by one key that expires. One file, since each step of a term depends on the others.
  *
  * @module
  */

@@ -4,7 +4,7 @@ import { createLogger } from "../log.ts";
 import { Prefix } from "../net/mod.ts";
 import { Desired } from "../state/desired.ts";
 import type { LeaseState, OwnLease } from "../store/lease_store.ts";
-import type { RemoteTables } from "../runtime/runtime.ts";
+import type { RemoteTables } from "./runtime.ts";
 import { Cell } from "../util/cell.ts";
 import { CloudLoop } from "./cloud_loop.ts";
 import type { Planner } from "./planner.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { Lease } from "../lease/lease.ts";
 import { LeaseMap } from "../lease/lease_map.ts";
 import { Address, Prefix } from "../net/mod.ts";
-import type { OpenBackend } from "../runtime/runtime.ts";
+import type { OpenBackend } from "./runtime.ts";
 import type { Desired } from "../state/desired.ts";
 import { ROUTE_PROTOCOL } from "../state/mod.ts";
 import { Planner } from "./planner.ts";

@@ -3,7 +3,7 @@ import type { Lease } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
 import { type ChangedLeases, type Peers, peersOf } from "../lease/peers.ts";
 import type { Address } from "../net/mod.ts";
-import type { OpenBackend } from "../runtime/runtime.ts";
+import type { OpenBackend } from "./runtime.ts";
 import type { Desired } from "../state/desired.ts";
 import { ROUTE_PROTOCOL, type RouteSpec, type SkippedPeer } from "../state/mod.ts";
 import { inSlices } from "../util/slices.ts";

@@ -2,7 +2,7 @@ import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { Reconciler } from "../reconcile/reconciler.ts";
 import type { OwnLease } from "../store/lease_store.ts";
-import type { RemoteTables } from "../runtime/runtime.ts";
+import type { RemoteTables } from "./runtime.ts";
 import type { Planner } from "./planner.ts";
 import type { Condition } from "../status/readiness.ts";
 import { watchedReconciler } from "./watched_reconciler.ts";

@@ -4,7 +4,7 @@ import { FakeKernel } from "../../tests/fakes/fake_netlink.ts";
 import { aliVpc } from "../backends/mod.ts";
 import { parseNetworkConfig } from "../config/network_config.ts";
 import { createLogger } from "../log.ts";
-import type { Route } from "../kernel/netlink.ts";
+import type { Route } from "./netlink.ts";
 import { Address, InterfaceAddress, MacAddress, Prefix } from "../net/mod.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
 import { Desired } from "../state/desired.ts";

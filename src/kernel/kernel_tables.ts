@@ -1,15 +1,11 @@
-import {
-  createAddressTable,
-  createFdbTable,
-  createNeighborTable,
-} from "../kernel/link_entry_table.ts";
-import { createLinkTable, LINK_ALIAS_PREFIX } from "../kernel/link_table.ts";
-import type { Link, Netlink, NetlinkEvent } from "../kernel/netlink.ts";
-import { createOffloadTable } from "../kernel/offload_table.ts";
-import { isAdoptable } from "../kernel/route_adoption.ts";
-import { LinkIndex } from "../kernel/links.ts";
-import { createRouteTable, routeKind, specOfRoute } from "../kernel/route_table.ts";
-import { createSysctlTable } from "../kernel/sysctl_table.ts";
+import { createAddressTable, createFdbTable, createNeighborTable } from "./link_entry_table.ts";
+import { createLinkTable, LINK_ALIAS_PREFIX } from "./link_table.ts";
+import type { Link, Netlink, NetlinkEvent } from "./netlink.ts";
+import { createOffloadTable } from "./offload_table.ts";
+import { isAdoptable } from "./route_adoption.ts";
+import { LinkIndex } from "./links.ts";
+import { createRouteTable, routeKind, specOfRoute } from "./route_table.ts";
+import { createSysctlTable } from "./sysctl_table.ts";
 import type { Logger } from "../log.ts";
 import type { Address, Prefix } from "../net/mod.ts";
 import type { AnyStage, ObjectNews } from "../reconcile/reconciler.ts";
