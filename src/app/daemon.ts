@@ -24,7 +24,7 @@ import { patiently } from "../status/patience.ts";
 import { Readiness } from "../status/readiness.ts";
 import { isTransient } from "../store/errors.ts";
 import type { OwnLease } from "../store/lease_store.ts";
-import { waitForNetworkConfig } from "./network.ts";
+import { waitForNetworkConfig } from "../runtime/await_config.ts";
 import { openStore } from "./open_store.ts";
 import { type Loop, Operation, type Parts } from "./operation.ts";
 

@@ -34,7 +34,7 @@ import { watchLeaseLoss } from "../store/lease_loss.ts";
 import type { LeaseStore, OwnLease } from "../store/lease_store.ts";
 import { CloudLoop } from "../runtime/cloud_loop.ts";
 import { followLeases } from "../runtime/follow_leases.ts";
-import { followNetworkConfig } from "./network.ts";
+import { followNetworkConfig } from "../runtime/await_config.ts";
 import { Planner } from "../runtime/planner.ts";
 import { statusOf } from "./status_source.ts";
 import {

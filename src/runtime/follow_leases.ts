@@ -1,3 +1,8 @@
+/**
+ * Folds what the store tells of leases into the map of them, in slices.
+ *
+ * @module
+ */
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { ChangedLeases } from "../lease/peers.ts";
 import type { Logger } from "../log.ts";

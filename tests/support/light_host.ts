@@ -8,7 +8,7 @@ import { CloudLoop } from "../../src/runtime/cloud_loop.ts";
 import { findBackend } from "../../src/runtime/mod.ts";
 import type { BackendEntry, RuntimeContext } from "../../src/runtime/runtime.ts";
 import { followLeases } from "../../src/runtime/follow_leases.ts";
-import { followNetworkConfig, waitForNetworkConfig } from "../../src/app/network.ts";
+import { followNetworkConfig, waitForNetworkConfig } from "../../src/runtime/await_config.ts";
 import { openStore } from "../../src/app/open_store.ts";
 import { patiently } from "../../src/status/patience.ts";
 import { Planner } from "../../src/runtime/planner.ts";

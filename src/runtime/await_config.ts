@@ -1,7 +1,12 @@
-import { type ConfiguredNetwork, configureNetwork } from "../runtime/configured_network.ts";
-import { EXAMPLE_CONFIG } from "../runtime/mod.ts";
+/**
+ * Waits for the network config, and tells of changes of it.
+ *
+ * @module
+ */
+import { type ConfiguredNetwork, configureNetwork } from "./configured_network.ts";
+import { EXAMPLE_CONFIG } from "./mod.ts";
 import type { Logger } from "../log.ts";
-import type { BackendEntry } from "../runtime/runtime.ts";
+import type { BackendEntry } from "./runtime.ts";
 import { isTransient } from "../store/errors.ts";
 import type { LeaseStore } from "../store/lease_store.ts";
 import { Backoff } from "../util/time.ts";
