@@ -171,6 +171,11 @@ export class Libc implements Disposable {
     };
   }
 
+  /** write(2) of one datagram to the peer of a socket, for a netlink socket the kernel. */
+  writeDatagram(fd: FileDescriptor, bytes: Uint8Array<ArrayBuffer>): void {
+    this.#check("write", this.#symbols.write(fd, bytes, BigInt(bytes.length)));
+  }
+
   /** sendmsg(2) of a `struct msghdr`; what it points to must be held by the caller. */
   sendmsg(fd: FileDescriptor, message: Uint8Array<ArrayBuffer>, flags: number): number {
     return this.#check("sendmsg", this.#symbols.sendmsg(fd, message, flags));

@@ -190,6 +190,15 @@ export class NetlinkSocket implements Disposable {
   }
 
   /**
+   * Like {@linkcode NetlinkSocket.send}, on this thread: for what the kernel does in less time than
+   * another thread takes to begin.
+   */
+  sendNow(bytes: Uint8Array<ArrayBuffer>): void {
+    this.#assertOpen();
+    this.#libc.writeDatagram(this.fd, bytes);
+  }
+
+  /**
    * The next datagram from the kernel; `undefined` when there is none (after the receive timeout,
    * or at once on a non-blocking socket). Borrowed: valid until the next call.
    *

@@ -8,7 +8,7 @@
  * `lease_writer.ts touch ENDPOINT COUNT` changes COUNT of them, one each 50 ms, and prints the time
  * at which each was sent, in milliseconds since the epoch;
  * `lease_writer.ts churn ENDPOINT COUNT BACKEND FIRST PERIOD` makes COUNT changes beside the first
- * FIRST leases, one each PERIOD milliseconds: in turn a new lease, another address of it, its end;
+ * FIRST leases, one each PERIOD milliseconds: new leases, other addresses of them, their ends;
  * `lease_writer.ts grow …` likewise makes COUNT new leases.
  *
  * @module
@@ -60,8 +60,10 @@ if (action === "fill") {
 } else if (action === "churn" || action === "grow") {
   for (let i = 0; i < Number(count); i++) {
     await new Promise((resolve) => setTimeout(resolve, Number(period)));
+    // What comes now moves ten steps later, and goes after twenty.
     const stage = action === "grow" ? 0 : i % 3;
-    const number = Number(first) + (action === "grow" ? i : Math.floor(i / 3) % 100);
+    const number = Number(first) + (action === "grow" ? i : Math.floor(i / 3) % 100 - 10 * stage);
+    if (number < Number(first)) continue;
     if (stage === 2) await etcd.delete().key(key(number)).exec();
     else await etcd.put(key(number)).value(value(number, stage)).exec();
   }

@@ -174,7 +174,10 @@ class RouteNetlink implements Netlink {
     options: { signal: AbortSignal },
   ): Promise<readonly (Error | undefined)[]> {
     const encode = this.#encode.bind(this);
-    return this.#transport.change(requests, { encode, describe: formatRequest }, options);
+    // A link that goes takes all that is on it along.
+    const isQuick = ({ noun }: NetlinkRequest) => noun !== "link" && noun !== "address";
+    const format = { encode, describe: formatRequest, isQuick };
+    return this.#transport.change(requests, format, options);
   }
 
   get #route(): LibnlRoute {

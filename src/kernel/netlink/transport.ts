@@ -32,6 +32,9 @@ import { inSlices } from "../../util/slices.ts";
 import { Backoff, delay } from "../../util/time.ts";
 import { type Decode, decodeInSteps, type HeldDatagram, readOutcome } from "./replies.ts";
 
+/** So few quick requests take the kernel less time than another thread takes to begin. */
+const QUICK_REQUESTS = 8;
+
 /**
  * Requests of one datagram. Only the last asks for an acknowledgement (errors come anyway), and
  * all errors of a datagram fit the smallest receive buffer: about 2 KiB each of 208 KiB doubled.
@@ -63,6 +66,8 @@ export interface RequestFormat<Request> {
   /** @throws For a request that cannot be written. */
   encode(writer: MessageWriter, request: Request, sequence: number): void;
   describe(request: Request): string;
+  /** Whether the kernel is done with the request at once, however many objects there are. */
+  isQuick(request: Request): boolean;
 }
 
 export interface NetlinkOptions {
@@ -163,13 +168,14 @@ export class NetlinkTransport implements AsyncDisposable {
   async #exchange(
     bytes: Uint8Array<ArrayBuffer>,
     visit: (view: DataView<ArrayBuffer>, message: MessageBounds) => boolean,
+    { quick = false } = {},
   ): Promise<void> {
     const before = this.#last;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#last = promise;
     try {
       await before;
-      await this.#exchangeNow(bytes, visit);
+      await this.#exchangeNow(bytes, visit, quick);
     } finally {
       resolve();
     }
@@ -178,10 +184,12 @@ export class NetlinkTransport implements AsyncDisposable {
   async #exchangeNow(
     bytes: Uint8Array<ArrayBuffer>,
     visit: (view: DataView<ArrayBuffer>, message: MessageBounds) => boolean,
+    quick: boolean,
   ): Promise<void> {
     const socket = this.#requests;
     try {
-      await socket.send(bytes);
+      if (quick) socket.sendNow(bytes);
+      else await socket.send(bytes);
       for (let done = false; !done;) {
         const view = socket.receive();
         if (!view) {
@@ -390,7 +398,7 @@ export class NetlinkTransport implements AsyncDisposable {
           errors[index] = new NetlinkError(operation, errno, detail);
         }
         return message.sequence === last;
-      });
+      }, { quick: indexes.size <= QUICK_REQUESTS && requests.every(format.isQuick) });
     } catch (cause) {
       // The kernel worked through the datagram before it replied; which requests failed is unknown.
       for (const [sequence, index] of indexes) {
