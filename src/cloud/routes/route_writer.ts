@@ -3,7 +3,7 @@ import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { Change } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
-import type { delay } from "../../util/time.ts";
+import { deadline, type delay } from "../../util/time.ts";
 import { Turns } from "../../util/turns.ts";
 import { CloudApiError, isUnavailable } from "./cloud_error.ts";
 import type { Accepted, CallOptions, CloudRoute, RouteApi, WriteOptions } from "./provider.ts";
@@ -215,7 +215,8 @@ export class RouteWriter {
     const { api, mark, log } = this.#options;
     try {
       const beforeSend = this.guard(() => this.requireClaimed(target));
-      await api.rename?.(entry, routeMark(mark, target.instanceId), { signal, beforeSend });
+      const name = routeMark(mark, target.instanceId);
+      await this.#finish(await api.rename?.(entry, name, { signal, beforeSend }), { signal });
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof FenceError) throw error;
@@ -254,7 +255,7 @@ export class RouteWriter {
       try {
         const entry = step.do === "create" ? undefined : step.entry;
         const operation = await this.#send(target, entry, write, token, { signal, beforeSend });
-        await operation?.finished({ signal });
+        await this.#finish(operation, { signal });
         if (write === "create") view.notFull(routeTableId);
         this.remember(target, write);
         if (operation === undefined) await wait.poll("accepted", options);
@@ -311,6 +312,13 @@ export class RouteWriter {
     return write === "delete"
       ? await api.remove(entry, options)
       : await api.repoint?.(entry, { instanceId, mark }, options);
+  }
+
+  /** Waits for what a cloud has only accepted, but not for longer than for a turn. */
+  async #finish(operation: Accepted, { signal }: CallOptions): Promise<void> {
+    if (operation === undefined) return;
+    using limit = deadline(this.#options.patienceMs, { signal });
+    await operation.finished(limit);
   }
 
   /** The error of what does not fit into a table, which the view shows as full from now on. */
