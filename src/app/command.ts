@@ -18,7 +18,7 @@ import { withSystemDirectories } from "../util/process.ts";
 import { feedWatchdog, openNotifier } from "../service_manager/notify.ts";
 import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
-import { writeDockerOptions } from "./docker_opts.ts";
+import { writeDockerOptions } from "../host/docker_opts.ts";
 import { takeInstanceLock } from "../host/instance_lock.ts";
 import { hearLibraries } from "../host/libraries.ts";
 

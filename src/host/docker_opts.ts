@@ -7,8 +7,8 @@
 import type { DockerOptions } from "../cli/docker_opts.ts";
 import type { Environment } from "../cli/environment.ts";
 import { OperatorError } from "../errors.ts";
-import { writeFileAtomically } from "../host/atomic_file.ts";
-import { parseDotenv } from "../host/subnet_env.ts";
+import { writeFileAtomically } from "./atomic_file.ts";
+import { parseDotenv } from "./subnet_env.ts";
 import { InterfaceAddress } from "../net/mod.ts";
 
 /** What the options are made of; `undefined` for files that are not there. */
