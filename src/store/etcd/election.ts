@@ -1,14 +1,14 @@
 /**
- * An election by one key that expires. One file, since each step of a term depends on the others.
+ * An election by one key that expires.
  *
  * @module
  */
-import { abortable } from "../../util/abortable.ts";
 import { Cell, type ReadableCell } from "../../util/cell.ts";
 import { childSignal } from "../../util/child_signal.ts";
 import { Outage } from "../../status/problems.ts";
 import { type Clocks, Countdown, Stopwatch } from "../../util/stopwatch.ts";
 import { Backoff, deadline } from "../../util/time.ts";
+import { Turns } from "../../util/turns.ts";
 import { Wakeup } from "../../util/wakeup.ts";
 import type { ConfirmOptions, Election, ElectionOptions, Leadership, Term } from "../election.ts";
 import { type CallOptions, isTransient } from "../errors.ts";
@@ -78,11 +78,11 @@ export class EtcdElection implements Election {
   readonly #following: Outage;
   readonly #campaigning: Outage;
   readonly #wakeup = new Wakeup();
+  readonly #turns = new Turns();
   readonly #failures = new Backoff({ initialMs: 500, maxMs: 5_000 });
   /** Asking again does not give us rights that we lack. */
   readonly #denials = new Backoff({ initialMs: 5_000, maxMs: 60_000 });
   readonly #leadership = new Cell<Leadership | undefined>(undefined, sameLeadership);
-  #turn: Promise<void> = Promise.resolve();
   #candidate = true;
   #known: Known | undefined;
   #term: HeldTerm | undefined;
@@ -247,7 +247,9 @@ export class EtcdElection implements Election {
       return Infinity;
     }
     this.#draw ??= new Countdown(
-      this.#ownRevision === undefined ? this.#random() * CAMPAIGN_SPREAD_MS : 0,
+      this.#ownRevision === undefined
+        ? (this.#options.random ?? Math.random)() * CAMPAIGN_SPREAD_MS
+        : 0,
       this.#options,
     );
     return atMost(Math.max(retryMs, this.#draw.leftMs, this.#pause?.leftMs ?? 0));
@@ -265,7 +267,7 @@ export class EtcdElection implements Election {
     const found = await space.get(key, { signal });
     this.#note(found);
     if (found?.expires && !this.#mayTakeOver(found)) return undefined;
-    const since = this.#stopwatch();
+    const since = new Stopwatch(this.#options);
     const taken = await this.#writing(() =>
       found === undefined
         ? space.create(key, holder, this.#ttlSeconds, { signal })
@@ -301,7 +303,7 @@ export class EtcdElection implements Election {
     using scope = childSignal(signal, term.signal);
     await this.#inTurn(scope.signal, async () => {
       if (!this.#isSuspect) {
-        const since = this.#stopwatch();
+        const since = new Stopwatch(this.#options);
         const renewed = await this.#writing(() =>
           space.renew(key, term.revision, this.#ttlSeconds, scope)
         );
@@ -386,7 +388,7 @@ export class EtcdElection implements Election {
     this.#term = undefined;
     this.#isSuspect = false;
     // Nobody that we know of: if that is wrong, the next look or the watch says so.
-    this.#known = { entry: this.#known?.entry, vacantFor: this.#stopwatch() };
+    this.#known = { entry: this.#known?.entry, vacantFor: new Stopwatch(this.#options) };
     log.info(`This host is the ${key} no more: ${reason}`, { term: term.id });
     this.#wakeup.wake();
     this.#tell();
@@ -402,7 +404,7 @@ export class EtcdElection implements Election {
     }
     if (!isHeld || !this.#mayTakeOver(entry)) this.#ownRevision = undefined;
     if (isHeld && entry.value !== this.#options.holder) this.#isUnsure = false;
-    const vacantFor = isHeld ? undefined : before?.vacantFor ?? this.#stopwatch();
+    const vacantFor = isHeld ? undefined : before?.vacantFor ?? new Stopwatch(this.#options);
     this.#known = { entry, vacantFor };
     this.#tell();
   }
@@ -420,15 +422,8 @@ export class EtcdElection implements Election {
 
   /** Runs `task` when all before it are through. They touch the key one at a time. */
   async #inTurn<T>(signal: AbortSignal, task: () => Promise<T>): Promise<T> {
-    const before = this.#turn;
-    const done = Promise.withResolvers<void>();
-    this.#turn = before.then(() => done.promise);
-    try {
-      await abortable(before, { signal });
-      return await task();
-    } finally {
-      done.resolve();
-    }
+    using _turn = await this.#turns.take({ signal });
+    return await task();
   }
 
   /** Carries out a write, and keeps in mind if its outcome is not known. */
@@ -447,14 +442,6 @@ export class EtcdElection implements Election {
       since,
       random: () => 0, // there is only one holder: nothing is to be spread
     });
-  }
-
-  #stopwatch(): Stopwatch {
-    return new Stopwatch(this.#options);
-  }
-
-  #random(): number {
-    return (this.#options.random ?? Math.random)();
   }
 }
 
