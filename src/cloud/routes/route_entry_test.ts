@@ -316,3 +316,20 @@ Deno.test("isOurs() says so also of what no lease claims yet", () => {
   assert(!isOurs(entry({ ...gone, mark: "flanneld/10.24.0.0/16/i-gone" }), cluster));
   assert(!isOurs(entry({ managedBy: "TR" }), cluster));
 });
+
+Deno.test("where entries carry no marks, the cluster's book tells which ones it made", () => {
+  const bookish: ClusterOwner = {
+    ...cluster,
+    mark: { ...mark, isBooked: (_, instanceId) => instanceId === "i-gone" },
+    acceptUnmarked: true,
+  };
+  const unmarked = (instanceId: string, destination: string) =>
+    entry({ mark: "", instanceId, destination, entryId: "rte-2" });
+  assert.deepEqual(planned([unmarked("i-me", "10.24.7.0/24")], bookish), []);
+  assert.deepEqual(planned([unmarked("i-gone", "10.24.7.0/24")], bookish), [REPLACE]);
+  assert.match(planned([unmarked("i-x", "10.24.7.0/24")], bookish).join(), /^conflict /);
+  const elsewhere = (instanceId: string) =>
+    planned([entry(), unmarked(instanceId, "10.24.99.0/24")], bookish);
+  assert.match(elsewhere("i-gone").join(), /^remove route entry 10\.24\.99\.0\/24/);
+  assert.deepEqual(elsewhere("i-x"), []);
+});
