@@ -2,13 +2,14 @@
 import { lookup } from "node:dns/promises";
 import type { Options } from "../cli/options.ts";
 import type { FamilyConfig, NetworkConfig } from "../config/network_config.ts";
-import { describeError } from "../errors.ts";
 import type { InterfaceFacts } from "../kernel/own_address.ts";
 import { type Netlink, type NetlinkEvent, type Route, TABLE_MAIN } from "../kernel/netlink.ts";
 import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import { Address, type Place, Places, Prefix } from "../net/mod.ts";
 import { ROUTE_PROTOCOL } from "../state/mod.ts";
+import type { DaemonStatus, Finding } from "../status/model.ts";
+import { Outage, ProblemLog, sentenceOf } from "../status/problems.ts";
 import { abortable } from "../util/abortable.ts";
 import { Cell, type ReadableCell, sameItems } from "../util/cell.ts";
 import { deadline, delay } from "../util/time.ts";
@@ -56,11 +57,21 @@ export class ReservedSpace {
   #routesDue = true;
   #namesDue = true;
   #endpoints: HostFacts["services"] = [];
-  #told: ReadonlySet<string> = new Set();
-  #ownTold = "";
+  readonly #problems: ProblemLog;
+  readonly #looking: Outage;
 
   constructor(options: ReservedSpaceOptions) {
     this.#options = options;
+    this.#problems = new ProblemLog(options.log, {
+      over: (problem) => [`No longer true: ${sentenceOf(problem)}`],
+    });
+    this.#looking = new Outage(options.log, {
+      code: "look-failed",
+      object: "host needs",
+      failed: "Cannot look at what this host needs for itself",
+      andThen: "; trying again",
+      recovered: "Could look at what this host needs for itself",
+    });
     this.#own = options.own;
     const { links, addresses, routes } = options.facts;
     this.#facts = { links, addresses, routes: foreign(routes), services: [] };
@@ -72,14 +83,15 @@ export class ReservedSpace {
     return this.#latest;
   }
 
-  /** The overlaps with the network; for the status page. */
-  describe(): string[] {
+  /** The overlaps with the network. */
+  describe(): NonNullable<DaemonStatus["overlaps"]> {
     const { network } = this.#options;
-    return [network.ipv4, network.ipv6].flatMap((family) =>
+    const places = [network.ipv4, network.ipv6].flatMap((family) =>
       family
         ? outermost(this.needs.value.needs.within(family.network).list).map(({ what }) => what)
         : []
     );
+    return { places, problems: this.#problems.problems };
   }
 
   /** Whether a link has an address in `subnet`, as the pods' bridge does. */
@@ -105,19 +117,13 @@ export class ReservedSpace {
 
   /** Checks again on changes and periodically, until aborted. */
   async run({ signal }: { readonly signal: AbortSignal }): Promise<never> {
-    let failed = false;
     for (;; await delay(PAUSE_MS, { signal })) {
       try {
         await this.look({ signal });
-        failed = false;
+        this.#looking.working();
       } catch (error) {
         signal.throwIfAborted();
-        if (!failed) {
-          this.#options.log.warn(
-            `Cannot look at what this host needs for itself: ${describeError(error)}; trying again`,
-          );
-        }
-        failed = true;
+        this.#looking.failing(error);
         this.#routesDue = true;
       }
       await this.#wakeup.sleep(LOOK_MS, { signal });
@@ -169,45 +175,42 @@ export class ReservedSpace {
 
   #plan(): void {
     const latest = planHostNeeds(this.#facts, this.#context());
-    this.#tell(latest.needs);
+    this.#problems.set([...this.#overlaps(latest.needs), ...this.#ownOverlaps(latest.needs)]);
     this.#latest.set(latest);
   }
 
-  #tell(needs: Places): void {
-    const { network, log } = this.#options;
-    const seen = new Set<string>();
+  *#overlaps(needs: Places): Generator<Finding> {
+    const { network } = this.#options;
     for (const family of [network.ipv4, network.ipv6]) {
       if (!family) continue;
       const found = outermost(needs.within(family.network).list);
-      const fresh = found.filter(({ what }) => !this.#told.has(what));
-      found.forEach(({ what }) => seen.add(what));
-      if (fresh.length === 0) continue;
-      const names = fresh.slice(0, NAMED).map(({ what }) => what).join(", ") +
-        (fresh.length > NAMED ? ` and ${fresh.length - NAMED} more` : "");
-      log.warn(
+      if (found.length === 0) continue;
+      const names = found.slice(0, NAMED).map(({ what }) => what).join(", ") +
+        (found.length > NAMED ? ` and ${found.length - NAMED} more` : "");
+      const message =
         `The network ${family.network} overlaps what this host needs for itself: ${names}; ` +
-          (fresh.some((place) => isInRange(place, family))
-            ? "a subnet that takes any of it is neither leased nor routed here. Keep SubnetMin " +
-              "and SubnetMax, or the network, apart from it"
-            : "packets of pods to it keep the pods' addresses, as they do within the network"),
-      );
+        (found.some((place) => isInRange(place, family))
+          ? "a subnet that takes any of it is neither leased nor routed here. Keep SubnetMin " +
+            "and SubnetMax, or the network, apart from it"
+          : "packets of pods to it keep the pods' addresses, as they do within the network");
+      // Another overlap is logged, too.
+      yield { code: "network-overlap", object: `${family.network}`, message, cause: names };
     }
-    this.#told = seen;
-    this.#tellOwn(needs);
   }
 
-  #tellOwn(needs: Places): void {
-    const covered = [this.#own?.ipv4, this.#own?.ipv6].flatMap((subnet) => {
+  *#ownOverlaps(needs: Places): Generator<Finding> {
+    for (const subnet of [this.#own?.ipv4, this.#own?.ipv6]) {
       const place = subnet && needs.find(subnet);
-      return place ? [`${subnet} overlaps ${place.what}`] : [];
-    }).join(", ");
-    if (covered === this.#ownTold) return;
-    this.#ownTold = covered;
-    if (covered === "") return;
-    this.#options.log.error(
-      `This host's own subnet ${covered}; it is kept as long as pods may have addresses of it. To ` +
-        "get another one, remove the pods, stop flanneld, and delete subnet.env and this host's lease",
-    );
+      if (!place) continue;
+      yield {
+        code: "subnet-overlap",
+        object: `${subnet}`,
+        message: `This host's own subnet ${subnet} overlaps ${place.what}; it is kept as long as ` +
+          "pods may have addresses of it",
+        remedy: "To get another one, remove the pods, stop flanneld, and delete subnet.env and " +
+          "this host's lease",
+      };
+    }
   }
 }
 

@@ -204,7 +204,10 @@ const RENDERERS: { [Part in keyof DaemonStatus]-?: Render<NonNullable<DaemonStat
   network: (networks) => ({ network: networks.map(String) }),
   backend: (backend) => ({ backend }),
   interface: (found) => ({ interface: found }),
-  overlaps: (overlaps) => ({ overlaps }),
+  overlaps({ places, problems: found }, { problems }) {
+    problems.push(...found);
+    return { overlaps: places };
+  },
   lease: (lease, { clock, problems }) => {
     if (lease.problem) problems.push(lease.problem);
     return { lease: renderLease(lease, clock) };

@@ -280,7 +280,10 @@ Deno.test("renderStatus() tells the other facts where one cannot be told", () =>
     },
     interface: () => ({ link: "", mtuBytes: 0, cycle }),
     dataPlane: () => ({ infinite: Infinity, none: NaN, fine: -1e300 }),
-    overlaps: () => JSON.parse("[".repeat(20_000) + "]".repeat(20_000)),
+    overlaps: () => ({
+      places: JSON.parse("[".repeat(20_000) + "]".repeat(20_000)),
+      problems: [],
+    }),
     version: () => "7",
   });
   const failed = (fact: unknown) => assert.match((fact as { error: string }).error, /^Cannot tell/);

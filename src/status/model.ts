@@ -55,6 +55,7 @@ export const PROBLEM_CODES = {
   "two-iptables": "both variants of iptables hold rules",
   "cloud-network": "the cloud's network drops what this backend sends",
   "network-overlap": "the network covers what the host needs for itself",
+  "subnet-overlap": "the own subnet covers what the host needs for itself",
   "look-failed": "something of the host could not be looked at",
   // this process
   "file-not-written": "a file of the daemon's own could not be written",
@@ -280,7 +281,10 @@ export interface DaemonStatus {
   readonly backend?: string;
   readonly interface?: InterfaceStatus;
   /** What of the network the host needs for itself. */
-  readonly overlaps?: readonly string[];
+  readonly overlaps?: {
+    readonly places: readonly string[];
+    readonly problems: readonly Problem[];
+  };
   readonly lease?: LeaseStatus;
   readonly store?: StoreStatus;
   /** Missing until the leases are known. */
