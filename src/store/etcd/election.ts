@@ -14,7 +14,7 @@ import type { ConfirmOptions, Election, ElectionOptions, Leadership, Term } from
 import { type CallOptions, isTransient } from "../errors.ts";
 import { HeldTerm } from "./held_term.ts";
 import type { Entry, KeySpace } from "./key_space.ts";
-import { LeaseTerm } from "./lease_term.ts";
+import { Lifetime } from "./lifetime.ts";
 
 /** How long a leader is believed after it was last heard of. */
 export const ELECTION_TTL_SECONDS = 15;
@@ -434,8 +434,8 @@ export class EtcdElection implements Election {
     return result;
   }
 
-  #time(since: Stopwatch): LeaseTerm {
-    return new LeaseTerm({
+  #time(since: Stopwatch): Lifetime {
+    return new Lifetime({
       seconds: this.#ttlSeconds,
       renewMarginSeconds: this.#ttlSeconds * 2 / 3,
       clocks: this.#options,

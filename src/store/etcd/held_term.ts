@@ -5,7 +5,7 @@
  */
 import type { ConfirmOptions, Term } from "../election.ts";
 import type { Entry } from "./key_space.ts";
-import type { LeaseTerm } from "./lease_term.ts";
+import type { Lifetime } from "./lifetime.ts";
 
 /** A term of our own. */
 export class HeldTerm implements Term {
@@ -15,12 +15,12 @@ export class HeldTerm implements Term {
   readonly #onEnd: (term: HeldTerm, reason: string) => void;
   readonly #controller = new AbortController();
   #revision: string;
-  #time: LeaseTerm;
+  #time: Lifetime;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: {
     readonly entry: Entry;
-    readonly time: LeaseTerm;
+    readonly time: Lifetime;
     readonly tickMs: number;
     readonly confirm: (term: HeldTerm, options: ConfirmOptions) => Promise<void>;
     readonly onEnd: (term: HeldTerm, reason: string) => void;
@@ -43,7 +43,7 @@ export class HeldTerm implements Term {
     return this.#revision;
   }
 
-  get time(): LeaseTerm {
+  get time(): Lifetime {
     return this.#time;
   }
 
@@ -51,7 +51,7 @@ export class HeldTerm implements Term {
     return this.#confirm(this, options);
   }
 
-  renewed(revision: string, time: LeaseTerm): void {
+  renewed(revision: string, time: Lifetime): void {
     this.#revision = revision;
     this.#time = time;
   }

@@ -18,7 +18,7 @@ import type { CallOptions } from "../errors.ts";
 import type { LeaseState, OwnLease } from "../lease_store.ts";
 import { acquire, type Acquired, type AcquireOptions, LEASE_TTL_SECONDS } from "./acquire.ts";
 import type { Entry, KnownEntries, WatchUpdate } from "./key_space.ts";
-import { LeaseTerm } from "./lease_term.ts";
+import { Lifetime } from "./lifetime.ts";
 import { planAcquire } from "./plan_acquire.ts";
 import { type OwnEntry, SpareLeases } from "./spare_leases.ts";
 
@@ -61,7 +61,7 @@ export class LeaseKeeper implements OwnLease {
   #value: string;
   #entry: Entry;
   /** `undefined` for a reservation, and while the lease is not held. */
-  #term: LeaseTerm | undefined;
+  #term: Lifetime | undefined;
   /** Why the lease is not held. */
   #lost: string | undefined;
   /** Whether that is because another host holds it. */
@@ -383,10 +383,10 @@ export class LeaseKeeper implements OwnLease {
     this.#tell();
   }
 
-  #termOf(entry: Entry, seconds = this.#ttlSeconds): LeaseTerm | undefined {
+  #termOf(entry: Entry, seconds = this.#ttlSeconds): Lifetime | undefined {
     const { renewMarginSeconds, random } = this.#options;
     if (!entry.expires) return undefined;
-    return new LeaseTerm({ seconds, renewMarginSeconds, random, clocks: this.#options });
+    return new Lifetime({ seconds, renewMarginSeconds, random, clocks: this.#options });
   }
 
   get #own(): OwnEntry {

@@ -5,14 +5,14 @@
  */
 import { type Clocks, Stopwatch } from "../../util/stopwatch.ts";
 
-/** Options of {@linkcode LeaseTerm}. */
-export interface LeaseTermOptions {
+/** Options of {@linkcode Lifetime}. */
+export interface LifetimeOptions {
   readonly seconds: number;
   /** Renewing is due this long before the end, or somewhat earlier. */
   readonly renewMarginSeconds: number;
   readonly clocks: Clocks;
   /**
-   * What has run since the term began. Where it matters that the term is over here before it is
+   * What has run since it began. Where it matters that it is over here before it is
    * over in the store, this is since the sending of the request. @default {since now}
    */
   readonly since?: Stopwatch;
@@ -21,13 +21,13 @@ export interface LeaseTermOptions {
 }
 
 /** How long something that expires in the store lasts, by the clocks of {@linkcode Stopwatch}. */
-export class LeaseTerm {
+export class Lifetime {
   readonly #durationMs: number;
   readonly #marginMs: number;
   readonly #since: Stopwatch;
   readonly #clocks: Clocks;
 
-  constructor(options: LeaseTermOptions) {
+  constructor(options: LifetimeOptions) {
     const { clocks, random = Math.random } = options;
     this.#clocks = clocks;
     this.#since = options.since ?? new Stopwatch(clocks);
