@@ -1,10 +1,11 @@
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
-import type { Reconciler } from "../reconcile/reconciler.ts";
+import type { AnyStage, Reconciler } from "../reconcile/reconciler.ts";
 import type { OwnLease } from "../store/lease_store.ts";
 import type { RemoteTables } from "./runtime.ts";
 import type { Planner } from "./planner.ts";
 import type { Condition } from "../status/readiness.ts";
+import { sameItems } from "../util/cell.ts";
 import { watchedReconciler } from "./watched_reconciler.ts";
 
 /** Options of {@linkcode CloudLoop}. */
@@ -28,16 +29,19 @@ export interface CloudLoopOptions {
 export class CloudLoop {
   readonly reconciler: Reconciler;
   readonly #options: CloudLoopOptions;
-  #wanted = "";
+  readonly #stages: readonly AnyStage[];
+  /** What each stage desired when it was looked at last. */
+  #wanted: readonly unknown[] | undefined;
   #wasLost = false;
 
   constructor(options: CloudLoopOptions) {
     const { cloud, planner, leases, keeper, condition, log } = options;
     this.#options = options;
+    this.#stages = cloud.stages(() => this.#isLost ? undefined : planner.latest);
     this.reconciler = watchedReconciler({
       condition,
       log,
-      stages: cloud.stages(() => this.#isLost ? undefined : planner.latest),
+      stages: this.#stages,
       resyncMs: cloud.resyncMs,
       prepare: async ({ signal }) => {
         if (!leases.complete || this.#isLost) return;
@@ -66,9 +70,14 @@ export class CloudLoop {
 
   /** To be called when the planner's desired state may be another one. */
   planChanged(): void {
-    const { cloudRoutes, sourceDestChecks } = this.#options.planner.desired?.host ?? {};
-    const wanted = JSON.stringify([cloudRoutes, sourceDestChecks]);
-    if (wanted !== this.#wanted) this.reconciler.desiredChanged();
+    const wanted = this.#options.planner.desired && this.#stages.map((stage) => stage.desired());
+    const isSame = wanted !== undefined && this.#wanted !== undefined &&
+      this.#stages.every(({ table: { kind } }, at) => {
+        const [before, now] = [this.#wanted![at], wanted[at]];
+        if (!Array.isArray(before) || !Array.isArray(now)) return before === now;
+        return sameItems(before, now, (a, b) => kind.key(a) === kind.key(b) && kind.equal(a, b));
+      });
+    if (!isSame) this.reconciler.desiredChanged();
     this.#wanted = wanted;
   }
 

@@ -3,6 +3,7 @@ import { LeaseMap } from "../lease/lease_map.ts";
 import { createLogger } from "../log.ts";
 import { Prefix } from "../net/mod.ts";
 import { Desired } from "../state/desired.ts";
+import type { CloudRouteSpec } from "../state/mod.ts";
 import type { LeaseState, OwnLease } from "../store/lease_store.ts";
 import type { RemoteTables } from "./runtime.ts";
 import { Cell } from "../util/cell.ts";
@@ -44,4 +45,46 @@ Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or
     assert.equal(desired(), wanted);
   }
   assert.equal(disowned, 2);
+});
+
+Deno.test("CloudLoop asks for a round only where its own Tables are to be another way", () => {
+  const entry = (destination: string) => ({
+    routeTableId: "vtb-1",
+    destination: Prefix.parse(destination),
+    instanceId: "i-1",
+  });
+  const desired = Desired.of({ cloudRoutes: [entry("10.24.1.0/24")] });
+  const cloud = {
+    stages: (given: () => Desired | undefined) => [{
+      table: {
+        kind: {
+          id: "route-entry",
+          key: (each: CloudRouteSpec) => `${each.destination}`,
+          equal: (a: CloudRouteSpec, b: CloudRouteSpec) => a.instanceId === b.instanceId,
+        },
+      },
+      desired: () => given()?.host.cloudRoutes,
+    }],
+    resyncMs: 60_000,
+    changes: new Cell(0),
+  } as unknown as RemoteTables;
+  using readiness = new Readiness();
+  const loop = new CloudLoop({
+    cloud,
+    planner: { latest: desired, desired } as unknown as Planner,
+    leases: new LeaseMap({ network: { ipv4: { network: Prefix.parse("10.24.0.0/16") } } as never }),
+    keeper: { state: new Cell({ held: true, expiresAt: undefined }) } as unknown as OwnLease,
+    condition: readiness.condition("cloud"),
+    log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
+  });
+  let asked = 0;
+  loop.reconciler.desiredChanged = () => void asked++;
+  loop.planChanged();
+  assert.equal(asked, 1, "the first plan");
+  desired.host = { cloudRoutes: [entry("10.24.1.0/24")], links: [] };
+  loop.planChanged();
+  assert.equal(asked, 1, "the same entries in another list");
+  desired.host = { cloudRoutes: [entry("10.24.2.0/24")] };
+  loop.planChanged();
+  assert.equal(asked, 2);
 });

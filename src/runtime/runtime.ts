@@ -68,7 +68,7 @@ export interface RemoteTables {
   waitingFor(): Finding | undefined;
   /** What stands in the place of the own subnet, which can never be reached while it does. */
   blockedBy?(own: Lease): string | undefined;
-  /** To be called when any lease has changed. */
+  /** To be called when any lease has changed; `changes` tells whether that is worth a round. */
   leasesChanged(): void;
   /** The own lease is lost: nothing of it is written until `gather` is called. */
   disown(): void;

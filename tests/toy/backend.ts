@@ -93,6 +93,7 @@ function folderTable(folder: string): Table<ForwardingSpec> {
 async function openToy(folder: string): Promise<BackendRuntime<ToyFacts>> {
   await Deno.mkdir(folder, { recursive: true });
   const facts = new Cell<ToyFacts>({ rounds: 0 });
+  const changes = new Cell(0);
   return {
     facts,
     remote: {
@@ -101,12 +102,12 @@ async function openToy(folder: string): Promise<BackendRuntime<ToyFacts>> {
         table: folderTable(folder),
         desired: () => desired()?.forwarding,
       }],
-      changes: new Cell(0),
+      changes,
       waitingFor: () =>
         facts.value.rounds < ROUNDS
           ? { code: "cloud-waiting", object: "toy", message: "the loop" }
           : undefined,
-      leasesChanged() {},
+      leasesChanged: () => void changes.set(changes.value + 1),
       disown() {},
     },
     async run(_cluster, { signal }) {
