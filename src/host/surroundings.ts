@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { Libc } from "../../ffi/libc/open.ts";
 import type { Firewall, PodPaths } from "../firewall/mod.ts";
 import { adviseOnHostGw, findCloudVendor } from "../kernel/cloud_vendor.ts";
 import { type Diversion, findDiversions, type PathCheck } from "../kernel/diversion.ts";
@@ -153,8 +154,9 @@ export class Surroundings {
   }
 
   #findForwardingOff(family: Family, links: readonly string[]): Finding[] {
+    using libc = Libc.open();
     const name = family === 4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding";
-    if (isForwarding(family) === false) {
+    if (isForwarding(family, { libc }) === false) {
       return !this.#forwarded.has(family) ? [] : [{
         code: "forwarding-off",
         object: name,
@@ -165,7 +167,9 @@ export class Surroundings {
     }
     this.#forwarded.add(family);
     if (family === 6) return [];
-    return [...new Set(links)].filter((link) => isForwardingFrom(link) === false).map((link) => ({
+    return [...new Set(links)].filter((link) => isForwardingFrom(link, { libc }) === false).map((
+      link,
+    ) => ({
       code: "forwarding-off",
       object: link,
       message: `This host forwards no IPv4 packets that come in by ${link}, so pods do not reach ` +
