@@ -5,6 +5,7 @@
  */
 import denoConfig from "../../deno.json" with { type: "json" };
 import { cleanEnvironment } from "../cli/environment.ts";
+import { writeDockerOptions } from "../host/docker_opts.ts";
 import { hideArguments } from "../host/hide_arguments.ts";
 import { readCommandLine, SECRET_FLAGS } from "../cli/parse.ts";
 import { usage } from "../cli/usage.ts";
@@ -18,7 +19,6 @@ import { withSystemDirectories } from "../util/process.ts";
 import { feedWatchdog, openNotifier } from "../service_manager/notify.ts";
 import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
-import { writeDockerOptions } from "../host/docker_opts.ts";
 import { takeInstanceLock } from "../host/instance_lock.ts";
 import { hearLibraries } from "../host/libraries.ts";
 
@@ -64,7 +64,8 @@ export async function runCommand(
       await writeDockerOptions(command.options, environment);
       return 0;
     } catch (error) {
-      write(Deno.stderr, `flanneld: ${describeError(error)}\n`);
+      const what = error instanceof OperatorError ? undefined : "Cannot write Docker's options";
+      write(Deno.stderr, `flanneld: ${describeError(error, what)}\n`);
       return 1;
     }
   }

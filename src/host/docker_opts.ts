@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { Libc } from "../../ffi/libc/open.ts";
 import type { DockerOptions } from "../cli/docker_opts.ts";
 import type { Environment } from "../cli/environment.ts";
 import { OperatorError } from "../errors.ts";
@@ -41,7 +42,7 @@ export async function writeDockerOptions(
   const text = renderDockerOptions(options, {
     subnetEnv: await readIfPresent(options.subnetFile),
     daemonConfig: await readIfPresent(options.configFile),
-    routes: await readIfPresent("/proc/net/route") ?? "",
+    routes: readRoutes(),
     environment,
   });
   await writeFileAtomically(options.output, text);
@@ -157,6 +158,11 @@ function parseAddress(text: string): InterfaceAddress | undefined {
     if (error instanceof SyntaxError) return undefined;
     throw error;
   }
+}
+
+function readRoutes(): string {
+  using libc = Libc.open();
+  return libc.readKernelFile("/proc/net/route");
 }
 
 async function readIfPresent(path: string): Promise<string | undefined> {

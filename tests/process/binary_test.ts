@@ -53,6 +53,16 @@ binaryTest("the binary has every part that it loads late", async ({ path, signal
   ]);
 });
 
+binaryTest("the binary may read what docker-opts needs", async ({ path, signal }) => {
+  const folder = await Deno.makeTempDir();
+  const [input, output] = [`${folder}/subnet.env`, `${folder}/docker.env`];
+  await Deno.writeTextFile(input, "FLANNEL_SUBNET=10.24.7.1/24\n");
+  const args = ["docker-opts", "-i", "-f", input, "-d", output, `--config-file=${folder}/none`];
+  await run(path, args, { signal });
+  assert.equal(await Deno.readTextFile(output), 'DOCKER_OPT_BIP="--bip=10.24.7.1/24"\n');
+  await Deno.remove(folder, { recursive: true });
+});
+
 binaryTest(
   "where the host has no libnl, the binary uses the one it carries",
   async ({ path, signal }) => {
