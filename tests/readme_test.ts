@@ -11,7 +11,7 @@ import { EcsClient } from "../src/cloud/ali/ecs_client.ts";
 import { VpcClient } from "../src/cloud/ali/vpc_client.ts";
 import { RAM_ACTIONS } from "../src/cloud/ali/rights.ts";
 import type { Rpc } from "../src/cloud/ali/rpc.ts";
-import { DOCKER_OPTS_HELP } from "../src/cli/docker_opts.ts";
+import { DOCKER_OPTS_HELP, parseDockerOptions } from "../src/cli/docker_opts.ts";
 import { environmentName, type Flag, FLAGS } from "../src/cli/flags.ts";
 import { usage } from "../src/cli/usage.ts";
 import { FieldReader } from "../src/config/fields.ts";
@@ -428,15 +428,19 @@ Deno.test("the unit and the drop-in fit the program and the documents", () => {
   const unit = Deno.readTextFileSync(join(root, "dist", "flanneld.service"));
   const dropIn = Deno.readTextFileSync(join(root, "dist", "docker-flannel.conf"));
   const [program] = /^ExecStart=(\S+)/m.exec(unit)!.slice(1);
-  const [environment] = /^EnvironmentFile=-(\S+)/m.exec(unit)!.slice(1);
-  const options = /--bip=.*/.exec(dropIn)![0];
+  const files = [...unit.matchAll(/^EnvironmentFile=-(\S+)$/gm)].map(([, file]) => file!);
+  assert.equal(files.length, 3);
+  const [, dockerOpts] = /^ExecStartPre=\S*\/(flanneld docker-opts .*)$/m.exec(dropIn)!;
   const [, capabilities] = /^CapabilityBoundingSet=(.*)$/m.exec(unit)!;
   for (const { language, text } of both) {
-    for (const part of [program!, environment!, options, ...capabilities!.split(" ")]) {
+    for (const part of [program!, ...files, dockerOpts!, ...capabilities!.split(" ")]) {
       assert.ok(text.includes(part), `${language} does not say ${part}`);
     }
   }
-  assert.match(dropIn, /^EnvironmentFile=\/run\/flannel\/subnet\.env$/m);
+  assert.ok(dropIn.includes(`ExecStartPre=${program} docker-opts`));
+  const { output, individual } = parseDockerOptions(dockerOpts!.split(" ").slice(2))!;
+  assert.ok(individual);
+  assert.ok(dropIn.includes(`EnvironmentFile=-${output}\n`));
   // The unit keeps the directory of the default subnet file.
   const { default: subnetFile } = FLAGS.find(({ name }) => name === "subnet-file")!;
   const [, directory] = /^RuntimeDirectory=(\S+)$/m.exec(unit)!;

@@ -45,9 +45,6 @@ export const SHELL_BLOCKS: Readonly<Record<string, ShellBlock>> = {
   "docs/install-ecs.md: install -m 755 dist/flanneld /usr/local/bin/flanneld": {
     run: "tests/machine/documents_test.ts",
   },
-  "docs/migrate.md: mkdir -p /etc/systemd/system/flanneld.service.d": {
-    run: "tests/machine/documents_test.ts",
-  },
   "docs/operations.md: ETCDCTL_API=3 etcdctl --endpoints=http://10.0.0.5:2379 get /coreos.com/network/ali-vpc/election/writer":
     { run: "tests/store/documents_test.ts" },
   "docs/operations.md: export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=http://10.0.0.5:2379": {
