@@ -22,7 +22,7 @@ import type {
   StatusSource,
   TableStatus,
 } from "./model.ts";
-import { sentenceOf } from "./problems.ts";
+import { identityOf, sentenceOf } from "./problems.ts";
 import { reasonsOf, remarksOf } from "./readiness.ts";
 
 /** ISO 8601. */
@@ -170,10 +170,10 @@ export function renderStatus(source: StatusSource): string {
         facts[name] = JSON.parse(JSON.stringify(fact, toPlain) ?? "null");
       }
     } catch (error) {
-      facts[part] = { error: redact(`Cannot tell: ${describeError(error)}`) };
+      facts[part] = { error: redact(`Cannot determine: ${describeError(error)}`) };
     }
   }
-  const unique = new Map(problems.map((each) => [`${each.code} ${each.object}`, each]));
+  const unique = new Map(problems.map((each) => [identityOf(each), each]));
   facts["problems"] = [...unique.values()].slice(0, LISTED_PROBLEMS).map(clock.problem);
   const page: StatusJson = {
     ready: reasons.length === 0,

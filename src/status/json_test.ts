@@ -286,7 +286,8 @@ Deno.test("renderStatus() tells the other facts where one cannot be told", () =>
     }),
     version: () => "7",
   });
-  const failed = (fact: unknown) => assert.match((fact as { error: string }).error, /^Cannot tell/);
+  const failed = (fact: unknown) =>
+    assert.match((fact as { error: string }).error, /^Cannot determine/);
   failed(status.backend);
   failed(status.interface);
   failed(status.overlaps);
