@@ -24,7 +24,7 @@ export function etcdOptions(options: Options, log: Logger): OpenEtcdStoreOptions
     ...(options.etcdKeyfile ? { keyFile: options.etcdKeyfile } : {}),
     ...(options.etcdUsername ? { username: options.etcdUsername } : {}),
     ...(options.etcdPassword ? { password: options.etcdPassword } : {}),
-    lease: { renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60 },
+    renewMarginSeconds: options.subnetLeaseRenewMarginMinutes * 60,
     log: log.child("etcd"),
   };
 }

@@ -15,7 +15,8 @@ import {
   type WatchEvent,
   type WatchUpdate,
 } from "../../src/store/etcd/key_space.ts";
-import { EtcdStore, type EtcdStoreOptions } from "../../src/store/etcd/store.ts";
+import type { LeaseStore } from "../../src/store/lease_store.ts";
+import { EtcdStore } from "../../src/store/etcd/store.ts";
 import { spacePrefix } from "../../src/store/etcd/options.ts";
 import { abortable } from "../../src/util/abortable.ts";
 
@@ -449,10 +450,7 @@ export class MemoryRegistry extends MemorySpace implements Registry {
 }
 
 /** A store with all that a daemon needs over the keys of `registry`. */
-export function openMemoryStore(
-  registry: MemoryRegistry,
-  options: Partial<EtcdStoreOptions> = {},
-): EtcdStore {
+export function openMemoryStore(registry: MemoryRegistry): LeaseStore {
   const { description } = registry;
   const keys: EtcdKeys = {
     description,
@@ -463,7 +461,7 @@ export function openMemoryStore(
     addressesChanged() {},
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
-  return new EtcdStore(keys, { lease: { renewMarginSeconds: 3_600 }, ...options });
+  return new EtcdStore(keys, { renewMarginSeconds: 3_600 });
 }
 
 function life(ttlSeconds: number | undefined): { ttlSeconds?: number } {

@@ -10,7 +10,7 @@ import { testLeaseStoreContract } from "./lease_store_contract.ts";
 import { etcdTest, MemoryLogger } from "./support.ts";
 
 const { signal } = new AbortController();
-const lease = { renewMarginSeconds: 3_600 };
+const renewMarginSeconds = 3_600;
 
 for (const api of ["v3", "v2"] as const) {
   etcdTest(`etcd ${api} fulfils the contract of a lease store`, async (t) => {
@@ -21,7 +21,7 @@ for (const api of ["v3", "v2"] as const) {
       const { endpoints } = etcd;
       const log = new MemoryLogger();
       return {
-        open: () => openEtcdStore({ endpoints, prefix, api, lease, log }),
+        open: () => openEtcdStore({ endpoints, prefix, api, renewMarginSeconds, log }),
         async setConfig(text) {
           const key = `${prefix}/config`;
           const args = api === "v3"

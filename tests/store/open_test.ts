@@ -14,7 +14,7 @@ const CONFIG = '{"Network":"10.24.0.0/16"}';
 
 async function open(endpoints: readonly string[], more: Partial<OpenEtcdStoreOptions> = {}) {
   const keys = await openEtcdKeys({ endpoints, api: "auto", log: new MemoryLogger(), ...more });
-  const store = new EtcdStore(keys, { lease: { renewMarginSeconds: 3_600 } });
+  const store = new EtcdStore(keys, { renewMarginSeconds: 3_600 });
   return {
     keys,
     store,

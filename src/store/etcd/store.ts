@@ -22,22 +22,13 @@ import type {
   ReleaseRequest,
 } from "../lease_store.ts";
 import { SpaceDocuments } from "./documents.ts";
-import { EtcdElection, type EtcdElectionOptions } from "./election.ts";
+import { EtcdElection } from "./election.ts";
 import type { EtcdKeys } from "./key_space.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
 import { releaseLeases } from "./release.ts";
 
 /** Options of {@linkcode EtcdStore}. */
-export interface EtcdStoreOptions {
-  /** How leases are kept. */
-  readonly lease:
-    & Pick<LeaseKeeperOptions, "renewMarginSeconds">
-    & Partial<Pick<LeaseKeeperOptions, "ttlSeconds" | "random" | "now" | "monotonicNow">>;
-  /** How elections are held. */
-  readonly election?: Partial<
-    Pick<EtcdElectionOptions, "ttlSeconds" | "random" | "now" | "monotonicNow" | "tickMs">
-  >;
-}
+export type EtcdStoreOptions = Pick<LeaseKeeperOptions, "renewMarginSeconds">;
 
 /** The store of one network in etcd. */
 export class EtcdStore implements LeaseStore {
@@ -62,11 +53,9 @@ export class EtcdStore implements LeaseStore {
   }
 
   async acquire(request: LeaseRequest, options: CallOptions): Promise<OwnLease> {
-    const space = await this.#keys.chosen(options);
-    const keeper = await LeaseKeeper.acquire(
-      { ...this.#options.lease, ...request, space },
-      options,
-    );
+    const { renewMarginSeconds } = this.#options;
+    const space = this.#keys.decided;
+    const keeper = await LeaseKeeper.acquire({ ...request, renewMarginSeconds, space }, options);
     this.#keepers.add(keeper);
     if (this.#isFollowed) keeper.takeKnown(); // nobody needs it any more
     return keeper;
@@ -96,13 +85,7 @@ export class EtcdStore implements LeaseStore {
   election({ name, holder, log }: ElectionOptions): Election {
     const at = name.lastIndexOf("/");
     const space = this.#keys.decided.space(name.slice(0, at));
-    return new EtcdElection({
-      ...this.#options.election,
-      space,
-      key: name.slice(at + 1),
-      holder,
-      log,
-    });
+    return new EtcdElection({ space, key: name.slice(at + 1), holder, log });
   }
 
   addressesChanged(): void {
