@@ -20,7 +20,7 @@ import { sentenceOf } from "../status/problems.ts";
 import type { LeaseStore, Released } from "../store/lease_store.ts";
 import { deadline } from "../util/time.ts";
 import { configureNetwork } from "../runtime/configured_network.ts";
-import type { BackendEntry } from "../runtime/runtime.ts";
+import type { BackendEntry, Remnants } from "../runtime/runtime.ts";
 import { pathRecordFile } from "../runtime/udp/former_path.ts";
 import { mayChangeNetwork, requireCleanUpRights } from "../host/host_rights.ts";
 import { CleanUpSummary } from "./cleanup_summary.ts";
@@ -42,6 +42,11 @@ export interface CleanUpOptions {
 
 /** How long the store is asked for what subnet.env does not tell. */
 const STORE_LIMIT_MS = 10_000;
+/** What may be left where the backend is not known. */
+const UNKNOWN_REMNANTS = {
+  warning: "What this host has in a cloud may be left there",
+  what: "what it may have in a cloud",
+};
 /** How long a cloud may take; each removal takes some seconds, after other hosts'. */
 const REMNANTS_LIMIT_MS = 60_000;
 
@@ -197,12 +202,15 @@ async function releaseRemnants(
   released: readonly Prefix[],
   summary: CleanUpSummary,
 ): Promise<string | undefined> {
-  await using store = await openStore(options, log);
-  const text = await readConfig(store, { signal });
-  if (text === undefined) return undefined;
-  const { network, backend: { remnants } } = configureNetwork(text, log, backends);
-  if (!remnants) return undefined;
+  // Until the config is read, nobody knows whether there is anything.
+  let remnants: Remnants | undefined;
   try {
+    await using store = await openStore(options, log);
+    const text = await readConfig(store, { signal });
+    if (text === undefined) return undefined;
+    const { network, backend } = configureNetwork(text, log, backends);
+    remnants = backend.remnants;
+    if (!remnants) return undefined;
     using limit = deadline(REMNANTS_LIMIT_MS, { signal });
     const removed = await remnants.remove({
       network,
@@ -217,8 +225,9 @@ async function releaseRemnants(
     return undefined;
   } catch (error) {
     signal.throwIfAborted();
-    log.warn(`${remnants.warning}: ${describeError(error)}`);
-    return remnants.what;
+    const { warning, what } = remnants ?? UNKNOWN_REMNANTS;
+    log.warn(`${warning}: ${describeError(error)}`);
+    return what;
   }
 }
 
