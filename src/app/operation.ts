@@ -32,7 +32,7 @@ import { ProblemLog } from "../status/problems.ts";
 import type { Readiness } from "../status/readiness.ts";
 import { watchLeaseLoss } from "../store/lease_loss.ts";
 import type { LeaseStore, OwnLease } from "../store/lease_store.ts";
-import { CloudLoop } from "../runtime/cloud_loop.ts";
+import { RemoteLoop } from "../runtime/remote_loop.ts";
 import { followLeases } from "../runtime/follow_leases.ts";
 import { followNetworkConfig } from "../runtime/await_config.ts";
 import { Planner } from "../runtime/planner.ts";
@@ -89,7 +89,7 @@ export class Operation implements Disposable {
   readonly #kernel: Reconciler;
   readonly #rules: Reconciler;
   readonly #file: Reconciler;
-  readonly #cloud: CloudLoop | undefined;
+  readonly #cloud: RemoteLoop | undefined;
   readonly #surroundings: Surroundings;
   #subnetFileDue = false;
   #acquiredAt = performance.now();
@@ -226,10 +226,10 @@ export class Operation implements Disposable {
     });
   }
 
-  #reconcileCloud(): CloudLoop | undefined {
+  #reconcileCloud(): RemoteLoop | undefined {
     const { runtime: { remote }, own, former, hostNetwork } = this.#parts;
     if (!remote) return undefined;
-    const cloud = new CloudLoop({
+    const cloud = new RemoteLoop({
       cloud: remote,
       planner: this.#planner,
       leases: this.#leases,

@@ -25,7 +25,7 @@ export interface CloudDefinition<Config extends CloudRoutesConfig, Instance exte
    * Finds out who this instance is.
    *
    * @throws {OperatorError} What needs an operator.
-   * @throws {Error} What time may mend; call again.
+   * @throws {Error} What may pass; call again.
    */
   open(options: CloudOptions<Config>): Promise<Cloud & { readonly instance: Instance }>;
 }
@@ -57,7 +57,7 @@ export type CloudBackendFacts<Instance> = Instance & CloudFacts & {
  * Opens who this instance is, and its part in the cluster.
  *
  * @throws {OperatorError} What needs an operator.
- * @throws {Error} What time may mend; call again.
+ * @throws {Error} What may pass; call again.
  */
 export async function openCloudRuntime<
   Config extends CloudRoutesConfig,

@@ -1,3 +1,8 @@
+/**
+ * Keeps the desired state up to date: after each change it has the backend plan what that concerns.
+ *
+ * @module
+ */
 import { type BindPlan, type Host, type NetworkFamilies, NetworkPlan } from "../backends/mod.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { LeaseMap } from "../lease/lease_map.ts";
@@ -112,7 +117,7 @@ export class Planner {
 
   /**
    * Brings the desired state up to date, once the leases are known, with other work let in, which
-   * thousands of peers would else keep waiting. What changes meanwhile is left to the next call.
+   * thousands of peers would keep waiting. What changes meanwhile is left to the next call.
    */
   prepare(options: { signal: AbortSignal }): Promise<void> {
     const preparing = this.#last.then(() => this.#prepare(options));

@@ -1,3 +1,8 @@
+/**
+ * Reconcilers on whose success readiness depends.
+ *
+ * @module
+ */
 import { Reconciler, type ReconcilerOptions } from "../reconcile/reconciler.ts";
 import type { ConditionId, Finding } from "../status/model.ts";
 import type { Condition } from "../status/readiness.ts";

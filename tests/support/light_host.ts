@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { CloudLoop } from "../../src/runtime/cloud_loop.ts";
+import { RemoteLoop } from "../../src/runtime/remote_loop.ts";
 import { findBackend } from "../../src/runtime/mod.ts";
 import type { BackendEntry, RuntimeContext } from "../../src/runtime/runtime.ts";
 import { followLeases } from "../../src/runtime/follow_leases.ts";
@@ -270,7 +270,7 @@ export class LightHost implements AsyncDisposable {
       ...{ runtime, leases, network, own, blackhole: false },
       host: () => host,
     });
-    const cloud = new CloudLoop({
+    const cloud = new RemoteLoop({
       cloud: runtime.remote!,
       planner,
       leases,

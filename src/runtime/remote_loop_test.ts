@@ -7,11 +7,11 @@ import type { CloudRouteSpec } from "../state/mod.ts";
 import type { LeaseState, OwnLease } from "../store/lease_store.ts";
 import type { RemoteTables } from "./runtime.ts";
 import { Cell } from "../util/cell.ts";
-import { CloudLoop } from "./cloud_loop.ts";
+import { RemoteLoop } from "./remote_loop.ts";
 import type { Planner } from "./planner.ts";
 import { Readiness } from "../status/readiness.ts";
 
-Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or expired", () => {
+Deno.test("RemoteLoop writes nothing for a lease that is not held, be it taken or expired", () => {
   const state = new Cell<LeaseState>({ held: true, expiresAt: undefined });
   let desired: () => Desired | undefined = () => undefined;
   let disowned = 0;
@@ -27,7 +27,7 @@ Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or
   } as unknown as RemoteTables;
   const wanted = Desired.of({ cloudRoutes: [] });
   using readiness = new Readiness();
-  const loop = new CloudLoop({
+  const loop = new RemoteLoop({
     cloud,
     planner: { latest: wanted } as unknown as Planner,
     leases: new LeaseMap({ network: { ipv4: { network: Prefix.parse("10.24.0.0/16") } } as never }),
@@ -47,7 +47,7 @@ Deno.test("CloudLoop writes nothing for a lease that is not held, be it taken or
   assert.equal(disowned, 2);
 });
 
-Deno.test("CloudLoop asks for a round only where its own Tables are to be another way", () => {
+Deno.test("RemoteLoop asks for a round only where its own Tables are to be another way", () => {
   const entry = (destination: string) => ({
     routeTableId: "vtb-1",
     destination: Prefix.parse(destination),
@@ -69,7 +69,7 @@ Deno.test("CloudLoop asks for a round only where its own Tables are to be anothe
     changes: new Cell(0),
   } as unknown as RemoteTables;
   using readiness = new Readiness();
-  const loop = new CloudLoop({
+  const loop = new RemoteLoop({
     cloud,
     planner: { latest: desired, desired } as unknown as Planner,
     leases: new LeaseMap({ network: { ipv4: { network: Prefix.parse("10.24.0.0/16") } } as never }),

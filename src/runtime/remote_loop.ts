@@ -1,3 +1,8 @@
+/**
+ * Keeps a backend's remote Tables in order, such as a cloud's route entries.
+ *
+ * @module
+ */
 import type { LeaseMap } from "../lease/lease_map.ts";
 import type { Logger } from "../log.ts";
 import type { AnyStage, Reconciler } from "../reconcile/reconciler.ts";
@@ -8,33 +13,32 @@ import type { Condition } from "../status/readiness.ts";
 import { sameItems } from "../util/cell.ts";
 import { watchedReconciler } from "./watched_reconciler.ts";
 
-/** Options of {@linkcode CloudLoop}. */
-export interface CloudLoopOptions {
+export interface RemoteLoopOptions {
   readonly cloud: RemoteTables;
   readonly planner: Planner;
   readonly leases: LeaseMap;
   readonly keeper: Pick<OwnLease, "lease" | "state">;
-  /** Holds while the cloud's Tables are in order and this host is reached. */
+  /** Holds while the Tables are in order and this host is reached. */
   readonly condition: Condition;
   readonly log: Logger;
-  /** Called when something in the cloud stands in the place of the own subnet. */
+  /** Called when something stands in the place of the own subnet. */
   readonly onBlocked?: (reason: string) => void;
 }
 
 /**
- * Keeps what is in the cloud as it should be. Unlike what is on this host, it is shared: it is the
- * lease's holder's. And each look at it costs a call, so that only what concerns it is worth a
- * round before its time.
+ * Keeps what is outside of this host as it should be. It is shared: it belongs to the lease's
+ * holder. And each look at it costs a call, so that only what concerns it is worth a round between
+ * resyncs.
  */
-export class CloudLoop {
+export class RemoteLoop {
   readonly reconciler: Reconciler;
-  readonly #options: CloudLoopOptions;
+  readonly #options: RemoteLoopOptions;
   readonly #stages: readonly AnyStage[];
   /** What each stage desired when it was looked at last. */
   #wanted: readonly unknown[] | undefined;
   #wasLost = false;
 
-  constructor(options: CloudLoopOptions) {
+  constructor(options: RemoteLoopOptions) {
     const { cloud, planner, leases, keeper, condition, log } = options;
     this.#options = options;
     this.#stages = cloud.stages(() => this.#isLost ? undefined : planner.latest);
