@@ -1,8 +1,7 @@
 /** What a wrong endpoint, certificate or server is answered with: in seconds, and what to do. */
 import assert from "node:assert/strict";
 import tls from "node:tls";
-import type { OpenEtcdStoreOptions } from "../../src/store/etcd/open.ts";
-import { openEtcdKeys } from "../../src/store/etcd/open.ts";
+import { openEtcdKeys, type OpenEtcdStoreOptions } from "../../src/store/etcd/open.ts";
 import { EtcdServers } from "../support/etcd_process.ts";
 import { run } from "../support/run.ts";
 import { TestCa } from "../support/test_ca.ts";

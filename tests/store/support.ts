@@ -1,7 +1,10 @@
 import { missingTools, skippable, type Tool } from "../prerequisites.ts";
 import { Secret } from "../../src/secret.ts";
-import { type EtcdOptions, parseEtcdOptions } from "../../src/store/etcd/options.ts";
-import type { EtcdSettings } from "../../src/store/etcd/options.ts";
+import {
+  type EtcdOptions,
+  type EtcdSettings,
+  parseEtcdOptions,
+} from "../../src/store/etcd/options.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/log.ts";
 
 /** A logger that keeps what it is told. */

@@ -19,7 +19,7 @@ import {
 } from "./range.ts";
 import { followRange } from "./watch.ts";
 import { valueChanges, WATCH_TIMING, type WatchTiming } from "./follow.ts";
-import type { CallOptions } from "../errors.ts";
+import { type CallOptions, StoreError } from "../errors.ts";
 import {
   type Entry,
   type KeySpace,
@@ -28,7 +28,6 @@ import {
   type WatchOptions,
   type WatchUpdate,
 } from "./key_space.ts";
-import { StoreError } from "../errors.ts";
 
 /** The keys of one range of etcd v3. */
 class EtcdV3Space implements KeySpace {
