@@ -17,7 +17,7 @@ import { writeLeases } from "./write_leases.ts";
 const MANY_PEERS = 10_000;
 /** Changes of one measurement, and how many measurements. */
 const CHANGES = 30;
-const RUNS = 3;
+const RUNS = 5;
 /** Apart far enough that each makes a round of its own. */
 const PERIOD_MS = 400;
 /** Changes after which memory is looked at again. */
