@@ -162,9 +162,7 @@ export class Operation implements Disposable {
 
   get status(): Partial<StatusSource> & Pick<StatusSource, "reconcilers"> {
     const reports = () =>
-      Object.fromEntries(
-        Array.from(this.#reconcilers, ([id, { report }]) => [id, report]),
-      );
+      Object.fromEntries(Array.from(this.#reconcilers, ([id, { report }]) => [id, report]));
     const parts = statusOf({
       ...this.#parts,
       readiness: this.#readiness,
@@ -362,6 +360,7 @@ export class Operation implements Disposable {
         this.#cloud?.leasesChanged();
         this.#planner.leasesChanged(changed);
         this.#kernel.desiredChanged({ listing: false });
+        if (changed === "all") this.#cloud?.planChanged();
       },
       signal,
     });
