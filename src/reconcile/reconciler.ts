@@ -115,6 +115,15 @@ class StageState {
     return this.stage.table.kind;
   }
 
+  /** When the first of what has failed is due again; not before the Table as a whole is. */
+  get dueAt(): Instant {
+    const whole = this.failures.get("");
+    if (whole) return whole.dueAt;
+    let first = Infinity;
+    for (const { dueAt } of this.failures.values()) first = Math.min(first, dueAt);
+    return first;
+  }
+
   /** Unless all goes well from now on, the Table is listed in the next round. */
   beginLook(): void {
     this.listedFor = undefined;
@@ -272,6 +281,7 @@ export class Reconciler {
         // Nothing was looked at.
         this.#requestedAll ||= all;
         kinds?.forEach((kind) => this.#requested.add(kind));
+        resyncAt = Math.max(resyncAt, this.#unprepared.dueAt);
       } else if (all) resyncAt = end + jitter(this.#options.resyncMs);
       const dueAt = this.#nextDueAt();
       if (report.inSync || dueAt < Infinity) unknown.reset();
@@ -287,11 +297,8 @@ export class Reconciler {
 
   /** When the first of what has failed is due again. */
   #nextDueAt(): number {
-    let dueAt = this.#unprepared?.dueAt ?? Infinity;
-    for (const { failures } of this.#states) {
-      for (const failure of failures.values()) dueAt = Math.min(dueAt, failure.dueAt);
-    }
-    return dueAt;
+    if (this.#unprepared) return this.#unprepared.dueAt;
+    return Math.min(Infinity, ...this.#states.map((state) => state.dueAt));
   }
 
   /**
@@ -374,9 +381,12 @@ export class Reconciler {
     const { stage: { table }, kind, failures } = state;
     const desired: readonly unknown[] | Wanted<unknown> | undefined = state.stage.desired();
     state.known = desired !== undefined;
-    if (desired === undefined) return undefined;
+    if (desired === undefined) {
+      failures.clear();
+      return undefined;
+    }
     const now = this.#now();
-    const isDue = failures.size > 0 && [...failures.values()].some(({ dueAt }) => dueAt <= now);
+    const isDue = state.dueAt <= now;
     const isAnother = desired !== state.listedFor;
     if (!isNamed && !isDue) {
       if (failures.has("")) return undefined; // the Table is not due yet

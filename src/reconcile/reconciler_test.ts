@@ -276,6 +276,36 @@ Deno.test("Reconciler.run() folds requests, repairs drift on resync and ends on 
   await assert.rejects(running, /stop/);
 });
 
+Deno.test("Reconciler does not try at once again what fails as a whole", async () => {
+  for (const trouble of ["prepare", "list", "apply", "unknown"] as const) {
+    const table = new MemoryTable();
+    table.broken.add("a");
+    let rounds = 0;
+    let isKnown = true;
+    const it = new Reconciler({
+      ...{ name: "things", resyncMs: 1e9, settleMs: 0, log: recorder() },
+      stages: [{ table, desired: () => isKnown ? [ours("a")] : undefined }],
+      prepare() {
+        rounds++;
+        return trouble === "prepare" ? Promise.reject(new Error("no")) : Promise.resolve();
+      },
+    });
+    if (trouble !== "prepare") await it.round({ signal });
+    // By now the object that failed is due again.
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    if (trouble === "list") table.listError = new Error("no");
+    if (trouble === "apply") table.apply = () => Promise.reject(new Error("no"));
+    if (trouble === "unknown") isKnown = false;
+    const stop = new AbortController();
+    rounds = 0;
+    const running = it.run({ signal: stop.signal });
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    stop.abort(new Error("enough"));
+    await assert.rejects(running, /enough/);
+    assert.equal(rounds, 1, trouble);
+  }
+});
+
 Deno.test("Reconciler lists only Tables asked for, due again, or with another desired list", async () => {
   const tables = (["link", "address", "route"] as const).map((id) => {
     const table = new MemoryTable();
