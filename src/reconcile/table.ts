@@ -17,7 +17,7 @@ export interface Kind<Spec> {
   owns(actual: Spec): boolean;
   /** One line, in the style of iproute2, for logs, dry run and tests. */
   format(spec: Spec): string;
-  /** What a person can do about `actual`, which is not ours and in the way; without full stop. */
+  /** What an operator can do about `actual`, which is not ours and in the way; without full stop. */
   adviseConflict?(actual: Spec): string;
 }
 

@@ -32,7 +32,7 @@ export const backends: readonly BackendEntry[] = [
       kind: "route entry",
       what: "route entries in the VPC",
       warning: "Route entries of this host may be left in the VPC, until its instance is " +
-        "released and the route writer removes them",
+        "released and the route leader removes them",
       remove: async (context, config) =>
         (await import("./cloud.ts"))
           .removeRemnants(await aliCloud(context.options), context, config),

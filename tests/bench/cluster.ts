@@ -86,7 +86,7 @@ async function measure(
   ];
 }
 
-/** A host as it would be without a route writer: it looks after its own entry alone. */
+/** A host as it would be without a route leader: it looks after its own entry alone. */
 async function openOwnRuntime(
   { network, options, environment, log, signal }: RuntimeContext,
   config: AliVpcConfig,

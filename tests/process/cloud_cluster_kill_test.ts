@@ -1,4 +1,4 @@
-/** The route writer is killed at every step of every kind of write. */
+/** The route leader is killed at every step of every kind of write. */
 import { labTest } from "../lab/mod.ts";
 import type { RequestRecord, RouteStatus } from "../simulator/model.ts";
 import { eventually } from "../support/eventually.ts";
@@ -87,7 +87,7 @@ const MOMENTS: Readonly<Record<string, Moment>> = {
   },
 };
 
-labTest("a route writer that is killed at any moment of a write leaves nothing wrong", async ({
+labTest("a route leader that is killed at any moment of a write leaves nothing wrong", async ({
   signal,
 }) => {
   await using clusters = await openClusters({

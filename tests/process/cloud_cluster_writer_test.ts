@@ -1,4 +1,4 @@
-/** A route writer that is stopped, cut off or ended gives way to another, and does no harm. */
+/** A route leader that is stopped, cut off or ended gives way to another, and does no harm. */
 import assert from "node:assert/strict";
 import { delay } from "../../src/util/time.ts";
 import { type Host, labTest } from "../lab/mod.ts";
@@ -16,7 +16,7 @@ const SELF_MS = 12_000;
 /** A writer whom the API does not answer: its last calls run out, and 30 s of patience. */
 const RESIGNATION_MS = 120_000;
 
-labTest("a route writer that is stopped, cut off or ended gives way to another", async ({
+labTest("a route leader that is stopped, cut off or ended gives way to another", async ({
   signal,
 }) => {
   await using clusters = await openClusters({
@@ -118,7 +118,7 @@ async function cutOffStore(
   await delay(SELF_MS, { signal });
   // Others are cut off at the same time: each heals its own.
   await lab.router.heal({ signal, port: writer.identity.port });
-  await writer.daemon.process.waitForLine(/A route writer sees to this host's route again/, {
+  await writer.daemon.process.waitForLine(/A route leader sees to this host's route again/, {
     signal,
   });
   await first.take(cluster.subnet(2), { signal });
@@ -154,7 +154,7 @@ async function cutOffCloud(
   await second.take(cluster.subnet(2), { signal });
   const successor = await cluster.successor(writer, { signal, timeoutMs: RESIGNATION_MS });
   await cluster.settled({ signal });
-  assert.match(writer.daemon.process.tail(40), /Cannot act as the route writer/);
+  assert.match(writer.daemon.process.tail(40), /Cannot act as the route leader/);
   await lab.router.heal({ signal, port: writer.identity.port });
   await first.take(cluster.subnet(3), { signal });
   await cluster.settled({ signal });

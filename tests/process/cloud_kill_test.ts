@@ -30,11 +30,11 @@ const MOMENTS = [
   LEASED,
   KNOWN,
 ];
-/** In every fifth run the route writer is given so long to begin to write. */
+/** In every fifth run the route leader is given so long to begin to write. */
 const WRITING_MS = 10_000;
 
 labTest(
-  "kill -9 at any moment, of the route writer too, leaves one lease and one route per host",
+  "kill -9 at any moment, of the route leader too, leaves one lease and one route per host",
   async ({ signal }) => {
     await using lab = await openCloudLab({
       signal,

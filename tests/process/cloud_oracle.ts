@@ -59,7 +59,7 @@ class Timeline<Value> {
 interface Book extends JudgedCluster {
   /** Subnets in CIDR notation, with the instance that each is leased to. */
   readonly leases: Map<string, Timeline<string>>;
-  /** The instance of the route writer. */
+  /** The instance of the route leader. */
   readonly office: Timeline<string>;
 }
 
@@ -264,7 +264,7 @@ export class CloudOracle {
     const isOwn = holdersOf(book, subnet, startedAtMs).includes(instanceId) ||
       states.some((state) => state?.hop === instanceId);
     if (this.#ownPlaces && isOwn) return [];
-    return [`of ${subnet}, while the route writer is ${holders.join(" or ")}`];
+    return [`of ${subnet}, while the route leader is ${holders.join(" or ")}`];
   }
 }
 

@@ -154,10 +154,10 @@ Deno.test("CloudOracle lets an entry go after the grace, or when its host has mo
 
 Deno.test("CloudOracle knows who may write", () => {
   const byOther = create("i-a", { source: "10.0.0.2" });
-  assert.match(open().judge([byOther]).join(), /by i-b .*while the route writer is i-a/);
+  assert.match(open().judge([byOther]).join(), /by i-b .*while the route leader is i-a/);
   assert.deepEqual(open().judge([{ ...byOther, performed: false, code: "TaskConflict" }]), []);
   assert.match(open().judge([{ ...byOther, source: "10.9.9.9" }]).join(), /by a stranger/);
-  assert.match(open({ ownPlaces: true }).judge([byOther]).join(), /while the route writer/);
+  assert.match(open({ ownPlaces: true }).judge([byOther]).join(), /while the route leader/);
 
   const own = open({ ownPlaces: true });
   lease(own, 1, "i-b");
@@ -166,7 +166,7 @@ Deno.test("CloudOracle knows who may write", () => {
   const taken = open();
   taken.noteKey(NOW_MS - MOMENT_MS, "/net/ali-vpc/election/writer", undefined);
   taken.noteKey(NOW_MS - MOMENT_MS / 2, "/net/ali-vpc/election/writer", '{"instance":"i-b"}');
-  assert.match(taken.judge([create("i-a")]).join(), /while the route writer is i-b/);
+  assert.match(taken.judge([create("i-a")]).join(), /while the route leader is i-b/);
   assert.deepEqual(taken.judge([byOther]), []);
   assert.deepEqual(
     taken.judge([request("CreateRouteEntry", { DryRun: "true" }), request("DescribeVpcs", {})]),

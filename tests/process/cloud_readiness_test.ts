@@ -57,7 +57,7 @@ atOnce(
     }, { signal, title: `/readyz to say so\n${daemon.process.tail()}`, timeoutMs: 60_000 });
     assert.match(
       reason,
-      /^cloud: this host, as the route writer, cannot set the route to this host: .*allow vpc:CreateRouteEntry in the RAM/m,
+      /^cloud: this host, as the route leader, cannot set the route to this host: .*allow vpc:CreateRouteEntry in the RAM/m,
     );
     const [said = ""] = linesOf(daemon, /routes: Cannot add route entry .*Forbidden\.RAM/);
     assert.ok(said.includes(destination), daemon.process.tail());

@@ -64,7 +64,7 @@ labTest("hosts without any right are ready as long as one has written their rout
 
   // The office falls to the one that cannot fill it: it says why, and nobody suffers.
   await writer.daemon.stop();
-  const line = await powerless.daemon.process.waitForLine(/Cannot act as the route writer/, {
+  const line = await powerless.daemon.process.waitForLine(/Cannot act as the route leader/, {
     signal,
   });
   assert.match(line, / WARN .* allow vpc:\w+ in the RAM policy .*leaving it to another host/);
@@ -83,5 +83,5 @@ labTest("hosts without any right are ready as long as one has written their rout
 
 /** While nobody wrote routes, the first host has rightly said so. */
 function isUnexpected(line: string): boolean {
-  return !/Not ready: cloud: (?:no host writes|the route writer)/.test(line);
+  return !/Not ready: cloud: (?:no host writes|the route leader)/.test(line);
 }

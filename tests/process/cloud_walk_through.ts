@@ -82,7 +82,7 @@ export async function walkThrough(
     subnets.map((each) => each.replace("/", "-")).sort(),
   );
   for (const [index, host] of lab.hosts.entries()) {
-    // As upstream's daemons write it, so that they can read it, and what the route writer asks for.
+    // As upstream's daemons write it, so that they can read it, and what the route leader asks for.
     const { instanceId, networkInterfaceId, vSwitchId } = host.identity;
     assert.equal(
       leases.get(subnets[index]!.replace("/", "-")),

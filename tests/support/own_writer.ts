@@ -12,7 +12,7 @@ import type { Lease } from "../../src/lease/lease.ts";
 /** The id of the cluster, whose store is left out here. */
 export const CLUSTER_ID = "c0ffee0123456789";
 
-/** A host without a route writer: it looks after its own entry and its own check alone. */
+/** A host without a route leader: it looks after its own entry and its own check alone. */
 export interface OwnWriter extends AsyncDisposable {
   readonly facts: AliVpcInstance & { readonly routeTableIds: readonly string[] };
   readonly routes: RouteTable;

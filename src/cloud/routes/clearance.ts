@@ -318,7 +318,7 @@ export class Clearance {
     if (before !== undefined && now() - this.#toldAt < TELL_AGAIN_MS) return;
     this.#toldAt = now();
     log.warn(
-      "Removals of route entries wait for a person's word, as they are many: " +
+      "Removals of route entries wait for an operator's approval, as they are many: " +
         `${nameSome(brake.routes)}. If these instances do not use them any more, let them go: ` +
         approvalCommand(store, brake),
     );

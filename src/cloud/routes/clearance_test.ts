@@ -301,7 +301,7 @@ Deno.test("a host that goes back to upstream's daemon keeps the entry that leads
   assert.deepEqual(gone.taken(), [subnet(1)]);
 });
 
-Deno.test("many removals wait for a person's word, which is good for those that were shown", async () => {
+Deno.test("many removals wait for an operator's approval, which is good for those that were shown", async () => {
   const holders = Object.fromEntries(Array.from({ length: 28 }, (_, n) => [n, `i-${n}`]));
   const store = new MemoryStore();
   const { 27: _, ...first } = holders;
@@ -316,7 +316,7 @@ Deno.test("many removals wait for a person's word, which is good for those that 
   const said = world.lines.filter((line) => /etcdctl put/.test(line));
   assert.match(
     said.at(-1)!,
-    /^Removals of route entries wait for a person's word, .* and 22 more\. .*, let them go: etcdctl put \/coreos\.com\/network\/ali-vpc\/approval\/removals [0-9a-f]{16}$/,
+    /^Removals of route entries wait for an operator's approval, .* and 22 more\. .*, let them go: etcdctl put \/coreos\.com\/network\/ali-vpc\/approval\/removals [0-9a-f]{16}$/,
   );
   // Another writer comes, and one more host has gone.
   const next = await open({ holders, book: holders, instances: ["i-me"], store });

@@ -270,5 +270,5 @@ function parse<Schema extends v.GenericSchema>(
   if (result.success) return result.output;
   const [issue] = result.issues;
   const where = v.getDotPath(issue!) ?? "it";
-  throw new Error(`Cannot read ${noun} of the route writer: ${where}: ${issue!.message}`);
+  throw new Error(`Cannot read ${noun} of the route leader: ${where}: ${issue!.message}`);
 }

@@ -317,8 +317,8 @@ class CloudHost<Base extends object> implements AsyncDisposable {
       };
     }
     const leader = summary?.writer === instance.instanceId
-      ? "this host, as the route writer,"
-      : `the route writer${summary ? ` ${summary.writer}` : ""}`;
+      ? "this host, as the route leader,"
+      : `the route leader${summary ? ` ${summary.writer}` : ""}`;
     if (status === undefined) {
       const trouble = summary?.trouble ? `: ${summary.trouble}` : "";
       return waits(`${leader} has not taken up this host yet${trouble}`);
@@ -422,8 +422,8 @@ class CloudHost<Base extends object> implements AsyncDisposable {
       this.#ownRoutes = undefined;
       log.info(
         isAlone
-          ? "No route writer sees to this host's route: it does so itself until one does"
-          : "A route writer sees to this host's route again",
+          ? "No route leader sees to this host's route: it does so itself until one does"
+          : "A route leader sees to this host's route again",
       );
     }
     return Math.min(

@@ -47,9 +47,9 @@ export class ClusterLeader {
     this.#trouble = new Outage(options.log, {
       code: "leader-failed",
       object: "cluster",
-      failed: "Cannot act as the route writer",
+      failed: "Cannot act as the route leader",
       andThen: "; leaving it to another host",
-      recovered: "Can act as the route writer again",
+      recovered: "Can act as the route leader again",
     });
   }
 
@@ -118,7 +118,7 @@ export class ClusterLeader {
         return PUBLISH_EVERY_MS;
       }
       if (error instanceof OtherClusterError) {
-        log.warn(`Begins anew as the route writer: ${error.message}`);
+        log.warn(`Begins anew as the route leader: ${error.message}`);
         return PUBLISH_EVERY_MS;
       }
       this.#trouble.failing(error);

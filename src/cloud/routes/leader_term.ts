@@ -415,7 +415,7 @@ export class LeaderTerm {
       const found = await this.#publication.read({ signal });
       const foreign = found !== undefined && found.summary.term !== this.#term.id &&
         found.summary.term !== this.#former?.summary.term;
-      if (foreign) this.#fail(new OvertakenError("another daemon is the route writer"));
+      if (foreign) this.#fail(new OvertakenError("another daemon is the route leader"));
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof OtherClusterError) this.#fail(error);

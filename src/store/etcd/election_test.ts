@@ -173,7 +173,7 @@ Deno.test("Election fills the office once the time of a crashed holder is up", a
   await world.pass(1);
   await candidate.stop();
   assert.equal(term.signal.aborted, true);
-  await assert.rejects(term.confirm({ signal }), /term of office is over: the election is left/);
+  await assert.rejects(term.confirm({ signal }), /term is over: the election is left/);
   assert.equal(world.office.get(KEY)?.value, "a", "the key is left for a restart");
   const seconds = await world.until(() => next.election.term !== undefined, TTL + 5);
   assert(seconds > TTL / 2, `${seconds} s: the key had its time`);
@@ -228,7 +228,7 @@ Deno.test("Term.confirm() finds the term over after a pause between the read and
   answer = resumed.promise;
   const confirmed = assert.rejects(
     term.confirm({ signal }),
-    /term of office is over: it could not be renewed/,
+    /term is over: it could not be renewed/,
   );
   await settle(); // the read is done, and says that the key is ours
   rival.start();
@@ -397,7 +397,7 @@ Deno.test("Term ends when somebody deletes the key, and confirm() knows before t
   const { candidate, election, term } = await startHolder(world, "a");
   const confirmed = term.confirm({ signal });
   world.office.delete(KEY);
-  await assert.rejects(confirmed, /term of office is over: the key has been deleted/);
+  await assert.rejects(confirmed, /term is over: the key has been deleted/);
   assert.equal(term.signal.aborted, true);
   await world.until(() => election.term !== undefined, 4);
 

@@ -68,7 +68,7 @@ export class HeldTerm implements Term {
   end(reason: string): void {
     if (this.#controller.signal.aborted) return;
     clearTimeout(this.#timer);
-    this.#controller.abort(new Error(`The term of office is over: ${reason}`));
+    this.#controller.abort(new Error(`The term is over: ${reason}`));
     this.#onEnd(this, reason);
   }
 
