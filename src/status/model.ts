@@ -11,7 +11,7 @@ import type { KindId, PeerFault } from "../state/mod.ts";
 export type Instant = number;
 
 /** The codes of problems and their meanings, which never change: scripts match them. */
-export const PROBLEM_CODES = {
+const PROBLEM_CODES = {
   // the start
   "starting": "the daemon is still starting",
   // Tables
@@ -115,7 +115,7 @@ export interface ReconcilerStatus {
 }
 
 /** Everything that readiness depends on. */
-export const CONDITIONS = [
+const CONDITIONS = [
   "start-up",
   "peers",
   "backend",
