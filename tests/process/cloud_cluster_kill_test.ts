@@ -112,7 +112,7 @@ labTest("a route leader that is killed at any moment of a write leaves nothing w
     }]),
   ));
   await clusters.assertJustified({ signal });
-}, { timeoutMs: 240_000 });
+}, { timeoutMs: 480_000 });
 
 async function killAt(
   cast: Cast,
@@ -141,7 +141,13 @@ async function killAt(
     }
     const isUnderWay = (await cluster.entries()).some(({ status }) => status === kind.status);
     return hasCome({ requests, isUnderWay });
-  }, { signal, intervalMs: 30, title: `${kind.title} of ${writer.label} to come so far` });
+  }, {
+    signal,
+    intervalMs: 30,
+    // Five clusters take turns in one VPC, with writes that last: a leader waits up to 20 s a time.
+    timeoutMs: 100_000,
+    title: `${kind.title} of ${writer.label} to come so far`,
+  });
   await writer.killDaemon();
   for (const fault of faults) await control.removeFault(fault);
   if (waits) await cluster.successor(writer, { signal });
