@@ -125,17 +125,18 @@ atOnce(
     await using lab = await openV2Lab(2, signal);
     const [host, peer] = lab.hosts as [Host, Host];
     const ctl = (...args: string[]) => lab.etcd.ctl(args, { signal, api: 2 });
+    // Beyond the first hundred free subnets, of which hosts draw theirs.
     await ctl("set", `${SUBNETS}/junk`, "{");
-    await ctl("mkdir", `${SUBNETS}/10.24.5.0-24`);
-    await ctl("set", `${SUBNETS}/10.24.5.0-24/deep`, leaseValue("10.0.9.1"));
+    await ctl("mkdir", `${SUBNETS}/10.24.205.0-24`);
+    await ctl("set", `${SUBNETS}/10.24.205.0-24/deep`, leaseValue("10.0.9.1"));
     await startReady(host, { signal, flags: HEALTH_FLAGS });
     await startReady(peer, { signal });
     await peers(host, 1, { signal });
-    await ctl("set", `${SUBNETS}/10.24.6.0-24`, leaseValue("10.0.9.2"));
-    await ctl("set", `${SUBNETS}/10.24.7.0-24`, "junk, too");
-    await ctl("set", "--ttl=3", `${SUBNETS}/10.24.8.0-24`, leaseValue("10.0.9.3"));
+    await ctl("set", `${SUBNETS}/10.24.206.0-24`, leaseValue("10.0.9.2"));
+    await ctl("set", `${SUBNETS}/10.24.207.0-24`, "junk, too");
+    await ctl("set", "--ttl=10", `${SUBNETS}/10.24.208.0-24`, leaseValue("10.0.9.3"));
     await peers(host, 3, { signal });
-    for (const key of ["junk", "10.24.7.0-24"]) {
+    for (const key of ["junk", "10.24.207.0-24"]) {
       await host.daemon.process.waitForLine(new RegExp(`Skipping an entry.* key=${key}$`), {
         signal,
       });
@@ -148,9 +149,9 @@ atOnce(
     await lab.etcd.start({ signal });
     // More events than etcd's v2 store remembers (1,000) would be slow to make here; after a
     // restart it remembers none at all, which is the same to a watcher.
-    await ctl("rm", `${SUBNETS}/10.24.6.0-24`);
-    await ctl("set", `${SUBNETS}/10.24.9.0-24`, leaseValue("10.0.9.4"));
-    await ctl("set", `${SUBNETS}/10.24.10.0-24`, leaseValue("10.0.9.5"));
+    await ctl("rm", `${SUBNETS}/10.24.206.0-24`);
+    await ctl("set", `${SUBNETS}/10.24.209.0-24`, leaseValue("10.0.9.4"));
+    await ctl("set", `${SUBNETS}/10.24.210.0-24`, leaseValue("10.0.9.5"));
     await peers(host, 3, { signal });
     assert.equal(host.daemon.process.ended, undefined);
     const said = linesOf(host.daemon, / (WARN|ERROR) /);
