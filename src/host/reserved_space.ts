@@ -20,6 +20,11 @@ import { type HostFacts, type HostNeeds, nameServers, planHostNeeds } from "./ho
 const LOOK_MS = 60_000;
 /** Least time between two checks. */
 const PAUSE_MS = 500;
+/**
+ * A need that was not there before counts once it is still there after this. What came in the place
+ * of an own route is put right by then, and own writes make no event that would tell of it.
+ */
+const CONFIRM_MS = 1_500;
 /** How long to wait for the resolution of etcd's names. */
 const LOOKUP_MS = 2_000;
 /** Overlaps that a message names at most. */
@@ -119,7 +124,14 @@ export class ReservedSpace {
   async run({ signal }: { readonly signal: AbortSignal }): Promise<never> {
     for (;; await delay(PAUSE_MS, { signal })) {
       try {
-        await this.look({ signal });
+        const facts = await this.#read({ signal });
+        if (this.#addsNeeds(facts)) {
+          await delay(CONFIRM_MS, { signal });
+          this.#routesDue = true;
+          await this.look({ signal });
+        } else {
+          this.#accept(facts);
+        }
         this.#looking.working();
       } catch (error) {
         signal.throwIfAborted();
@@ -130,8 +142,12 @@ export class ReservedSpace {
     }
   }
 
-  /** Reads the host's state and files now. */
-  async look({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+  /** Reads the host's state and files now, and takes them as they are. */
+  async look(options: { readonly signal: AbortSignal }): Promise<void> {
+    this.#accept(await this.#read(options));
+  }
+
+  async #read({ signal }: { readonly signal: AbortSignal }): Promise<HostFacts> {
     const { netlink } = this.#options;
     const routesDue = this.#routesDue;
     this.#routesDue = false;
@@ -141,8 +157,19 @@ export class ReservedSpace {
       ? foreign(await netlink.listRoutes({ signal, table: TABLE_MAIN }))
       : this.#facts.routes;
     const services = [...await readNameServers(), ...await this.#services({ signal })];
-    this.#facts = { links, addresses, routes, services };
+    return { links, addresses, routes, services };
+  }
+
+  #accept(facts: HostFacts): void {
+    this.#facts = facts;
     this.#plan();
+  }
+
+  #addsNeeds(facts: HostFacts): boolean {
+    const { needs, occupied } = planHostNeeds(facts, this.#context());
+    const { value: latest } = this.#latest;
+    const isNew = (known: Places) => (place: Place) => !known.list.some(isSamePlace(place));
+    return needs.list.some(isNew(latest.needs)) || occupied.list.some(isNew(latest.occupied));
   }
 
   /** Routes to single pods do not matter, and may be many. */
@@ -214,9 +241,13 @@ export class ReservedSpace {
   }
 }
 
-function sameNeeds(a: HostNeeds, b: HostNeeds): boolean {
-  const isSame = (one: Place, other: Place) =>
+function isSamePlace(one: Place): (other: Place) => boolean {
+  return (other) =>
     one.prefix.equals(other.prefix) && one.what === other.what && one.yields === other.yields;
+}
+
+function sameNeeds(a: HostNeeds, b: HostNeeds): boolean {
+  const isSame = (one: Place, other: Place) => isSamePlace(one)(other);
   return sameItems(a.needs.list, b.needs.list, isSame) &&
     sameItems(a.occupied.list, b.occupied.list, isSame);
 }
