@@ -6,9 +6,10 @@
  */
 import type { Lease } from "../lease/lease.ts";
 import type { ChangedLeases, Peers } from "../lease/peers.ts";
-import type { Place } from "../net/mod.ts";
+import { type Place, samePlace } from "../net/mod.ts";
 import { Desired, type PeerState } from "../state/desired.ts";
 import type { DesiredState, SkippedPeer } from "../state/mod.ts";
+import { sameItems } from "../util/cell.ts";
 import type { Backend, NetworkFamilies, PlanContext } from "./backend.ts";
 import { addressesInside, familySides, NOTHING } from "./peers.ts";
 
@@ -84,10 +85,9 @@ export class NetworkPlan {
   }
 
   /**
-   * Brings the plan up to date with what has `changed` (`all` stands for what else a plan is made
-   * from, too), with pauses, so that thousands of peers
-   * need not keep other work waiting; nobody may update it meanwhile. If it fails, this plan is of
-   * no use any more.
+   * Brings the plan up to date with what has `changed`, in slices, so that thousands of peers do not
+   * block other work; `all` stands for host, config and facts, too. Nothing else may update the plan
+   * meanwhile. After a failure the plan cannot be used any more.
    */
   *update(sources: PlanSources, changed: ChangedLeases): Generator<void, void> {
     let leases = this.#read(sources, changed);
@@ -144,9 +144,7 @@ export class NetworkPlan {
       if (++count % STEP_PEERS === 0) yield;
       const before = this.#inside.get(key) ?? NO_PLACES;
       const places = lease ? addressesInside(network, lease) : NO_PLACES;
-      if (String(places.map(({ what }) => what)) === String(before.map(({ what }) => what))) {
-        continue;
-      }
+      if (sameItems(places, before, samePlace)) continue;
       isAnother = true;
       if (places.length > 0) this.#inside.set(key, places);
       else this.#inside.delete(key);

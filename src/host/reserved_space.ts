@@ -6,7 +6,7 @@ import type { InterfaceFacts } from "../kernel/own_address.ts";
 import { type Netlink, type NetlinkEvent, type Route, TABLE_MAIN } from "../kernel/netlink.ts";
 import type { LeaseSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
-import { Address, type Place, Places, Prefix } from "../net/mod.ts";
+import { Address, type Place, Places, Prefix, samePlace } from "../net/mod.ts";
 import { ROUTE_PROTOCOL } from "../state/mod.ts";
 import type { DaemonStatus, Finding } from "../status/model.ts";
 import { Outage, ProblemLog, sentenceOf } from "../status/problems.ts";
@@ -125,12 +125,13 @@ export class ReservedSpace {
     for (;; await delay(PAUSE_MS, { signal })) {
       try {
         const facts = await this.#read({ signal });
-        if (this.#addsNeeds(facts)) {
+        const needs = planHostNeeds(facts, this.#context());
+        if (addsTo(this.#latest.value, needs)) {
           await delay(CONFIRM_MS, { signal });
           this.#routesDue = true;
           await this.look({ signal });
         } else {
-          this.#accept(facts);
+          this.#accept(facts, needs);
         }
         this.#looking.working();
       } catch (error) {
@@ -160,16 +161,9 @@ export class ReservedSpace {
     return { links, addresses, routes, services };
   }
 
-  #accept(facts: HostFacts): void {
+  #accept(facts: HostFacts, needs?: HostNeeds): void {
     this.#facts = facts;
-    this.#plan();
-  }
-
-  #addsNeeds(facts: HostFacts): boolean {
-    const { needs, occupied } = planHostNeeds(facts, this.#context());
-    const { value: latest } = this.#latest;
-    const isNew = (known: Places) => (place: Place) => !known.list.some(isSamePlace(place));
-    return needs.list.some(isNew(latest.needs)) || occupied.list.some(isNew(latest.occupied));
+    this.#plan(needs);
   }
 
   /** Routes to single pods do not matter, and may be many. */
@@ -200,8 +194,7 @@ export class ReservedSpace {
     return { network, own: this.#own, externalLink, alias };
   }
 
-  #plan(): void {
-    const latest = planHostNeeds(this.#facts, this.#context());
+  #plan(latest: HostNeeds = planHostNeeds(this.#facts, this.#context())): void {
     this.#problems.set([...this.#overlaps(latest.needs), ...this.#ownOverlaps(latest.needs)]);
     this.#latest.set(latest);
   }
@@ -241,15 +234,20 @@ export class ReservedSpace {
   }
 }
 
-function isSamePlace(one: Place): (other: Place) => boolean {
-  return (other) =>
-    one.prefix.equals(other.prefix) && one.what === other.what && one.yields === other.yields;
+/** Whether `needs` has a place that `known` lacks; linear, as routes may be many. */
+function addsTo(known: HostNeeds, { needs, occupied }: HostNeeds): boolean {
+  return hasMore(known.needs, needs) || hasMore(known.occupied, occupied);
+}
+
+function hasMore(known: Places, places: Places): boolean {
+  const keyOf = ({ prefix, what, yields }: Place) => `${prefix} ${yields} ${what}`;
+  const keys = new Set(known.list.map(keyOf));
+  return places.list.some((place) => !keys.has(keyOf(place)));
 }
 
 function sameNeeds(a: HostNeeds, b: HostNeeds): boolean {
-  const isSame = (one: Place, other: Place) => isSamePlace(one)(other);
-  return sameItems(a.needs.list, b.needs.list, isSame) &&
-    sameItems(a.occupied.list, b.occupied.list, isSame);
+  return sameItems(a.needs.list, b.needs.list, samePlace) &&
+    sameItems(a.occupied.list, b.occupied.list, samePlace);
 }
 
 /** Routes of others than flanneld; of its own there may be thousands. */

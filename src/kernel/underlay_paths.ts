@@ -1,7 +1,8 @@
 /** How the kernel would send to each of the other hosts. @module */
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
-import type { Address, Prefix } from "../net/mod.ts";
+import { type Address, type Prefix, sameAddress } from "../net/mod.ts";
 import { ROUTE_PROTOCOL, type UnderlayPath } from "../state/mod.ts";
+import { sameItems } from "../util/cell.ts";
 import { inSlices } from "../util/slices.ts";
 import { LinkIndex } from "./links.ts";
 import type { Netlink, NetlinkEvent, Route } from "./netlink.ts";
@@ -100,7 +101,7 @@ export class UnderlayPaths {
     }
     for (const [key, list] of addresses) {
       if (++count % STEP_ADDRESSES === 0) yield;
-      if (String(this.#addresses.get(key) ?? []) === String(list)) continue;
+      if (sameItems(this.#addresses.get(key) ?? [], list, sameAddress)) continue;
       this.#set(key, list);
       changed.add(key);
     }

@@ -9,6 +9,11 @@ export interface Place {
   readonly yields?: boolean;
 }
 
+/** Whether two places are the same, in all that is told of them. */
+export function samePlace(a: Place, b: Place): boolean {
+  return a.prefix.equals(b.prefix) && a.what === b.what && a.yields === b.yields;
+}
+
 /** One family's places, ready to be searched. */
 interface Index {
   /** By first address. */
