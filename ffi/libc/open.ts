@@ -5,24 +5,7 @@
  */
 import { LITTLE_ENDIAN } from "../byte_order.ts";
 import { openSharedLibrary } from "../shared_library.ts";
-import {
-  CLONE_NEWNET,
-  EFD_CLOEXEC,
-  EFD_NONBLOCK,
-  MADV_DONTNEED,
-  MFD_CLOEXEC,
-  O_CLOEXEC,
-  O_RDONLY,
-  O_WRONLY,
-  POLLIN,
-  SO_ATTACH_FILTER,
-  SO_PEERCRED,
-  SO_RCVBUF,
-  SO_RCVBUFFORCE,
-  SOCK_CLOEXEC,
-  SOCK_NONBLOCK,
-  SOL_SOCKET,
-} from "./constants.ts";
+import * as sys from "./constants.ts";
 import { SystemCallError } from "./errors.ts";
 import { pollfd, sock_filter, sock_fprog, timeval, ucred } from "./structs.ts";
 import { libcSymbols } from "./symbols.ts";
@@ -78,7 +61,7 @@ export class Libc implements Disposable {
 
   /** A non-blocking eventfd(2) with count 0; the caller closes it. */
   eventfd(): FileDescriptor {
-    const fd = this.#symbols.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    const fd = this.#symbols.eventfd(0, sys.EFD_CLOEXEC | sys.EFD_NONBLOCK);
     return this.#check("eventfd", fd) as FileDescriptor;
   }
 
@@ -97,7 +80,7 @@ export class Libc implements Disposable {
     const set = new DataView(new ArrayBuffer(fds.length * pollfd.size));
     fds.forEach((fd, i) => {
       set.setInt32(i * pollfd.size + pollfd.fd, fd, LITTLE_ENDIAN);
-      set.setInt16(i * pollfd.size + pollfd.events, POLLIN, LITTLE_ENDIAN);
+      set.setInt16(i * pollfd.size + pollfd.events, sys.POLLIN, LITTLE_ENDIAN);
     });
     const bytes = new Uint8Array(set.buffer);
     // errno of a non-blocking FFI call is lost. A valid set can only fail with EINTR (poll(2)); that
@@ -110,7 +93,7 @@ export class Libc implements Disposable {
   /** open(2) of an existing file; the descriptor is closed on exec. The caller closes it. */
   openFile(path: string, flags: number): FileDescriptor {
     const name = new TextEncoder().encode(`${path}\0`);
-    return this.#check("open", this.#symbols.open(name, flags | O_CLOEXEC)) as FileDescriptor;
+    return this.#check("open", this.#symbols.open(name, flags | sys.O_CLOEXEC)) as FileDescriptor;
   }
 
   /** ioctl(2) whose argument is a pointer to `argument`, which the kernel may write to. */
@@ -153,7 +136,7 @@ export class Libc implements Disposable {
 
   /** accept4(2) of a non-blocking socket: the next connection, if there is one. The caller closes it. */
   accept(fd: FileDescriptor): FileDescriptor | undefined {
-    const accepted = this.#symbols.accept4(fd, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const accepted = this.#symbols.accept4(fd, null, null, sys.SOCK_CLOEXEC | sys.SOCK_NONBLOCK);
     return accepted < 0 ? undefined : accepted as FileDescriptor;
   }
 
@@ -162,7 +145,7 @@ export class Libc implements Disposable {
     const bytes = new Uint8Array(ucred.size);
     const length = new Uint32Array([bytes.length]);
     const size = new Uint8Array(length.buffer);
-    const result = this.#symbols.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, bytes, size);
+    const result = this.#symbols.getsockopt(fd, sys.SOL_SOCKET, sys.SO_PEERCRED, bytes, size);
     this.#check("getsockopt", result);
     const view = new DataView(bytes.buffer);
     return {
@@ -193,10 +176,10 @@ export class Libc implements Disposable {
    */
   setReceiveBuffer(fd: FileDescriptor, sizeBytes: number): void {
     try {
-      this.setSocketOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, sizeBytes);
+      this.setSocketOption(fd, sys.SOL_SOCKET, sys.SO_RCVBUFFORCE, sizeBytes);
     } catch (error) {
       if (!(error instanceof SystemCallError) || error.code !== "EPERM") throw error;
-      this.setSocketOption(fd, SOL_SOCKET, SO_RCVBUF, sizeBytes);
+      this.setSocketOption(fd, sys.SOL_SOCKET, sys.SO_RCVBUF, sizeBytes);
     }
   }
 
@@ -206,7 +189,7 @@ export class Libc implements Disposable {
     value.setBigInt64(timeval.tv_sec, BigInt(Math.floor(milliseconds / 1000)), LITTLE_ENDIAN);
     value.setBigInt64(timeval.tv_usec, BigInt(milliseconds % 1000) * 1000n, LITTLE_ENDIAN);
     const bytes = new Uint8Array(value.buffer);
-    const result = this.#symbols.setsockopt(fd, SOL_SOCKET, option, bytes, timeval.size);
+    const result = this.#symbols.setsockopt(fd, sys.SOL_SOCKET, option, bytes, timeval.size);
     this.#check("setsockopt", result);
   }
 
@@ -232,7 +215,7 @@ export class Libc implements Disposable {
     block.setUint16(sock_fprog.len, instructions.length, LITTLE_ENDIAN);
     block.setBigUint64(sock_fprog.filter, address + BigInt(sock_fprog.size), LITTLE_ENDIAN);
     const size = sock_fprog.size;
-    const result = this.#symbols.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, bytes, size);
+    const result = this.#symbols.setsockopt(fd, sys.SOL_SOCKET, sys.SO_ATTACH_FILTER, bytes, size);
     this.#check("setsockopt", result);
   }
 
@@ -251,14 +234,14 @@ export class Libc implements Disposable {
     try {
       const target = this.#openReadOnly(path);
       try {
-        this.#check("setns", this.#symbols.setns(target, CLONE_NEWNET));
+        this.#check("setns", this.#symbols.setns(target, sys.CLONE_NEWNET));
       } finally {
         this.close(target);
       }
       try {
         return action();
       } finally {
-        this.#check("setns", this.#symbols.setns(home, CLONE_NEWNET));
+        this.#check("setns", this.#symbols.setns(home, sys.CLONE_NEWNET));
       }
     } finally {
       this.close(home);
@@ -266,7 +249,7 @@ export class Libc implements Disposable {
   }
 
   #openReadOnly(path: string): FileDescriptor {
-    return this.openFile(path, O_RDONLY);
+    return this.openFile(path, sys.O_RDONLY);
   }
 
   /**
@@ -299,7 +282,7 @@ export class Libc implements Disposable {
   releaseProgramText(): void {
     for (const { start, sizeBytes } of this.#programText()) {
       const pointer = Deno.UnsafePointer.create(start);
-      this.#check("madvise", this.#symbols.madvise(pointer, BigInt(sizeBytes), MADV_DONTNEED));
+      this.#check("madvise", this.#symbols.madvise(pointer, BigInt(sizeBytes), sys.MADV_DONTNEED));
     }
   }
 
@@ -320,7 +303,7 @@ export class Libc implements Disposable {
    * @throws {SystemCallError} With `errno`: ENOENT, EROFS and the like.
    */
   writeKernelFile(path: string, text: string): void {
-    const fd = this.openFile(path, O_WRONLY);
+    const fd = this.openFile(path, sys.O_WRONLY);
     try {
       const bytes = new TextEncoder().encode(text);
       this.#check("write", this.#symbols.write(fd, bytes, BigInt(bytes.length)));
@@ -334,7 +317,10 @@ export class Libc implements Disposable {
    * /proc/self/maps shows.
    */
   memoryFile(name: string, content: Uint8Array<ArrayBuffer>): FileDescriptor {
-    const created = this.#symbols.memfd_create(new TextEncoder().encode(`${name}\0`), MFD_CLOEXEC);
+    const created = this.#symbols.memfd_create(
+      new TextEncoder().encode(`${name}\0`),
+      sys.MFD_CLOEXEC,
+    );
     const fd = this.#check("memfd_create", created) as FileDescriptor;
     try {
       for (let rest = content; rest.length > 0;) {

@@ -5,18 +5,7 @@
  * @module
  */
 import { LITTLE_ENDIAN } from "../byte_order.ts";
-import {
-  AF_UNIX,
-  MSG_DONTWAIT,
-  MSG_NOSIGNAL,
-  SCM_RIGHTS,
-  SO_SNDTIMEO,
-  SOCK_CLOEXEC,
-  SOCK_DGRAM,
-  SOCK_NONBLOCK,
-  SOCK_STREAM,
-  SOL_SOCKET,
-} from "./constants.ts";
+import * as sys from "./constants.ts";
 import { SystemCallError } from "./errors.ts";
 import type { FileDescriptor, Libc } from "./open.ts";
 import { cmsghdr, iovec, msghdr, sockaddr_un } from "./structs.ts";
@@ -33,7 +22,7 @@ export function unixAddress(path: string): Uint8Array<ArrayBuffer> | undefined {
   const name = new TextEncoder().encode(path.startsWith("@") ? `\0${path.slice(1)}` : `${path}\0`);
   if (name.length > sockaddr_un.size - sockaddr_un.sun_path) return undefined;
   const address = new Uint8Array(sockaddr_un.sun_path + name.length);
-  new DataView(address.buffer).setUint16(sockaddr_un.sun_family, AF_UNIX, LITTLE_ENDIAN);
+  new DataView(address.buffer).setUint16(sockaddr_un.sun_family, sys.AF_UNIX, LITTLE_ENDIAN);
   address.set(name, sockaddr_un.sun_path);
   return address;
 }
@@ -50,9 +39,9 @@ export class UnixSender implements Disposable {
   constructor(libc: Libc, address: Uint8Array<ArrayBuffer>, waitMs = 0) {
     this.#libc = libc;
     this.#address = address;
-    this.#fd = libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    this.#flags = MSG_NOSIGNAL | (waitMs > 0 ? 0 : MSG_DONTWAIT);
-    if (waitMs > 0) libc.setSocketTimeout(this.#fd, SO_SNDTIMEO, waitMs);
+    this.#fd = libc.socket(sys.AF_UNIX, sys.SOCK_DGRAM | sys.SOCK_CLOEXEC, 0);
+    this.#flags = sys.MSG_NOSIGNAL | (waitMs > 0 ? 0 : sys.MSG_DONTWAIT);
+    if (waitMs > 0) libc.setSocketTimeout(this.#fd, sys.SO_SNDTIMEO, waitMs);
   }
 
   /** Sends `text`, with a copy of `descriptor` if given; returns whether it was taken. */
@@ -80,8 +69,8 @@ export class UnixSender implements Disposable {
     size(msghdr.msg_iovlen, 1);
     if (descriptor !== undefined) {
       size(controlAt + cmsghdr.cmsg_len, cmsghdr.size + 4);
-      view.setInt32(controlAt + cmsghdr.cmsg_level, SOL_SOCKET, LITTLE_ENDIAN);
-      view.setInt32(controlAt + cmsghdr.cmsg_type, SCM_RIGHTS, LITTLE_ENDIAN);
+      view.setInt32(controlAt + cmsghdr.cmsg_level, sys.SOL_SOCKET, LITTLE_ENDIAN);
+      view.setInt32(controlAt + cmsghdr.cmsg_type, sys.SCM_RIGHTS, LITTLE_ENDIAN);
       view.setInt32(controlAt + cmsghdr.size, descriptor, LITTLE_ENDIAN);
       point(msghdr.msg_control, controlAt);
       size(msghdr.msg_controllen, CONTROL_BYTES);
@@ -120,7 +109,7 @@ export interface NameHolder {
 
 /** Takes `name`, of at most 107 bytes; `undefined` if another process holds it. */
 export function takeAbstractName(libc: Libc, name: string): AbstractName | undefined {
-  const fd = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const fd = libc.socket(sys.AF_UNIX, sys.SOCK_STREAM | sys.SOCK_CLOEXEC | sys.SOCK_NONBLOCK, 0);
   try {
     libc.bind(fd, abstractAddress(name));
     libc.listen(fd, BACKLOG);
@@ -143,7 +132,7 @@ export function takeAbstractName(libc: Libc, name: string): AbstractName | undef
 
 /** Who holds `name`; `undefined` if nobody does, or too many have asked. */
 export function holderOfAbstractName(libc: Libc, name: string): NameHolder | undefined {
-  const fd = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const fd = libc.socket(sys.AF_UNIX, sys.SOCK_STREAM | sys.SOCK_CLOEXEC | sys.SOCK_NONBLOCK, 0);
   try {
     libc.connect(fd, abstractAddress(name));
     return libc.peerCredentials(fd);

@@ -8,7 +8,6 @@ export const AF_LLC = 26;
 
 /** <linux/netlink.h> */
 export const NETLINK_ROUTE = 0;
-export const NETLINK_GENERIC = 16;
 export const NLMSG_ALIGNTO = 4;
 export const NLMSG_ERROR = 2;
 export const NLMSG_DONE = 3;
@@ -37,10 +36,3 @@ export const NLE_FAILURE = 1;
 export const NLE_AGAIN = 4;
 export const NLE_NOMEM = 5;
 export const NLE_MSG_TRUNC = 18;
-
-/** <linux/genetlink.h>: the controller, which knows the families of generic netlink. */
-export const GENL_ID_CTRL = 16;
-export const CTRL_CMD_GETFAMILY = 3;
-export const CTRL_ATTR_FAMILY_ID = 1;
-export const CTRL_ATTR_FAMILY_NAME = 2;
-export const CTRL_ATTR_VERSION = 3;

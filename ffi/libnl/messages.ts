@@ -24,11 +24,6 @@ export class MessageWriter {
     this.#view = new DataView(this.#bytes.buffer);
   }
 
-  /** Number of bytes written. */
-  get length(): number {
-    return this.#end;
-  }
-
   /** What was written; borrowed, valid until the next write. */
   get bytes(): Uint8Array<ArrayBuffer> {
     return this.#bytes.subarray(0, this.#end);
@@ -39,38 +34,35 @@ export class MessageWriter {
     this.#end = 0;
   }
 
-  /** Starts a message: a `nlmsghdr`, its length filled in by {@linkcode MessageWriter.finish}. */
-  start(type: number, flags: number, sequence: number): void {
-    this.#start = this.reserve(nlmsghdr.size);
-    this.#view.setUint16(this.#start + nlmsghdr.nlmsg_type, type, LITTLE_ENDIAN);
-    this.#view.setUint16(this.#start + nlmsghdr.nlmsg_flags, flags, LITTLE_ENDIAN);
-    this.#view.setUint32(this.#start + nlmsghdr.nlmsg_seq, sequence, LITTLE_ENDIAN);
-  }
-
-  /** Ends the message that was started last. */
-  finish(): void {
-    this.#view.setUint32(
-      this.#start + nlmsghdr.nlmsg_len,
-      this.#end - this.#start,
-      LITTLE_ENDIAN,
-    );
+  /**
+   * Starts a message: a `nlmsghdr`, whose length is kept as the message grows, and `headerBytes` of
+   * zeros for its family's header, whose offset is returned.
+   */
+  start(type: number, flags: number, sequence: number, headerBytes: number): number {
+    const at = this.#start = this.#end;
+    this.reserve(nlmsghdr.size);
+    this.setUint16(at + nlmsghdr.nlmsg_type, type);
+    this.setUint16(at + nlmsghdr.nlmsg_flags, flags);
+    this.setUint32(at + nlmsghdr.nlmsg_seq, sequence);
+    return this.reserve(headerBytes);
   }
 
   /** Adds a complete message made elsewhere, with other flags and sequence number. */
   append(message: Uint8Array, flags: number, sequence: number): void {
-    const at = this.#start = this.reserve(message.length);
+    const at = this.#start = this.#end;
+    this.reserve(message.length);
     this.#bytes.set(message, at);
-    this.#view.setUint16(at + nlmsghdr.nlmsg_flags, flags, LITTLE_ENDIAN);
-    this.#view.setUint32(at + nlmsghdr.nlmsg_seq, sequence, LITTLE_ENDIAN);
+    this.setUint16(at + nlmsghdr.nlmsg_flags, flags);
+    this.setUint32(at + nlmsghdr.nlmsg_seq, sequence);
   }
 
   /** Adds `flags` to the message that was started last. */
   addFlags(flags: number): void {
     const at = this.#start + nlmsghdr.nlmsg_flags;
-    this.#view.setUint16(at, this.#view.getUint16(at, LITTLE_ENDIAN) | flags, LITTLE_ENDIAN);
+    this.setUint16(at, this.#view.getUint16(at, LITTLE_ENDIAN) | flags);
   }
 
-  /** Appends `size` zero bytes, aligned, and returns their offset. */
+  /** Appends `size` zero bytes, aligned, to the message and returns their offset. */
   reserve(size: number): number {
     const at = this.#end;
     const end = at + align(size);
@@ -82,6 +74,7 @@ export class MessageWriter {
     }
     this.#bytes.fill(0, at, end);
     this.#end = end;
+    this.setUint32(this.#start + nlmsghdr.nlmsg_len, end - this.#start);
     return at;
   }
 
@@ -99,29 +92,26 @@ export class MessageWriter {
 
   #attribute(type: number, size: number): number {
     const at = this.reserve(nlattr.size + size);
-    this.#view.setUint16(at + nlattr.nla_len, nlattr.size + size, LITTLE_ENDIAN);
-    this.#view.setUint16(at + nlattr.nla_type, type, LITTLE_ENDIAN);
+    this.setUint16(at + nlattr.nla_len, nlattr.size + size);
+    this.setUint16(at + nlattr.nla_type, type);
     return at + nlattr.size;
   }
 
   attribute(type: number, value: Uint8Array): void {
     const at = this.#attribute(type, value.length);
-    this.#bytes.set(value, at);
+    this.#bytes.set(value, at); // which may be other memory than before
   }
 
   attributeUint32(type: number, value: number): void {
-    const at = this.#attribute(type, 4);
-    this.#view.setUint32(at, value, LITTLE_ENDIAN);
+    this.setUint32(this.#attribute(type, 4), value);
   }
 }
 
 /** One message of a datagram; `start` and `end` bound what follows its header. */
-export interface MessageBounds {
+export interface Message {
   readonly type: number;
   readonly flags: number;
   readonly sequence: number;
-  /** Port id of the socket whose request caused it; 0 if the kernel acted by itself. */
-  readonly portId: number;
   readonly start: number;
   readonly end: number;
 }
@@ -131,7 +121,7 @@ export interface MessageBounds {
  *
  * @throws {RangeError} If a length does not fit.
  */
-export function forEachMessage(view: DataView, visit: (message: MessageBounds) => void): void {
+export function forEachMessage(view: DataView, visit: (message: Message) => void): void {
   for (let at = 0; at + nlmsghdr.size <= view.byteLength;) {
     const length = view.getUint32(at + nlmsghdr.nlmsg_len, LITTLE_ENDIAN);
     if (length < nlmsghdr.size || at + length > view.byteLength) {
@@ -143,7 +133,6 @@ export function forEachMessage(view: DataView, visit: (message: MessageBounds) =
       type: view.getUint16(at + nlmsghdr.nlmsg_type, LITTLE_ENDIAN),
       flags: view.getUint16(at + nlmsghdr.nlmsg_flags, LITTLE_ENDIAN),
       sequence: view.getUint32(at + nlmsghdr.nlmsg_seq, LITTLE_ENDIAN),
-      portId: view.getUint32(at + nlmsghdr.nlmsg_pid, LITTLE_ENDIAN),
       start: at + nlmsghdr.size,
       end: at + length,
     });
@@ -192,11 +181,7 @@ export class Attributes {
   /** Reads the attributes nested in attribute `type` of `outer`; none if it is absent. */
   parseNested(outer: Attributes, type: number): this {
     const at = outer.#offsets[type]!;
-    return at < 0 ? this.parse(outer.#view, 0, 0) : this.parse(
-      outer.#view,
-      at,
-      at + outer.#lengths[type]!,
-    );
+    return this.parse(outer.#view, at, at < 0 ? at : at + outer.#lengths[type]!);
   }
 
   has(type: number): boolean {

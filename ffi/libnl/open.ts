@@ -3,7 +3,7 @@ import { LITTLE_ENDIAN } from "../byte_order.ts";
 import { errnoText } from "../libc/errors.ts";
 import type { FileDescriptor, Libc } from "../libc/open.ts";
 import { openSharedLibrary } from "../shared_library.ts";
-import { NLE_AGAIN, NLE_FAILURE, NLE_MSG_TRUNC, NLE_NOMEM } from "./constants.ts";
+import * as nl from "./constants.ts";
 import { LibnlError, ReceiveOverflowError } from "./errors.ts";
 import { nlmsghdr, sockaddr_nl } from "./structs.ts";
 import { libnlSymbols } from "./symbols.ts";
@@ -47,8 +47,8 @@ export class Libnl implements Disposable {
    * has no text of its own for too many open files and the like.
    */
   checkCall(call: string, result: number): number {
-    if (result !== -NLE_FAILURE) return this.check(call, result);
-    throw new LibnlError(call, NLE_FAILURE, errnoText(this.#libc.lastError(call).errno));
+    if (result !== -nl.NLE_FAILURE) return this.check(call, result);
+    throw new LibnlError(call, nl.NLE_FAILURE, errnoText(this.#libc.lastError(call).errno));
   }
 
   /** Opens a socket of `protocol` (NETLINK_*). @throws {LibnlError} */
@@ -63,7 +63,9 @@ export class Libnl implements Disposable {
   buildAddress(family: number, bytes: Uint8Array<ArrayBuffer>): CObject<"nl_addr"> {
     const { symbols } = this.#library;
     const address = symbols.nl_addr_build(family, bytes, BigInt(bytes.length));
-    if (!address) throw new LibnlError("nl_addr_build", NLE_NOMEM, this.errorText(-NLE_NOMEM));
+    if (!address) {
+      throw new LibnlError("nl_addr_build", nl.NLE_NOMEM, this.errorText(-nl.NLE_NOMEM));
+    }
     return address as CObject<"nl_addr">;
   }
 
@@ -127,7 +129,9 @@ export class NetlinkSocket implements Disposable {
     protocol: number,
   ): NetlinkSocket {
     const socket = symbols.nl_socket_alloc();
-    if (!socket) throw new LibnlError("nl_socket_alloc", NLE_NOMEM, libnl.errorText(-NLE_NOMEM));
+    if (!socket) {
+      throw new LibnlError("nl_socket_alloc", nl.NLE_NOMEM, libnl.errorText(-nl.NLE_NOMEM));
+    }
     try {
       libnl.checkCall("nl_connect", symbols.nl_connect(socket, protocol));
       libnl.check(
@@ -214,9 +218,9 @@ export class NetlinkSocket implements Disposable {
         new Uint8Array(this.#pointer.buffer),
         null,
       );
-      if (length === -NLE_AGAIN) return undefined;
+      if (length === -nl.NLE_AGAIN) return undefined;
       // libnl has one code for ENOBUFS and ENOMEM; either way, an unknown number of messages is lost.
-      if (length === -NLE_NOMEM || length === -NLE_MSG_TRUNC) {
+      if (length === -nl.NLE_NOMEM || length === -nl.NLE_MSG_TRUNC) {
         throw new ReceiveOverflowError("Cannot receive from netlink: messages were lost");
       }
       this.#libnl.checkCall("nl_recv", length);

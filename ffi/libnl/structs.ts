@@ -24,6 +24,3 @@ export const nlmsgerr = { size: 20, error: 0, msg: 4 } as const;
 
 /** <linux/netlink.h> */
 export const nlattr = { size: 4, nla_len: 0, nla_type: 2 } as const;
-
-/** <linux/genetlink.h> */
-export const genlmsghdr = { size: 4, cmd: 0, version: 1 } as const;

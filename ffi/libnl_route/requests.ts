@@ -5,26 +5,18 @@
  * @module
  */
 import { LITTLE_ENDIAN } from "../byte_order.ts";
-import { AF_INET, AF_INET6, AF_LLC } from "../libnl/constants.ts";
+import * as nl from "../libnl/constants.ts";
 import { Attributes } from "../libnl/messages.ts";
-import type { CObject } from "../libnl/open.ts";
 import { nlattr, nlmsghdr } from "../libnl/structs.ts";
-import {
-  IFF_UP,
-  IFLA_INFO_DATA,
-  IFLA_LINKINFO,
-  IFLA_VXLAN_PORT,
-  RTNL_LINK_VXLAN_F_GBP,
-} from "./constants.ts";
-import type { LibnlRoute } from "./open.ts";
+import * as rt from "./constants.ts";
+import type { LibnlRoute, LibnlRouteSymbols } from "./open.ts";
 import { ifinfomsg } from "./structs.ts";
 
-/** A C string. */
-function cString(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(`${text}\0`);
-}
-
 type Bytes = Uint8Array<ArrayBuffer>;
+
+function cString(text: string | undefined): Bytes | undefined {
+  return text === undefined ? undefined : new TextEncoder().encode(`${text}\0`);
+}
 
 /** Properties of a link; absent ones are left alone. Addresses are in network order. */
 export interface RawLink {
@@ -49,25 +41,10 @@ export interface RawLink {
   } | undefined;
 }
 
-function withAddress<T>(
-  route: LibnlRoute,
-  family: number,
-  bytes: Bytes,
-  use: (address: CObject<"nl_addr">) => T,
-): T {
-  const object = route.libnl.buildAddress(family, bytes);
-  try {
-    return use(object); // libnl-route's setters take a reference or a copy of their own
-  } finally {
-    route.libnl.putAddress(object);
-  }
-}
+type Setter = keyof LibnlRouteSymbols & `rtnl_link_${string}set_${string}`;
 
-function withLink<T>(
-  route: LibnlRoute,
-  link: RawLink,
-  use: (link: CObject<"rtnl_link">) => T,
-): T {
+/** An `rtnl_link` with the properties of `link`; freed by `stack`. */
+function makeLink(route: LibnlRoute, link: RawLink, stack: DisposableStack) {
   const { symbols, libnl } = route;
   // libnl aborts the process (an assertion) when the setters of one kind are called for another.
   for (const kind of ["vxlan", "ipip"] as const) {
@@ -76,84 +53,53 @@ function withLink<T>(
     }
   }
   const object = route.owned<"rtnl_link">("rtnl_link_alloc", symbols.rtnl_link_alloc());
-  try {
-    if (link.index !== undefined) symbols.rtnl_link_set_ifindex(object, link.index);
-    if (link.name !== undefined) symbols.rtnl_link_set_name(object, cString(link.name));
-    if (link.mtuBytes !== undefined) symbols.rtnl_link_set_mtu(object, link.mtuBytes);
-    if (link.up) symbols.rtnl_link_set_flags(object, IFF_UP);
-    if (link.txQueueLength !== undefined) {
-      symbols.rtnl_link_set_txqlen(object, link.txQueueLength);
-    }
-    if (link.alias !== undefined) symbols.rtnl_link_set_ifalias(object, cString(link.alias));
-    if (link.mac !== undefined) {
-      withAddress(route, AF_LLC, link.mac, (address) => {
-        symbols.rtnl_link_set_addr(object, address);
-      });
-    }
-    if (link.kind !== undefined) {
-      libnl.check("rtnl_link_set_type", symbols.rtnl_link_set_type(object, cString(link.kind)));
-    }
-    if (link.vxlan) setVxlan(route, object, link.vxlan);
-    if (link.ipip) setIpip(route, object, link.ipip);
-    return use(object);
-  } finally {
-    symbols.rtnl_link_put(object);
+  stack.defer(() => symbols.rtnl_link_put(object));
+  /** Sets what is given; some setters return a code, others nothing. */
+  const set = (setter: Setter, value: unknown, ...more: number[]) => {
+    if (value === undefined) return;
+    const call = symbols[setter] as (...values: unknown[]) => number | undefined;
+    libnl.check(setter, call(object, value, ...more) ?? 0);
+  };
+  // Setters take a reference to an address, or a copy.
+  const address = (family: number, bytes: Bytes | undefined) =>
+    bytes && stack.adopt(libnl.buildAddress(family, bytes), (each) => libnl.putAddress(each));
+  const { vxlan, ipip } = link;
+  set("rtnl_link_set_ifindex", link.index);
+  set("rtnl_link_set_name", cString(link.name));
+  set("rtnl_link_set_mtu", link.mtuBytes);
+  set("rtnl_link_set_flags", link.up && rt.IFF_UP);
+  set("rtnl_link_set_txqlen", link.txQueueLength);
+  set("rtnl_link_set_ifalias", cString(link.alias));
+  set("rtnl_link_set_addr", address(nl.AF_LLC, link.mac));
+  set("rtnl_link_set_type", cString(link.kind));
+  if (vxlan) {
+    const { local, learning } = vxlan;
+    set("rtnl_link_vxlan_set_id", vxlan.vni);
+    set("rtnl_link_vxlan_set_link", vxlan.underlayIndex);
+    set(
+      "rtnl_link_vxlan_set_local",
+      address(local?.length === 4 ? nl.AF_INET : nl.AF_INET6, local),
+    );
+    set("rtnl_link_vxlan_set_port", vxlan.port);
+    set("rtnl_link_vxlan_set_learning", learning === undefined ? undefined : Number(learning));
+    set("rtnl_link_vxlan_set_flags", vxlan.gbp ? rt.RTNL_LINK_VXLAN_F_GBP : undefined, 1);
   }
-}
-
-function setVxlan(
-  route: LibnlRoute,
-  link: CObject<"rtnl_link">,
-  vxlan: NonNullable<RawLink["vxlan"]>,
-): void {
-  const { symbols, libnl } = route;
-  const { vni, port, underlayIndex, local, learning, gbp } = vxlan;
-  if (vni !== undefined) {
-    libnl.check("rtnl_link_vxlan_set_id", symbols.rtnl_link_vxlan_set_id(link, vni));
+  if (ipip) {
+    // In network order, as it stands in the packet.
+    const view = new DataView(ipip.local.buffer, ipip.local.byteOffset);
+    set("rtnl_link_ipip_set_local", view.getUint32(0, LITTLE_ENDIAN));
+    // Explicit, since the kernel turns path MTU discovery on by default (ipip_netlink_parms).
+    set("rtnl_link_ipip_set_pmtudisc", 0);
   }
-  if (underlayIndex !== undefined) {
-    const result = symbols.rtnl_link_vxlan_set_link(link, underlayIndex);
-    libnl.check("rtnl_link_vxlan_set_link", result);
-  }
-  if (local !== undefined) {
-    withAddress(route, local.length === 4 ? AF_INET : AF_INET6, local, (address) => {
-      const result = symbols.rtnl_link_vxlan_set_local(link, address);
-      libnl.check("rtnl_link_vxlan_set_local", result);
-    });
-  }
-  if (port !== undefined) {
-    libnl.check("rtnl_link_vxlan_set_port", symbols.rtnl_link_vxlan_set_port(link, port));
-  }
-  if (learning !== undefined) {
-    const result = symbols.rtnl_link_vxlan_set_learning(link, learning ? 1 : 0);
-    libnl.check("rtnl_link_vxlan_set_learning", result);
-  }
-  if (gbp) {
-    const result = symbols.rtnl_link_vxlan_set_flags(link, RTNL_LINK_VXLAN_F_GBP, 1);
-    libnl.check("rtnl_link_vxlan_set_flags", result);
-  }
-}
-
-function setIpip(
-  route: LibnlRoute,
-  link: CObject<"rtnl_link">,
-  { local }: NonNullable<RawLink["ipip"]>,
-): void {
-  const { symbols, libnl } = route;
-  // In network order, as it stands in the packet.
-  const address = new DataView(local.buffer, local.byteOffset).getUint32(0, LITTLE_ENDIAN);
-  libnl.check("rtnl_link_ipip_set_local", symbols.rtnl_link_ipip_set_local(link, address));
-  // Explicit, since the kernel turns path MTU discovery on by default (ipip_netlink_parms).
-  libnl.check("rtnl_link_ipip_set_pmtudisc", symbols.rtnl_link_ipip_set_pmtudisc(link, 0));
+  return object;
 }
 
 /** RTM_NEWLINK that creates `link`. */
-export function buildLinkAdd(route: LibnlRoute, link: RawLink, flags: number) {
-  const message = withLink(route, link, (object) =>
-    route.buildMessage(
-      "rtnl_link_build_add_request",
-      (place) => route.symbols.rtnl_link_build_add_request(object, flags, place),
-    ));
+export function buildLinkAdd(route: LibnlRoute, link: RawLink) {
+  using stack = new DisposableStack();
+  const object = makeLink(route, link, stack);
+  const call = "rtnl_link_build_add_request";
+  const message = route.buildMessage(call, (place) => route.symbols[call](object, 0, place));
   if (link.vxlan?.port !== undefined) narrowVxlanPort(message, link.vxlan.port);
   return message;
 }
@@ -165,10 +111,10 @@ export function buildLinkAdd(route: LibnlRoute, link: RawLink, flags: number) {
 function narrowVxlanPort(message: Uint8Array<ArrayBuffer>, port: number): void {
   const view = new DataView(message.buffer, message.byteOffset, message.length);
   const start = nlmsghdr.size + ifinfomsg.size;
-  const link = new Attributes(IFLA_LINKINFO).parse(view, start, view.byteLength);
-  const info = new Attributes(IFLA_INFO_DATA).parseNested(link, IFLA_LINKINFO);
-  const value = new Attributes(IFLA_VXLAN_PORT).parseNested(info, IFLA_INFO_DATA)
-    .bytes(IFLA_VXLAN_PORT);
+  const link = new Attributes(rt.IFLA_LINKINFO).parse(view, start, view.byteLength);
+  const info = new Attributes(rt.IFLA_INFO_DATA).parseNested(link, rt.IFLA_LINKINFO);
+  const value = new Attributes(rt.IFLA_VXLAN_PORT).parseNested(info, rt.IFLA_INFO_DATA)
+    .bytes(rt.IFLA_VXLAN_PORT);
   if (value?.length !== 4) return;
   // The other two become padding.
   const at = value.byteOffset - message.byteOffset;
@@ -178,23 +124,20 @@ function narrowVxlanPort(message: Uint8Array<ArrayBuffer>, port: number): void {
 
 /** RTM_NEWLINK that changes the link of index `link.index`. */
 export function buildLinkChange(route: LibnlRoute, link: RawLink & { readonly index: number }) {
-  return withLink(
-    route,
-    { index: link.index },
-    (original) =>
-      withLink(route, link, (changes) =>
-        route.buildMessage(
-          "rtnl_link_build_change_request",
-          (place) => route.symbols.rtnl_link_build_change_request(original, changes, 0, place),
-        )),
+  using stack = new DisposableStack();
+  const original = makeLink(route, { index: link.index }, stack);
+  const changes = makeLink(route, link, stack);
+  const call = "rtnl_link_build_change_request";
+  return route.buildMessage(
+    call,
+    (place) => route.symbols[call](original, changes, 0, place),
   );
 }
 
 /** RTM_DELLINK. */
 export function buildLinkRemove(route: LibnlRoute, index: number) {
-  return withLink(route, { index }, (object) =>
-    route.buildMessage(
-      "rtnl_link_build_delete_request",
-      (place) => route.symbols.rtnl_link_build_delete_request(object, place),
-    ));
+  using stack = new DisposableStack();
+  const object = makeLink(route, { index }, stack);
+  const call = "rtnl_link_build_delete_request";
+  return route.buildMessage(call, (place) => route.symbols[call](object, place));
 }

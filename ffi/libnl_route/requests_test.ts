@@ -17,7 +17,7 @@ toolTest("buildLinkAdd() writes a VXLAN port in the two bytes that the kernel ex
   using libnl = openLibnl(libc);
   using route = openLibnlRoute(libnl);
   const vxlan = { vni: 5, port: 8472, underlayIndex: 7 };
-  const message = buildLinkAdd(route, { name: "flannel.5", kind: "vxlan", vxlan }, 0);
+  const message = buildLinkAdd(route, { name: "flannel.5", kind: "vxlan", vxlan });
   const view = new DataView(message.buffer, message.byteOffset, message.length);
   const link = new Attributes(IFLA_LINKINFO)
     .parse(view, nlmsghdr.size + ifinfomsg.size, view.byteLength);

@@ -1,45 +1,10 @@
 /** Opening what the packet path reads and writes: TUN queues, UDP and raw sockets. @module */
 import { ifreq, sockaddr_in, sockaddr_in6 } from "../libc/structs.ts";
-import {
-  AF_INET,
-  AF_INET6,
-  O_NONBLOCK,
-  O_RDWR,
-  SO_SNDBUF,
-  SO_SNDBUFFORCE,
-  SOCK_CLOEXEC,
-  SOCK_DGRAM,
-  SOCK_NONBLOCK,
-  SOCK_RAW,
-  SOL_SOCKET,
-} from "../libc/constants.ts";
+import * as sys from "../libc/constants.ts";
 import { LITTLE_ENDIAN } from "../byte_order.ts";
 import { SystemCallError } from "../libc/errors.ts";
 import type { FileDescriptor, Libc } from "../libc/open.ts";
-import {
-  IFF_NO_PI,
-  IFF_TUN,
-  IFF_VNET_HDR,
-  IPPROTO_IPV6,
-  IPPROTO_RAW,
-  IPPROTO_UDP,
-  IPV6_V6ONLY,
-  SIOCSIFTXQLEN,
-  SOL_UDP,
-  TUN_F_CSUM,
-  TUN_F_TSO4,
-  TUN_F_TSO6,
-  TUN_F_TSO_ECN,
-  TUN_F_USO4,
-  TUN_F_USO6,
-  TUNGETIFF,
-  TUNSETIFF,
-  TUNSETOFFLOAD,
-  TUNSETPERSIST,
-  TUNSETVNETHDRSZ,
-  UDP_GRO,
-  UDP_SEGMENT,
-} from "./constants.ts";
+import * as linux from "./constants.ts";
 import { virtio_net_hdr } from "./structs.ts";
 
 const TUN_DEVICE = "/dev/net/tun";
@@ -67,16 +32,16 @@ export interface TunQueue {
  * another kind, or the device is in another mode.
  */
 export function openTunQueue(libc: Libc, name: string): TunQueue {
-  const fd = libc.openFile(TUN_DEVICE, O_RDWR | O_NONBLOCK);
+  const fd = libc.openFile(TUN_DEVICE, sys.O_RDWR | sys.O_NONBLOCK);
   try {
     const request = interfaceRequest(name);
     new DataView(request.buffer).setUint16(
       ifreq.ifr_flags,
-      IFF_TUN | IFF_NO_PI | IFF_VNET_HDR,
+      linux.IFF_TUN | linux.IFF_NO_PI | linux.IFF_VNET_HDR,
       LITTLE_ENDIAN,
     );
-    libc.ioctl(fd, TUNSETIFF, request);
-    libc.ioctlNumber(fd, TUNSETPERSIST, 1);
+    libc.ioctl(fd, linux.TUNSETIFF, request);
+    libc.ioctlNumber(fd, linux.TUNSETPERSIST, 1);
     return { fd, offloads: setOffloads(libc, fd) };
   } catch (error) {
     libc.close(fd);
@@ -92,10 +57,10 @@ export function openTunQueue(libc: Libc, name: string): TunQueue {
  */
 export function adoptTunQueue(libc: Libc, fd: FileDescriptor, name: string): TunQueue {
   const request = new Uint8Array(ifreq.size);
-  libc.ioctl(fd, TUNGETIFF, request);
+  libc.ioctl(fd, linux.TUNGETIFF, request);
   const found = new TextDecoder().decode(request.subarray(0, request.indexOf(0)));
   const flags = new DataView(request.buffer).getUint16(ifreq.ifr_flags, LITTLE_ENDIAN);
-  const wanted = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR;
+  const wanted = linux.IFF_TUN | linux.IFF_NO_PI | linux.IFF_VNET_HDR;
   if (found !== name) throw new Error(`Cannot take over TUN queue: it is one of "${found}"`);
   if ((flags & wanted) !== wanted) {
     throw new Error(`Cannot take over TUN queue of ${name}: it is in another mode`);
@@ -106,16 +71,16 @@ export function adoptTunQueue(libc: Libc, fd: FileDescriptor, name: string): Tun
 /** Enables as many offloads as the kernel accepts. */
 function setOffloads(libc: Libc, fd: FileDescriptor): TunOffloads {
   const headerSize = new Uint8Array(new Int32Array([virtio_net_hdr.size]).buffer);
-  libc.ioctl(fd, TUNSETVNETHDRSZ, headerSize);
-  const tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+  libc.ioctl(fd, linux.TUNSETVNETHDRSZ, headerSize);
+  const tcp = linux.TUN_F_CSUM | linux.TUN_F_TSO4 | linux.TUN_F_TSO6 | linux.TUN_F_TSO_ECN;
   const choices: [number, TunOffloads][] = [
-    [tcp | TUN_F_USO4 | TUN_F_USO6, { tcp: true, udp: true }],
+    [tcp | linux.TUN_F_USO4 | linux.TUN_F_USO6, { tcp: true, udp: true }],
     [tcp, { tcp: true, udp: false }],
     [0, { tcp: false, udp: false }],
   ];
   for (const [flags, offloads] of choices) {
     try {
-      libc.ioctlNumber(fd, TUNSETOFFLOAD, flags);
+      libc.ioctlNumber(fd, linux.TUNSETOFFLOAD, flags);
       return offloads;
     } catch (error) {
       if (!(error instanceof SystemCallError) || error.code !== "EINVAL") throw error;
@@ -126,11 +91,11 @@ function setOffloads(libc: Libc, fd: FileDescriptor): TunOffloads {
 
 /** Sets how many packets the kernel queues for the reader. */
 export function setTransmitQueueLength(libc: Libc, name: string, packets: number): void {
-  const socket = libc.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const socket = libc.socket(sys.AF_INET, sys.SOCK_DGRAM | sys.SOCK_CLOEXEC, 0);
   try {
     const request = interfaceRequest(name);
     new DataView(request.buffer).setInt32(ifreq.ifr_flags, packets, LITTLE_ENDIAN); // ifr_qlen
-    libc.ioctl(socket, SIOCSIFTXQLEN, request);
+    libc.ioctl(socket, linux.SIOCSIFTXQLEN, request);
   } finally {
     libc.close(socket);
   }
@@ -151,7 +116,7 @@ export function socketAddress(address: Uint8Array, port: number): Uint8Array<Arr
   const four = address.length === 4;
   const bytes = new Uint8Array(four ? sockaddr_in.size : sockaddr_in6.size);
   const view = new DataView(bytes.buffer);
-  view.setUint16(sockaddr_in.sin_family, four ? AF_INET : AF_INET6, LITTLE_ENDIAN);
+  view.setUint16(sockaddr_in.sin_family, four ? sys.AF_INET : sys.AF_INET6, LITTLE_ENDIAN);
   view.setUint16(sockaddr_in.sin_port, port); // network order
   bytes.set(address, four ? sockaddr_in.sin_addr : sockaddr_in6.sin6_addr);
   return bytes;
@@ -182,10 +147,14 @@ export interface OpenUdpSocketOptions {
  */
 export function openUdpSocket(libc: Libc, options: OpenUdpSocketOptions): UdpSocket {
   const { address, port, bufferBytes } = options;
-  const family = address.length === 4 ? AF_INET : AF_INET6;
-  const fd = libc.socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_UDP);
+  const family = address.length === 4 ? sys.AF_INET : sys.AF_INET6;
+  const fd = libc.socket(
+    family,
+    sys.SOCK_DGRAM | sys.SOCK_CLOEXEC | sys.SOCK_NONBLOCK,
+    linux.IPPROTO_UDP,
+  );
   try {
-    if (family === AF_INET6) libc.setSocketOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    if (family === sys.AF_INET6) libc.setSocketOption(fd, linux.IPPROTO_IPV6, linux.IPV6_V6ONLY, 1);
     libc.bind(fd, socketAddress(address, port));
     return adoptUdpSocket(libc, fd, bufferBytes);
   } catch (error) {
@@ -204,17 +173,17 @@ export function adoptUdpSocket(
   setSendBuffer(libc, fd, bufferBytes);
   return {
     fd,
-    receivesRuns: setUdpOption(libc, fd, UDP_GRO, 1),
+    receivesRuns: setUdpOption(libc, fd, linux.UDP_GRO, 1),
     // Off by default, since each message sets its own; a kernel without it would send a run as one
     // long datagram.
-    sendsRuns: setUdpOption(libc, fd, UDP_SEGMENT, 0),
+    sendsRuns: setUdpOption(libc, fd, linux.UDP_SEGMENT, 0),
   };
 }
 
 /** Sets an option of UDP; returns whether the kernel knows it. */
 function setUdpOption(libc: Libc, fd: FileDescriptor, option: number, value: number): boolean {
   try {
-    libc.setSocketOption(fd, SOL_UDP, option, value);
+    libc.setSocketOption(fd, linux.SOL_UDP, option, value);
     return true;
   } catch (error) {
     if (!(error instanceof SystemCallError) || error.code !== "ENOPROTOOPT") throw error;
@@ -224,10 +193,10 @@ function setUdpOption(libc: Libc, fd: FileDescriptor, option: number, value: num
 
 function setSendBuffer(libc: Libc, fd: FileDescriptor, sizeBytes: number): void {
   try {
-    libc.setSocketOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, sizeBytes);
+    libc.setSocketOption(fd, sys.SOL_SOCKET, sys.SO_SNDBUFFORCE, sizeBytes);
   } catch (error) {
     if (!(error instanceof SystemCallError) || error.code !== "EPERM") throw error;
-    libc.setSocketOption(fd, SOL_SOCKET, SO_SNDBUF, sizeBytes);
+    libc.setSocketOption(fd, sys.SOL_SOCKET, sys.SO_SNDBUF, sizeBytes);
   }
 }
 
@@ -237,6 +206,10 @@ function setSendBuffer(libc: Libc, fd: FileDescriptor, sizeBytes: number): void 
  * as martian (fib_validate_source).
  */
 export function openRawSocket(libc: Libc, family: 4 | 6): FileDescriptor {
-  const domain = family === 4 ? AF_INET : AF_INET6;
-  return libc.socket(domain, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW);
+  const domain = family === 4 ? sys.AF_INET : sys.AF_INET6;
+  return libc.socket(
+    domain,
+    sys.SOCK_RAW | sys.SOCK_CLOEXEC | sys.SOCK_NONBLOCK,
+    linux.IPPROTO_RAW,
+  );
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { diff } from "../reconcile/diff.ts";
+import { diff } from "../../tests/support/diff.ts";
 import { SubnetFileTable } from "./subnet_file_table.ts";
 
 const TEXT = "FLANNEL_SUBNET=10.42.7.1/24\nFLANNEL_MTU=1500\nFLANNEL_IPMASQ=false\n";

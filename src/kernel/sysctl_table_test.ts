@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { diff } from "../reconcile/diff.ts";
+import { diff } from "../../tests/support/diff.ts";
 import type { SysctlSpec } from "../state/mod.ts";
 import { createSysctlTable } from "./sysctl_table.ts";
 

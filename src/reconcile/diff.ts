@@ -1,4 +1,3 @@
-import { atOnce } from "../util/slices.ts";
 import type { Change, Conflict, Kind } from "./table.ts";
 import type { DesiredByKey, Wanted } from "../state/wanted.ts";
 
@@ -13,24 +12,13 @@ export interface Difference<Spec> {
   readonly found?: number;
 }
 
-/**
- * The changes that bring `actual` to `desired`. Foreign objects are neither changed nor removed.
- * Pure; cost is linear in both lists.
- *
- * @throws {TypeError} If two desired objects have one key: the plan contradicts itself.
- */
-export function diff<Spec>(
-  kind: Kind<Spec>,
-  desired: readonly Spec[],
-  actual: readonly Spec[],
-): Difference<Spec> {
-  return atOnce(diffInSteps(kind, indexDesired(kind, desired), actual));
-}
-
 /** Objects looked at between two steps; some tenths of a millisecond. */
 const STEP_OBJECTS = 512;
 
-/** Like {@linkcode diff}, with pauses, so that long lists need not keep other work waiting. */
+/**
+ * The changes that bring `actual` to `desired`. Foreign objects are neither changed nor removed.
+ * Pure; cost is linear in both lists, with pauses so that long ones keep no other work waiting.
+ */
 export function* diffInSteps<Spec>(
   kind: Kind<Spec>,
   desired: DesiredByKey<Spec>,

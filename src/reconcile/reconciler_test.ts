@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Logger } from "../log.ts";
 import type { KindId } from "../state/mod.ts";
-import { diff } from "./diff.ts";
+import { diff } from "../../tests/support/diff.ts";
 import { roundJson } from "../status/json.ts";
 import { sentenceOf } from "../status/problems.ts";
 import { Reconciler } from "./reconciler.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { ConfigError } from "../../src/errors.ts";
-import { forEachMessage, type MessageBounds, MessageWriter } from "../../ffi/libnl/messages.ts";
+import { forEachMessage, type Message, MessageWriter } from "../../ffi/libnl/messages.ts";
 import { parseHosts, parseSummary } from "../../src/cloud/routes/cluster_state.ts";
 import { parseNetworkConfig } from "../../src/config/network_config.ts";
 import {
@@ -168,8 +168,8 @@ function netlinkSubject(): Subject {
   encodeRuleDump(writer, 4, 5);
   const decoders = [
     ...[decodeLink, decodeAddress, decodeRoute, decodeRule],
-    (view: DataView<ArrayBuffer>, message: MessageBounds) => decodeNeighbor(view, message, 2),
-    (view: DataView<ArrayBuffer>, message: MessageBounds) => decodeFdbEntry(view, message, 2),
+    (view: DataView<ArrayBuffer>, message: Message) => decodeNeighbor(view, message, 2),
+    (view: DataView<ArrayBuffer>, message: Message) => decodeFdbEntry(view, message, 2),
   ];
   return {
     name: "netlink messages",

@@ -9,7 +9,7 @@ import {
   type NamedInterface,
   SourceDestCheckTable,
 } from "../../src/cloud/routes/source_dest_check.ts";
-import { diff } from "../../src/reconcile/diff.ts";
+import { diff } from "../support/diff.ts";
 import { EXAMPLE, exampleConfig } from "../simulator/example.ts";
 import { type Simulator, startSimulator } from "../simulator/mod.ts";
 import { checksOf, identifyOn, LineLog, openOn, writes } from "./support.ts";

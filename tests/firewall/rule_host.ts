@@ -8,7 +8,8 @@ import type {
   RuleSetSpec,
 } from "../../src/firewall/mod.ts";
 import type { Logger } from "../../src/log.ts";
-import { diff, formatChange } from "../../src/reconcile/diff.ts";
+import { formatChange } from "../../src/reconcile/diff.ts";
+import { diff } from "../support/diff.ts";
 import { sentenceOf } from "../../src/status/problems.ts";
 import type { NetworkNamespace } from "../support/namespace.ts";
 

@@ -1,9 +1,8 @@
 /** Generic netlink on the kernel itself: its controller is a family that is always there. */
 import assert from "node:assert/strict";
-import { GENL_ID_CTRL } from "../../ffi/libnl/constants.ts";
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
-import { getFamily, listFamilies, openGenericNetlink } from "../../src/kernel/netlink/generic.ts";
 import { toolTest } from "../prerequisites.ts";
+import { GENL_ID_CTRL, getFamily, listFamilies, openGenericNetlink } from "./generic_netlink.ts";
 
 const { signal } = new AbortController();
 

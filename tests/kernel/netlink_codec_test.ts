@@ -14,7 +14,7 @@ import {
   NLM_F_EXCL,
   NLM_F_REPLACE,
 } from "../../ffi/libnl/constants.ts";
-import { forEachMessage, type MessageBounds, MessageWriter } from "../../ffi/libnl/messages.ts";
+import { forEachMessage, type Message, MessageWriter } from "../../ffi/libnl/messages.ts";
 import { type CObject, openLibnl } from "../../ffi/libnl/open.ts";
 import {
   NTF_SELF,
@@ -116,7 +116,7 @@ function encode(write: (writer: MessageWriter) => void): Uint8Array<ArrayBuffer>
 
 function decode<T>(
   bytes: Uint8Array<ArrayBuffer>,
-  read: (view: DataView<ArrayBuffer>, message: MessageBounds) => T,
+  read: (view: DataView<ArrayBuffer>, message: Message) => T,
 ): T {
   const values: T[] = [];
   const view = new DataView(bytes.buffer);

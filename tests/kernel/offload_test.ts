@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { skippable } from "../prerequisites.ts";
 import { createOffloadTable } from "../../src/kernel/offload_table.ts";
-import { diff } from "../../src/reconcile/diff.ts";
+import { diff } from "../support/diff.ts";
 import { createTestNamespace, namespaceObstacle } from "./namespace.ts";
 
 const obstacle = namespaceObstacle(["ethtool"]);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Prefix } from "../../net/mod.ts";
-import { diff, formatChange } from "../../reconcile/diff.ts";
+import { formatChange } from "../../reconcile/diff.ts";
+import { diff } from "../../../tests/support/diff.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
 import type { CloudRoute } from "./provider.ts";
 import {

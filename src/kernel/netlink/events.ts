@@ -5,42 +5,14 @@
  * @module
  */
 import { LITTLE_ENDIAN } from "../../../ffi/byte_order.ts";
-import {
-  BPF_ABS,
-  BPF_H,
-  BPF_JEQ,
-  BPF_JMP,
-  BPF_K,
-  BPF_LD,
-  BPF_RET,
-  BPF_W,
-} from "../../../ffi/libc/constants.ts";
+import * as sys from "../../../ffi/libc/constants.ts";
 import type { BpfInstruction, FileDescriptor, Libc } from "../../../ffi/libc/open.ts";
-import { AF_BRIDGE } from "../../../ffi/libnl/constants.ts";
+import * as nl from "../../../ffi/libnl/constants.ts";
 import { ReceiveOverflowError } from "../../../ffi/libnl/errors.ts";
-import { forEachMessage, type MessageBounds } from "../../../ffi/libnl/messages.ts";
+import { forEachMessage, type Message } from "../../../ffi/libnl/messages.ts";
 import type { NetlinkSocket } from "../../../ffi/libnl/open.ts";
 import { nlmsghdr } from "../../../ffi/libnl/structs.ts";
-import {
-  RTM_DELADDR,
-  RTM_DELLINK,
-  RTM_DELNEIGH,
-  RTM_DELROUTE,
-  RTM_DELRULE,
-  RTM_NEWADDR,
-  RTM_NEWLINK,
-  RTM_NEWNEIGH,
-  RTM_NEWROUTE,
-  RTM_NEWRULE,
-  RTNLGRP_IPV4_IFADDR,
-  RTNLGRP_IPV4_ROUTE,
-  RTNLGRP_IPV4_RULE,
-  RTNLGRP_IPV6_IFADDR,
-  RTNLGRP_IPV6_ROUTE,
-  RTNLGRP_IPV6_RULE,
-  RTNLGRP_LINK,
-  RTNLGRP_NEIGH,
-} from "../../../ffi/libnl_route/constants.ts";
+import * as rt from "../../../ffi/libnl_route/constants.ts";
 import { ifaddrmsg, ifinfomsg, ndmsg, rtmsg } from "../../../ffi/libnl_route/structs.ts";
 import type { NetlinkEvent, NetlinkEventKind, NetlinkEvents } from "../netlink.ts";
 import { decodeFdbEntry, decodeNeighbor, decodeNeighborAddress } from "./codec/neighbor.ts";
@@ -54,12 +26,12 @@ const EVENT_BUFFER_BYTES = 4 << 20;
 const EVENTS_PER_STEP = 4_096;
 
 const GROUPS: Readonly<Record<NetlinkEventKind, readonly number[]>> = {
-  link: [RTNLGRP_LINK],
-  address: [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR],
-  route: [RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE],
-  neighbor: [RTNLGRP_NEIGH],
-  fdb: [RTNLGRP_NEIGH],
-  rule: [RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE],
+  link: [rt.RTNLGRP_LINK],
+  address: [rt.RTNLGRP_IPV4_IFADDR, rt.RTNLGRP_IPV6_IFADDR],
+  route: [rt.RTNLGRP_IPV4_ROUTE, rt.RTNLGRP_IPV6_ROUTE],
+  neighbor: [rt.RTNLGRP_NEIGH],
+  fdb: [rt.RTNLGRP_NEIGH],
+  rule: [rt.RTNLGRP_IPV4_RULE, rt.RTNLGRP_IPV6_RULE],
 };
 const EVENT_KINDS = Object.keys(GROUPS) as NetlinkEventKind[];
 
@@ -79,13 +51,13 @@ function ownChangesFilter(portId: number): BpfInstruction[] {
     return swapped.getUint16(0, false);
   };
   return [
-    [BPF_LD | BPF_W | BPF_ABS, 0, 0, nlmsghdr.nlmsg_pid],
-    [BPF_JMP | BPF_JEQ | BPF_K, 0, 4, word(portId)],
-    [BPF_LD | BPF_H | BPF_ABS, 0, 0, nlmsghdr.nlmsg_type],
-    [BPF_JMP | BPF_JEQ | BPF_K, 2, 0, half(RTM_NEWLINK)],
-    [BPF_JMP | BPF_JEQ | BPF_K, 1, 0, half(RTM_DELLINK)],
-    [BPF_RET | BPF_K, 0, 0, 0],
-    [BPF_RET | BPF_K, 0, 0, 0xffffffff],
+    [sys.BPF_LD | sys.BPF_W | sys.BPF_ABS, 0, 0, nlmsghdr.nlmsg_pid],
+    [sys.BPF_JMP | sys.BPF_JEQ | sys.BPF_K, 0, 4, word(portId)],
+    [sys.BPF_LD | sys.BPF_H | sys.BPF_ABS, 0, 0, nlmsghdr.nlmsg_type],
+    [sys.BPF_JMP | sys.BPF_JEQ | sys.BPF_K, 2, 0, half(rt.RTM_NEWLINK)],
+    [sys.BPF_JMP | sys.BPF_JEQ | sys.BPF_K, 1, 0, half(rt.RTM_DELLINK)],
+    [sys.BPF_RET | sys.BPF_K, 0, 0, 0],
+    [sys.BPF_RET | sys.BPF_K, 0, 0, 0xffffffff],
   ];
 }
 
@@ -212,38 +184,38 @@ class Subscription implements NetlinkEvents {
 /** What a notification is about. */
 function readEvent(
   view: DataView<ArrayBuffer>,
-  message: MessageBounds,
+  message: Message,
 ): Exclude<NetlinkEvent, { kind: "lost" }> | undefined {
   const { type, start } = message;
   switch (type) {
-    case RTM_NEWLINK:
-    case RTM_DELLINK: {
+    case rt.RTM_NEWLINK:
+    case rt.RTM_DELLINK: {
       const linkIndex = view.getInt32(start + ifinfomsg.ifi_index, LITTLE_ENDIAN);
       // A port that leaves its bridge is RTM_DELLINK of family AF_BRIDGE; the link stays.
-      const bridge = view.getUint8(start + ifinfomsg.ifi_family) === AF_BRIDGE;
-      return { kind: "link", removed: type === RTM_DELLINK && !bridge, linkIndex };
+      const bridge = view.getUint8(start + ifinfomsg.ifi_family) === nl.AF_BRIDGE;
+      return { kind: "link", removed: type === rt.RTM_DELLINK && !bridge, linkIndex };
     }
-    case RTM_NEWADDR:
-    case RTM_DELADDR: {
+    case rt.RTM_NEWADDR:
+    case rt.RTM_DELADDR: {
       const linkIndex = view.getUint32(start + ifaddrmsg.ifa_index, LITTLE_ENDIAN);
-      return { kind: "address", removed: type === RTM_DELADDR, linkIndex };
+      return { kind: "address", removed: type === rt.RTM_DELADDR, linkIndex };
     }
-    case RTM_NEWROUTE:
-    case RTM_DELROUTE: {
+    case rt.RTM_NEWROUTE:
+    case rt.RTM_DELROUTE: {
       const route = decodeRoute(view, message);
       return {
         kind: "route",
-        removed: type === RTM_DELROUTE,
+        removed: type === rt.RTM_DELROUTE,
         protocol: view.getUint8(start + rtmsg.rtm_protocol),
         ...(route ? { route } : {}),
         ...(route && route.destination.length > 0 ? { destination: route.destination } : {}),
       };
     }
-    case RTM_NEWNEIGH:
-    case RTM_DELNEIGH: {
-      const bridge = view.getUint8(start + ndmsg.ndm_family) === AF_BRIDGE;
+    case rt.RTM_NEWNEIGH:
+    case rt.RTM_DELNEIGH: {
+      const bridge = view.getUint8(start + ndmsg.ndm_family) === nl.AF_BRIDGE;
       const linkIndex = view.getInt32(start + ndmsg.ndm_ifindex, LITTLE_ENDIAN);
-      const removed = type === RTM_DELNEIGH;
+      const removed = type === rt.RTM_DELNEIGH;
       const entry = bridge
         ? decodeFdbEntry(view, message, linkIndex)
         : decodeNeighbor(view, message, linkIndex);
@@ -252,9 +224,9 @@ function readEvent(
       const address = decodeNeighborAddress(view, message);
       return { kind: "neighbor", ...about, ...(address ? { address } : {}) };
     }
-    case RTM_NEWRULE:
-    case RTM_DELRULE:
-      return { kind: "rule", removed: type === RTM_DELRULE };
+    case rt.RTM_NEWRULE:
+    case rt.RTM_DELRULE:
+      return { kind: "rule", removed: type === rt.RTM_DELRULE };
   }
   return undefined;
 }

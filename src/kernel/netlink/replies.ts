@@ -1,11 +1,11 @@
 /** Reading of netlink replies: outcomes of requests, and messages of dumps. @module */
 import { LITTLE_ENDIAN } from "../../../ffi/byte_order.ts";
-import { NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSGERR_ATTR_MSG } from "../../../ffi/libnl/constants.ts";
-import { Attributes, type MessageBounds } from "../../../ffi/libnl/messages.ts";
+import * as nl from "../../../ffi/libnl/constants.ts";
+import { Attributes, type Message } from "../../../ffi/libnl/messages.ts";
 import { nlmsgerr, nlmsghdr } from "../../../ffi/libnl/structs.ts";
 
 /** What a message says; `undefined` if it is not what was asked for. */
-export type Decode<T> = (view: DataView<ArrayBuffer>, message: MessageBounds) => T | undefined;
+export type Decode<T> = (view: DataView<ArrayBuffer>, message: Message) => T | undefined;
 
 /** `decode` for messages of `type` alone. */
 export function only<T>(type: number, decode: Decode<T>): Decode<T> {
@@ -21,7 +21,7 @@ export interface Outcome {
 /** A datagram and its messages. */
 export interface HeldDatagram {
   readonly view: DataView<ArrayBuffer>;
-  readonly messages: readonly MessageBounds[];
+  readonly messages: readonly Message[];
 }
 
 /** What `decode` makes of the messages. A datagram of them takes some tenths of a millisecond. */
@@ -40,17 +40,20 @@ export function* decodeInSteps<T>(
   return values;
 }
 
-const ackAttributes = new Attributes(NLMSGERR_ATTR_MSG);
+const ackAttributes = new Attributes(nl.NLMSGERR_ATTR_MSG);
 
 /** The outcome in an NLMSG_ERROR message. */
-export function readOutcome(view: DataView<ArrayBuffer>, message: MessageBounds): Outcome {
+export function readOutcome(view: DataView<ArrayBuffer>, message: Message): Outcome {
   const errno = -view.getInt32(message.start + nlmsgerr.error, LITTLE_ENDIAN);
-  if (errno === 0 || (message.flags & NLM_F_ACK_TLVS) === 0) return { errno };
+  if (errno === 0 || (message.flags & nl.NLM_F_ACK_TLVS) === 0) return { errno };
   // Attributes follow the request's header, or the whole request unless it was left out.
   const request = message.start + nlmsgerr.msg;
-  const length = (message.flags & NLM_F_CAPPED) !== 0
+  const length = (message.flags & nl.NLM_F_CAPPED) !== 0
     ? nlmsghdr.size
     : view.getUint32(request + nlmsghdr.nlmsg_len, LITTLE_ENDIAN);
   const start = request + ((length + 3) & ~3);
-  return { errno, detail: ackAttributes.parse(view, start, message.end).string(NLMSGERR_ATTR_MSG) };
+  return {
+    errno,
+    detail: ackAttributes.parse(view, start, message.end).string(nl.NLMSGERR_ATTR_MSG),
+  };
 }

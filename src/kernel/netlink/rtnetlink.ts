@@ -6,13 +6,7 @@
 import { NETLINK_ROUTE } from "../../../ffi/libnl/constants.ts";
 import { NetlinkError } from "../../../ffi/libnl/errors.ts";
 import type { MessageWriter } from "../../../ffi/libnl/messages.ts";
-import {
-  RTM_NEWADDR,
-  RTM_NEWLINK,
-  RTM_NEWNEIGH,
-  RTM_NEWROUTE,
-  RTM_NEWRULE,
-} from "../../../ffi/libnl_route/constants.ts";
+import * as rt from "../../../ffi/libnl_route/constants.ts";
 import { type LibnlRoute, openLibnlRoute } from "../../../ffi/libnl_route/open.ts";
 import type { Address, Family } from "../../net/mod.ts";
 import {
@@ -86,12 +80,12 @@ class RouteNetlink implements Netlink {
 
   listLinks(options: { signal: AbortSignal }): Promise<readonly Link[]> {
     const query = { operation: "Cannot list links", encode: encodeLinkDump };
-    return this.#transport.dump(query, only(RTM_NEWLINK, decodeLink), options);
+    return this.#transport.dump(query, only(rt.RTM_NEWLINK, decodeLink), options);
   }
 
   listAddresses(options: { signal: AbortSignal }): Promise<readonly LinkAddress[]> {
     const query = { operation: "Cannot list addresses", encode: encodeAddressDump };
-    return this.#transport.dump(query, only(RTM_NEWADDR, decodeAddress), options);
+    return this.#transport.dump(query, only(rt.RTM_NEWADDR, decodeAddress), options);
   }
 
   listRoutes(options: { signal: AbortSignal; table: number }): Promise<readonly Route[]> {
@@ -100,7 +94,7 @@ class RouteNetlink implements Netlink {
       `routes of table ${table}`,
       (family) => (writer, sequence) => encodeRouteDump(writer, { family, table }, sequence),
       (family) =>
-        only(RTM_NEWROUTE, (view, message) => decodeRoute(view, message, { family, table })),
+        only(rt.RTM_NEWROUTE, (view, message) => decodeRoute(view, message, { family, table })),
       options,
     );
   }
@@ -113,7 +107,7 @@ class RouteNetlink implements Netlink {
       `neighbours of link index ${linkIndex}`,
       (family) => (writer, sequence) => encodeNeighborDump(writer, { family, linkIndex }, sequence),
       (family) =>
-        only(RTM_NEWNEIGH, (view, message) => {
+        only(rt.RTM_NEWNEIGH, (view, message) => {
           const neighbor = decodeNeighbor(view, message, linkIndex);
           return neighbor?.address.family === family ? neighbor : undefined;
         }),
@@ -133,7 +127,7 @@ class RouteNetlink implements Netlink {
     try {
       return await this.#transport.dump(
         query,
-        only(RTM_NEWNEIGH, (view, message) => decodeFdbEntry(view, message, linkIndex)),
+        only(rt.RTM_NEWNEIGH, (view, message) => decodeFdbEntry(view, message, linkIndex)),
         options,
       );
     } catch (error) {
@@ -147,7 +141,7 @@ class RouteNetlink implements Netlink {
     return this.#dumpFamilies(
       "rules",
       (family) => (writer, sequence) => encodeRuleDump(writer, family, sequence),
-      () => only(RTM_NEWRULE, decodeRule),
+      () => only(rt.RTM_NEWRULE, decodeRule),
       options,
     );
   }
@@ -156,7 +150,7 @@ class RouteNetlink implements Netlink {
     address: Address,
     { signal, ...lookup }: RouteLookup & { signal: AbortSignal },
   ): Promise<Route> {
-    return this.#transport.get(routeQuery(address, lookup), only(RTM_NEWROUTE, decodeRoute), {
+    return this.#transport.get(routeQuery(address, lookup), only(rt.RTM_NEWROUTE, decodeRoute), {
       signal,
     });
   }
@@ -166,7 +160,7 @@ class RouteNetlink implements Netlink {
     options: { signal: AbortSignal },
   ): Promise<readonly (Route | Error)[]> {
     const queries = addresses.map((address) => routeQuery(address));
-    return this.#transport.getAll(queries, only(RTM_NEWROUTE, decodeRoute), options);
+    return this.#transport.getAll(queries, only(rt.RTM_NEWROUTE, decodeRoute), options);
   }
 
   change(

@@ -8,25 +8,16 @@
  * @module
  */
 import { LITTLE_ENDIAN } from "../../../ffi/byte_order.ts";
-import { SO_RCVTIMEO, SOL_NETLINK } from "../../../ffi/libc/constants.ts";
+import * as sys from "../../../ffi/libc/constants.ts";
 import { SystemCallError } from "../../../ffi/libc/errors.ts";
 import { type FileDescriptor, Libc } from "../../../ffi/libc/open.ts";
-import {
-  NETLINK_CAP_ACK,
-  NETLINK_EXT_ACK,
-  NETLINK_GET_STRICT_CHK,
-  NLM_F_ACK,
-  NLM_F_DUMP_INTR,
-  NLMSG_DONE,
-  NLMSG_ERROR,
-  NLMSG_OVERRUN,
-} from "../../../ffi/libnl/constants.ts";
+import * as nl from "../../../ffi/libnl/constants.ts";
 import {
   DumpInterruptedError,
   NetlinkError,
   ReceiveOverflowError,
 } from "../../../ffi/libnl/errors.ts";
-import { forEachMessage, type MessageBounds, MessageWriter } from "../../../ffi/libnl/messages.ts";
+import { forEachMessage, type Message, MessageWriter } from "../../../ffi/libnl/messages.ts";
 import { type Libnl, type NetlinkSocket, openLibnl } from "../../../ffi/libnl/open.ts";
 import { inSlices } from "../../util/slices.ts";
 import { Backoff, delay } from "../../util/time.ts";
@@ -135,10 +126,10 @@ export class NetlinkTransport implements AsyncDisposable {
     const socket = this.openSocket();
     try {
       this.libc.setReceiveBuffer(socket.fd, RECEIVE_BUFFER_BYTES);
-      this.libc.setSocketTimeout(socket.fd, SO_RCVTIMEO, RECEIVE_TIMEOUT_MS);
+      this.libc.setSocketTimeout(socket.fd, sys.SO_RCVTIMEO, RECEIVE_TIMEOUT_MS);
       // Linux 4.12: explanations with errors; 4.3: errors without the request; 4.20: dumps filtered
       // by the kernel. Older kernels do without.
-      for (const option of [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK]) {
+      for (const option of [nl.NETLINK_EXT_ACK, nl.NETLINK_CAP_ACK, nl.NETLINK_GET_STRICT_CHK]) {
         this.#setOptional(socket.fd, option);
       }
       return socket;
@@ -150,7 +141,7 @@ export class NetlinkTransport implements AsyncDisposable {
 
   #setOptional(fd: FileDescriptor, option: number): void {
     try {
-      this.libc.setSocketOption(fd, SOL_NETLINK, option, 1);
+      this.libc.setSocketOption(fd, sys.SOL_NETLINK, option, 1);
     } catch (error) {
       if (!(error instanceof SystemCallError) || error.code !== "ENOPROTOOPT") throw error;
     }
@@ -167,7 +158,7 @@ export class NetlinkTransport implements AsyncDisposable {
    */
   async #exchange(
     bytes: Uint8Array<ArrayBuffer>,
-    visit: (view: DataView<ArrayBuffer>, message: MessageBounds) => boolean,
+    visit: (view: DataView<ArrayBuffer>, message: Message) => boolean,
     { quick = false } = {},
   ): Promise<void> {
     const before = this.#last;
@@ -183,7 +174,7 @@ export class NetlinkTransport implements AsyncDisposable {
 
   async #exchangeNow(
     bytes: Uint8Array<ArrayBuffer>,
-    visit: (view: DataView<ArrayBuffer>, message: MessageBounds) => boolean,
+    visit: (view: DataView<ArrayBuffer>, message: Message) => boolean,
     quick: boolean,
   ): Promise<void> {
     const socket = this.#requests;
@@ -198,7 +189,7 @@ export class NetlinkTransport implements AsyncDisposable {
           );
         }
         forEachMessage(view, (message) => {
-          if (message.type === NLMSG_OVERRUN) {
+          if (message.type === nl.NLMSG_OVERRUN) {
             throw new ReceiveOverflowError("Cannot receive from netlink: messages were lost");
           }
           done = visit(view, message) || done;
@@ -220,7 +211,7 @@ export class NetlinkTransport implements AsyncDisposable {
   async #dumpOnce({ operation, encode }: Query): Promise<readonly HeldDatagram[]> {
     const datagrams: HeldDatagram[] = [];
     let received: DataView<ArrayBuffer> | undefined;
-    let messages: MessageBounds[];
+    let messages: Message[];
     const sequence = this.#nextSequence();
     const writer = new MessageWriter();
     encode(writer, sequence);
@@ -228,8 +219,8 @@ export class NetlinkTransport implements AsyncDisposable {
     let errno = 0;
     await this.#exchange(writer.bytes, (view, message) => {
       if (message.sequence !== sequence) return false;
-      if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
-      if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
+      if ((message.flags & nl.NLM_F_DUMP_INTR) !== 0) interrupted = true;
+      if (message.type === nl.NLMSG_DONE || message.type === nl.NLMSG_ERROR) {
         // Both carry an int: 0 or a negative error number.
         const size = message.end - message.start;
         errno = size >= 4 ? -view.getInt32(message.start, LITTLE_ENDIAN) : 0;
@@ -311,7 +302,7 @@ export class NetlinkTransport implements AsyncDisposable {
     await this.#exchange(writer.bytes, (view, message) => {
       const index = waiting.get(message.sequence);
       if (index === undefined) return false;
-      if (message.type === NLMSG_ERROR) {
+      if (message.type === nl.NLMSG_ERROR) {
         const { errno, detail } = readOutcome(view, message);
         replies[index] = new NetlinkError(queries[index]!.operation, errno, detail);
       } else {
@@ -374,7 +365,7 @@ export class NetlinkTransport implements AsyncDisposable {
         errors[i] = error instanceof Error ? error : new Error(String(error));
       }
     }
-    if (indexes.size > 0) writer.addFlags(NLM_F_ACK);
+    if (indexes.size > 0) writer.addFlags(nl.NLM_F_ACK);
     return { bytes: writer.bytes, indexes, last, first, end };
   }
 
@@ -390,7 +381,7 @@ export class NetlinkTransport implements AsyncDisposable {
     try {
       await this.#exchange(bytes, (view, message) => {
         const index = indexes.get(message.sequence);
-        if (message.type !== NLMSG_ERROR || index === undefined) return false;
+        if (message.type !== nl.NLMSG_ERROR || index === undefined) return false;
         acknowledged = message.sequence;
         const { errno, detail } = readOutcome(view, message);
         if (errno !== 0) {

@@ -1,36 +1,12 @@
-/**
- * Neighbours and forwarding entries as rtnetlink messages (RTM_*NEIGH).
- *
- * @module
- */
+/** Neighbours and forwarding entries as rtnetlink messages (RTM_*NEIGH). @module */
 import { LITTLE_ENDIAN } from "../../../../ffi/byte_order.ts";
-import {
-  AF_BRIDGE,
-  NLM_F_CREATE,
-  NLM_F_DUMP,
-  NLM_F_EXCL,
-  NLM_F_REPLACE,
-  NLM_F_REQUEST,
-} from "../../../../ffi/libnl/constants.ts";
-import {
-  Attributes,
-  type MessageBounds,
-  type MessageWriter,
-} from "../../../../ffi/libnl/messages.ts";
-import {
-  NDA_DST,
-  NDA_IFINDEX,
-  NDA_LLADDR,
-  NTF_SELF,
-  NUD_PERMANENT,
-  RTM_DELNEIGH,
-  RTM_GETNEIGH,
-  RTM_NEWNEIGH,
-} from "../../../../ffi/libnl_route/constants.ts";
+import * as nl from "../../../../ffi/libnl/constants.ts";
+import { Attributes, type Message, type MessageWriter } from "../../../../ffi/libnl/messages.ts";
+import * as rt from "../../../../ffi/libnl_route/constants.ts";
 import { ndmsg } from "../../../../ffi/libnl_route/structs.ts";
 import type { Address, Family, MacAddress } from "../../../net/mod.ts";
 import type { FdbEntry, Neighbor } from "../../netlink.ts";
-import { addressFamily, familyOf, readAddress, readMac } from "./values.ts";
+import { addressFamily, familyOf, FLAGS, readAddress, readMac } from "./values.ts";
 
 /** RTM_GETNEIGH of one family on one link; the kernel filters where it can. */
 export function encodeNeighborDump(
@@ -38,20 +14,16 @@ export function encodeNeighborDump(
   filter: { readonly family: Family; readonly linkIndex: number },
   sequence: number,
 ): void {
-  writer.start(RTM_GETNEIGH, NLM_F_REQUEST | NLM_F_DUMP, sequence);
-  const at = writer.reserve(ndmsg.size);
+  const at = writer.start(rt.RTM_GETNEIGH, FLAGS.list, sequence, ndmsg.size);
   writer.setUint8(at + ndmsg.ndm_family, addressFamily(filter.family));
-  writer.attributeUint32(NDA_IFINDEX, filter.linkIndex);
-  writer.finish();
+  writer.attributeUint32(rt.NDA_IFINDEX, filter.linkIndex);
 }
 
 /** RTM_GETNEIGH of the forwarding database of one link. */
 export function encodeFdbDump(writer: MessageWriter, linkIndex: number, sequence: number): void {
-  writer.start(RTM_GETNEIGH, NLM_F_REQUEST | NLM_F_DUMP, sequence);
-  const at = writer.reserve(ndmsg.size);
-  writer.setUint8(at + ndmsg.ndm_family, AF_BRIDGE);
+  const at = writer.start(rt.RTM_GETNEIGH, FLAGS.list, sequence, ndmsg.size);
+  writer.setUint8(at + ndmsg.ndm_family, nl.AF_BRIDGE);
   writer.setUint32(at + ndmsg.ndm_ifindex, linkIndex);
-  writer.finish();
 }
 
 /** RTM_NEWNEIGH or RTM_DELNEIGH of a neighbour or a forwarding entry. */
@@ -61,49 +33,39 @@ export function encodeNeighbor(
   entry: Neighbor | FdbEntry,
   sequence: number,
 ): void {
-  const flags = {
-    add: NLM_F_CREATE | NLM_F_EXCL,
-    replace: NLM_F_CREATE | NLM_F_REPLACE,
-    remove: 0,
-  }[verb];
-  writer.start(
-    verb === "remove" ? RTM_DELNEIGH : RTM_NEWNEIGH,
-    NLM_F_REQUEST | flags,
-    sequence,
-  );
-  const at = writer.reserve(ndmsg.size);
+  const type = verb === "remove" ? rt.RTM_DELNEIGH : rt.RTM_NEWNEIGH;
+  const at = writer.start(type, FLAGS[verb], sequence, ndmsg.size);
   const fdb = "remote" in entry;
   const address = fdb ? entry.remote : entry.address;
-  writer.setUint8(at + ndmsg.ndm_family, fdb ? AF_BRIDGE : addressFamily(address.family));
+  writer.setUint8(at + ndmsg.ndm_family, fdb ? nl.AF_BRIDGE : addressFamily(address.family));
   writer.setUint32(at + ndmsg.ndm_ifindex, entry.linkIndex);
-  writer.setUint16(at + ndmsg.ndm_state, NUD_PERMANENT);
-  if (fdb) writer.setUint8(at + ndmsg.ndm_flags, NTF_SELF);
-  writer.attribute(NDA_DST, address.toBytes());
-  if (fdb || verb !== "remove") writer.attribute(NDA_LLADDR, entry.mac.toBytes());
-  writer.finish();
+  writer.setUint16(at + ndmsg.ndm_state, rt.NUD_PERMANENT);
+  if (fdb) writer.setUint8(at + ndmsg.ndm_flags, rt.NTF_SELF);
+  writer.attribute(rt.NDA_DST, address.toBytes());
+  if (fdb || verb !== "remove") writer.attribute(rt.NDA_LLADDR, entry.mac.toBytes());
 }
 
-const neighborAttributes = new Attributes(NDA_IFINDEX);
+const neighborAttributes = new Attributes(rt.NDA_IFINDEX);
 
 /** What an RTM_NEWNEIGH message says, if it is a permanent entry of `linkIndex`. */
 function decodePermanent(
   view: DataView<ArrayBuffer>,
-  { start, end }: MessageBounds,
+  { start, end }: Message,
   linkIndex: number,
 ): { mac: MacAddress; address: Address } | undefined {
   if (view.getInt32(start + ndmsg.ndm_ifindex, LITTLE_ENDIAN) !== linkIndex) return undefined;
   const state = view.getUint16(start + ndmsg.ndm_state, LITTLE_ENDIAN);
-  if ((state & NUD_PERMANENT) === 0) return undefined;
+  if ((state & rt.NUD_PERMANENT) === 0) return undefined;
   const attributes = neighborAttributes.parse(view, start + ndmsg.size, end);
-  const mac = readMac(attributes, NDA_LLADDR);
-  const address = readAddress(attributes, NDA_DST);
+  const mac = readMac(attributes, rt.NDA_LLADDR);
+  const address = readAddress(attributes, rt.NDA_DST);
   return mac && address ? { mac, address } : undefined;
 }
 
 /** An RTM_NEWNEIGH message, if it is a permanent neighbour on `linkIndex`. */
 export function decodeNeighbor(
   view: DataView<ArrayBuffer>,
-  message: MessageBounds,
+  message: Message,
   linkIndex: number,
 ): Neighbor | undefined {
   if (!familyOf(view.getUint8(message.start + ndmsg.ndm_family))) return undefined;
@@ -114,19 +76,19 @@ export function decodeNeighbor(
 /** The address that an RTM_NEWNEIGH or RTM_DELNEIGH message is about. */
 export function decodeNeighborAddress(
   view: DataView<ArrayBuffer>,
-  { start, end }: MessageBounds,
+  { start, end }: Message,
 ): Address | undefined {
-  return readAddress(neighborAttributes.parse(view, start + ndmsg.size, end), NDA_DST);
+  return readAddress(neighborAttributes.parse(view, start + ndmsg.size, end), rt.NDA_DST);
 }
 
 /** An RTM_NEWNEIGH message, if it is a permanent forwarding entry of `linkIndex` with a remote. */
 export function decodeFdbEntry(
   view: DataView<ArrayBuffer>,
-  message: MessageBounds,
+  message: Message,
   linkIndex: number,
 ): FdbEntry | undefined {
-  if (view.getUint8(message.start + ndmsg.ndm_family) !== AF_BRIDGE) return undefined;
-  if ((view.getUint8(message.start + ndmsg.ndm_flags) & NTF_SELF) === 0) return undefined;
+  if (view.getUint8(message.start + ndmsg.ndm_family) !== nl.AF_BRIDGE) return undefined;
+  if ((view.getUint8(message.start + ndmsg.ndm_flags) & rt.NTF_SELF) === 0) return undefined;
   const entry = decodePermanent(view, message, linkIndex);
   return entry && { linkIndex, mac: entry.mac, remote: entry.address };
 }

@@ -1,72 +1,23 @@
-/**
- * Routes as rtnetlink messages (RTM_*ROUTE).
- *
- * @module
- */
+/** Routes as rtnetlink messages (RTM_*ROUTE). @module */
 import { LITTLE_ENDIAN } from "../../../../ffi/byte_order.ts";
-import {
-  NLM_F_CREATE,
-  NLM_F_DUMP,
-  NLM_F_EXCL,
-  NLM_F_REPLACE,
-  NLM_F_REQUEST,
-} from "../../../../ffi/libnl/constants.ts";
-import {
-  Attributes,
-  type MessageBounds,
-  type MessageWriter,
-} from "../../../../ffi/libnl/messages.ts";
-import {
-  RT_SCOPE_NOWHERE,
-  RT_TABLE_COMPAT,
-  RTA_DPORT,
-  RTA_DST,
-  RTA_ENCAP,
-  RTA_FLOW,
-  RTA_GATEWAY,
-  RTA_IIF,
-  RTA_IP_PROTO,
-  RTA_METRICS,
-  RTA_MULTIPATH,
-  RTA_NH_ID,
-  RTA_OIF,
-  RTA_PREFSRC,
-  RTA_PRIORITY,
-  RTA_SRC,
-  RTA_TABLE,
-  RTA_VIA,
-  RTM_DELROUTE,
-  RTM_F_CLONED,
-  RTM_GETROUTE,
-  RTM_NEWROUTE,
-  RTN_ANYCAST,
-  RTN_BLACKHOLE,
-  RTN_BROADCAST,
-  RTN_LOCAL,
-  RTN_MULTICAST,
-  RTN_PROHIBIT,
-  RTN_THROW,
-  RTN_UNICAST,
-  RTN_UNREACHABLE,
-  RTNH_F_DEAD,
-  RTNH_F_ONLINK,
-} from "../../../../ffi/libnl_route/constants.ts";
+import { Attributes, type Message, type MessageWriter } from "../../../../ffi/libnl/messages.ts";
+import * as rt from "../../../../ffi/libnl_route/constants.ts";
 import { IPPROTO_UDP } from "../../../../ffi/tun/constants.ts";
 import { rtmsg, rtnexthop, rtvia } from "../../../../ffi/libnl_route/structs.ts";
 import { Address, addressBits, type Family, Prefix } from "../../../net/mod.ts";
 import type { NextHop, Route, RouteLookup, RouteType } from "../../netlink.ts";
-import { addressFamily, familyOf, readAddress, SCOPE_NAMES, SCOPES } from "./values.ts";
+import { addressFamily, familyOf, FLAGS, readAddress, SCOPE_NAMES, SCOPES } from "./values.ts";
 
 const ROUTE_TYPES: ReadonlyMap<RouteType, number> = new Map([
-  ["unicast", RTN_UNICAST],
-  ["local", RTN_LOCAL],
-  ["broadcast", RTN_BROADCAST],
-  ["anycast", RTN_ANYCAST],
-  ["multicast", RTN_MULTICAST],
-  ["blackhole", RTN_BLACKHOLE],
-  ["unreachable", RTN_UNREACHABLE],
-  ["prohibit", RTN_PROHIBIT],
-  ["throw", RTN_THROW],
+  ["unicast", rt.RTN_UNICAST],
+  ["local", rt.RTN_LOCAL],
+  ["broadcast", rt.RTN_BROADCAST],
+  ["anycast", rt.RTN_ANYCAST],
+  ["multicast", rt.RTN_MULTICAST],
+  ["blackhole", rt.RTN_BLACKHOLE],
+  ["unreachable", rt.RTN_UNREACHABLE],
+  ["prohibit", rt.RTN_PROHIBIT],
+  ["throw", rt.RTN_THROW],
 ]);
 const ROUTE_TYPE_NAMES = new Map([...ROUTE_TYPES].map(([name, number]) => [number, name]));
 
@@ -76,11 +27,9 @@ export function encodeRouteDump(
   filter: { readonly family: Family; readonly table: number },
   sequence: number,
 ): void {
-  writer.start(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, sequence);
-  const at = writer.reserve(rtmsg.size);
+  const at = writer.start(rt.RTM_GETROUTE, FLAGS.list, sequence, rtmsg.size);
   writer.setUint8(at + rtmsg.rtm_family, addressFamily(filter.family));
   setTable(writer, at, filter.table);
-  writer.finish();
 }
 
 /** RTM_GETROUTE of the route to one address. */
@@ -90,25 +39,23 @@ export function encodeRouteGet(
   sequence: number,
   { from, inputLinkIndex, udpPort }: RouteLookup = {},
 ): void {
-  writer.start(RTM_GETROUTE, NLM_F_REQUEST, sequence);
-  const at = writer.reserve(rtmsg.size);
+  const at = writer.start(rt.RTM_GETROUTE, FLAGS.get, sequence, rtmsg.size);
   writer.setUint8(at + rtmsg.rtm_family, addressFamily(address.family));
   writer.setUint8(at + rtmsg.rtm_dst_len, addressBits(address.family));
   if (from) writer.setUint8(at + rtmsg.rtm_src_len, addressBits(address.family));
-  writer.attribute(RTA_DST, address.toBytes());
-  if (from) writer.attribute(RTA_SRC, from.toBytes());
-  if (inputLinkIndex !== undefined) writer.attributeUint32(RTA_IIF, inputLinkIndex);
+  writer.attribute(rt.RTA_DST, address.toBytes());
+  if (from) writer.attribute(rt.RTA_SRC, from.toBytes());
+  if (inputLinkIndex !== undefined) writer.attributeUint32(rt.RTA_IIF, inputLinkIndex);
   if (udpPort !== undefined) {
-    writer.attribute(RTA_IP_PROTO, Uint8Array.of(IPPROTO_UDP));
-    writer.attribute(RTA_DPORT, Uint8Array.of(udpPort >> 8, udpPort & 255));
+    writer.attribute(rt.RTA_IP_PROTO, Uint8Array.of(IPPROTO_UDP));
+    writer.attribute(rt.RTA_DPORT, Uint8Array.of(udpPort >> 8, udpPort & 255));
   }
-  writer.finish();
 }
 
 /** Table numbers of more than 8 bits have an attribute. */
 function setTable(writer: MessageWriter, header: number, table: number): void {
-  writer.setUint8(header + rtmsg.rtm_table, table < 256 ? table : RT_TABLE_COMPAT);
-  if (table >= 256) writer.attributeUint32(RTA_TABLE, table);
+  writer.setUint8(header + rtmsg.rtm_table, table < 256 ? table : rt.RT_TABLE_COMPAT);
+  if (table >= 256) writer.attributeUint32(rt.RTA_TABLE, table);
 }
 
 /** RTM_NEWROUTE or RTM_DELROUTE. @throws {TypeError} For a route that cannot be written. */
@@ -129,30 +76,21 @@ export function encodeRoute(
   if (type === undefined || scope === undefined) {
     throw new TypeError(`Cannot ${verb} route ${route.destination}: unknown type or scope`);
   }
-  const flags = {
-    add: NLM_F_CREATE | NLM_F_EXCL,
-    replace: NLM_F_CREATE | NLM_F_REPLACE,
-    remove: 0,
-  }[verb];
   const { destination, gateway } = route;
-  writer.start(
-    verb === "remove" ? RTM_DELROUTE : RTM_NEWROUTE,
-    NLM_F_REQUEST | flags,
-    sequence,
-  );
-  const at = writer.reserve(rtmsg.size);
+  const message = verb === "remove" ? rt.RTM_DELROUTE : rt.RTM_NEWROUTE;
+  const at = writer.start(message, FLAGS[verb], sequence, rtmsg.size);
   writer.setUint8(at + rtmsg.rtm_family, addressFamily(destination.family));
   writer.setUint8(at + rtmsg.rtm_dst_len, destination.length);
   writer.setUint8(at + rtmsg.rtm_tos, route.tos);
   writer.setUint8(at + rtmsg.rtm_protocol, route.protocol);
   // A scope in a removal is a condition as well; `nowhere` matches any.
-  writer.setUint8(at + rtmsg.rtm_scope, verb === "remove" ? RT_SCOPE_NOWHERE : scope);
+  writer.setUint8(at + rtmsg.rtm_scope, verb === "remove" ? rt.RT_SCOPE_NOWHERE : scope);
   writer.setUint8(at + rtmsg.rtm_type, type);
-  if (route.onlink) writer.setUint32(at + rtmsg.rtm_flags, RTNH_F_ONLINK);
+  if (route.onlink) writer.setUint32(at + rtmsg.rtm_flags, rt.RTNH_F_ONLINK);
   setTable(writer, at, route.table);
-  if (destination.length > 0) writer.attribute(RTA_DST, destination.address.toBytes());
+  if (destination.length > 0) writer.attribute(rt.RTA_DST, destination.address.toBytes());
   if (gateway?.family === destination.family) {
-    writer.attribute(RTA_GATEWAY, gateway.toBytes());
+    writer.attribute(rt.RTA_GATEWAY, gateway.toBytes());
   } else if (gateway) {
     const via = new Uint8Array(rtvia.size + addressBits(gateway.family) / 8);
     new DataView(via.buffer).setUint16(
@@ -161,22 +99,28 @@ export function encodeRoute(
       LITTLE_ENDIAN,
     );
     via.set(gateway.toBytes(), rtvia.rtvia_addr);
-    writer.attribute(RTA_VIA, via);
+    writer.attribute(rt.RTA_VIA, via);
   }
-  if (route.linkIndex !== undefined) writer.attributeUint32(RTA_OIF, route.linkIndex);
-  if (route.source) writer.attribute(RTA_PREFSRC, route.source.toBytes());
+  if (route.linkIndex !== undefined) writer.attributeUint32(rt.RTA_OIF, route.linkIndex);
+  if (route.source) writer.attribute(rt.RTA_PREFSRC, route.source.toBytes());
   // Even the default: without it, an IPv6 removal matches any metric.
-  writer.attributeUint32(RTA_PRIORITY, route.metric);
-  writer.finish();
+  writer.attributeUint32(rt.RTA_PRIORITY, route.metric);
 }
 
-const routeAttributes = new Attributes(RTA_NH_ID);
-const nextHopAttributes = new Attributes(RTA_ENCAP);
+const routeAttributes = new Attributes(rt.RTA_NH_ID);
+/** What a {@linkcode Route} cannot express, by name. */
+const OTHERS: readonly (readonly [attribute: number, name: string])[] = [
+  [rt.RTA_METRICS, "metrics"],
+  [rt.RTA_ENCAP, "encap"],
+  [rt.RTA_FLOW, "realms"],
+  [rt.RTA_SRC, "from"],
+];
+const nextHopAttributes = new Attributes(rt.RTA_ENCAP);
 
 /** An RTM_NEWROUTE message, if it is a route of the family and table asked for. */
 export function decodeRoute(
   view: DataView<ArrayBuffer>,
-  message: MessageBounds,
+  message: Message,
   filter: { readonly family?: Family; readonly table?: number } = {},
 ): Route | undefined {
   const { start, end } = message;
@@ -185,20 +129,17 @@ export function decodeRoute(
   // Where the kernel has no IPv6, its dump returns all families (rtnl_dump_all).
   if (!family || (filter.family ?? family) !== family) return undefined;
   const attributes = routeAttributes.parse(view, start + rtmsg.size, end);
-  const table = attributes.uint32(RTA_TABLE) ?? view.getUint8(start + rtmsg.rtm_table);
+  const table = attributes.uint32(rt.RTA_TABLE) ?? view.getUint8(start + rtmsg.rtm_table);
   if (filter.table !== undefined) {
     // Cached exceptions (RTM_F_CLONED) are not configuration.
-    if (table !== filter.table || (flags & RTM_F_CLONED) !== 0) return undefined;
+    if (table !== filter.table || (flags & rt.RTM_F_CLONED) !== 0) return undefined;
   }
-  const destination = readAddress(attributes, RTA_DST) ?? Address.unspecified(family);
-  const linkIndex = attributes.uint32(RTA_OIF);
-  const source = readAddress(attributes, RTA_PREFSRC);
+  const destination = readAddress(attributes, rt.RTA_DST) ?? Address.unspecified(family);
+  const linkIndex = attributes.uint32(rt.RTA_OIF);
+  const source = readAddress(attributes, rt.RTA_PREFSRC);
   const others: string[] = [];
-  if (attributes.has(RTA_METRICS)) others.push("metrics");
-  if (attributes.has(RTA_ENCAP)) others.push("encap");
-  if (attributes.has(RTA_FLOW)) others.push("realms");
-  if (attributes.has(RTA_SRC)) others.push("from");
-  if (attributes.has(RTA_NH_ID)) others.push(`nhid ${attributes.uint32(RTA_NH_ID)}`);
+  for (const [type, name] of OTHERS) if (attributes.has(type)) others.push(name);
+  if (attributes.has(rt.RTA_NH_ID)) others.push(`nhid ${attributes.uint32(rt.RTA_NH_ID)}`);
   const gateway = decodeGateway(attributes);
   return {
     destination: new Prefix(destination, view.getUint8(start + rtmsg.rtm_dst_len)),
@@ -207,21 +148,21 @@ export function decodeRoute(
     protocol: view.getUint8(start + rtmsg.rtm_protocol),
     scope: SCOPE_NAMES.get(view.getUint8(start + rtmsg.rtm_scope)) ?? "other",
     tos: view.getUint8(start + rtmsg.rtm_tos),
-    metric: attributes.uint32(RTA_PRIORITY) ?? 0,
-    onlink: (flags & RTNH_F_ONLINK) !== 0,
-    dead: (flags & RTNH_F_DEAD) !== 0,
+    metric: attributes.uint32(rt.RTA_PRIORITY) ?? 0,
+    onlink: (flags & rt.RTNH_F_ONLINK) !== 0,
+    dead: (flags & rt.RTNH_F_DEAD) !== 0,
     ...(gateway ? { gateway } : {}),
     ...(linkIndex === undefined ? {} : { linkIndex }),
     ...(source ? { source } : {}),
-    nextHops: decodeNextHops(view, attributes.bytes(RTA_MULTIPATH)),
+    nextHops: decodeNextHops(view, attributes.bytes(rt.RTA_MULTIPATH)),
     others,
   };
 }
 
 function decodeGateway(attributes: Attributes): Address | undefined {
-  const gateway = readAddress(attributes, RTA_GATEWAY);
+  const gateway = readAddress(attributes, rt.RTA_GATEWAY);
   if (gateway) return gateway;
-  const via = attributes.bytes(RTA_VIA)?.subarray(rtvia.rtvia_addr);
+  const via = attributes.bytes(rt.RTA_VIA)?.subarray(rtvia.rtvia_addr);
   return via?.length === 4 || via?.length === 16 ? Address.fromBytes(via) : undefined;
 }
 
@@ -245,8 +186,8 @@ function decodeNextHops(
     nextHops.push({
       ...(gateway ? { gateway } : {}),
       linkIndex: view.getInt32(at + rtnexthop.rtnh_ifindex, LITTLE_ENDIAN),
-      onlink: (flags & RTNH_F_ONLINK) !== 0,
-      dead: (flags & RTNH_F_DEAD) !== 0,
+      onlink: (flags & rt.RTNH_F_ONLINK) !== 0,
+      dead: (flags & rt.RTNH_F_DEAD) !== 0,
       weight: view.getUint8(at + rtnexthop.rtnh_hops) + 1,
     });
     at += (length + 3) & ~3;

@@ -1,38 +1,38 @@
-/**
- * What the nouns' messages have in common: address families, scopes, addresses as attributes.
- *
- * @module
- */
-import { AF_INET, AF_INET6 } from "../../../../ffi/libnl/constants.ts";
+/** What the nouns' messages have in common: flags, families, scopes, addresses. @module */
+import * as nl from "../../../../ffi/libnl/constants.ts";
 import type { Attributes } from "../../../../ffi/libnl/messages.ts";
-import {
-  RT_SCOPE_HOST,
-  RT_SCOPE_LINK,
-  RT_SCOPE_NOWHERE,
-  RT_SCOPE_SITE,
-  RT_SCOPE_UNIVERSE,
-} from "../../../../ffi/libnl_route/constants.ts";
+import * as rt from "../../../../ffi/libnl_route/constants.ts";
 import { Address, type Family, MacAddress } from "../../../net/mod.ts";
 import type { RouteScope } from "../../netlink.ts";
 
+/** nlmsg_flags by verb. */
+export const FLAGS = {
+  list: nl.NLM_F_REQUEST | nl.NLM_F_DUMP,
+  get: nl.NLM_F_REQUEST,
+  add: nl.NLM_F_REQUEST | nl.NLM_F_CREATE | nl.NLM_F_EXCL,
+  replace: nl.NLM_F_REQUEST | nl.NLM_F_CREATE | nl.NLM_F_REPLACE,
+  set: nl.NLM_F_REQUEST,
+  remove: nl.NLM_F_REQUEST,
+} as const;
+
 /** `rtm_scope` and `ifa_scope` by name. */
 export const SCOPES: ReadonlyMap<RouteScope, number> = new Map([
-  ["universe", RT_SCOPE_UNIVERSE],
-  ["site", RT_SCOPE_SITE],
-  ["link", RT_SCOPE_LINK],
-  ["host", RT_SCOPE_HOST],
-  ["nowhere", RT_SCOPE_NOWHERE],
+  ["universe", rt.RT_SCOPE_UNIVERSE],
+  ["site", rt.RT_SCOPE_SITE],
+  ["link", rt.RT_SCOPE_LINK],
+  ["host", rt.RT_SCOPE_HOST],
+  ["nowhere", rt.RT_SCOPE_NOWHERE],
 ]);
 export const SCOPE_NAMES = new Map([...SCOPES].map(([name, number]) => [number, name]));
 
 /** The socket address family of `family`. */
 export function addressFamily(family: Family): number {
-  return family === 4 ? AF_INET : AF_INET6;
+  return family === 4 ? nl.AF_INET : nl.AF_INET6;
 }
 
 /** The IP version of an address family, `undefined` for any other. */
 export function familyOf(addressFamily: number): Family | undefined {
-  return addressFamily === AF_INET ? 4 : addressFamily === AF_INET6 ? 6 : undefined;
+  return addressFamily === nl.AF_INET ? 4 : addressFamily === nl.AF_INET6 ? 6 : undefined;
 }
 
 // A dump has thousands of addresses, so they are read in place.

@@ -1,23 +1,25 @@
 /**
- * Generic netlink: families of messages that kernel modules register by name, with a number that
- * differs from boot to boot.
+ * Generic netlink over the transport: families of messages that kernel modules register by name,
+ * with a number that differs from boot to boot. It shows that the transport knows no rtnetlink, so
+ * that a backend such as WireGuard's can bring a protocol of its own.
  *
  * @module
  */
-import {
-  CTRL_ATTR_FAMILY_ID,
-  CTRL_ATTR_FAMILY_NAME,
-  CTRL_ATTR_VERSION,
-  CTRL_CMD_GETFAMILY,
-  GENL_ID_CTRL,
-  NETLINK_GENERIC,
-  NLM_F_DUMP,
-  NLM_F_REQUEST,
-} from "../../../ffi/libnl/constants.ts";
-import { Attributes, type MessageBounds, type MessageWriter } from "../../../ffi/libnl/messages.ts";
-import { genlmsghdr } from "../../../ffi/libnl/structs.ts";
-import { only } from "./replies.ts";
-import { type NetlinkOptions, NetlinkTransport } from "./transport.ts";
+import { NLM_F_DUMP, NLM_F_REQUEST } from "../../ffi/libnl/constants.ts";
+import { Attributes, type Message, type MessageWriter } from "../../ffi/libnl/messages.ts";
+import { only } from "../../src/kernel/netlink/replies.ts";
+import { NetlinkTransport } from "../../src/kernel/netlink/transport.ts";
+
+/** <linux/netlink.h> */
+const NETLINK_GENERIC = 16;
+
+/** <linux/genetlink.h>: the controller, which knows the families. */
+export const GENL_ID_CTRL = 16;
+const CTRL_CMD_GETFAMILY = 3;
+const CTRL_ATTR_FAMILY_ID = 1;
+const CTRL_ATTR_FAMILY_NAME = 2;
+const CTRL_ATTR_VERSION = 3;
+const genlmsghdr = { size: 4, cmd: 0, version: 1 } as const;
 
 /** A family, such as `wireguard`; `id` is the type of its messages. */
 export interface GenericFamily {
@@ -27,7 +29,7 @@ export interface GenericFamily {
 }
 
 /** Starts a message of family `family`; its attributes follow. */
-export function startGeneric(
+function startGeneric(
   writer: MessageWriter,
   { family, command, version, flags = 0, sequence }: {
     readonly family: number;
@@ -37,15 +39,14 @@ export function startGeneric(
     readonly sequence: number;
   },
 ): void {
-  writer.start(family, NLM_F_REQUEST | flags, sequence);
-  const at = writer.reserve(genlmsghdr.size);
+  const at = writer.start(family, NLM_F_REQUEST | flags, sequence, genlmsghdr.size);
   writer.setUint8(at + genlmsghdr.cmd, command);
   writer.setUint8(at + genlmsghdr.version, version);
 }
 
 /** Opens generic netlink. @throws {LibraryNotFoundError} If libnl is missing. */
-export function openGenericNetlink(options: NetlinkOptions = {}): NetlinkTransport {
-  return NetlinkTransport.open(NETLINK_GENERIC, options);
+export function openGenericNetlink(): NetlinkTransport {
+  return NetlinkTransport.open(NETLINK_GENERIC);
 }
 
 const query = { family: GENL_ID_CTRL, command: CTRL_CMD_GETFAMILY, version: 1 };
@@ -62,7 +63,6 @@ export function getFamily(
       encode(writer, sequence) {
         startGeneric(writer, { ...query, sequence });
         writer.attribute(CTRL_ATTR_FAMILY_NAME, new TextEncoder().encode(`${name}\0`));
-        writer.finish();
       },
     },
     only(GENL_ID_CTRL, decodeFamily),
@@ -80,7 +80,6 @@ export function listFamilies(
       operation: "Cannot list generic netlink families",
       encode(writer, sequence) {
         startGeneric(writer, { ...query, flags: NLM_F_DUMP, sequence });
-        writer.finish();
       },
     },
     only(GENL_ID_CTRL, decodeFamily),
@@ -92,7 +91,7 @@ const familyAttributes = new Attributes(CTRL_ATTR_VERSION);
 
 function decodeFamily(
   view: DataView<ArrayBuffer>,
-  { start, end }: MessageBounds,
+  { start, end }: Message,
 ): GenericFamily | undefined {
   const attributes = familyAttributes.parse(view, start + genlmsghdr.size, end);
   const id = attributes.uint16(CTRL_ATTR_FAMILY_ID);
