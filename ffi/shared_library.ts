@@ -10,6 +10,13 @@ export function loadForGood(path: string): void {
   Deno.dlopen(path, {});
 }
 
+/** Loads libc. @throws {LibraryNotFoundError} Where the system has no glibc. */
+export function openLibc<Symbols extends Deno.ForeignLibraryInterface>(
+  symbols: Symbols,
+): Deno.DynamicLibrary<Symbols> {
+  return openSharedLibrary("libc.so.6", symbols, { debian: "libc6", fedora: "glibc" });
+}
+
 /**
  * Loads `soname`.
  *

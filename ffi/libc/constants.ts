@@ -3,7 +3,9 @@
 /** <sys/socket.h> */
 export const AF_UNIX = 1;
 export const AF_INET = 2;
+export const AF_BRIDGE = 7;
 export const AF_INET6 = 10;
+export const AF_LLC = 26;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
@@ -52,6 +54,11 @@ export const FD_CLOEXEC = 1;
 
 /** <sched.h> */
 export const CLONE_NEWNET = 0x40000000;
+
+/** <linux/sockios.h>, <linux/ethtool.h> */
+export const SIOCETHTOOL = 0x8946;
+export const ETHTOOL_GTXCSUM = 0x16;
+export const ETHTOOL_STXCSUM = 0x17;
 
 /** <linux/filter.h>: classic BPF, as SO_ATTACH_FILTER takes it. */
 export const BPF_LD = 0x00;

@@ -4,7 +4,7 @@
  * @module
  */
 import { LITTLE_ENDIAN } from "../byte_order.ts";
-import { openSharedLibrary } from "../shared_library.ts";
+import { openLibc } from "../shared_library.ts";
 import * as sys from "./constants.ts";
 import { SystemCallError } from "./errors.ts";
 import { pollfd, sock_filter, sock_fprog, timeval, ucred } from "./structs.ts";
@@ -26,13 +26,8 @@ export class Libc implements Disposable {
   #disposed = false;
 
   /** Opens libc. @throws {LibraryNotFoundError} Where the system has no glibc. */
-  static open(options: { path?: string } = {}): Libc {
-    return new Libc(
-      openSharedLibrary(options.path ?? "libc.so.6", libcSymbols, {
-        debian: "libc6",
-        fedora: "glibc",
-      }),
-    );
+  static open(): Libc {
+    return new Libc(openLibc(libcSymbols));
   }
 
   private constructor(library: Deno.DynamicLibrary<typeof libcSymbols>) {
@@ -67,8 +62,7 @@ export class Libc implements Disposable {
 
   /** Wakes whoever polls `eventfd`. */
   signalEventfd(eventfd: FileDescriptor): void {
-    const one = new BigUint64Array([1n]);
-    this.#check("write", this.#symbols.write(eventfd, one, BigInt(one.byteLength)));
+    this.write(eventfd, new Uint8Array(new BigUint64Array([1n]).buffer));
   }
 
   /**
@@ -154,9 +148,9 @@ export class Libc implements Disposable {
     };
   }
 
-  /** write(2) of one datagram to the peer of a socket, for a netlink socket the kernel. */
-  writeDatagram(fd: FileDescriptor, bytes: Uint8Array<ArrayBuffer>): void {
-    this.#check("write", this.#symbols.write(fd, bytes, BigInt(bytes.length)));
+  /** write(2); returns how many bytes were taken. What a netlink socket is written goes to the kernel. */
+  write(fd: FileDescriptor, bytes: Uint8Array<ArrayBuffer>): number {
+    return this.#check("write", this.#symbols.write(fd, bytes, BigInt(bytes.length)));
   }
 
   /** sendmsg(2) of a `struct msghdr`; what it points to must be held by the caller. */
@@ -166,20 +160,46 @@ export class Libc implements Disposable {
 
   /** Sets an integer socket option. */
   setSocketOption(fd: FileDescriptor, level: number, option: number, value: number): void {
-    const bytes = new Int32Array([value]);
-    this.#check("setsockopt", this.#symbols.setsockopt(fd, level, option, bytes, 4));
+    this.#setOption(fd, level, option, new Uint8Array(new Int32Array([value]).buffer));
+  }
+
+  #setOption(
+    fd: FileDescriptor,
+    level: number,
+    option: number,
+    value: Uint8Array<ArrayBuffer>,
+    size = value.length,
+  ): void {
+    this.#check("setsockopt", this.#symbols.setsockopt(fd, level, option, value, size));
   }
 
   /**
-   * Asks for a receive buffer of `sizeBytes` (the kernel doubles it, socket(7)), beyond
-   * net.core.rmem_max where permitted.
+   * Asks for a receive or send buffer of `sizeBytes` (the kernel doubles it, socket(7)), beyond
+   * net.core.rmem_max or wmem_max where permitted.
    */
-  setReceiveBuffer(fd: FileDescriptor, sizeBytes: number): void {
+  setBuffer(fd: FileDescriptor, direction: "receive" | "send", sizeBytes: number): void {
+    const [force, plain] = direction === "receive"
+      ? [sys.SO_RCVBUFFORCE, sys.SO_RCVBUF]
+      : [sys.SO_SNDBUFFORCE, sys.SO_SNDBUF];
+    if (!this.trySocketOption(fd, sys.SOL_SOCKET, force, sizeBytes, "EPERM")) {
+      this.setSocketOption(fd, sys.SOL_SOCKET, plain, sizeBytes);
+    }
+  }
+
+  /** {@linkcode Libc.setSocketOption}, unless that fails with `code`; returns whether it did not. */
+  trySocketOption(
+    fd: FileDescriptor,
+    level: number,
+    option: number,
+    value: number,
+    code: string,
+  ): boolean {
     try {
-      this.setSocketOption(fd, sys.SOL_SOCKET, sys.SO_RCVBUFFORCE, sizeBytes);
+      this.setSocketOption(fd, level, option, value);
+      return true;
     } catch (error) {
-      if (!(error instanceof SystemCallError) || error.code !== "EPERM") throw error;
-      this.setSocketOption(fd, sys.SOL_SOCKET, sys.SO_RCVBUF, sizeBytes);
+      if (!(error instanceof SystemCallError) || error.code !== code) throw error;
+      return false;
     }
   }
 
@@ -188,9 +208,7 @@ export class Libc implements Disposable {
     const value = new DataView(new ArrayBuffer(timeval.size));
     value.setBigInt64(timeval.tv_sec, BigInt(Math.floor(milliseconds / 1000)), LITTLE_ENDIAN);
     value.setBigInt64(timeval.tv_usec, BigInt(milliseconds % 1000) * 1000n, LITTLE_ENDIAN);
-    const bytes = new Uint8Array(value.buffer);
-    const result = this.#symbols.setsockopt(fd, sys.SOL_SOCKET, option, bytes, timeval.size);
-    this.#check("setsockopt", result);
+    this.#setOption(fd, sys.SOL_SOCKET, option, new Uint8Array(value.buffer));
   }
 
   /**
@@ -214,9 +232,7 @@ export class Libc implements Disposable {
     const address = BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes)));
     block.setUint16(sock_fprog.len, instructions.length, LITTLE_ENDIAN);
     block.setBigUint64(sock_fprog.filter, address + BigInt(sock_fprog.size), LITTLE_ENDIAN);
-    const size = sock_fprog.size;
-    const result = this.#symbols.setsockopt(fd, sys.SOL_SOCKET, sys.SO_ATTACH_FILTER, bytes, size);
-    this.#check("setsockopt", result);
+    this.#setOption(fd, sys.SOL_SOCKET, sys.SO_ATTACH_FILTER, bytes, sock_fprog.size);
   }
 
   /** Frees memory that a C library handed over. */
@@ -230,9 +246,9 @@ export class Libc implements Disposable {
    * made in. `action` must be synchronous. Needs CAP_SYS_ADMIN.
    */
   inNetworkNamespace<T>(path: string, action: () => T): T {
-    const home = this.#openReadOnly("/proc/thread-self/ns/net");
+    const home = this.openFile("/proc/thread-self/ns/net", sys.O_RDONLY);
     try {
-      const target = this.#openReadOnly(path);
+      const target = this.openFile(path, sys.O_RDONLY);
       try {
         this.#check("setns", this.#symbols.setns(target, sys.CLONE_NEWNET));
       } finally {
@@ -248,10 +264,6 @@ export class Libc implements Disposable {
     }
   }
 
-  #openReadOnly(path: string): FileDescriptor {
-    return this.openFile(path, sys.O_RDONLY);
-  }
-
   /**
    * A kernel file as text, at most 1 MiB of it. Deno's own functions require all permissions to read
    * below /proc and /sys.
@@ -259,7 +271,7 @@ export class Libc implements Disposable {
    * @throws {SystemCallError} With `errno`: ENOENT and the like.
    */
   readKernelFile(path: string): string {
-    const fd = this.#openReadOnly(path);
+    const fd = this.openFile(path, sys.O_RDONLY);
     try {
       const decoder = new TextDecoder();
       const bytes = new Uint8Array(16_384);
@@ -305,8 +317,7 @@ export class Libc implements Disposable {
   writeKernelFile(path: string, text: string): void {
     const fd = this.openFile(path, sys.O_WRONLY);
     try {
-      const bytes = new TextEncoder().encode(text);
-      this.#check("write", this.#symbols.write(fd, bytes, BigInt(bytes.length)));
+      this.write(fd, new TextEncoder().encode(text));
     } finally {
       this.close(fd);
     }
@@ -323,10 +334,7 @@ export class Libc implements Disposable {
     );
     const fd = this.#check("memfd_create", created) as FileDescriptor;
     try {
-      for (let rest = content; rest.length > 0;) {
-        const length = this.#symbols.write(fd, rest, BigInt(rest.length));
-        rest = rest.subarray(this.#check("write", length));
-      }
+      for (let rest = content; rest.length > 0;) rest = rest.subarray(this.write(fd, rest));
       return fd;
     } catch (error) {
       this.close(fd);

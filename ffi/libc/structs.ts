@@ -51,3 +51,6 @@ export const cmsghdr = { size: 16, cmsg_len: 0, cmsg_level: 8, cmsg_type: 12 } a
 
 /** <linux/if.h>; `ifr_qlen` stands where the flags do, and so does `ifr_data`. */
 export const ifreq = { size: 40, ifr_name: 0, ifr_flags: 16, ifr_data: 16 } as const;
+
+/** <linux/ethtool.h> */
+export const ethtool_value = { size: 8, cmd: 0, data: 4 } as const;

@@ -1,11 +1,5 @@
 /** Macros and enum constants, by their C names; a test compares them with the headers. */
 
-/** <sys/socket.h>: address families. */
-export const AF_INET = 2;
-export const AF_BRIDGE = 7;
-export const AF_INET6 = 10;
-export const AF_LLC = 26;
-
 /** <linux/netlink.h> */
 export const NETLINK_ROUTE = 0;
 export const NLMSG_ALIGNTO = 4;

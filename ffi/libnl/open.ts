@@ -18,6 +18,8 @@ export type CObject<Struct extends string> = Deno.PointerObject & { readonly [br
  */
 const MAX_DATAGRAM_BYTES = 65_536;
 
+type Symbols = Deno.DynamicLibrary<typeof libnlSymbols>["symbols"];
+
 /** libnl-3. */
 export class Libnl implements Disposable {
   readonly #libc: Libc;
@@ -29,17 +31,11 @@ export class Libnl implements Disposable {
     this.#library = library;
   }
 
-  /** The text of a negative libnl return value. */
-  errorText(code: number): string {
-    // The text is libnl's own, never freed.
-    const text = this.#library.symbols.nl_geterror(code);
-    return text ? Deno.UnsafePointerView.getCString(text) : `error ${code}`;
-  }
-
   /** `result` unless negative. @throws {LibnlError} */
   check(call: string, result: number): number {
     if (result >= 0) return result;
-    throw new LibnlError(call, -result, this.errorText(result));
+    const text = this.#library.symbols.nl_geterror(result)!; // libnl's own, never freed
+    throw new LibnlError(call, -result, Deno.UnsafePointerView.getCString(text));
   }
 
   /**
@@ -51,9 +47,25 @@ export class Libnl implements Disposable {
     throw new LibnlError(call, nl.NLE_FAILURE, errnoText(this.#libc.lastError(call).errno));
   }
 
+  /** `object` unless null. @throws {LibnlError} When out of memory. */
+  owned<Struct extends string>(call: string, object: Deno.PointerValue): CObject<Struct> {
+    this.check(call, object ? 0 : -nl.NLE_NOMEM);
+    return object as CObject<Struct>;
+  }
+
   /** Opens a socket of `protocol` (NETLINK_*). @throws {LibnlError} */
   openSocket(protocol: number): NetlinkSocket {
-    return NetlinkSocket.open(this, this.#libc, this.#library.symbols, protocol);
+    const { symbols } = this.#library;
+    using stack = new DisposableStack();
+    const socket = this.owned<"nl_sock">("nl_socket_alloc", symbols.nl_socket_alloc());
+    stack.defer(() => symbols.nl_socket_free(socket));
+    this.checkCall("nl_connect", symbols.nl_connect(socket, protocol));
+    const size = symbols.nl_socket_set_msg_buf_size(socket, BigInt(MAX_DATAGRAM_BYTES));
+    this.check("nl_socket_set_msg_buf_size", size);
+    // Peeking at the size of each datagram would double the system calls; the buffer is large enough.
+    symbols.nl_socket_disable_msg_peek(socket);
+    stack.move(); // now the socket's own
+    return new NetlinkSocket(this, this.#libc, symbols, socket);
   }
 
   /**
@@ -61,12 +73,8 @@ export class Libnl implements Disposable {
    * caller: {@linkcode Libnl.putAddress}.
    */
   buildAddress(family: number, bytes: Uint8Array<ArrayBuffer>): CObject<"nl_addr"> {
-    const { symbols } = this.#library;
-    const address = symbols.nl_addr_build(family, bytes, BigInt(bytes.length));
-    if (!address) {
-      throw new LibnlError("nl_addr_build", nl.NLE_NOMEM, this.errorText(-nl.NLE_NOMEM));
-    }
-    return address as CObject<"nl_addr">;
+    const { nl_addr_build } = this.#library.symbols;
+    return this.owned("nl_addr_build", nl_addr_build(family, bytes, BigInt(bytes.length)));
   }
 
   putAddress(address: CObject<"nl_addr">): void {
@@ -108,8 +116,8 @@ export function openLibnl(libc: Libc): Libnl {
 export class NetlinkSocket implements Disposable {
   readonly #libnl: Libnl;
   readonly #libc: Libc;
-  readonly #symbols: Deno.DynamicLibrary<typeof libnlSymbols>["symbols"];
-  readonly #socket: Deno.PointerObject;
+  readonly #symbols: Symbols;
+  readonly #socket: CObject<"nl_sock">;
   readonly #source = new Uint8Array(sockaddr_nl.size);
   readonly #sourceView = new DataView(this.#source.buffer);
   readonly #pointer = new BigUint64Array(1);
@@ -121,37 +129,12 @@ export class NetlinkSocket implements Disposable {
   readonly portId: number;
   #disposed = false;
 
-  /** @throws {LibnlError} */
-  static open(
+  /** See {@linkcode Libnl.openSocket}. */
+  constructor(
     libnl: Libnl,
     libc: Libc,
-    symbols: Deno.DynamicLibrary<typeof libnlSymbols>["symbols"],
-    protocol: number,
-  ): NetlinkSocket {
-    const socket = symbols.nl_socket_alloc();
-    if (!socket) {
-      throw new LibnlError("nl_socket_alloc", nl.NLE_NOMEM, libnl.errorText(-nl.NLE_NOMEM));
-    }
-    try {
-      libnl.checkCall("nl_connect", symbols.nl_connect(socket, protocol));
-      libnl.check(
-        "nl_socket_set_msg_buf_size",
-        symbols.nl_socket_set_msg_buf_size(socket, BigInt(MAX_DATAGRAM_BYTES)),
-      );
-      // Peeking at the size of each datagram would double the system calls; the buffer is large enough.
-      symbols.nl_socket_disable_msg_peek(socket);
-      return new NetlinkSocket(libnl, libc, symbols, socket);
-    } catch (error) {
-      symbols.nl_socket_free(socket);
-      throw error;
-    }
-  }
-
-  private constructor(
-    libnl: Libnl,
-    libc: Libc,
-    symbols: Deno.DynamicLibrary<typeof libnlSymbols>["symbols"],
-    socket: Deno.PointerObject,
+    symbols: Symbols,
+    socket: CObject<"nl_sock">,
   ) {
     this.#libnl = libnl;
     this.#libc = libc;
@@ -199,7 +182,7 @@ export class NetlinkSocket implements Disposable {
    */
   sendNow(bytes: Uint8Array<ArrayBuffer>): void {
     this.#assertOpen();
-    this.#libc.writeDatagram(this.fd, bytes);
+    this.#libc.write(this.fd, bytes);
   }
 
   /**

@@ -1,7 +1,5 @@
 /** libnl-route-3, which builds requests for links. @module */
-import type { CObject, Libnl } from "../libnl/open.ts";
-import { LibnlError } from "../libnl/errors.ts";
-import { NLE_NOMEM } from "../libnl/constants.ts";
+import type { Libnl } from "../libnl/open.ts";
 import { openSharedLibrary } from "../shared_library.ts";
 import { libnlRouteSymbols } from "./symbols.ts";
 
@@ -33,12 +31,6 @@ export class LibnlRoute implements Disposable {
     const place = new BigUint64Array(1);
     this.libnl.check(call, build(new Uint8Array(place.buffer)));
     return this.libnl.takeMessage(Deno.UnsafePointer.create(place[0]!)!);
-  }
-
-  /** `object` unless null. @throws {LibnlError} When out of memory. */
-  owned<Struct extends string>(call: string, object: Deno.PointerValue): CObject<Struct> {
-    if (!object) throw new LibnlError(call, NLE_NOMEM, this.libnl.errorText(-NLE_NOMEM));
-    return object as CObject<Struct>;
   }
 
   /** Closes the library handle; every object made by it must be freed before. */

@@ -5,7 +5,7 @@
  * @module
  */
 import { LITTLE_ENDIAN } from "../byte_order.ts";
-import * as nl from "../libnl/constants.ts";
+import * as sys from "../libc/constants.ts";
 import { Attributes } from "../libnl/messages.ts";
 import { nlattr, nlmsghdr } from "../libnl/structs.ts";
 import * as rt from "./constants.ts";
@@ -52,7 +52,7 @@ function makeLink(route: LibnlRoute, link: RawLink, stack: DisposableStack) {
       throw new TypeError(`Cannot set ${kind} parameters of a link of kind ${link.kind}`);
     }
   }
-  const object = route.owned<"rtnl_link">("rtnl_link_alloc", symbols.rtnl_link_alloc());
+  const object = libnl.owned<"rtnl_link">("rtnl_link_alloc", symbols.rtnl_link_alloc());
   stack.defer(() => symbols.rtnl_link_put(object));
   /** Sets what is given; some setters return a code, others nothing. */
   const set = (setter: Setter, value: unknown, ...more: number[]) => {
@@ -70,7 +70,7 @@ function makeLink(route: LibnlRoute, link: RawLink, stack: DisposableStack) {
   set("rtnl_link_set_flags", link.up && rt.IFF_UP);
   set("rtnl_link_set_txqlen", link.txQueueLength);
   set("rtnl_link_set_ifalias", cString(link.alias));
-  set("rtnl_link_set_addr", address(nl.AF_LLC, link.mac));
+  set("rtnl_link_set_addr", address(sys.AF_LLC, link.mac));
   set("rtnl_link_set_type", cString(link.kind));
   if (vxlan) {
     const { local, learning } = vxlan;
@@ -78,7 +78,7 @@ function makeLink(route: LibnlRoute, link: RawLink, stack: DisposableStack) {
     set("rtnl_link_vxlan_set_link", vxlan.underlayIndex);
     set(
       "rtnl_link_vxlan_set_local",
-      address(local?.length === 4 ? nl.AF_INET : nl.AF_INET6, local),
+      address(local?.length === 4 ? sys.AF_INET : sys.AF_INET6, local),
     );
     set("rtnl_link_vxlan_set_port", vxlan.port);
     set("rtnl_link_vxlan_set_learning", learning === undefined ? undefined : Number(learning));

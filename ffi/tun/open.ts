@@ -76,7 +76,6 @@ function setOffloads(libc: Libc, fd: FileDescriptor): TunOffloads {
   const choices: [number, TunOffloads][] = [
     [tcp | linux.TUN_F_USO4 | linux.TUN_F_USO6, { tcp: true, udp: true }],
     [tcp, { tcp: true, udp: false }],
-    [0, { tcp: false, udp: false }],
   ];
   for (const [flags, offloads] of choices) {
     try {
@@ -169,35 +168,18 @@ export function adoptUdpSocket(
   fd: FileDescriptor,
   bufferBytes: number,
 ): UdpSocket {
-  libc.setReceiveBuffer(fd, bufferBytes);
-  setSendBuffer(libc, fd, bufferBytes);
+  libc.setBuffer(fd, "receive", bufferBytes);
+  libc.setBuffer(fd, "send", bufferBytes);
+  // Whether the kernel knows these options.
+  const set = (option: number, value: number) =>
+    libc.trySocketOption(fd, linux.SOL_UDP, option, value, "ENOPROTOOPT");
   return {
     fd,
-    receivesRuns: setUdpOption(libc, fd, linux.UDP_GRO, 1),
+    receivesRuns: set(linux.UDP_GRO, 1),
     // Off by default, since each message sets its own; a kernel without it would send a run as one
     // long datagram.
-    sendsRuns: setUdpOption(libc, fd, linux.UDP_SEGMENT, 0),
+    sendsRuns: set(linux.UDP_SEGMENT, 0),
   };
-}
-
-/** Sets an option of UDP; returns whether the kernel knows it. */
-function setUdpOption(libc: Libc, fd: FileDescriptor, option: number, value: number): boolean {
-  try {
-    libc.setSocketOption(fd, linux.SOL_UDP, option, value);
-    return true;
-  } catch (error) {
-    if (!(error instanceof SystemCallError) || error.code !== "ENOPROTOOPT") throw error;
-    return false;
-  }
-}
-
-function setSendBuffer(libc: Libc, fd: FileDescriptor, sizeBytes: number): void {
-  try {
-    libc.setSocketOption(fd, sys.SOL_SOCKET, sys.SO_SNDBUFFORCE, sizeBytes);
-  } catch (error) {
-    if (!(error instanceof SystemCallError) || error.code !== "EPERM") throw error;
-    libc.setSocketOption(fd, sys.SOL_SOCKET, sys.SO_SNDBUF, sizeBytes);
-  }
 }
 
 /**

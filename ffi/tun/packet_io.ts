@@ -1,5 +1,5 @@
 /** The system calls of the packet path, without exceptions or garbage. @module */
-import { openSharedLibrary } from "../shared_library.ts";
+import { openLibc } from "../shared_library.ts";
 import { LITTLE_ENDIAN } from "../byte_order.ts";
 import { packetSymbols } from "./symbols.ts";
 
@@ -15,6 +15,8 @@ export const Errno = {
   ENOBUFS: 105,
 } as const;
 
+type Calls = Deno.DynamicLibrary<typeof packetSymbols>["symbols"];
+
 /**
  * The calls of the packet path for one thread. They return -1 on failure, as C does, and
  * {@linkcode PacketIo.errno} says why; nothing is thrown or allocated. Buffers hold structs of
@@ -23,21 +25,18 @@ export const Errno = {
 export class PacketIo implements Disposable {
   readonly #library: Deno.DynamicLibrary<typeof packetSymbols>;
   readonly #errno: Deno.UnsafePointerView;
-  readonly poll: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["poll"];
-  readonly read: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["read"];
-  readonly readv: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["readv"];
-  readonly writev: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["writev"];
-  readonly recvmmsg: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["recvmmsg"];
-  readonly sendmmsg: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["sendmmsg"];
-  readonly sendto: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["sendto"];
-  readonly schedYield: Deno.DynamicLibrary<typeof packetSymbols>["symbols"]["sched_yield"];
+  readonly poll: Calls["poll"];
+  readonly read: Calls["read"];
+  readonly readv: Calls["readv"];
+  readonly writev: Calls["writev"];
+  readonly recvmmsg: Calls["recvmmsg"];
+  readonly sendmmsg: Calls["sendmmsg"];
+  readonly sendto: Calls["sendto"];
+  readonly schedYield: Calls["sched_yield"];
 
   /** Opens libc for the calling thread, whose `errno` is read through a view made once. */
   constructor() {
-    this.#library = openSharedLibrary("libc.so.6", packetSymbols, {
-      debian: "libc6",
-      fedora: "glibc",
-    });
+    this.#library = openLibc(packetSymbols);
     const { symbols } = this.#library;
     this.#errno = new Deno.UnsafePointerView(symbols.__errno_location()!);
     this.poll = symbols.poll;

@@ -1,5 +1,5 @@
 /** The Table of checksum offload on own links. @module */
-import { Ethtool } from "../../ffi/ethtool/open.ts";
+import { Ethtool } from "../../ffi/libc/ethtool.ts";
 import { SystemCallError } from "../../ffi/libc/errors.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import type { OffloadSpec } from "../state/mod.ts";

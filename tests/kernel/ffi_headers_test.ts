@@ -5,8 +5,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { C_TOOLS, missingTools, skippable } from "../prerequisites.ts";
-import * as ethtoolConstants from "../../ffi/ethtool/constants.ts";
-import * as ethtoolStructs from "../../ffi/ethtool/structs.ts";
 import * as libcConstants from "../../ffi/libc/constants.ts";
 import * as libcStructs from "../../ffi/libc/structs.ts";
 import { libcSymbols } from "../../ffi/libc/symbols.ts";
@@ -47,8 +45,6 @@ const LIBRARIES = [
     structs: tunStructs,
     narrowResults: true,
   },
-  // An ioctl of libc's.
-  { folder: "ethtool", symbols: {}, constants: ethtoolConstants, structs: ethtoolStructs },
 ] as const;
 
 /** Constants younger than the headers of Debian 12, which the test passes over there. */

@@ -7,13 +7,8 @@ import fc from "fast-check";
 import { toolTest } from "../prerequisites.ts";
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
 import { Libc } from "../../ffi/libc/open.ts";
-import {
-  AF_BRIDGE,
-  AF_LLC,
-  NLM_F_CREATE,
-  NLM_F_EXCL,
-  NLM_F_REPLACE,
-} from "../../ffi/libnl/constants.ts";
+import { AF_BRIDGE, AF_LLC } from "../../ffi/libc/constants.ts";
+import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "../../ffi/libnl/constants.ts";
 import { forEachMessage, type Message, MessageWriter } from "../../ffi/libnl/messages.ts";
 import { type CObject, openLibnl } from "../../ffi/libnl/open.ts";
 import {
@@ -225,7 +220,7 @@ toolTest("decodeRoute() reads what libnl-route and encodeRoute() write", LIBNL, 
       const own = encode((writer) => encodeRoute(writer, "replace", route, 7));
       assert.deepEqual(decode(own, (view, message) => decodeRoute(view, message)), route);
 
-      const object = library.owned("rtnl_route_alloc", symbols.rtnl_route_alloc());
+      const object = library.libnl.owned("rtnl_route_alloc", symbols.rtnl_route_alloc());
       try {
         symbols.rtnl_route_set_family(object, addressFamily(route.destination.family));
         const { destination } = route;
@@ -309,7 +304,7 @@ toolTest("encodeNeighbor() and the decoders agree with libnl-route", LIBNL, () =
         address: host(address),
       });
 
-      const object = library.owned("rtnl_neigh_alloc", symbols.rtnl_neigh_alloc());
+      const object = library.libnl.owned("rtnl_neigh_alloc", symbols.rtnl_neigh_alloc());
       try {
         // Before the family: for AF_BRIDGE libnl would refuse an IP address.
         withAddress(oracle, address, addressBits(address.family), (destination) => {
@@ -354,7 +349,7 @@ toolTest("decodeAddress() reads what libnl-route writes", LIBNL, () => {
       fc.tuple(addresses(family), fc.integer({ min: 1, max: addressBits(family) }))
     );
     fc.assert(fc.property(interfaceAddresses, linkIndexes, ([address, length], linkIndex) => {
-      const object = library.owned("rtnl_addr_alloc", symbols.rtnl_addr_alloc());
+      const object = library.libnl.owned("rtnl_addr_alloc", symbols.rtnl_addr_alloc());
       try {
         withAddress(oracle, address, length, (local) => {
           symbols.rtnl_addr_set_local(object, local);

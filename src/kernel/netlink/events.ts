@@ -7,7 +7,6 @@
 import { LITTLE_ENDIAN } from "../../../ffi/byte_order.ts";
 import * as sys from "../../../ffi/libc/constants.ts";
 import type { BpfInstruction, FileDescriptor, Libc } from "../../../ffi/libc/open.ts";
-import * as nl from "../../../ffi/libnl/constants.ts";
 import { ReceiveOverflowError } from "../../../ffi/libnl/errors.ts";
 import { forEachMessage, type Message } from "../../../ffi/libnl/messages.ts";
 import type { NetlinkSocket } from "../../../ffi/libnl/open.ts";
@@ -78,7 +77,7 @@ export function subscribeTo(
   const { libc, portId } = transport;
   using stack = new DisposableStack();
   const socket = stack.use(transport.openSocket());
-  libc.setReceiveBuffer(socket.fd, EVENT_BUFFER_BYTES);
+  libc.setBuffer(socket.fd, "receive", EVENT_BUFFER_BYTES);
   libc.attachFilter(socket.fd, ownChangesFilter(portId));
   socket.setNonblocking();
   for (const kind of kinds) for (const group of GROUPS[kind]) socket.join(group);
@@ -192,7 +191,7 @@ function readEvent(
     case rt.RTM_DELLINK: {
       const linkIndex = view.getInt32(start + ifinfomsg.ifi_index, LITTLE_ENDIAN);
       // A port that leaves its bridge is RTM_DELLINK of family AF_BRIDGE; the link stays.
-      const bridge = view.getUint8(start + ifinfomsg.ifi_family) === nl.AF_BRIDGE;
+      const bridge = view.getUint8(start + ifinfomsg.ifi_family) === sys.AF_BRIDGE;
       return { kind: "link", removed: type === rt.RTM_DELLINK && !bridge, linkIndex };
     }
     case rt.RTM_NEWADDR:
@@ -213,7 +212,7 @@ function readEvent(
     }
     case rt.RTM_NEWNEIGH:
     case rt.RTM_DELNEIGH: {
-      const bridge = view.getUint8(start + ndmsg.ndm_family) === nl.AF_BRIDGE;
+      const bridge = view.getUint8(start + ndmsg.ndm_family) === sys.AF_BRIDGE;
       const linkIndex = view.getInt32(start + ndmsg.ndm_ifindex, LITTLE_ENDIAN);
       const removed = type === rt.RTM_DELNEIGH;
       const entry = bridge

@@ -9,8 +9,7 @@
  */
 import { LITTLE_ENDIAN } from "../../../ffi/byte_order.ts";
 import * as sys from "../../../ffi/libc/constants.ts";
-import { SystemCallError } from "../../../ffi/libc/errors.ts";
-import { type FileDescriptor, Libc } from "../../../ffi/libc/open.ts";
+import { Libc } from "../../../ffi/libc/open.ts";
 import * as nl from "../../../ffi/libnl/constants.ts";
 import {
   DumpInterruptedError,
@@ -125,25 +124,17 @@ export class NetlinkTransport implements AsyncDisposable {
   #openRequestSocket(): NetlinkSocket {
     const socket = this.openSocket();
     try {
-      this.libc.setReceiveBuffer(socket.fd, RECEIVE_BUFFER_BYTES);
+      this.libc.setBuffer(socket.fd, "receive", RECEIVE_BUFFER_BYTES);
       this.libc.setSocketTimeout(socket.fd, sys.SO_RCVTIMEO, RECEIVE_TIMEOUT_MS);
       // Linux 4.12: explanations with errors; 4.3: errors without the request; 4.20: dumps filtered
       // by the kernel. Older kernels do without.
       for (const option of [nl.NETLINK_EXT_ACK, nl.NETLINK_CAP_ACK, nl.NETLINK_GET_STRICT_CHK]) {
-        this.#setOptional(socket.fd, option);
+        this.libc.trySocketOption(socket.fd, sys.SOL_NETLINK, option, 1, "ENOPROTOOPT");
       }
       return socket;
     } catch (error) {
       socket[Symbol.dispose]();
       throw error;
-    }
-  }
-
-  #setOptional(fd: FileDescriptor, option: number): void {
-    try {
-      this.libc.setSocketOption(fd, sys.SOL_NETLINK, option, 1);
-    } catch (error) {
-      if (!(error instanceof SystemCallError) || error.code !== "ENOPROTOOPT") throw error;
     }
   }
 

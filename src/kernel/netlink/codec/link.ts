@@ -1,6 +1,6 @@
 /** Links as rtnetlink messages (RTM_*LINK). @module */
 import { LITTLE_ENDIAN } from "../../../../ffi/byte_order.ts";
-import { AF_BRIDGE } from "../../../../ffi/libnl/constants.ts";
+import { AF_BRIDGE } from "../../../../ffi/libc/constants.ts";
 import { Attributes, type Message, type MessageWriter } from "../../../../ffi/libnl/messages.ts";
 import * as rt from "../../../../ffi/libnl_route/constants.ts";
 import type { LibnlRoute } from "../../../../ffi/libnl_route/open.ts";

@@ -1,6 +1,6 @@
 /** Neighbours and forwarding entries as rtnetlink messages (RTM_*NEIGH). @module */
 import { LITTLE_ENDIAN } from "../../../../ffi/byte_order.ts";
-import * as nl from "../../../../ffi/libnl/constants.ts";
+import { AF_BRIDGE } from "../../../../ffi/libc/constants.ts";
 import { Attributes, type Message, type MessageWriter } from "../../../../ffi/libnl/messages.ts";
 import * as rt from "../../../../ffi/libnl_route/constants.ts";
 import { ndmsg } from "../../../../ffi/libnl_route/structs.ts";
@@ -22,7 +22,7 @@ export function encodeNeighborDump(
 /** RTM_GETNEIGH of the forwarding database of one link. */
 export function encodeFdbDump(writer: MessageWriter, linkIndex: number, sequence: number): void {
   const at = writer.start(rt.RTM_GETNEIGH, FLAGS.list, sequence, ndmsg.size);
-  writer.setUint8(at + ndmsg.ndm_family, nl.AF_BRIDGE);
+  writer.setUint8(at + ndmsg.ndm_family, AF_BRIDGE);
   writer.setUint32(at + ndmsg.ndm_ifindex, linkIndex);
 }
 
@@ -37,7 +37,7 @@ export function encodeNeighbor(
   const at = writer.start(type, FLAGS[verb], sequence, ndmsg.size);
   const fdb = "remote" in entry;
   const address = fdb ? entry.remote : entry.address;
-  writer.setUint8(at + ndmsg.ndm_family, fdb ? nl.AF_BRIDGE : addressFamily(address.family));
+  writer.setUint8(at + ndmsg.ndm_family, fdb ? AF_BRIDGE : addressFamily(address.family));
   writer.setUint32(at + ndmsg.ndm_ifindex, entry.linkIndex);
   writer.setUint16(at + ndmsg.ndm_state, rt.NUD_PERMANENT);
   if (fdb) writer.setUint8(at + ndmsg.ndm_flags, rt.NTF_SELF);
@@ -87,7 +87,7 @@ export function decodeFdbEntry(
   message: Message,
   linkIndex: number,
 ): FdbEntry | undefined {
-  if (view.getUint8(message.start + ndmsg.ndm_family) !== nl.AF_BRIDGE) return undefined;
+  if (view.getUint8(message.start + ndmsg.ndm_family) !== AF_BRIDGE) return undefined;
   if ((view.getUint8(message.start + ndmsg.ndm_flags) & rt.NTF_SELF) === 0) return undefined;
   const entry = decodePermanent(view, message, linkIndex);
   return entry && { linkIndex, mac: entry.mac, remote: entry.address };

@@ -1,4 +1,5 @@
 /** What the nouns' messages have in common: flags, families, scopes, addresses. @module */
+import { AF_INET, AF_INET6 } from "../../../../ffi/libc/constants.ts";
 import * as nl from "../../../../ffi/libnl/constants.ts";
 import type { Attributes } from "../../../../ffi/libnl/messages.ts";
 import * as rt from "../../../../ffi/libnl_route/constants.ts";
@@ -27,12 +28,12 @@ export const SCOPE_NAMES = new Map([...SCOPES].map(([name, number]) => [number, 
 
 /** The socket address family of `family`. */
 export function addressFamily(family: Family): number {
-  return family === 4 ? nl.AF_INET : nl.AF_INET6;
+  return family === 4 ? AF_INET : AF_INET6;
 }
 
 /** The IP version of an address family, `undefined` for any other. */
 export function familyOf(addressFamily: number): Family | undefined {
-  return addressFamily === nl.AF_INET ? 4 : addressFamily === nl.AF_INET6 ? 6 : undefined;
+  return addressFamily === AF_INET ? 4 : addressFamily === AF_INET6 ? 6 : undefined;
 }
 
 // A dump has thousands of addresses, so they are read in place.

@@ -1,10 +1,8 @@
 /** Link features that only the ethtool ioctl reads and sets. @module */
-import { ifreq } from "../libc/structs.ts";
-import { AF_INET, SOCK_CLOEXEC, SOCK_DGRAM } from "../libc/constants.ts";
 import { LITTLE_ENDIAN } from "../byte_order.ts";
-import { ETHTOOL_GTXCSUM, ETHTOOL_STXCSUM, SIOCETHTOOL } from "./constants.ts";
-import { type FileDescriptor, Libc } from "../libc/open.ts";
-import { ethtool_value } from "./structs.ts";
+import * as sys from "./constants.ts";
+import { type FileDescriptor, Libc } from "./open.ts";
+import { ethtool_value, ifreq } from "./structs.ts";
 
 /** The ethtool ioctl (netdevice(7)). */
 export class Ethtool implements Disposable {
@@ -13,15 +11,13 @@ export class Ethtool implements Disposable {
 
   /** Opens the socket for the ioctl, in the network namespace of file `namespace` if given. */
   static open(options: { readonly namespace?: string } = {}): Ethtool {
-    const libc = Libc.open();
-    try {
-      const open = () => libc.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-      const { namespace } = options;
-      return new Ethtool(libc, namespace ? libc.inNetworkNamespace(namespace, open) : open());
-    } catch (error) {
-      libc[Symbol.dispose]();
-      throw error;
-    }
+    using stack = new DisposableStack();
+    const libc = stack.use(Libc.open());
+    const open = () => libc.socket(sys.AF_INET, sys.SOCK_DGRAM | sys.SOCK_CLOEXEC, 0);
+    const { namespace } = options;
+    const fd = namespace ? libc.inNetworkNamespace(namespace, open) : open();
+    stack.move(); // now its own
+    return new Ethtool(libc, fd);
   }
 
   private constructor(libc: Libc, fd: FileDescriptor) {
@@ -35,12 +31,12 @@ export class Ethtool implements Disposable {
    * @throws {SystemCallError} ENODEV if there is no such link.
    */
   txChecksum(link: string): boolean {
-    return this.#value(link, ETHTOOL_GTXCSUM, 0) !== 0;
+    return this.#value(link, sys.ETHTOOL_GTXCSUM, 0) !== 0;
   }
 
   /** @throws {SystemCallError} EOPNOTSUPP if the link cannot change it. */
   setTxChecksum(link: string, on: boolean): void {
-    this.#value(link, ETHTOOL_STXCSUM, on ? 1 : 0);
+    this.#value(link, sys.ETHTOOL_STXCSUM, on ? 1 : 0);
   }
 
   #value(link: string, command: number, data: number): number {
@@ -56,7 +52,7 @@ export class Ethtool implements Disposable {
     block.setBigUint64(ifreq.ifr_data, address + BigInt(ifreq.size), LITTLE_ENDIAN);
     block.setUint32(ifreq.size + ethtool_value.cmd, command, LITTLE_ENDIAN);
     block.setUint32(ifreq.size + ethtool_value.data, data, LITTLE_ENDIAN);
-    this.#libc.ioctl(this.#fd, SIOCETHTOOL, bytes);
+    this.#libc.ioctl(this.#fd, sys.SIOCETHTOOL, bytes);
     return block.getUint32(ifreq.size + ethtool_value.data, LITTLE_ENDIAN);
   }
 
