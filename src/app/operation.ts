@@ -333,7 +333,7 @@ export class Operation implements Disposable {
     const { own: { state: { value: state } } } = this.#parts;
     const condition = this.#readiness.condition("lease");
     if (state.held) condition.met();
-    else condition.unmet({ code: "lease-lost", object: this.#lease.key, message: state.reason });
+    else condition.unmet({ code: "lease-lost", object: this.#lease.key, message: state.message });
     this.#cloud?.leaseStateChanged();
   }
 

@@ -77,7 +77,7 @@ function leaseStatus({ own, readiness, acquiredAt }: RunningParts): LeaseStatus 
     key,
     subnet,
     attributes,
-    state: state.held ? "held" : state.taken ? "taken" : "lost",
+    state: state.held ? "held" : state.loss === "taken" ? "taken" : "lost",
     since,
     acquiredAt: acquiredAt(),
     expiresAt: state.held && state.expiresAt !== undefined

@@ -36,8 +36,8 @@ Deno.test("RemoteLoop writes nothing for a lease that is not held, be it taken o
     log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
   });
   assert.equal(desired(), wanted);
-  for (const taken of [true, false]) {
-    state.set({ held: false, reason: "lost", taken });
+  for (const loss of ["taken", "expired"] as const) {
+    state.set({ held: false, loss, message: "lost" });
     loop.leaseStateChanged();
     assert.equal(desired(), undefined);
     state.set({ held: true, expiresAt: undefined });

@@ -24,21 +24,20 @@ export function watchLeaseLoss(
   const lines = new BudgetedLog(log);
   let isTold = false;
   return own.state.subscribe((state, before) => {
-    const isTaken = !state.held && state.taken;
-    const wasTaken = !before.held && before.taken;
-    const { subnet } = own.lease.value;
-    const about = { subnet: formatSubnet(subnet) };
+    const isTaken = !state.held && state.loss === "taken";
+    const wasTaken = !before.held && before.loss === "taken";
+    const about = { subnet: formatSubnet(own.lease.value.subnet) };
     if (isTaken && !wasTaken) {
       isTold = lines.write(
         "error",
-        `Lease lost: ${state.reason}; ` +
+        `Lease lost: ${state.message}; ` +
           (onLeaseLoss === "reassign"
             ? "taking another subnet"
             : "the subnet stays as it is under running pods and this host is not ready; restart " +
               "flanneld with --on-lease-loss=reassign, or remove the other host's lease"),
         about,
       );
-      if (onLeaseLoss === "reassign") own.redraw(state.reason);
+      if (onLeaseLoss === "reassign") own.redraw(state.message);
     } else if (wasTaken && state.held && isTold) {
       log.info("Lease is held again", about);
     }

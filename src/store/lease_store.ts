@@ -61,15 +61,17 @@ export type LeaseState =
   }
   | {
     readonly held: false;
-    readonly reason: string;
-    /** Whether another host holds it now: what belongs to the subnet is that host's. */
-    readonly taken: boolean;
+    /** `taken`: another host holds it now, and what belongs to the subnet is that host's. */
+    readonly loss: "gone" | "expired" | "taken";
+    /** The same for people, with what keeps the lease from being taken back. */
+    readonly message: string;
   };
 
 /** This host's lease. */
 export interface OwnLease {
   /** The lease held, or held last. */
   readonly lease: ReadableCell<Lease>;
+  /** May be set to an equal state, too. */
   readonly state: ReadableCell<LeaseState>;
   /** Publishes other attributes, such as a changed address; `run` writes them. */
   publish(attributes: LeaseAttributes): void;

@@ -264,7 +264,7 @@ class GivenLease implements OwnLease {
     for await (const _ of this.#cluster.changes(options)) {
       const entry = entryOf(this.#node, this.#cluster.nodes.get(this.#node));
       if (entry === undefined) {
-        this.state.set({ held: false, reason: `node ${this.#node} is gone`, taken: false });
+        this.state.set({ held: false, loss: "gone", message: `node ${this.#node} is gone` });
         continue;
       }
       const { key, subnet } = parseLease(entry);

@@ -297,7 +297,7 @@ export class LightHost implements AsyncDisposable {
       const object = keeper.lease.value.key;
       const condition = readiness.condition("lease");
       if (state.held) condition.met();
-      else condition.unmet({ code: "lease-lost", object, message: state.reason });
+      else condition.unmet({ code: "lease-lost", object, message: state.message });
       cloud.leaseStateChanged();
     };
     onState();

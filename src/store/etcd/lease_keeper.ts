@@ -62,10 +62,8 @@ export class LeaseKeeper implements OwnLease {
   #entry: Entry;
   /** `undefined` for a reservation, and while the lease is not held. */
   #term: Lifetime | undefined;
-  /** Why the lease is not held. */
-  #lost: string | undefined;
-  /** Whether that is because another host holds it. */
-  #taken = false;
+  /** Why the lease is not held, unless its time is up. */
+  #loss: { readonly loss: "gone" | "taken"; readonly message: string } | undefined;
   #trouble: Problem | undefined;
   /** The store may hold something else than `#entry` under our key. */
   #suspect = false;
@@ -95,7 +93,7 @@ export class LeaseKeeper implements OwnLease {
     this.#entry = entry;
     this.#term = this.#termOf(entry);
     this.#known = { listed, written: entry };
-    const state = this.#state = new Cell(this.#currentState(), sameState);
+    const state = this.#state = new Cell(this.#currentState());
     const currentState = () => this.#currentState();
     this.state = {
       get value() {
@@ -132,7 +130,7 @@ export class LeaseKeeper implements OwnLease {
   }
 
   redraw(reason: string): void {
-    if (this.#redraw !== undefined || !(this.#entry.expires || this.#taken)) return;
+    if (this.#redraw !== undefined || !(this.#entry.expires || this.#isTaken)) return;
     this.#redraw = reason;
     this.#wakeup.wake();
   }
@@ -195,8 +193,8 @@ export class LeaseKeeper implements OwnLease {
   /** Sleeps until the lease is due or something was observed. */
   async #sleep(signal: AbortSignal): Promise<void> {
     if (this.#suspect || this.#redraw !== undefined) return;
-    if (this.#spares.isAny && this.#lost === undefined) return;
-    const waitMs = this.#lost === undefined
+    if (this.#spares.isAny && this.#loss === undefined) return;
+    const waitMs = this.#loss === undefined
       ? this.#term?.untilRenewalMs ?? Infinity
       : LOST_POLL_MS * (0.75 + this.#random() / 2);
     if (waitMs > 0) await this.#wakeup.sleep(Math.min(waitMs, MAX_SLEEP_MS), { signal });
@@ -204,8 +202,8 @@ export class LeaseKeeper implements OwnLease {
 
   /** Does one thing; `false` if there was none. */
   async #doWhatIsDue(signal: AbortSignal): Promise<boolean> {
-    const mayMove = this.#redraw !== undefined && this.#taken;
-    if (this.#suspect || (this.#lost !== undefined && !mayMove)) await this.#verify(signal);
+    const mayMove = this.#redraw !== undefined && this.#isTaken;
+    if (this.#suspect || (this.#loss !== undefined && !mayMove)) await this.#verify(signal);
     else if (mayMove) await this.#acquireAnother(signal);
     else if (this.#redraw !== undefined) await this.#drawAnother(this.#redraw, signal);
     else if (this.#spares.isAny) await this.#spares.giveUp(() => this.#own, { signal });
@@ -284,7 +282,9 @@ export class LeaseKeeper implements OwnLease {
     try {
       const entry = await space.get(key, { signal });
       if (!entry) {
-        if (!this.#taken) this.#lost = `${subnet} is gone from the store`;
+        if (!this.#isTaken) {
+          this.#loss = { loss: "gone", message: `${subnet} is gone from the store` };
+        }
         const created = await space.create(key, this.#value, this.#ttlSeconds, { signal });
         if (!created) {
           this.#suspect = true; // someone was faster; see who
@@ -358,9 +358,8 @@ export class LeaseKeeper implements OwnLease {
     this.#markHeld(entry, { seconds });
   }
 
-  #lose(reason: string): void {
-    this.#lost = reason;
-    this.#taken = true;
+  #lose(message: string): void {
+    this.#loss = { loss: "taken", message };
     this.#trouble = undefined;
     this.#term = undefined;
     this.#tell();
@@ -373,9 +372,8 @@ export class LeaseKeeper implements OwnLease {
   ): void {
     this.#entry = entry;
     this.#term = this.#termOf(entry, how.seconds);
-    if (this.#taken) this.#redraw = undefined;
-    this.#lost = undefined;
-    this.#taken = false;
+    if (this.#isTaken) this.#redraw = undefined;
+    this.#loss = undefined;
     if (how.lease) {
       const { key, subnet } = how.lease;
       this.#lease.set({ ...this.#lease.value, key, subnet });
@@ -389,18 +387,22 @@ export class LeaseKeeper implements OwnLease {
     return new Lifetime({ seconds, renewMarginSeconds, random, clocks: this.#options });
   }
 
+  get #isTaken(): boolean {
+    return this.#loss?.loss === "taken";
+  }
+
   get #own(): OwnEntry {
     return { lease: this.#lease.value, value: this.#value };
   }
 
   #currentState(): LeaseState {
     const because = this.#trouble === undefined ? "" : `: ${this.#trouble.message}`;
-    if (this.#lost !== undefined) {
-      return { held: false, reason: this.#lost + because, taken: this.#taken };
+    if (this.#loss !== undefined) {
+      return { held: false, ...this.#loss, message: this.#loss.message + because };
     }
     if (this.#term?.isOver) {
-      const reason = `the lease has expired and is not renewed yet${because}`;
-      return { held: false, reason, taken: false };
+      const message = `the lease has expired and is not renewed yet${because}`;
+      return { held: false, loss: "expired", message };
     }
     return {
       held: true,
@@ -420,13 +422,4 @@ export class LeaseKeeper implements OwnLease {
   #monotonicNow(): number {
     return (this.#options.monotonicNow ?? (() => performance.now()))();
   }
-}
-
-/** Times are as they were when something happened, and differ by as much. */
-function sameState(a: LeaseState, b: LeaseState): boolean {
-  if (a.held) {
-    return b.held && a.expiresAt === b.expiresAt &&
-      a.trouble?.message === b.trouble?.message;
-  }
-  return !b.held && a.reason === b.reason && a.taken === b.taken;
 }

@@ -373,8 +373,8 @@ Deno.test("LeaseKeeper does not hold a lease that has ended before it could be r
   time.ms += 24 * 3600_000;
   assert.deepEqual(keeper.state.value, {
     held: false,
-    reason: "the lease has expired and is not renewed yet",
-    taken: false,
+    loss: "expired",
+    message: "the lease has expired and is not renewed yet",
   });
 });
 
@@ -387,8 +387,8 @@ Deno.test("LeaseKeeper does not hold a lease that is gone and cannot be written 
   await until(() => !keeper.state.value.held, "not held");
   assert.deepEqual(keeper.state.value, {
     held: false,
-    reason: "10.3.1.0/24 is gone from the store: no permission",
-    taken: false,
+    loss: "gone",
+    message: "10.3.1.0/24 is gone from the store: no permission",
   });
   await until(() => keeper.state.value.held, "held again");
   assert.equal(store.get("10.3.1.0-24")?.value, value("192.0.2.1"));
@@ -454,8 +454,8 @@ Deno.test("LeaseKeeper keeps its subnet and is not held when another host has it
   await until(() => !keeper.state.value.held, "lost");
   assert.deepEqual(keeper.state.value, {
     held: false,
-    reason: "192.0.2.66 holds 10.3.1.0/24 now",
-    taken: true,
+    loss: "taken",
+    message: "192.0.2.66 holds 10.3.1.0/24 now",
   });
   assert.equal(keeper.lease.value.key, "10.3.1.0-24");
   assert.equal(store.get("10.3.1.0-24")?.value, value("192.0.2.66"), "nothing is stolen");
