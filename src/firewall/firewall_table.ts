@@ -4,7 +4,15 @@ import type { Family } from "../net/mod.ts";
 import type { Change, FailedChange, Table } from "../reconcile/table.ts";
 import { ProgramNotFoundError } from "../util/process.ts";
 import { ruleSetKind, type RuleSetSpec } from "./plan.ts";
-import type { RulePlace } from "./rule_place.ts";
+
+/** Where rules of one family can be: iptables in one of its variants, or nftables. */
+export interface RulePlace {
+  /** Whether there is something to read; a place without desired rules ends once it is clean. */
+  readonly active: boolean;
+  list(options: { signal: AbortSignal }): Promise<RuleSetSpec[]>;
+  /** Makes one change; throws if that fails. */
+  apply(change: Change<RuleSetSpec>, options: { signal: AbortSignal }): Promise<void>;
+}
 
 /** A place that may hold leftovers and fails this often in a row is left alone. */
 const MAX_LEFTOVER_FAILURES = 3;
@@ -43,7 +51,7 @@ export class FirewallTable implements Table<RuleSetSpec> {
 
   async #listPlace(place: RulePlace, options: { signal: AbortSignal }): Promise<RuleSetSpec[]> {
     if (!place.active) return [];
-    const sets = [...await place.list(options)];
+    const sets = await place.list(options);
     for (const set of sets) this.#origins.set(set, place);
     return sets;
   }
@@ -71,22 +79,36 @@ export class FirewallTable implements Table<RuleSetSpec> {
     changes: readonly Change<RuleSetSpec>[],
     { signal }: { signal: AbortSignal },
   ): Promise<FailedChange<RuleSetSpec>[]> {
-    const writes = changes.filter((change) => change.op !== "remove");
     const failed: FailedChange<RuleSetSpec>[] = [];
+    const apply = async (
+      change: Change<RuleSetSpec>,
+      place: RulePlace | undefined,
+      why: string,
+    ) => {
+      try {
+        if (!place) throw new Error(why);
+        await place.apply(change, { signal });
+      } catch (error) {
+        signal.throwIfAborted();
+        failed.push({ change, error: error as Error });
+      }
+    };
+    const writes = changes.filter((change) => change.op !== "remove");
     for (const change of writes) {
       const place = this.#own.get(change.desired.family);
-      if (place) failed.push(...await place.apply([change], { signal }));
-      else failed.push({ change, error: new Error("the firewall was opened without this family") });
+      await apply(change, place, "the firewall was opened without this family");
     }
     if (writes.length > 0) this.#incomplete = failed.length > 0;
     for (const change of changes) {
       if (change.op !== "remove") continue;
       const place = this.#origins.get(change.actual);
       const isLeftover = this.#leftovers.some((leftover) => leftover.place === place);
-      if (!place || (isLeftover && this.#incomplete)) {
-        const error = new Error("it stays until the rules in its place are written");
-        failed.push({ change, error });
-      } else failed.push(...await place.apply([change], { signal }));
+      const mayGo = !isLeftover || !this.#incomplete;
+      await apply(
+        change,
+        mayGo ? place : undefined,
+        "it stays until the rules in its place are written",
+      );
     }
     return failed;
   }

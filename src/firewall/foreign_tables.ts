@@ -7,18 +7,18 @@
  * @module
  */
 import * as v from "valibot";
-import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
+import { type Address, type Family, Prefix } from "../net/mod.ts";
 import type { Finding } from "../status/model.ts";
 import { identityOf } from "../status/problems.ts";
 import type { RuleProgramOptions } from "./nft_command.ts";
 import { saveForeignIptables } from "./iptables_command.ts";
 import { readIptablesTables } from "./iptables_content.ts";
-import { listNftBaseChains, listNftChain, listNftTableOf } from "./nft_command.ts";
+import { listNftBaseChains, listNftChain, listNftTable } from "./nft_command.ts";
+import { readAddressText } from "./nft_listing.ts";
 import {
   type BaseChain,
   findRefusal,
   type Flow,
-  readAddressText,
   readBaseChains,
   readDevices,
   readNftTable,
@@ -119,7 +119,7 @@ export async function surveyForeignTables(
       !HARMLESS_TABLES.has(chain.table) && !seen.has(placeOf(chain))
     );
   for (const chains of Map.groupBy(wanted, ({ family, table }) => `${family} ${table}`).values()) {
-    const text = await listNftTableOf(chains[0]!, options);
+    const text = await listNftTable(chains[0]!, options);
     if (text === undefined) continue;
     const { chains: all, sets } = readNftTable(text);
     const bases = new Map(
@@ -212,7 +212,6 @@ function passages(path: PodPaths, hook: Hook, table: TableContent): Passage[] {
   ]);
   if (!tunnel || tunnel.local.family !== family) return pods;
   const { protocol, port, link, local, peer } = tunnel;
-  const only = (address: Address) => new Prefix(address, addressBits(family));
   const carried = { family, protocol, ...(port === undefined ? {} : { port }) };
   const both = links(link, link);
   return [
@@ -223,15 +222,15 @@ function passages(path: PodPaths, hook: Hook, table: TableContent): Passage[] {
       flow: {
         ...carried,
         ...both,
-        source: only(peer),
-        destination: only(local),
+        source: Prefix.host(peer),
+        destination: Prefix.host(local),
         isLocal: true,
       },
     },
     {
       kind: "tunnel",
       hooks: ["output", "postrouting", "egress"],
-      flow: { ...carried, ...both, source: only(local), destination: only(peer) },
+      flow: { ...carried, ...both, source: Prefix.host(local), destination: Prefix.host(peer) },
     },
   ];
 }

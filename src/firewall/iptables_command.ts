@@ -1,6 +1,7 @@
+/** Runs iptables, its save and its restore. @module */
 import { OperatorError } from "../errors.ts";
 import type { Family } from "../net/mod.ts";
-import { ProgramNotFoundError, runProgram } from "../util/process.ts";
+import { runProgram } from "../util/process.ts";
 import {
   type Dump,
   type DumpedChain,
@@ -11,8 +12,9 @@ import {
 import { type Place, PLACES, renderJump } from "./iptables_rule.ts";
 import type { IptablesVariant } from "./plan.ts";
 import {
+  ifInstalled,
   isAtLeast,
-  parseVersion,
+  probeVersion,
   type RuleProgram,
   ruleProgramEnvironment,
   runRuleProgram,
@@ -113,17 +115,10 @@ export async function saveForeignIptables(
   options: { readonly signal: AbortSignal; readonly hasLegacy: boolean },
 ): Promise<string[]> {
   const name = iptablesName(family);
-  const programs = [
-    `${name}-nft-save`,
-    ...(options.hasLegacy ? [`${name}-legacy-save`] : []),
-  ];
   const texts: string[] = [];
-  for (const program of programs) {
-    try {
-      texts.push(await runRuleProgram({ name: program, modules: MODULES }, [], options));
-    } catch (error) {
-      if (!(error instanceof ProgramNotFoundError)) throw error;
-    }
+  for (const variant of options.hasLegacy ? ["nft", "legacy"] : ["nft"]) {
+    const program = { name: `${name}-${variant}-save`, modules: MODULES };
+    texts.push(await ifInstalled(runRuleProgram(program, [], options)) ?? "");
   }
   return texts;
 }
@@ -141,21 +136,10 @@ export async function probeIptables(
   name: string,
   options: { readonly signal: AbortSignal },
 ): Promise<IptablesVersion | undefined> {
-  let text: string;
-  try {
-    text = await runRuleProgram(
-      { name, modules: MODULES },
-      ["--version"],
-      options,
-    );
-  } catch (error) {
-    if (error instanceof ProgramNotFoundError) return undefined;
-    throw error;
-  }
-  const version = parseVersion(text);
-  if (!version) {
-    throw new OperatorError(`Cannot use ${name}: it names no version: "${text.trim()}"`);
-  }
+  const found = await probeVersion({ name, modules: MODULES }, options);
+  if (!found) return undefined;
+  const { text, version } = found;
+  if (!version) throw new OperatorError(`Cannot use ${name}: it names no version: "${text}"`);
   return {
     version: version.join("."),
     variant: text.includes("(nf_tables)") ? "nft" : "legacy",

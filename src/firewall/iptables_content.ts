@@ -6,7 +6,7 @@
  */
 import type { Family } from "../net/mod.ts";
 import { parseDump } from "./iptables_dump.ts";
-import { splitWords } from "./iptables_rule.ts";
+import { readOptions } from "./iptables_rule.ts";
 import type { ChainContent, TableContent } from "./nft_verdicts.ts";
 
 /** The tables whose chains may refuse packets. */
@@ -63,89 +63,69 @@ const PASSING_TARGETS: ReadonlySet<string> = new Set([
 ]);
 
 function readStatements(rule: string, family: Family): Statement[] {
-  const words = splitWords(rule);
   const statements: Statement[] = [];
   let module = "";
-  const match = (left: unknown, right: unknown, negated: boolean) =>
-    void statements.push({ match: { op: negated ? "!=" : "==", left, right } });
   const unknown = () => void statements.push({ xt: { type: "match", name: module } });
-  for (let i = 0, negated = false; i < words.length; i++, negated = false) {
-    if (words[i] === "!") {
-      negated = true;
-      i++;
-    }
-    const [word, value = ""] = [words[i], words[i + 1]];
-    const ip = family === 4 ? "ip" : "ip6";
-    switch (word) {
+  for (const { name, values: [value = "", second], negated } of readOptions(rule)) {
+    const match = (left: unknown, right: unknown) =>
+      void statements.push({ match: { op: negated ? "!=" : "==", left, right } });
+    switch (name) {
       case "-s":
       case "-d": {
-        const field = word === "-s" ? "saddr" : "daddr";
         const [addr, len] = value.split("/");
         const right = /^\d+$/.test(len ?? "") ? { prefix: { addr, len: Number(len) } } : value;
-        match({ payload: { protocol: ip, field } }, right, negated);
-        i++;
+        const protocol = family === 4 ? "ip" : "ip6";
+        match({ payload: { protocol, field: name === "-s" ? "saddr" : "daddr" } }, right);
         break;
       }
       case "-i":
-      case "-o": {
-        const key = word === "-i" ? "iifname" : "oifname";
-        match({ meta: { key } }, value.replace(/\+$/, "*"), negated);
-        i++;
+      case "-o":
+        match({ meta: { key: name === "-i" ? "iifname" : "oifname" } }, value.replace(/\+$/, "*"));
         break;
-      }
       case "-p":
-        if (value !== "all") match({ meta: { key: "l4proto" } }, value, negated);
-        i++;
+        if (value !== "all") match({ meta: { key: "l4proto" } }, value);
         break;
       case "-m":
         module = value;
         // Most modules only announce what follows.
         if (!ANNOUNCED_MODULES.has(value)) unknown();
-        i++;
         break;
       case "--dport":
       case "--sport": {
         const [first, last = first] = value.split(":").map(Number);
-        const field = word === "--dport" ? "dport" : "sport";
         const right = first === last ? first : { range: [first, last] };
-        match({ payload: { protocol: "th", field } }, right, negated);
-        i++;
+        match({ payload: { protocol: "th", field: name.slice(2) } }, right);
         break;
       }
       case "--mark": {
         const [mark, mask] = value.split("/").map(Number);
         const left = { meta: { key: "mark" } };
-        match(mask === undefined ? left : { "&": [left, mask] }, mark, negated);
-        i++;
+        match(mask === undefined ? left : { "&": [left, mask] }, mark);
         break;
       }
       case "--ctstate":
       case "--state":
-        match({ ct: { key: "state" } }, value.toLowerCase().split(","), negated);
-        i++;
+        match({ ct: { key: "state" } }, value.toLowerCase().split(","));
         break;
       case "--dst-type":
       case "--src-type": {
-        const flags = [word === "--dst-type" ? "daddr" : "saddr"];
-        match({ fib: { result: "type", flags } }, value.toLowerCase(), negated);
-        i++;
+        const flags = [name === "--dst-type" ? "daddr" : "saddr"];
+        match({ fib: { result: "type", flags } }, value.toLowerCase());
         break;
       }
       case "--match-set":
         // Docker's own bridges with their subnets; what else sets hold is not known.
-        if (!/^docker-ext-bridges-v[46]$/.test(value) || words[i + 2] !== "dst") unknown();
-        else match({ meta: { key: "oifname" } }, "docker0", negated);
-        i += 2;
+        if (!/^docker-ext-bridges-v[46]$/.test(value) || second !== "dst") unknown();
+        else match({ meta: { key: "oifname" } }, "docker0");
         break;
       case "--comment":
-        i++;
         break;
       case "-j":
       case "-g":
-        statements.push(readTarget(word, value));
+        statements.push(readTarget(name, value));
         return statements;
       default:
-        if (word?.startsWith("-")) unknown();
+        unknown();
     }
   }
   return statements;

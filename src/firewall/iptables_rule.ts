@@ -1,4 +1,5 @@
-import { Address, addressBits, Prefix } from "../net/mod.ts";
+/** Rules as iptables words them. @module */
+import { Prefix } from "../net/mod.ts";
 import type { PrefixMatch, Purpose, RuleSpec } from "./plan.ts";
 
 /** Where iptables keeps the rules of a purpose. Names and comments are upstream's. */
@@ -34,9 +35,9 @@ export interface ReadRule {
   readonly inInterface?: string;
   readonly outInterface?: string;
   readonly comment?: string;
-  /** Target or chain of `-j` or `-g`. */
+  /** Target or chain of `-j` or `-g`, and what follows it. */
   readonly target?: string;
-  readonly targetOptions: readonly string[];
+  readonly targetOptions: string;
   /** There are conditions beyond those above. */
   readonly other: boolean;
 }
@@ -53,74 +54,85 @@ export function renderRule(rule: RuleSpec, comment: string): string {
   address("-s", rule.source);
   address("-d", rule.destination);
   if (rule.mark) {
-    words.push(
-      "-m mark --mark",
-      `0x${rule.mark.value.toString(16)}/0x${rule.mark.mask.toString(16)}`,
-    );
+    const { value, mask } = rule.mark;
+    words.push(`-m mark --mark 0x${value.toString(16)}/0x${mask.toString(16)}`);
   }
-  words.push(`-m comment --comment "${comment}"`);
-  switch (rule.verdict) {
-    case "accept":
-      words.push("-j ACCEPT");
-      break;
-    case "return":
-      words.push("-j RETURN");
-      break;
-    case "masquerade":
-      words.push("-j MASQUERADE");
-      break;
-    case "masquerade-random":
-      words.push("-j MASQUERADE --random-fully");
-      break;
-  }
+  words.push(`-m comment --comment "${comment}"`, `-j ${TARGETS[rule.verdict]}`);
   return words.join(" ");
 }
+
+/** Targets with their options, by verdict. */
+const TARGETS: Readonly<Record<RuleSpec["verdict"], string>> = {
+  accept: "ACCEPT",
+  return: "RETURN",
+  masquerade: "MASQUERADE",
+  "masquerade-random": "MASQUERADE --random-fully",
+};
 
 /** The jump from the hook to our chain, without `-A <hook>`. */
 export function renderJump({ chain, comment }: Place): string {
   return `-m comment --comment "${comment}" -j ${chain}`;
 }
 
+/** An option of a rule, with the words up to the next one. */
+interface RuleOption {
+  readonly name: string;
+  readonly values: readonly string[];
+  /** A `!` stands before it. */
+  readonly negated: boolean;
+}
+
+/** The options of a rule, without its `-A <chain>`, in order. */
+export function readOptions(text: string): RuleOption[] {
+  const options: { name: string; values: string[]; negated: boolean }[] = [];
+  let negated = false;
+  // Words end at blanks outside of double quotes, where a backslash takes the next character.
+  for (const [, quoted, plain] of text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)) {
+    const last = options.at(-1);
+    const isComment = last?.name === "--comment" && last.values.length === 0;
+    if (plain === "!" && !isComment) {
+      negated = true;
+    } else if (!last || (plain?.startsWith("-") && !isComment)) {
+      options.push({ name: plain ?? "", values: [], negated });
+      negated = false;
+    } else {
+      last.values.push(plain ?? quoted!.replaceAll(/\\(.)/g, "$1"));
+    }
+  }
+  return options;
+}
+
 /** Reads a rule without its `-A <chain>`. Never throws: what is not understood is `other`. */
 export function readRule(text: string): ReadRule {
-  const words = splitWords(text);
   const rule: { -readonly [Key in keyof ReadRule]: ReadRule[Key] } = {
-    targetOptions: [],
+    targetOptions: "",
     other: false,
   };
-  for (let i = 0, negated = false; i < words.length; i++) {
-    const word = words[i]!;
-    if (word === "!") {
-      negated = true;
-      continue;
-    }
-    const value = words[i + 1] ?? "";
-    if (word === "-s" || word === "-d") {
-      const prefix = parsePrefix(value);
-      if (prefix) rule[word === "-s" ? "source" : "destination"] = { prefix, negated };
-      else rule.other = true;
-      i++;
-    } else if (word === "-i" || word === "-o") {
-      rule[word === "-i" ? "inInterface" : "outInterface"] = `${negated ? "!" : ""}${value}`;
-      i++;
-    } else if (word === "-m" && (value === "comment" || value === "mark")) {
-      i++;
-    } else if (word === "--comment" && !negated) {
-      rule.comment = value;
-      i++;
-    } else if (word === "--mark" && !negated && /^0x[0-9a-f]+(\/0x[0-9a-f]+)?$/.test(value)) {
-      const [mark, mask] = value.split("/");
-      rule.mark = { value: Number(mark), mask: mask === undefined ? 0xffffffff : Number(mask) };
-      i++;
-    } else if (word === "-j" || word === "-g") {
+  const options = readOptions(text);
+  for (const [i, { name, values, negated }] of options.entries()) {
+    const [value = "", ...more] = values;
+    if (name === "-j" || name === "-g") {
       rule.target = value;
-      rule.targetOptions = words.slice(i + 2);
-      if (word === "-g" || negated) rule.other = true;
+      const rest = options.slice(i + 1).flatMap((each) => [each.name, ...each.values]);
+      rule.targetOptions = [...more, ...rest].join(" ");
+      if (name === "-g" || negated) rule.other = true;
       break;
-    } else {
+    }
+    if (more.length > 0) rule.other = true;
+    if (name === "-s" || name === "-d") {
+      const prefix = Prefix.tryParseOrHost(value); // masks with holes are not prefixes
+      if (prefix) rule[name === "-s" ? "source" : "destination"] = { prefix, negated };
+      else rule.other = true;
+    } else if (name === "-i" || name === "-o") {
+      rule[name === "-i" ? "inInterface" : "outInterface"] = `${negated ? "!" : ""}${value}`;
+    } else if (name === "--comment" && !negated) {
+      rule.comment = value;
+    } else if (name === "--mark" && !negated && /^0x[0-9a-f]+(\/0x[0-9a-f]+)?$/.test(value)) {
+      const [mark, mask = 0xffffffff] = value.split("/").map(Number);
+      rule.mark = { value: mark!, mask };
+    } else if (name !== "-m" || (value !== "comment" && value !== "mark")) {
       rule.other = true;
     }
-    negated = false;
   }
   return rule;
 }
@@ -130,31 +142,14 @@ export function toRuleSpec(rule: ReadRule): RuleSpec | undefined {
   if (rule.other || rule.inInterface !== undefined || rule.outInterface !== undefined) {
     return undefined;
   }
-  const options = rule.targetOptions.join(" ");
-  let verdict: RuleSpec["verdict"];
-  if (rule.target === "ACCEPT" && options === "") verdict = "accept";
-  else if (rule.target === "RETURN" && options === "") verdict = "return";
-  else if (rule.target === "MASQUERADE" && options === "") verdict = "masquerade";
-  else if (rule.target === "MASQUERADE" && options === "--random-fully") {
-    verdict = "masquerade-random";
-  } else return undefined;
+  const target = `${rule.target} ${rule.targetOptions}`.trim();
+  const verdicts = Object.keys(TARGETS) as RuleSpec["verdict"][];
+  const verdict = verdicts.find((each) => TARGETS[each] === target);
+  if (verdict === undefined) return undefined;
   return {
     ...(rule.mark ? { mark: rule.mark } : {}),
     ...(rule.source ? { source: rule.source } : {}),
     ...(rule.destination ? { destination: rule.destination } : {}),
     verdict,
   };
-}
-
-/** `10.0.0.1/32`, `10.0.0.1` or `fd00::/8`; masks with holes are not prefixes. */
-function parsePrefix(text: string): Prefix | undefined {
-  const address = Address.tryParse(text);
-  return address ? new Prefix(address, addressBits(address.family)) : Prefix.tryParse(text);
-}
-
-/** Splits at blanks outside of double quotes; a backslash within them takes the next character. */
-export function splitWords(text: string): string[] {
-  return [...text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, plain]) =>
-    quoted === undefined ? plain! : quoted.replaceAll(/\\(.)/g, "$1")
-  );
 }

@@ -1,17 +1,16 @@
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
-import type { Change, FailedChange } from "../reconcile/table.ts";
+import type { Change } from "../reconcile/table.ts";
 import type { Finding } from "../status/model.ts";
 import type { ProblemLog } from "../status/problems.ts";
+import type { RulePlace } from "./firewall_table.ts";
 import { findForeignRules } from "./foreign_rules.ts";
 import type { IptablesCommand } from "./iptables_command.ts";
 import type { Dump } from "./iptables_dump.ts";
 import { PLACES } from "./iptables_rule.ts";
 import { isRight, renderTransaction, type Survey, surveyTable } from "./iptables_survey.ts";
 import { type IptablesVariant, type Purpose, ruleSetKind, type RuleSetSpec } from "./plan.ts";
-import type { RulePlace } from "./rule_place.ts";
 
-/** Options of {@linkcode IptablesTable}. */
 export interface IptablesTableOptions {
   readonly command: IptablesCommand;
   /** What rules will be desired here; empty where there may only be leftovers. */
@@ -35,7 +34,6 @@ export interface IptablesTableOptions {
  * may run beside this daemon puts rules there.
  */
 export class IptablesTable implements RulePlace {
-  readonly kind = ruleSetKind;
   readonly #options: IptablesTableOptions;
   /** What is still read. */
   readonly #purposes = new Set<Purpose>(["masquerade", "forward"]);
@@ -79,23 +77,7 @@ export class IptablesTable implements RulePlace {
     return sets;
   }
 
-  async apply(
-    changes: readonly Change<RuleSetSpec>[],
-    { signal }: { signal: AbortSignal },
-  ): Promise<FailedChange<RuleSetSpec>[]> {
-    const failed: FailedChange<RuleSetSpec>[] = [];
-    for (const change of changes) {
-      try {
-        await this.#applyOne(change, { signal });
-      } catch (error) {
-        signal.throwIfAborted();
-        failed.push({ change, error: error as Error });
-      }
-    }
-    return failed;
-  }
-
-  async #applyOne(change: Change<RuleSetSpec>, { signal }: { signal: AbortSignal }): Promise<void> {
+  async apply(change: Change<RuleSetSpec>, { signal }: { signal: AbortSignal }): Promise<void> {
     const { command, log } = this.#options;
     const set = change.op === "remove" ? change.actual : change.desired;
     const desired = change.op === "remove" ? undefined : change.desired.chains[0];

@@ -1,8 +1,16 @@
+/** Runs nft. @module */
 import { OperatorError } from "../errors.ts";
 import type { Family } from "../net/mod.ts";
 import { ProgramNotFoundError } from "../util/process.ts";
-import { nftFamily, nftTableName } from "./nft_ruleset.ts";
-import { isAtLeast, parseVersion, type RuleProgram, runRuleProgram } from "./run_rule_program.ts";
+import { readListing } from "./nft_listing.ts";
+import { nftFamily } from "./nft_ruleset.ts";
+import {
+  ifInstalled,
+  isAtLeast,
+  probeVersion,
+  type RuleProgram,
+  runRuleProgram,
+} from "./run_rule_program.ts";
 
 /** As upstream demands: comments on tables and chains. */
 const MINIMUM = [1, 0, 1];
@@ -12,88 +20,82 @@ const NFT: RuleProgram = {
   modules: "nf_tables, nft_chain_nat, nft_masq",
 };
 
-/** The listing of our table of `family` as JSON text, or `undefined` if there is no such table. */
-export async function listNftTable(
-  family: Family,
-  options: { readonly signal: AbortSignal },
-): Promise<string | undefined> {
-  const place = { family: nftFamily(family), table: nftTableName(family) };
-  return await listNftTableOf(place, options);
-}
-
 /** Options of what runs nft. */
 export interface RuleProgramOptions {
   readonly signal: AbortSignal;
 }
 
-/** The listing of all chains, without rules, as JSON text; `undefined` without nft. */
-export async function listNftBaseChains(options: RuleProgramOptions): Promise<string | undefined> {
-  try {
-    return await runRuleProgram(NFT, ["-j", "list", "chains"], options);
-  } catch (error) {
-    if (error instanceof ProgramNotFoundError) return undefined;
-    throw error;
-  }
+/** A table, by nft's word for its family. */
+interface TableName {
+  readonly family: string;
+  readonly table: string;
 }
 
-/** The listing of a table as JSON text, or `undefined` if it is gone. */
-export async function listNftTableOf(
-  { family, table }: { readonly family: string; readonly table: string },
+/** The listing of all chains, without rules, as JSON text; `undefined` without nft. */
+export function listNftBaseChains(options: RuleProgramOptions): Promise<string | undefined> {
+  return ifInstalled(runRuleProgram(NFT, ["-j", "list", "chains"], options));
+}
+
+/** The listing of a table as JSON text, or `undefined` if it is not there. */
+export function listNftTable(
+  { family, table }: TableName,
   options: RuleProgramOptions,
 ): Promise<string | undefined> {
-  return await orGone(() => runRuleProgram(NFT, ["-j", "list", "table", family, table], options));
+  return ifThere(
+    ["-j", "list", "table", family, table],
+    { kind: "table", family, name: table },
+    options,
+  );
 }
 
 /** The listing of a chain as text, which tells more of it than JSON; `undefined` if it is gone. */
-export async function listNftChain(
-  { family, table, name }: {
-    readonly family: string;
-    readonly table: string;
-    readonly name: string;
-  },
+export function listNftChain(
+  { family, table, name }: TableName & { readonly name: string },
   options: RuleProgramOptions,
 ): Promise<string | undefined> {
-  return await orGone(() => runRuleProgram(NFT, ["list", "chain", family, table, name], options));
+  const chain = { kind: "chain", family, table, name };
+  return ifThere(["list", "chain", family, table, name], chain, options);
 }
 
-async function orGone(list: () => Promise<string>): Promise<string | undefined> {
+/** What nft prints; `undefined` where it fails because there is no such object, as it lists then. */
+async function ifThere(
+  args: readonly string[],
+  { kind, ...wanted }: { readonly kind: string } & Readonly<Record<string, string>>,
+  options: RuleProgramOptions,
+): Promise<string | undefined> {
   try {
-    return await list();
+    return await runRuleProgram(NFT, args, options);
   } catch (error) {
-    if (error instanceof Error && error.message.includes("No such file or directory")) {
-      return undefined;
-    }
-    throw error;
+    options.signal.throwIfAborted();
+    if (error instanceof OperatorError || error instanceof ProgramNotFoundError) throw error;
+    const present = readListing(await runRuleProgram(NFT, ["-j", "list", `${kind}s`], options));
+    const isIt = (value: unknown) =>
+      Object.entries(wanted).every(([key, text]) =>
+        (value as Record<string, unknown>)[key] === text
+      );
+    if (present.some(([found, value]) => found === kind && isIt(value))) throw error;
+    return undefined;
   }
 }
 
 /** Runs a script as one transaction. */
 export async function applyNftScript(
   script: string,
-  options: { readonly signal: AbortSignal },
+  options: RuleProgramOptions,
 ): Promise<void> {
   await runRuleProgram(NFT, ["-f", "-"], { ...options, stdin: script });
 }
 
 /** The version of nft; `undefined` if it is not installed. */
-export async function probeNft(
-  options: { readonly signal: AbortSignal },
-): Promise<string | undefined> {
-  let text: string;
-  try {
-    text = await runRuleProgram(NFT, ["--version"], options);
-  } catch (error) {
-    if (error instanceof ProgramNotFoundError) return undefined;
-    throw error;
-  }
-  const version = parseVersion(text);
-  if (!version || !isAtLeast(version, MINIMUM)) {
+export async function probeNft(options: RuleProgramOptions): Promise<string | undefined> {
+  const found = await probeVersion(NFT, options);
+  if (found && !(found.version && isAtLeast(found.version, MINIMUM))) {
     throw new OperatorError(
       `Cannot set traffic rules with nftables: nft ${MINIMUM.join(".")} or later is needed, ` +
-        `and this is "${text.trim()}"; install a newer one or set EnableNFTables to false`,
+        `and this is "${found.text}"; install a newer one or set EnableNFTables to false`,
     );
   }
-  return version.join(".");
+  return found?.version?.join(".");
 }
 
 /**
@@ -103,7 +105,7 @@ export async function probeNft(
  */
 export async function probeNftRandomFully(
   family: Family,
-  options: { readonly signal: AbortSignal },
+  options: RuleProgramOptions,
 ): Promise<boolean> {
   const check = (statement: string) =>
     runRuleProgram(NFT, ["--check", "-f", "-"], {

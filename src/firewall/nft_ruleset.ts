@@ -1,5 +1,6 @@
 import * as v from "valibot";
-import { Address, addressBits, type Family, Prefix } from "../net/mod.ts";
+import type { Family } from "../net/mod.ts";
+import { readAddressText, readListing } from "./nft_listing.ts";
 import type { PrefixMatch, Purpose, RuleChainSpec, RuleSetSpec, RuleSpec } from "./plan.ts";
 
 /** A base chain of ours. Names and comments are upstream's. */
@@ -86,7 +87,6 @@ export function renderNftScript(set: Pick<RuleSetSpec, "family" | "chains">): st
   return lines.join("\n") + "\n";
 }
 
-const Listing = v.object({ nftables: v.array(v.record(v.string(), v.unknown())) });
 const Named = v.object({ name: v.string() });
 const Table = v.object({ name: v.string(), flags: v.optional(v.unknown()) });
 const Chain = v.object({
@@ -104,19 +104,10 @@ const Rule = v.object({ chain: v.string(), expr: v.array(v.unknown()) });
  * @throws {Error} If it is not such output.
  */
 export function parseNftTable(text: string, family: Family): RuleSetSpec {
-  let objects: v.InferOutput<typeof Listing>["nftables"];
-  try {
-    objects = v.parse(Listing, JSON.parse(text)).nftables;
-  } catch (cause) {
-    throw new Error(`Cannot read table ${nftTableName(family)}: nft printed no such listing`, {
-      cause,
-    });
-  }
   const faults: string[] = [];
   const rules = new Map<string, RuleSpec[]>();
   let hasTable = false;
-  for (const object of objects) {
-    const [kind, value] = Object.entries(object)[0] ?? ["nothing", undefined];
+  for (const [kind, value] of readListing(text)) {
     if (kind === "metainfo") continue;
     if (kind === "table" && v.is(Table, value)) {
       hasTable = true;
@@ -161,17 +152,13 @@ export function parseNftTable(text: string, family: Family): RuleSetSpec {
   };
 }
 
-const AddressText = v.union([
-  v.string(),
-  v.object({ prefix: v.object({ addr: v.string(), len: v.number() }) }),
-]);
 const AddressMatch = v.object({
   match: v.object({
     op: v.picklist(["==", "!="]),
     left: v.object({
       payload: v.object({ protocol: v.string(), field: v.picklist(["saddr", "daddr"]) }),
     }),
-    right: AddressText,
+    right: v.unknown(),
   }),
 });
 const MarkMatch = v.object({
@@ -203,7 +190,7 @@ function readExpression(statements: readonly unknown[], family: Family): RuleSpe
     } else if (v.is(AddressMatch, statement)) {
       const { op, left: { payload }, right } = statement.match;
       const field = payload.field === "saddr" ? "source" : "destination";
-      const prefix = readPrefix(right);
+      const prefix = readAddressText(right);
       if (payload.protocol !== nftFamily(family) || !prefix || rule[field]) return undefined;
       rule[field] = { prefix, negated: op === "!=" };
     } else if (v.is(RandomMasquerade, statement)) {
@@ -218,10 +205,4 @@ function readExpression(statements: readonly unknown[], family: Family): RuleSpe
   }
   const { verdict } = rule;
   return verdict === undefined ? undefined : { ...rule, verdict };
-}
-
-function readPrefix(text: v.InferOutput<typeof AddressText>): Prefix | undefined {
-  if (typeof text !== "string") return Prefix.tryParse(`${text.prefix.addr}/${text.prefix.len}`);
-  const address = Address.tryParse(text);
-  return address ? new Prefix(address, addressBits(address.family)) : undefined;
 }

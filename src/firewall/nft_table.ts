@@ -1,12 +1,11 @@
 import type { Logger } from "../log.ts";
 import type { Family } from "../net/mod.ts";
-import type { Change, FailedChange } from "../reconcile/table.ts";
+import type { Change } from "../reconcile/table.ts";
+import type { RulePlace } from "./firewall_table.ts";
 import { applyNftScript, listNftTable } from "./nft_command.ts";
-import { parseNftTable, renderNftScript } from "./nft_ruleset.ts";
+import { nftFamily, nftTableName, parseNftTable, renderNftScript } from "./nft_ruleset.ts";
 import { ruleSetKind, type RuleSetSpec } from "./plan.ts";
-import type { RulePlace } from "./rule_place.ts";
 
-/** Options of {@linkcode NftTable}. */
 export interface NftTableOptions {
   readonly family: Family;
   /** Whether rules will be desired here; else there may only be leftovers. */
@@ -20,7 +19,6 @@ export interface NftTableOptions {
  * it is read until it was once found gone.
  */
 export class NftTable implements RulePlace {
-  readonly kind = ruleSetKind;
   readonly #options: NftTableOptions;
   #active = true;
 
@@ -34,30 +32,19 @@ export class NftTable implements RulePlace {
 
   async list({ signal }: { signal: AbortSignal }): Promise<RuleSetSpec[]> {
     const { family, wanted } = this.#options;
-    const text = await listNftTable(family, { signal });
+    const name = { family: nftFamily(family), table: nftTableName(family) };
+    const text = await listNftTable(name, { signal });
     if (text !== undefined) return [parseNftTable(text, family)];
     this.#active = wanted;
     return [];
   }
 
-  async apply(
-    changes: readonly Change<RuleSetSpec>[],
-    { signal }: { signal: AbortSignal },
-  ): Promise<FailedChange<RuleSetSpec>[]> {
-    const failed: FailedChange<RuleSetSpec>[] = [];
-    for (const change of changes) {
-      const set = change.op === "remove" ? { ...change.actual, chains: [] } : change.desired;
-      const faults = change.op === "add" ? [] : change.actual.faults ?? [];
-      for (const fault of faults) {
-        this.#options.log.info(`Mending ${ruleSetKind.key(set)}: ${fault}`);
-      }
-      try {
-        await applyNftScript(renderNftScript(set), { signal });
-      } catch (error) {
-        signal.throwIfAborted();
-        failed.push({ change, error: error as Error });
-      }
+  async apply(change: Change<RuleSetSpec>, { signal }: { signal: AbortSignal }): Promise<void> {
+    const set = change.op === "remove" ? { ...change.actual, chains: [] } : change.desired;
+    const faults = change.op === "add" ? [] : change.actual.faults ?? [];
+    for (const fault of faults) {
+      this.#options.log.info(`Mending ${ruleSetKind.key(set)}: ${fault}`);
     }
-    return failed;
+    await applyNftScript(renderNftScript(set), { signal });
   }
 }

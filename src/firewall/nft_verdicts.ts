@@ -6,7 +6,8 @@
  * @module
  */
 import * as v from "valibot";
-import { Address, addressBits, type Family, Prefix } from "../net/mod.ts";
+import { Address, type Family, type Prefix } from "../net/mod.ts";
+import { readAddressText, readListing } from "./nft_listing.ts";
 
 /** The first packets of connections of one kind: neither marked nor for a port that has a rule. */
 export interface Flow {
@@ -49,7 +50,6 @@ const RuleObject = v.object({
 });
 const SetObject = v.object({ name: v.string(), elem: v.optional(v.array(v.unknown())) });
 const TableObject = v.object({ flags: v.optional(v.unknown()) });
-const Listing = v.object({ nftables: v.array(v.record(v.string(), v.unknown())) });
 
 /** A chain that a hook leads to. */
 export interface BaseChain {
@@ -88,7 +88,7 @@ export interface TableContent {
 
 /** The base chains that a listing of `nft -j` names. @throws {Error} If it is no such listing. */
 export function readBaseChains(text: string): BaseChain[] {
-  return [...readObjects(text)].flatMap(([kind, value]) => {
+  return readListing(text).flatMap(([kind, value]) => {
     if (kind !== "chain" || !v.is(ChainObject, value)) return [];
     return toBase(value) ?? [];
   });
@@ -111,7 +111,7 @@ export function readDevices(text: string): readonly string[] {
 export function readNftTable(text: string): TableContent {
   const chains = new Map<string, ChainContent>();
   const sets = new Map<string, readonly unknown[]>();
-  for (const [kind, value] of readObjects(text)) {
+  for (const [kind, value] of readListing(text)) {
     // A sleeping table does nothing.
     if (kind === "table" && v.is(TableObject, value) && /dormant/.test(String(value.flags))) break;
     if (kind === "chain" && v.is(ChainObject, value)) {
@@ -125,16 +125,6 @@ export function readNftTable(text: string): TableContent {
     }
   }
   return { chains, sets };
-}
-
-function* readObjects(text: string): Generator<[kind: string, value: unknown]> {
-  let objects: v.InferOutput<typeof Listing>["nftables"];
-  try {
-    objects = v.parse(Listing, JSON.parse(text)).nftables;
-  } catch (cause) {
-    throw new Error("Cannot read rules: nft printed no such listing", { cause });
-  }
-  for (const object of objects) yield* Object.entries(object);
 }
 
 /** Chains that lead into each other deeper than this are not followed (the kernel's limit is 16). */
@@ -387,7 +377,6 @@ const Masked = v.object({ "&": v.tuple([v.unknown(), v.unknown()]) });
 const Conntrack = v.object({ ct: v.object({ key: v.string() }) });
 const Fib = v.object({ fib: v.object({ result: v.string(), flags: v.array(v.string()) }) });
 const Element = v.object({ elem: v.object({ val: v.unknown() }) });
-const PrefixText = v.object({ prefix: v.object({ addr: v.string(), len: v.number() }) });
 const RangeText = v.object({ range: v.tuple([v.unknown(), v.unknown()]) });
 
 /** An element of a set, which may have a timeout, a comment or a counter. */
@@ -403,14 +392,6 @@ function matchesAddress(prefix: Prefix, right: unknown): Answer {
     return first.value <= prefix.address.value && prefix.last.value <= last.value;
   }
   return readAddressText(right)?.contains(prefix);
-}
-
-/** An address or prefix as nft prints it, as a prefix. */
-export function readAddressText(value: unknown): Prefix | undefined {
-  if (v.is(PrefixText, value)) return Prefix.tryParse(`${value.prefix.addr}/${value.prefix.len}`);
-  if (typeof value !== "string") return undefined;
-  const address = Address.tryParse(value);
-  return address ? new Prefix(address, addressBits(address.family)) : Prefix.tryParse(value);
 }
 
 /** Ranges of so many ports are taken to mean a port that no rule names, too. */

@@ -10,13 +10,12 @@ import {
   type IptablesVersion,
   probeIptables,
 } from "./iptables_command.ts";
-import { FirewallTable } from "./firewall_table.ts";
+import { FirewallTable, type RulePlace } from "./firewall_table.ts";
 import { type ForeignTablesOptions, type PodPaths, surveyForeignTables } from "./foreign_tables.ts";
 import { IptablesTable } from "./iptables_table.ts";
 import { probeNft, probeNftRandomFully } from "./nft_command.ts";
 import { NftTable } from "./nft_table.ts";
 import type { FirewallMode, Purpose, RuleSetSpec } from "./plan.ts";
-import type { RulePlace } from "./rule_place.ts";
 
 /** Options of {@linkcode openFirewall}. */
 export interface OpenFirewallOptions {
@@ -69,7 +68,10 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
     over: (problem) => [`No longer true: ${sentenceOf(problem)}`],
   });
   const ownFamilies = purposes.length > 0 ? families : [];
-  const places: PlaceMap = { own: new Map(), leftovers: [] };
+  const own = new Map<Family, RulePlace>();
+  const leftovers: RulePlace[] = [];
+  const add = (family: Family, place: RulePlace, isOwn: boolean) =>
+    void (isOwn ? own.set(family, place) : leftovers.push(place));
   const versions = new Map<Family, IptablesVersion>();
   for (const family of [4, 6] as const) {
     const isOwn = mode === "iptables" && ownFamilies.includes(family);
@@ -84,24 +86,19 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
       log,
     };
     const command = new IptablesCommand(family, name, { wait: version.modern });
-    const table = new IptablesTable({ ...shared, command, wanted: isOwn ? purposes : [] });
-    addPlace(places, family, table, isOwn);
+    const wanted = isOwn ? purposes : [];
+    add(family, new IptablesTable({ ...shared, command, wanted }), isOwn);
     // The tables that this iptables does not manage; only releases with `--wait` come in variants.
     const variant = version.variant === "nft" ? "legacy" : "nft";
     const other = new IptablesCommand(family, `${name}-${variant}`, { wait: true });
-    addPlace(
-      places,
-      family,
-      new IptablesTable({ ...shared, command: other, wanted: [], variant }),
-      false,
-    );
+    add(family, new IptablesTable({ ...shared, command: other, wanted: [], variant }), false);
   }
-  const nftVersion = mode === "nftables" && ownFamilies.length > 0
-    ? await requireNft({ signal })
-    : undefined;
+  const needsNft = mode === "nftables" && ownFamilies.length > 0;
+  const nftVersion = needsNft ? await probeNft({ signal }) : undefined;
+  if (needsNft && nftVersion === undefined) throw notInstalled("nft", "nftables", mode);
   for (const family of [4, 6] as const) {
     const isOwn = mode === "nftables" && ownFamilies.includes(family);
-    addPlace(places, family, new NftTable({ family, wanted: isOwn, log }), isOwn);
+    add(family, new NftTable({ family, wanted: isOwn, log }), isOwn);
   }
 
   let canRandomize = true;
@@ -122,7 +119,7 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
     : `iptables ${version?.version} (${version?.variant})`;
   log.info(program === "none" ? "No traffic rules are wanted" : `Traffic rules go to ${program}`);
   return {
-    table: new FirewallTable(places.own, places.leftovers, log),
+    table: new FirewallTable(own, leftovers, log),
     randomFully: canRandomize && !options.randomFullyDisabled,
     async survey(paths, options) {
       const found = await surveyForeignTables(paths, options);
@@ -131,16 +128,6 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
     },
     describe: () => ({ program, problems: foreign.problems }),
   };
-}
-
-interface PlaceMap {
-  readonly own: Map<Family, RulePlace>;
-  readonly leftovers: RulePlace[];
-}
-
-function addPlace(places: PlaceMap, family: Family, place: RulePlace, isOwn: boolean): void {
-  if (isOwn) places.own.set(family, place);
-  else places.leftovers.push(place);
 }
 
 /** The family's iptables. Only a `required` one may be missed or found broken. */
@@ -158,24 +145,14 @@ async function findIptables(
     if (required) throw error;
     log.warn(`Leftover rules in ${name}, if any, stay: ${describeError(error)}`);
   }
-  if (!version && required) {
-    throw new OperatorError(
-      `Cannot set traffic rules: ${name} is not installed; install the package iptables, or set ` +
-        `EnableNFTables to true in the network config, or run with --ip-masq=false and ` +
-        `--iptables-forward-rules=false`,
-    );
-  }
+  if (!version && required) throw notInstalled(name, "iptables", "iptables");
   return version;
 }
 
-async function requireNft(options: { readonly signal: AbortSignal }): Promise<string> {
-  const version = await probeNft(options);
-  if (version === undefined) {
-    throw new OperatorError(
-      `Cannot set traffic rules: nft is not installed; install the package nftables, or set ` +
-        `EnableNFTables to false in the network config, or run with --ip-masq=false and ` +
-        `--iptables-forward-rules=false`,
-    );
-  }
-  return version;
+function notInstalled(program: string, debianPackage: string, mode: FirewallMode): OperatorError {
+  return new OperatorError(
+    `Cannot set traffic rules: ${program} is not installed; install the package ${debianPackage}, ` +
+      `or set EnableNFTables to ${mode === "iptables"} in the network config, or run with ` +
+      `--ip-masq=false and --iptables-forward-rules=false`,
+  );
 }

@@ -1,5 +1,6 @@
+/** Runs the programs of iptables and nftables. @module */
 import { OperatorError } from "../errors.ts";
-import { runProgram, type RunResult } from "../util/process.ts";
+import { ProgramNotFoundError, runProgram, type RunResult } from "../util/process.ts";
 import { Backoff } from "../util/time.ts";
 
 /** A program of the iptables or nftables family, for messages and repair. */
@@ -103,10 +104,29 @@ function failure(program: RuleProgram, args: readonly string[], result: RunResul
   return new Error(`Cannot run "${command}": exit code ${result.code}: ${said}`);
 }
 
-/** The first version number in `text`, such as `[1, 8, 9]`. */
+/** What `run` gives; `undefined` where the program that it runs is not installed. */
+export async function ifInstalled<Result>(run: Promise<Result>): Promise<Result | undefined> {
+  try {
+    return await run;
+  } catch (error) {
+    if (error instanceof ProgramNotFoundError) return undefined;
+    throw error;
+  }
+}
+
+/** What `program` says of its version, such as `[1, 8, 9]`; `undefined` if it is not installed. */
+export async function probeVersion(
+  program: RuleProgram,
+  options: { readonly signal: AbortSignal },
+): Promise<{ readonly text: string; readonly version: readonly number[] | undefined } | undefined> {
+  const text = (await ifInstalled(runRuleProgram(program, ["--version"], options)))?.trim();
+  if (text === undefined) return undefined;
+  return { text, version: parseVersion(text) };
+}
+
+/** The first version number in `text`. */
 export function parseVersion(text: string): readonly number[] | undefined {
-  const found = /v(\d+(?:\.\d+)+)/.exec(text)?.[1];
-  return found?.split(".").map(Number);
+  return /v(\d+(?:\.\d+)+)/.exec(text)?.[1]?.split(".").map(Number);
 }
 
 /** Whether `version` is `minimum` or later. */

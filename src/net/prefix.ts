@@ -42,6 +42,17 @@ export class Prefix {
     }
   }
 
+  /** Like {@linkcode Prefix.tryParse}; an address alone is the prefix of just that address. */
+  static tryParseOrHost(text: string): Prefix | undefined {
+    const address = Address.tryParse(text);
+    return address ? Prefix.host(address) : Prefix.tryParse(text);
+  }
+
+  /** The prefix of `address` alone. */
+  static host(address: Address): Prefix {
+    return new Prefix(address, addressBits(address.family));
+  }
+
   get family(): Family {
     return this.address.family;
   }
