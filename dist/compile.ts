@@ -1,22 +1,32 @@
 // deno-lint-ignore-file no-console -- what it prints is its purpose
 /**
- * `deno task compile [--output=FILE]`: type-checks the sources and compiles them with libnl inside
- * to one executable, `dist/flanneld`, has it try every part that it loads late, and reports its size
- * and start-up time. A build that has lost a part fails and leaves no executable.
+ * `deno task compile [--output=FILE] [--target=aarch64]`: type-checks the sources and compiles them
+ * with libnl inside to one executable, `dist/flanneld`, has it try every part that it loads late, and
+ * reports its size and start-up time. A build that has lost a part fails and leaves no executable.
  *
  * `deno compile` downloads the runtime `denort` of its own version. Where that cannot be, the
  * variable DENORT_BIN names one; as compiler and runtime must be of one version, the Deno of that
- * version then does the compiling.
+ * version then does the compiling. For another machine than this one, the executable is made but not
+ * tried.
  *
  * @module
  */
 import fs from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, join, relative } from "node:path";
+import { Buffer } from "node:buffer";
 import { parseArgs } from "node:util";
 import { LIBNL_SONAMES } from "../src/host/carried_libraries.ts";
 import { describeError, OperatorError } from "../src/errors.ts";
 import { ensurePrerequisites, LIBNL_NEEDS } from "../tests/prerequisites.ts";
-import { describeDownloadFailure } from "./download_failure.ts";
+import {
+  fetchPackages,
+  findFile,
+  PackageUnavailableError,
+  pinnedPackages,
+} from "./debian/packages.ts";
+import { elfMachine, oldestGlibc } from "./elf.ts";
+import { CACHE, deno, ROOT, run } from "./run.ts";
+import { parseTarget, type Target, TARGETS } from "./target.ts";
 
 /** The least that works: the daemon's own needs, nothing for npm packages beyond them. */
 export const PERMISSIONS = [
@@ -53,10 +63,11 @@ const BUNDLES = [
  */
 const CARRIED_PACKAGES = ["@alicloud/pop-core"];
 
-const root = join(import.meta.dirname!, "..");
-
 /** What goes into the executable: bundles, and beside them what they look for at `./lib/`. */
-const cache = join(root, "dist", "cache");
+const cache = join(CACHE, "compile");
+
+/** What stands before the time of a file in the table of those inside. */
+const TIME_MARK = '"t":';
 
 if (import.meta.main) {
   try {
@@ -71,31 +82,49 @@ if (import.meta.main) {
 async function main(): Promise<void> {
   const { values } = parseArgs({
     args: Deno.args,
-    options: { output: { type: "string", default: join(root, "dist", "flanneld") } },
+    options: {
+      output: { type: "string", default: join(ROOT, "dist", "flanneld") },
+      target: { type: "string", default: Deno.build.arch },
+    },
   });
+  await compile(values.output, parseTarget(values.target));
+  if (values.target === Deno.build.arch) await report(values.output);
+}
+
+/**
+ * Writes the executable for `target` to `output`.
+ *
+ * @throws {OperatorError} If it cannot be made, or lacks a part.
+ */
+export async function compile(output: string, target: Target): Promise<void> {
   const { signal } = new AbortController();
-  await ensurePrerequisites(LIBNL_NEEDS, { signal, say: console.error });
-  carryLibraries();
-  const compiler = await findCompiler();
-  await deno(["check", "--quiet", join(root, "main.ts")]);
+  await carryLibraries(target, signal);
+  const compiler = await findCompiler(target);
+  await deno(["check", "--quiet", join(ROOT, "main.ts")]);
   await writeRuntimeConfig();
+  const { npmCache } = JSON.parse(await deno(["info", "--json"]));
   for (const [source, bundle] of BUNDLES) {
+    const path = join(cache, bundle);
     await deno([
       "bundle",
       "--quiet",
       ...CARRIED_PACKAGES.flatMap((name) => ["--external", name]),
-      `--output=${join(cache, bundle)}`,
-      join(root, source),
+      `--output=${path}`,
+      join(ROOT, source),
     ]);
+    // Where the packages lie on this machine is no part of the program.
+    const text = await Deno.readTextFile(path);
+    await Deno.writeTextFile(path, text.replaceAll(`${relative(ROOT, npmCache)}/`, "npm/"));
   }
   await carryProtoFiles();
   // Under its name only when it was found to be whole.
-  const unproven = `${values.output}.unproven`;
+  const unproven = `${output}.unproven`;
   try {
     await run(compiler, [
       "compile",
       "--quiet",
       "--cached-only",
+      `--target=${target}-unknown-linux-gnu`,
       "--no-check", // done above, by the pinned version
       ...PERMISSIONS,
       `--v8-flags=${V8_FLAGS}`,
@@ -108,12 +137,12 @@ async function main(): Promise<void> {
       `--output=${unproven}`,
       join(cache, "main.js"),
     ]);
-    await prove(unproven);
-    Deno.renameSync(unproven, values.output);
+    unifyTimes(unproven);
+    if (target === Deno.build.arch) await prove(unproven);
+    Deno.renameSync(unproven, output);
   } finally {
     removeIfThere(unproven);
   }
-  await report(values.output);
 }
 
 /**
@@ -145,18 +174,18 @@ async function prove(binary: string): Promise<void> {
  * the packages' own dependencies; where it has neither, it leaves the packages out without a word.
  */
 async function writeRuntimeConfig(): Promise<void> {
-  const { modules } = JSON.parse(await deno(["info", "--json", join(root, "main.ts")]));
+  const { modules } = JSON.parse(await deno(["info", "--json", join(ROOT, "main.ts")]));
   const packages = new Set<string>(
     modules.flatMap((module: { npmPackage?: string }) => module.npmPackage ?? []),
   );
-  const config = JSON.parse(await Deno.readTextFile(join(root, "deno.json")));
+  const config = JSON.parse(await Deno.readTextFile(join(ROOT, "deno.json")));
   const imports = Object.entries<string>(config.imports).filter(([name, target]) =>
     CARRIED_PACKAGES.includes(name) && packages.has(target.replace(/^npm:/, ""))
   );
   const { version } = config;
   const runtime = { version, nodeModulesDir: "none", imports: Object.fromEntries(imports) };
   await Deno.writeTextFile(join(cache, "deno.json"), JSON.stringify(runtime));
-  const lock: LockFile = JSON.parse(await Deno.readTextFile(join(root, "deno.lock")));
+  const lock: LockFile = JSON.parse(await Deno.readTextFile(join(ROOT, "deno.lock")));
   const specifiers = imports.map(([, target]) => target);
   await Deno.writeTextFile(
     join(cache, "deno.lock"),
@@ -228,38 +257,86 @@ async function carryProtoFiles(): Promise<void> {
   await Deno.writeTextFile(bundle, `const __dirname = import.meta.dirname + "/lib";\n${text}`);
 }
 
-/** Copies the system's libnl to where `--include` and the program's own URL find it. */
-function carryLibraries(): void {
-  for (const soname of LIBNL_SONAMES) {
-    const found = ["/usr/lib", "/lib", "/usr/lib64", "/lib64"].flatMap((directory) => [
-      join(directory, `${Deno.build.arch}-linux-gnu`, soname),
-      join(directory, soname),
-    ]).find((path) => {
-      try {
-        return Deno.statSync(path).isFile;
-      } catch {
-        return false;
-      }
-    });
-    if (!found) {
-      throw new OperatorError(
-        `Cannot carry ${soname}: it is not installed; install libnl-3-200 and libnl-route-3-200`,
-      );
-    }
-    Deno.mkdirSync(dirname(libraryCopy(soname)), { recursive: true });
-    Deno.copyFileSync(found, libraryCopy(soname));
+/**
+ * Writes libnl to where `--include` and the program's own URL find it: Debian's old packages of it,
+ * which need no newer glibc than `denort`. Where those cannot be had, the system's own stands in.
+ */
+async function carryLibraries(target: Target, signal: AbortSignal): Promise<void> {
+  Deno.mkdirSync(join(cache, "lib"), { recursive: true });
+  for (const [soname, bytes] of await findLibraries(target, signal)) {
+    Deno.writeFileSync(libraryCopy(soname), bytes);
   }
+}
+
+async function findLibraries(
+  target: Target,
+  signal: AbortSignal,
+): Promise<(readonly [soname: string, bytes: Uint8Array])[]> {
+  try {
+    const packages = await fetchPackages(pinnedPackages("libnl", TARGETS[target].debian));
+    const entries = packages.flatMap(({ entries }) => entries);
+    return LIBNL_SONAMES.map((soname) => {
+      const bytes = findFile(entries, soname);
+      if (bytes === undefined) throw new Error(`Cannot carry ${soname}: no pinned package has it`);
+      return [soname, bytes];
+    });
+  } catch (error) {
+    if (!(error instanceof PackageUnavailableError) || target !== Deno.build.arch) throw error;
+    await ensurePrerequisites(LIBNL_NEEDS, { signal, say: console.error });
+    const own = LIBNL_SONAMES.map((soname) => [soname, readSystemLibrary(soname)] as const);
+    const glibc = oldestGlibc(own.map(([, bytes]) => bytes));
+    console.error(
+      `${describeError(error)}. Carrying this machine's libnl instead, which needs glibc ${glibc}`,
+    );
+    return own;
+  }
+}
+
+function readSystemLibrary(soname: string): Uint8Array {
+  for (const directory of ["/usr/lib", "/lib", "/usr/lib64", "/lib64"]) {
+    for (
+      const path of [
+        join(directory, `${Deno.build.arch}-linux-gnu`, soname),
+        join(directory, soname),
+      ]
+    ) {
+      try {
+        return Deno.readFileSync(path);
+      } catch (error) {
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      }
+    }
+  }
+  throw new OperatorError(
+    `Cannot carry ${soname}: it is not installed; install libnl-3-200 and libnl-route-3-200`,
+  );
 }
 
 function libraryCopy(soname: string): string {
   return join(cache, "lib", soname);
 }
 
+/**
+ * Sets the times of the files inside, which `deno compile` notes in its table of them as
+ * milliseconds, to one, so that the same sources give the same executable.
+ */
+function unifyTimes(path: string): void {
+  const bytes = Deno.readFileSync(path);
+  const text = Buffer.from(bytes.buffer);
+  for (let at = text.indexOf(TIME_MARK); at >= 0; at = text.indexOf(TIME_MARK, at + 1)) {
+    const time = text.toString("latin1", at + TIME_MARK.length, at + TIME_MARK.length + 14);
+    if (/^1\d{12}[,}]$/.test(time)) {
+      text.write("1".padEnd(13, "0"), at + TIME_MARK.length, "latin1");
+    }
+  }
+  Deno.writeFileSync(path, bytes);
+}
+
 /** The Deno that fits the denort in use. */
-async function findCompiler(): Promise<string> {
+async function findCompiler(target: Target): Promise<string> {
   const denort = Deno.env.get("DENORT_BIN");
   if (!denort) return Deno.execPath();
-  const version = denortVersion(denort);
+  const version = denortVersion(denort, target);
   if (version === Deno.version.deno) return Deno.execPath();
   console.error(`Compiling with Deno ${version}, the version of ${basename(denort)}`);
   // Ask npx where that version lies, so that what follows runs without npm around it.
@@ -269,7 +346,7 @@ async function findCompiler(): Promise<string> {
 }
 
 /** The version that a denort names in its user agent. */
-function denortVersion(path: string): string {
+function denortVersion(path: string, target: Target): string {
   let bytes: Uint8Array;
   try {
     bytes = Deno.readFileSync(path);
@@ -282,33 +359,12 @@ function denortVersion(path: string): string {
   if (!version) {
     throw new OperatorError(`Cannot tell the version of ${path}: it is no denort (see DENORT_BIN)`);
   }
+  if (elfMachine(bytes) !== TARGETS[target].machine) {
+    throw new OperatorError(
+      `Cannot compile for ${target} with ${path}, which is for another machine (see DENORT_BIN)`,
+    );
+  }
   return version;
-}
-
-/** Runs this Deno; returns what it wrote. @throws {OperatorError} If it fails. */
-function deno(args: readonly string[]): Promise<string> {
-  return run(Deno.execPath(), args);
-}
-
-/** @throws {OperatorError} If it fails: in one line, where it could not download something. */
-async function run(
-  program: string,
-  args: readonly string[],
-  env: Readonly<Record<string, string>> = {},
-): Promise<string> {
-  const output = await new Deno.Command(program, {
-    args: [...args],
-    cwd: root,
-    env: { DENO_NO_UPDATE_CHECK: "1", RUST_BACKTRACE: "0", ...env },
-  }).output();
-  const [stdout, stderr] = [output.stdout, output.stderr].map((bytes) =>
-    new TextDecoder().decode(bytes)
-  ) as [string, string];
-  if (output.success) return stdout;
-  const command = `${basename(program)} ${args.find((word) => !word.startsWith("-"))}`;
-  throw new OperatorError(
-    describeDownloadFailure(stderr) ?? `Cannot run "${command}": ${(stderr || stdout).trim()}`,
-  );
 }
 
 function removeIfThere(path: string): void {
