@@ -9,6 +9,8 @@ import { ruleSetKind, type RuleSetSpec } from "./plan.ts";
 export interface RulePlace {
   /** Whether there is something to read; a place without desired rules ends once it is clean. */
   readonly active: boolean;
+  /** Whether the last listing found that Docker refuses packets for containers in our networks. */
+  readonly closedByDocker?: boolean;
   list(options: { signal: AbortSignal }): Promise<RuleSetSpec[]>;
   /** Makes one change; throws if that fails. */
   apply(change: Change<RuleSetSpec>, options: { signal: AbortSignal }): Promise<void>;

@@ -3,7 +3,7 @@ import type { Finding } from "../status/model.ts";
 import type { Dump } from "./iptables_dump.ts";
 import { PLACES, type ReadRule, readRule } from "./iptables_rule.ts";
 import type { PlacedRule } from "./iptables_survey.ts";
-import { multicast, type PrefixMatch, type Purpose } from "./plan.ts";
+import { type CommonPurpose, multicast, type PrefixMatch } from "./plan.ts";
 
 /** How many user-defined chains deep a packet is followed. */
 const MAX_DEPTH = 4;
@@ -31,7 +31,7 @@ interface Conditions {
  */
 export function findForeignRules(
   dump: Dump,
-  purpose: Purpose,
+  purpose: CommonPurpose,
   networks: readonly Prefix[],
   strays: readonly PlacedRule[] = [],
 ): Finding[] {

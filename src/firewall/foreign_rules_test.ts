@@ -4,7 +4,7 @@ import { sentenceOf } from "../status/problems.ts";
 import { findForeignRules } from "./foreign_rules.ts";
 import { parseDump } from "./iptables_dump.ts";
 import { surveyTable } from "./iptables_survey.ts";
-import type { Purpose } from "./plan.ts";
+import type { CommonPurpose } from "./plan.ts";
 
 const NETWORKS = [Prefix.parse("10.244.0.0/16")];
 const JUMPS = {
@@ -13,7 +13,7 @@ const JUMPS = {
 };
 
 /** Findings for these rules in front of our jump. */
-function find(purpose: Purpose, rules: readonly string[]): string[] {
+function find(purpose: CommonPurpose, rules: readonly string[]): string[] {
   const chains = new Set(rules.map((rule) => rule.split(" ")[1]!));
   chains.add(purpose === "masquerade" ? "POSTROUTING" : "FORWARD").add("FLANNEL-FWD");
   const text = [
@@ -26,7 +26,7 @@ function find(purpose: Purpose, rules: readonly string[]): string[] {
   return findForeignRules(parseDump(text), purpose, NETWORKS).map(sentenceOf);
 }
 
-const cases: [Purpose, rules: string[], finding: RegExp | undefined][] = [
+const cases: [CommonPurpose, rules: string[], finding: RegExp | undefined][] = [
   ["masquerade", [], undefined],
   ["masquerade", ["-A POSTROUTING -j MASQUERADE"], /hides the addresses of pods/],
   ["masquerade", ["-A POSTROUTING -o eth0 -j MASQUERADE"], /hides the addresses of pods/],

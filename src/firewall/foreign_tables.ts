@@ -11,6 +11,7 @@ import { type Address, type Family, Prefix } from "../net/mod.ts";
 import type { Finding } from "../status/model.ts";
 import { identityOf } from "../status/problems.ts";
 import type { RuleProgramOptions } from "./nft_command.ts";
+import { adviseOnDocker } from "./docker.ts";
 import { saveForeignIptables } from "./iptables_command.ts";
 import { readIptablesTables } from "./iptables_content.ts";
 import { listNftBaseChains, listNftChain, listNftTable } from "./nft_command.ts";
@@ -324,27 +325,6 @@ function describeRefusal(
 
 function tunnelName(tunnel: TunnelPath | undefined): string {
   return [tunnel?.protocol, tunnel?.port].filter((part) => part !== undefined).join(" port ");
-}
-
-/** What Docker 28 and later have for those who route packets to containers. */
-function adviseOnDocker(
-  { table, hook }: BaseChain,
-  { chain, rule }: Refusal,
-  { network, family, outside }: PodPaths,
-): string | undefined {
-  const isDockers = table === "docker-bridges" || /^DOCKER/.test(chain) ||
-    /! -i (docker|br-)/.test(rule?.text ?? "") || /"(docker0|br-[0-9a-f]{12})"/.test(
-      JSON.stringify(rule?.expr ?? []),
-    );
-  if (!isDockers) return undefined;
-  const program = family === 4 ? "iptables" : "ip6tables";
-  const own = `for a Docker network of its own, the option com.docker.network.bridge.`;
-  return hook === "prerouting"
-    ? `set "allow-direct-routing": true in /etc/docker/daemon.json and restart Docker (28.2 and ` +
-      `later; before, DOCKER_INSECURE_NO_IPTABLES_RAW=1 in its environment); or, ${own}` +
-      `trusted_host_interfaces=${outside.join(":")}`
-    : `${program} -I DOCKER-USER -s ${network} -d ${network} -j ACCEPT; or, ${own}` +
-      `gateway_mode_ipv${family}=nat-unprotected (or routed)`;
 }
 
 /** Commands that let packets through, in the words of whoever keeps the table. */

@@ -9,7 +9,7 @@ import {
   parseChainListing,
   parseDump,
 } from "./iptables_dump.ts";
-import { type Place, PLACES, renderJump } from "./iptables_rule.ts";
+import { PLACES, renderJump } from "./iptables_rule.ts";
 import type { IptablesVariant } from "./plan.ts";
 import {
   ifInstalled,
@@ -59,35 +59,32 @@ export class IptablesCommand {
     const args = tables.length === 1 && options.mayCreate ? ["-t", tables[0]!] : [];
     const text = await runRuleProgram(this.#program("-save"), args, { signal });
     const dump = new Map(parseDump(text));
-    for (const place of Object.values(PLACES)) {
-      if (!tables.includes(place.table) || !findUnprintedTables(text).includes(place.table)) {
-        continue;
-      }
-      dump.set(place.table, await this.#readPart(place, { signal }));
+    for (const table of findUnprintedTables(text)) {
+      if (tables.includes(table)) dump.set(table, await this.#readPart(table, { signal }));
     }
     return dump;
   }
 
   /**
-   * Our chain and the one that leads to it, of a table that `iptables-save` cannot print: nft has
+   * Our chains and those that lead to them, of a table that `iptables-save` cannot print: nft has
    * put something into it (`Table … is incompatible, use 'nft' tool`). Such a table takes our rules
    * nevertheless, and each chain of iptables' own in it can be listed.
    */
   async #readPart(
-    place: Place,
-    options: { readonly signal: AbortSignal },
+    table: string,
+    { signal }: { readonly signal: AbortSignal },
   ): Promise<Map<string, DumpedChain>> {
-    const { table, chain, hook, comment } = place;
-    const { signal } = options;
     const wholeEnv = ruleProgramEnvironment();
     const run = (...args: string[]) =>
       runProgram(this.name, ["-t", table, ...args], { signal, wholeEnv });
     const chains = new Map<string, DumpedChain>();
-    for (const name of [chain, hook]) {
-      const { code, stdout } = await run("-S", name);
-      if (code === 0) chains.set(name, parseChainListing(stdout));
-    }
-    if (!chains.has(hook)) {
+    for (const place of Object.values(PLACES).filter((each) => each.table === table)) {
+      const { chain, hook, comment } = place;
+      for (const name of [chain, hook]) {
+        const { code, stdout } = await run("-S", name);
+        if (code === 0) chains.set(name, parseChainListing(stdout));
+      }
+      if (chains.has(hook)) continue;
       const jump = ["-m", "comment", "--comment", comment, "-j", chain];
       const { code } = await run("-C", hook, ...jump);
       if (code === 0) chains.set(hook, { policy: "-", rules: [renderJump(place)] });

@@ -4,11 +4,13 @@ import type { PrefixMatch, Purpose, RuleSpec } from "./plan.ts";
 
 /** Where iptables keeps the rules of a purpose. Names and comments are upstream's. */
 export interface Place {
-  readonly table: "nat" | "filter";
+  readonly table: "nat" | "filter" | "raw";
   readonly chain: string;
-  /** The built-in chain that leads to ours. */
+  /** The chain that leads to ours: a built-in one, or one that Docker leaves to others. */
   readonly hook: string;
   readonly comment: string;
+  /** The jump is the hook's first rule; otherwise the last that packets come to. */
+  readonly first?: true;
 }
 
 export const PLACES: Readonly<Record<Purpose, Place>> = {
@@ -24,7 +26,23 @@ export const PLACES: Readonly<Record<Purpose, Place>> = {
     hook: "FORWARD",
     comment: "flanneld forward",
   },
+  "docker-forward": {
+    table: "filter",
+    chain: "FLANNEL-DOCKER",
+    hook: "DOCKER-USER",
+    comment: "flanneld docker forward",
+  },
+  "docker-raw": {
+    table: "raw",
+    chain: "FLANNEL-RAW",
+    hook: "PREROUTING",
+    comment: "flanneld docker raw",
+    // Docker appends a rule for each container.
+    first: true,
+  },
 };
+
+export const PURPOSES = Object.keys(PLACES) as readonly Purpose[];
 
 /** A rule as `iptables-save` words it, read as far as its meaning is known here. */
 export interface ReadRule {

@@ -3,6 +3,7 @@ import type { Dump, DumpedChain } from "./iptables_dump.ts";
 import {
   type Place,
   PLACES,
+  type ReadRule,
   readRule,
   renderJump,
   renderRule,
@@ -62,10 +63,19 @@ export function surveyTable(
     if (rule) rules.push(rule);
     else faults.push(`${place.chain} has a rule that is not ours: ${text}`);
   }
-  const misplacedChains = OWN_CHAINS.filter((name) => name !== place.chain && chains.has(name));
+  const here = Object.values(PLACES).filter(({ table }) => table === place.table);
+  // What is in the wrong table is the business of one of its places.
+  const misplacedChains = here[0] === place
+    ? OWN_CHAINS.filter((name) => !here.some(({ chain }) => chain === name) && chains.has(name))
+    : [];
   for (const name of misplacedChains) faults.push(`${name} does not belong into ${place.table}`);
 
   let jumps = 0;
+  const isOfNeighbour = ({ target, comment }: ReadRule) =>
+    Object.values(PLACES).some((other) =>
+      other !== place && (here.includes(other) || here[0] !== place) &&
+      (target === other.chain || comment === other.comment)
+    );
   const strays: PlacedRule[] = [];
   const references: PlacedRule[] = [];
   for (const [chain, { rules: texts }] of chains) {
@@ -75,6 +85,7 @@ export function surveyTable(
       const read = readRule(text);
       const leadsToOurs = read.target !== undefined && OWN_CHAINS.includes(read.target);
       if (chain === place.hook && isJump(text, place)) jumps++;
+      else if (isOfNeighbour(read)) continue;
       else if (
         OWN_COMMENTS.includes(read.comment ?? "") || misplacedChains.includes(read.target ?? "")
       ) {
@@ -144,11 +155,14 @@ function findVersion14(texts: readonly string[], purpose: Purpose, network: Pref
  * it, or, without `desired`, nothing of ours. Between `*table` and `COMMIT` everything takes effect
  * at once. Rules are deleted by their text, never by number: another program may have moved them
  * since, and then nothing happens and the next round looks again.
+ *
+ * @param hook The rules of the chain that leads to ours.
  */
 export function renderTransaction(
   purpose: Purpose,
   survey: Survey | undefined,
   desired: RuleChainSpec | undefined,
+  hook: readonly string[] = [],
 ): string {
   const place = PLACES[purpose];
   const jump = renderJump(place);
@@ -166,7 +180,7 @@ export function renderTransaction(
     for (const rule of desired.rules) {
       lines.push(`-A ${place.chain} ${renderRule(rule, place.comment)}`);
     }
-    if (jumps === 0) lines.push(`-A ${place.hook} ${jump}`);
+    if (jumps === 0) lines.push(`${whereToJump(place, hook)} ${jump}`);
   } else {
     for (let each = 0; each < jumps; each++) lines.push(`-D ${place.hook} ${jump}`);
     for (const { chain, text } of survey?.references ?? []) lines.push(`-D ${chain} ${text}`);
@@ -175,6 +189,13 @@ export function renderTransaction(
   for (const name of misplaced) lines.push(`-X ${name}`);
   lines.push("COMMIT", "");
   return lines.join("\n");
+}
+
+/** Docker up to 27 ends DOCKER-USER with a RETURN, which stays there until the next boot. */
+function whereToJump({ hook, first }: Place, rules: readonly string[]): string {
+  if (first) return `-I ${hook}`;
+  const isEnd = rules.at(-1) === "-j RETURN";
+  return isEnd ? `-I ${hook} ${rules.length}` : `-A ${hook}`;
 }
 
 /** Whether the table holds exactly `desired`, or nothing of ours if that is `undefined`. */

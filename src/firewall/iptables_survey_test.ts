@@ -21,6 +21,7 @@ function planned(purpose: Purpose, family: Family = 4) {
     forward: purpose === "forward",
     noMasqueradeCidrs: [Prefix.parse(family === 4 ? "192.0.2.9/32" : "2001:db8::1/128")],
     randomFully: true,
+    docker: [],
   });
   return sets[0]!.chains[0]!;
 }

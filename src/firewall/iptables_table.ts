@@ -3,13 +3,20 @@ import type { Prefix } from "../net/mod.ts";
 import type { Change } from "../reconcile/table.ts";
 import type { Finding } from "../status/model.ts";
 import type { ProblemLog } from "../status/problems.ts";
+import { isClosedByDocker, type ListInterfaces } from "./docker.ts";
 import type { RulePlace } from "./firewall_table.ts";
 import { findForeignRules } from "./foreign_rules.ts";
 import type { IptablesCommand } from "./iptables_command.ts";
 import type { Dump } from "./iptables_dump.ts";
-import { PLACES } from "./iptables_rule.ts";
+import { PLACES, PURPOSES } from "./iptables_rule.ts";
 import { isRight, renderTransaction, type Survey, surveyTable } from "./iptables_survey.ts";
-import { type IptablesVariant, type Purpose, ruleSetKind, type RuleSetSpec } from "./plan.ts";
+import {
+  IPTABLES_SETS,
+  type IptablesVariant,
+  type Purpose,
+  ruleSetKind,
+  type RuleSetSpec,
+} from "./plan.ts";
 
 export interface IptablesTableOptions {
   readonly command: IptablesCommand;
@@ -21,13 +28,14 @@ export interface IptablesTableOptions {
   readonly forwards: boolean;
   /** Set where these are not the tables that `iptables` manages. */
   readonly variant?: IptablesVariant;
+  readonly listInterfaces: ListInterfaces;
   /** Takes what is found of others' rules. */
   readonly foreign: ProblemLog;
   readonly log: Logger;
 }
 
 /**
- * The rule sets of one family in iptables: our chains in `nat` and `filter` and the jumps to them.
+ * The rule sets of one family in iptables: our chains in each table and the jumps to them.
  * A round reads with one program, and writes nothing if all is right.
  *
  * A table for which nothing is desired is read until it was once found free of ours: nothing that
@@ -36,7 +44,8 @@ export interface IptablesTableOptions {
 export class IptablesTable implements RulePlace {
   readonly #options: IptablesTableOptions;
   /** What is still read. */
-  readonly #purposes = new Set<Purpose>(["masquerade", "forward"]);
+  readonly #purposes = new Set<Purpose>(PURPOSES);
+  #closedByDocker = false;
 
   constructor(options: IptablesTableOptions) {
     this.#options = options;
@@ -46,10 +55,14 @@ export class IptablesTable implements RulePlace {
     return this.#purposes.size > 0;
   }
 
+  get closedByDocker(): boolean {
+    return this.#closedByDocker;
+  }
+
   async list({ signal }: { signal: AbortSignal }): Promise<RuleSetSpec[]> {
     const { command, wanted, networks, foreign, variant } = this.#options;
     const purposes = [...this.#purposes];
-    const dump = await command.save(purposes.map((purpose) => PLACES[purpose].table), {
+    const dump = await command.save(tablesOf(purposes), {
       signal,
       mayCreate: purposes.every((purpose) => wanted.includes(purpose)),
     });
@@ -60,18 +73,22 @@ export class IptablesTable implements RulePlace {
         sets.push({
           mode: "iptables",
           family: command.family,
-          table: survey.place.table,
+          table: IPTABLES_SETS[purpose],
           chains: survey.hasChain ? [{ purpose, rules: survey.rules }] : [],
           ...(variant !== undefined ? { variant } : {}),
           ...(survey.faults.length > 0 ? { faults: survey.faults } : {}),
         });
       }
-      foreign.set(
-        findForeignRules(dump, purpose, networks, survey?.strays),
-        `${command.name} ${purpose}`,
-      );
+      if (purpose === "masquerade" || purpose === "forward") {
+        foreign.set(
+          findForeignRules(dump, purpose, networks, survey?.strays),
+          `${command.name} ${purpose}`,
+        );
+      }
       if (!survey && !wanted.includes(purpose)) this.#purposes.delete(purpose);
     }
+    this.#closedByDocker = wanted.includes("docker-forward") &&
+      isClosedByDocker(dump, networks, this.#options.listInterfaces);
     this.#noticePolicy(dump);
     if (variant !== undefined) this.#noticeVariant(dump, variant);
     return sets;
@@ -81,15 +98,17 @@ export class IptablesTable implements RulePlace {
     const { command, log } = this.#options;
     const set = change.op === "remove" ? change.actual : change.desired;
     const desired = change.op === "remove" ? undefined : change.desired.chains[0];
-    const purpose = set.table === PLACES.masquerade.table ? "masquerade" : "forward";
+    const purpose = PURPOSES.find((each) => IPTABLES_SETS[each] === set.table)!;
+    const { table, hook } = PLACES[purpose];
     // Read again: the transaction names the rules that are there now.
-    const dump = await command.save([set.table], { signal, mayCreate: desired !== undefined });
+    const dump = await command.save([table], { signal, mayCreate: desired !== undefined });
     const survey = this.#survey(dump, purpose);
     if (isRight(survey, desired)) return;
     for (const fault of survey?.faults ?? []) {
       log.info(`Mending ${ruleSetKind.key(set)}: ${fault}`);
     }
-    await command.restore(renderTransaction(purpose, survey, desired), { signal });
+    const hookRules = dump.get(table)?.get(hook)?.rules;
+    await command.restore(renderTransaction(purpose, survey, desired, hookRules), { signal });
   }
 
   #survey(dump: Dump, purpose: Purpose): Survey | undefined {
@@ -118,7 +137,7 @@ export class IptablesTable implements RulePlace {
     const { command, foreign } = this.#options;
     const ours = Object.values(PLACES).map(({ chain }) => chain);
     let count = 0;
-    for (const { table } of Object.values(PLACES)) {
+    for (const table of tablesOf(PURPOSES)) {
       for (const [chain, { rules }] of dump.get(table) ?? []) {
         if (!ours.includes(chain)) count += rules.length;
       }
@@ -136,4 +155,8 @@ export class IptablesTable implements RulePlace {
     };
     foreign.set(count > 0 ? [both] : [], `${command.name} variant`);
   }
+}
+
+function tablesOf(purposes: readonly Purpose[]): string[] {
+  return [...new Set(purposes.map((purpose) => PLACES[purpose].table))];
 }

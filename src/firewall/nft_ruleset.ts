@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import type { Family } from "../net/mod.ts";
 import { readAddressText, readListing } from "./nft_listing.ts";
-import type { PrefixMatch, Purpose, RuleChainSpec, RuleSetSpec, RuleSpec } from "./plan.ts";
+import type { CommonPurpose, PrefixMatch, RuleChainSpec, RuleSetSpec, RuleSpec } from "./plan.ts";
 
 /** A base chain of ours. Names and comments are upstream's. */
 interface ChainPlace {
@@ -15,7 +15,7 @@ interface ChainPlace {
   readonly priorityName: string;
 }
 
-const CHAINS: Readonly<Record<Purpose, ChainPlace>> = {
+const CHAINS: Readonly<Record<CommonPurpose, ChainPlace>> = {
   masquerade: {
     name: "postrtg",
     comment: "chain to manage traffic masquerading by flannel",
@@ -73,6 +73,7 @@ export function renderNftScript(set: Pick<RuleSetSpec, "family" | "chains">): st
   if (set.chains.length > 0) {
     lines.push(`table ${table} {`, `  comment "rules for ${nftTableName(set.family)}"`);
     for (const { purpose, rules } of set.chains) {
+      if (purpose !== "masquerade" && purpose !== "forward") continue; // with iptables alone
       const { name, comment, type, hook, priority } = CHAINS[purpose];
       lines.push(
         `  chain ${name} {`,

@@ -14,6 +14,7 @@ const PLANNED = planRuleSets({
   forward: true,
   noMasqueradeCidrs: [Prefix.parse("192.168.0.0/16"), Prefix.parse("1.2.3.4/32")],
   randomFully: true,
+  docker: [],
 });
 
 function planned(family: Family): RuleSetSpec {

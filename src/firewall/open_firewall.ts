@@ -10,6 +10,7 @@ import {
   type IptablesVersion,
   probeIptables,
 } from "./iptables_command.ts";
+import type { ListInterfaces } from "./docker.ts";
 import { FirewallTable, type RulePlace } from "./firewall_table.ts";
 import { type ForeignTablesOptions, type PodPaths, surveyForeignTables } from "./foreign_tables.ts";
 import { IptablesTable } from "./iptables_table.ts";
@@ -29,6 +30,8 @@ export interface OpenFirewallOptions {
   readonly forward: boolean;
   /** `--ip-masq-fully-random-disable` */
   readonly randomFullyDisabled: boolean;
+  /** The links of this host. @default {Deno.networkInterfaces} */
+  readonly listInterfaces?: ListInterfaces;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }
@@ -39,6 +42,8 @@ export interface Firewall {
   readonly table: Table<RuleSetSpec>;
   /** Whether masquerading can, and is allowed to, choose source ports at random. */
   readonly randomFully: boolean;
+  /** Where Docker refuses what other hosts send to containers; known from the first listing on. */
+  readonly docker: readonly Family[];
   /**
    * Looks for chains of others that refuse packets of `paths`, and tells of them. To be called once
    * the own rules are in place.
@@ -62,7 +67,7 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
   const families = networks.map(({ family }) => family);
   const purposes: Purpose[] = [
     ...(masquerade ? ["masquerade" as const] : []),
-    ...(forward ? ["forward" as const] : []),
+    ...(forward ? ["forward", "docker-forward", "docker-raw"] as const : []),
   ];
   const foreign = new ProblemLog(log, {
     over: (problem) => [`No longer true: ${sentenceOf(problem)}`],
@@ -82,6 +87,7 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
     const shared = {
       networks: networks.filter((network) => network.family === family),
       forwards: forward,
+      listInterfaces: options.listInterfaces ?? Deno.networkInterfaces,
       foreign,
       log,
     };
@@ -121,6 +127,9 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
   return {
     table: new FirewallTable(own, leftovers, log),
     randomFully: canRandomize && !options.randomFullyDisabled,
+    get docker() {
+      return [...own].flatMap(([family, place]) => place.closedByDocker ? [family] : []);
+    },
     async survey(paths, options) {
       const found = await surveyForeignTables(paths, options);
       foreign.set(found, "foreign tables");

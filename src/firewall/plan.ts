@@ -5,7 +5,13 @@ import type { Kind } from "../reconcile/table.ts";
 export type FirewallMode = "iptables" | "nftables";
 
 /** What a chain is for. */
-export type Purpose = "masquerade" | "forward";
+export type Purpose = CommonPurpose | DockerPurpose;
+
+/** What there is in either mode. */
+export type CommonPurpose = "masquerade" | "forward";
+
+/** To lead packets of pods past what Docker 28 and later drop: on a bridge, and for a container. */
+type DockerPurpose = "docker-forward" | "docker-raw";
 
 /** A condition on one address of a packet. */
 export interface PrefixMatch {
@@ -31,13 +37,13 @@ export interface RuleChainSpec {
 
 /**
  * What is ours in one table of the kernel: the unit that is read, compared and replaced in one
- * transaction. With iptables that is one chain in `nat` or `filter` and the jump to it, with
+ * transaction. With iptables that is one chain in `nat`, `filter` or `raw` and the jump to it, with
  * nftables the whole of `ip flannel-ipv4` or `ip6 flannel-ipv6`.
  */
 export interface RuleSetSpec {
   readonly mode: FirewallMode;
   readonly family: Family;
-  /** `nat`, `filter`, `flannel-ipv4` or `flannel-ipv6`. */
+  /** `nat`, `filter`, `filter DOCKER-USER`, `raw`, `flannel-ipv4` or `flannel-ipv6`. */
   readonly table: string;
   readonly chains: readonly RuleChainSpec[];
   /**
@@ -69,11 +75,21 @@ export interface PlanOptions {
   readonly masquerade: boolean;
   /** `--iptables-forward-rules` */
   readonly forward: boolean;
+  /** Where Docker refuses what other hosts send to containers; of no effect with nftables. */
+  readonly docker: readonly Family[];
   /** `--no-masq-cidr`: destinations that see the source address unchanged; any family. */
   readonly noMasqueradeCidrs: readonly Prefix[];
   /** Whether masquerading picks source ports at random, which avoids races for them. */
   readonly randomFully: boolean;
 }
+
+/** Where each chain is with iptables, in one word for the rule set. */
+export const IPTABLES_SETS: Readonly<Record<Purpose, string>> = {
+  masquerade: "nat",
+  forward: "filter",
+  "docker-forward": "filter DOCKER-USER",
+  "docker-raw": "raw",
+};
 
 /** What kube-proxy sets on packets that it masquerades itself. */
 const KUBE_PROXY_MARK = { value: 0x4000, mask: 0x4000 };
@@ -87,6 +103,9 @@ const KUBE_PROXY_MARK = { value: 0x4000, mask: 0x4000 };
  * the latter: the mark is compared under its mask, since other bits may be set as well, and the
  * client's address is kept for pods of this host (`!network -> subnet`), not for the whole
  * network, which kept the last rule from ever masquerading what hosts send to remote pods.
+ *
+ * Where Docker refuses them, packets between pods are accepted before it, as narrowly as that can
+ * be: no others get to a container whose port is not published. A rule in nftables cannot do this.
  */
 export function planRuleSets(options: PlanOptions): RuleSetSpec[] {
   const sets: RuleSetSpec[] = [];
@@ -98,9 +117,16 @@ export function planRuleSets(options: PlanOptions): RuleSetSpec[] {
     }
     if (options.forward) chains.push({ purpose: "forward", rules: forwardRules(network) });
     if (options.mode === "iptables") {
+      if (options.forward && options.docker.includes(family)) {
+        chains.push(...dockerChains(network, subnet, options));
+      }
       for (const chain of chains) {
-        const table = chain.purpose === "masquerade" ? "nat" : "filter";
-        sets.push({ mode: "iptables", family, table, chains: [chain] });
+        sets.push({
+          mode: "iptables",
+          family,
+          table: IPTABLES_SETS[chain.purpose],
+          chains: [chain],
+        });
       }
     } else if (chains.length > 0) {
       sets.push({ mode: "nftables", family, table: `flannel-ipv${family}`, chains });
@@ -111,11 +137,6 @@ export function planRuleSets(options: PlanOptions): RuleSetSpec[] {
 
 function masqueradeRules(network: Prefix, subnet: Prefix, options: PlanOptions): RuleSpec[] {
   const masquerade = options.randomFully ? "masquerade-random" : "masquerade";
-  const exempt = new Map(
-    options.noMasqueradeCidrs
-      .filter(({ family }) => family === network.family)
-      .map((prefix) => [prefix.toString(), prefix]),
-  );
   return [
     // kube-proxy masquerades marked packets; twice made some kernels lose connections.
     { mark: KUBE_PROXY_MARK, verdict: "return" },
@@ -124,12 +145,10 @@ function masqueradeRules(network: Prefix, subnet: Prefix, options: PlanOptions):
     { source: inside(network), destination: inside(subnet), verdict: "return" },
     // Clients of local pods keep their address.
     { source: outside(network), destination: inside(subnet), verdict: "return" },
-    // Neither iptables nor nftables keeps a condition on a prefix of length 0.
-    ...[...exempt.values()].map((prefix): RuleSpec =>
-      prefix.length === 0
-        ? { verdict: "return" }
-        : { destination: inside(prefix), verdict: "return" }
-    ),
+    ...exempted(network, options).map((prefix): RuleSpec => ({
+      ...conditionOn("destination", prefix),
+      verdict: "return",
+    })),
     {
       source: inside(network),
       destination: outside(multicast(network.family)),
@@ -145,6 +164,30 @@ function forwardRules(network: Prefix): RuleSpec[] {
     { source: inside(network), verdict: "accept" },
     { destination: inside(network), verdict: "accept" },
   ];
+}
+
+/** Only packets of pods come to a container; and what answers containers in their own name. */
+function dockerChains(network: Prefix, subnet: Prefix, options: PlanOptions): RuleChainSpec[] {
+  const accept = (source: Prefix): RuleSpec => ({
+    ...conditionOn("source", source),
+    destination: inside(subnet),
+    verdict: "accept",
+  });
+  return [
+    { purpose: "docker-forward", rules: [accept(network)] },
+    { purpose: "docker-raw", rules: [network, ...exempted(network, options)].map(accept) },
+  ];
+}
+
+/** `--no-masq-cidr` of the network's family, each once. */
+function exempted({ family }: Prefix, { noMasqueradeCidrs }: PlanOptions): Prefix[] {
+  const prefixes = noMasqueradeCidrs.filter((prefix) => prefix.family === family);
+  return [...new Map(prefixes.map((prefix) => [prefix.toString(), prefix])).values()];
+}
+
+/** Neither iptables nor nftables keeps a condition on a prefix of length 0. */
+function conditionOn(field: "source" | "destination", prefix: Prefix): Partial<RuleSpec> {
+  return prefix.length === 0 ? {} : { [field]: inside(prefix) };
 }
 
 function inside(prefix: Prefix): PrefixMatch {

@@ -16,6 +16,7 @@ const OPTIONS: PlanOptions = {
   forward: true,
   noMasqueradeCidrs: [],
   randomFully: true,
+  docker: [],
 };
 
 /** As `iptables -S` prints the chain and its jump. */
@@ -46,6 +47,32 @@ Deno.test("planRuleSets() for iptables and IPv4 words upstream's rules", () => {
 -A FLANNEL-FWD -s 10.42.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
 -A FLANNEL-FWD -d 10.42.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT`,
   );
+});
+
+Deno.test("planRuleSets() leads packets of pods, and of what is not masqueraded, past Docker's rules", () => {
+  const options: PlanOptions = {
+    ...OPTIONS,
+    families: [IPV4, IPV6],
+    masquerade: false,
+    docker: [4],
+    noMasqueradeCidrs: [Prefix.parse("10.0.0.0/8"), Prefix.parse("fd00::/8")],
+  };
+  const plain = iptablesText(planRuleSets({ ...options, docker: [] }));
+  assert.equal(
+    iptablesText(planRuleSets({ ...options, families: [IPV4] })),
+    iptablesText(planRuleSets({ ...options, families: [IPV4], docker: [] })) +
+      `
+-A DOCKER-USER -m comment --comment "flanneld docker forward" -j FLANNEL-DOCKER
+-A FLANNEL-DOCKER -s 10.42.0.0/16 -d 10.42.1.0/24 -m comment --comment "flanneld docker forward" -j ACCEPT
+-A PREROUTING -m comment --comment "flanneld docker raw" -j FLANNEL-RAW
+-A FLANNEL-RAW -s 10.42.0.0/16 -d 10.42.1.0/24 -m comment --comment "flanneld docker raw" -j ACCEPT
+-A FLANNEL-RAW -s 10.0.0.0/8 -d 10.42.1.0/24 -m comment --comment "flanneld docker raw" -j ACCEPT`,
+  );
+  assert.ok(!iptablesText(planRuleSets(options)).includes("-A FLANNEL-RAW -s 2001"), "not closed");
+  assert.ok(!plain.includes("FLANNEL-RAW"));
+  assert.deepEqual(planRuleSets({ ...options, forward: false }), []);
+  const nft = { ...options, mode: "nftables" as const };
+  assert.deepEqual(planRuleSets(nft), planRuleSets({ ...nft, docker: [] }));
 });
 
 Deno.test("planRuleSets() for iptables and IPv6 words upstream's rules", () => {

@@ -32,7 +32,7 @@ export function firewallMode({ network }: Pick<Configured, "network">): Firewall
 export function planTrafficRules(
   options: Options,
   configured: Configured,
-  firewall: Pick<Firewall, "randomFully">,
+  firewall: Pick<Firewall, "randomFully" | "docker">,
   own: Lease,
 ): readonly RuleSetSpec[] {
   return planRuleSets({
@@ -45,6 +45,7 @@ export function planTrafficRules(
     forward: options.iptablesForwardRules,
     noMasqueradeCidrs: options.noMasqCidr,
     randomFully: firewall.randomFully,
+    docker: firewall.docker,
   });
 }
 

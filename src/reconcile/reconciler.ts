@@ -416,7 +416,10 @@ export class Reconciler {
     } catch (cause) {
       throw new ListError("Cannot list", { cause });
     }
-    const wanted = desired instanceof Wanted ? desired : indexDesired(kind, desired);
+    // What is desired may hang on what the listing has just found.
+    const wanted = desired instanceof Wanted
+      ? desired
+      : indexDesired(kind, state.stage.desired() as readonly unknown[] ?? desired);
     const difference = await inSlices(diffInSteps(kind, wanted, actual), { signal });
     state.endLook(desired);
     state.desired = wanted.size;

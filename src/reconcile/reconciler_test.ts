@@ -306,6 +306,20 @@ Deno.test("Reconciler does not try at once again what fails as a whole", async (
   }
 });
 
+Deno.test("Reconciler desires in the same round what hangs on what the listing finds", async () => {
+  const table = new MemoryTable();
+  let found = false;
+  table.meanwhile = () => found = true;
+  const it = new Reconciler({
+    name: "things",
+    stages: [{ table, desired: () => found ? [ours("a")] : [] }],
+    resyncMs: 1e6,
+    log: recorder(),
+  });
+  const report = await it.round({ signal: new AbortController().signal });
+  assert.deepEqual([report.inSync, report.changed, table.operations], [true, 1, ["add a"]]);
+});
+
 Deno.test("Reconciler lists only Tables asked for, due again, or with another desired list", async () => {
   const tables = (["link", "address", "route"] as const).map((id) => {
     const table = new MemoryTable();

@@ -38,28 +38,53 @@ interface Case {
   readonly after?: readonly string[];
   /** What the sentence says; `undefined`: packets pass, and there is none. */
   readonly named?: RegExp;
+  /** Others than pods stay shut out. */
+  readonly closed?: true;
   /** It is about a pod alone, so the host stays ready. */
   readonly onePod?: true;
   /** Run in place of the command that the sentence gives, which needs another program. */
   readonly remedy?: readonly string[];
 }
 
+/** As Docker 28.2 to 29 word them, in their order; its jumps come first at each of its starts. */
 const DOCKER_28 = [
   "IPT -P FORWARD DROP",
-  "IPT -N DOCKER-USER",
-  "IPT -N DOCKER-FORWARD",
-  "IPT -N DOCKER-BRIDGE",
-  "IPT -N DOCKER-CT",
-  "IPT -N DOCKER",
-  "IPT -A FORWARD -j DOCKER-USER",
-  "IPT -A FORWARD -j DOCKER-FORWARD",
-  "IPT -A DOCKER-FORWARD -j DOCKER-CT",
-  "IPT -A DOCKER-FORWARD -j DOCKER-BRIDGE",
+  ...["DOCKER-USER", "DOCKER", "DOCKER-FORWARD", "DOCKER-BRIDGE", "DOCKER-CT", "DOCKER-INTERNAL"]
+    .map((chain) => `IPT -N ${chain}`),
+  "IPT -I FORWARD -j DOCKER-FORWARD",
+  "IPT -I DOCKER-FORWARD -j DOCKER-BRIDGE",
+  "IPT -I DOCKER-FORWARD -j DOCKER-INTERNAL",
+  "IPT -I DOCKER-FORWARD -j DOCKER-CT",
   "IPT -A DOCKER-FORWARD -i docker0 -j ACCEPT",
+  "IPT -A DOCKER ! -i docker0 -o docker0 -j DROP",
   "IPT -A DOCKER-CT -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
   "IPT -A DOCKER-BRIDGE -o docker0 -j DOCKER",
-  "IPT -A DOCKER ! -i docker0 -o docker0 -j DROP",
+  "IPT -I FORWARD -j DOCKER-USER",
 ];
+const DOCKER_28_CONTAINER = `IPT -t raw -A PREROUTING -d ${POD}/32 ! -i docker0 -j DROP`;
+
+/** Docker 29 with "firewall-backend": "nftables". */
+const DOCKER_29_NFT = [
+  "nft add table ip docker-bridges",
+  "nft add map ip docker-bridges filter-forward-in-jumps { type ifname : verdict ; }",
+  "nft add map ip docker-bridges filter-forward-out-jumps { type ifname : verdict ; }",
+  "nft add chain ip docker-bridges filter-FORWARD { type filter hook forward priority filter ; }",
+  "nft add rule ip docker-bridges filter-FORWARD oifname vmap @filter-forward-in-jumps",
+  "nft add rule ip docker-bridges filter-FORWARD iifname vmap @filter-forward-out-jumps",
+  "nft add chain ip docker-bridges raw-PREROUTING { type filter hook prerouting priority raw ; }",
+  "nft add chain ip docker-bridges filter-forward-in__docker0",
+  "nft add chain ip docker-bridges filter-forward-out__docker0",
+  'nft add element ip docker-bridges filter-forward-in-jumps { "docker0" : jump filter-forward-in__docker0 }',
+  'nft add element ip docker-bridges filter-forward-out-jumps { "docker0" : jump filter-forward-out__docker0 }',
+  "nft add rule ip docker-bridges filter-forward-in__docker0 ct state established,related counter accept",
+  'nft add rule ip docker-bridges filter-forward-in__docker0 iifname docker0 counter accept comment "ICC"',
+  "nft add rule ip docker-bridges filter-forward-out__docker0 ct state established,related counter accept",
+  'nft add rule ip docker-bridges filter-forward-out__docker0 counter accept comment "OUTGOING"',
+];
+const DOCKER_29_NFT_DROP = "nft add rule ip docker-bridges filter-forward-in__docker0 counter " +
+  'drop comment "UNPUBLISHED PORT DROP"';
+const DOCKER_29_NFT_CONTAINER = `nft add rule ip docker-bridges raw-PREROUTING ip daddr ${POD} ` +
+  'iifname != { "docker0" } counter drop comment "DROP DIRECT ACCESS"';
 
 const cases: readonly Case[] = [
   { name: "nothing", engines: ENGINES },
@@ -171,13 +196,54 @@ const cases: readonly Case[] = [
     name: "Docker 28 that was started first",
     engines: [OVER_NFT, LEGACY],
     before: DOCKER_28,
+    after: [DOCKER_28_CONTAINER],
+    closed: true,
+  },
+  {
+    name: "Docker 28 that was started after us",
+    engines: [OVER_NFT, LEGACY],
+    after: [...DOCKER_28, DOCKER_28_CONTAINER],
+    closed: true,
+  },
+  {
+    name: "Docker 28 after an upgrade from 27, without a boot between",
+    engines: [OVER_NFT, LEGACY],
+    before: ["IPT -N DOCKER-USER", "IPT -A DOCKER-USER -j RETURN"],
+    after: [
+      ...DOCKER_28.filter((command) => command !== "IPT -N DOCKER-USER"),
+      DOCKER_28_CONTAINER,
+    ],
+    closed: true,
+  },
+  {
+    name: "Docker 28, with rules of ours elsewhere",
+    engines: [NFTABLES],
+    before: DOCKER_28,
     named: /the rule "-A DOCKER ! -i docker0 -o docker0 -j DROP" does.*iptables -I DOCKER-USER/,
   },
-  { name: "Docker 28 that was started after us", engines: [OVER_NFT, LEGACY], after: DOCKER_28 },
+  {
+    name: "Docker 29's own nftables",
+    engines: [OVER_NFT, NFTABLES],
+    after: [...DOCKER_29_NFT, DOCKER_29_NFT_DROP],
+    named: /nft table "ip docker-bridges" .*"firewall-backend": "iptables".*nat-unprotected$/,
+    // What Docker has with that mode.
+    remedy: [
+      "nft flush chain ip docker-bridges filter-forward-in__docker0",
+      'nft add rule ip docker-bridges filter-forward-in__docker0 counter accept comment "UNPROTECTED"',
+    ],
+  },
+  {
+    name: "Docker 29's own rule in nftables for each container",
+    engines: [OVER_NFT, NFTABLES],
+    after: [...DOCKER_29_NFT, DOCKER_29_NFT_CONTAINER],
+    named: /hook prerouting.* pods for 10\.244\.1\.2: .*"allow-direct-routing": true/,
+    onePod: true,
+    remedy: ["nft flush chain ip docker-bridges raw-PREROUTING"],
+  },
   {
     name: "Docker 28's rule for each container",
     engines: [OVER_NFT, LEGACY, NFTABLES],
-    after: [`IPT -t raw -A PREROUTING -d ${POD}/32 ! -i docker0 -j DROP`],
+    after: [DOCKER_28_CONTAINER],
     named: /hook prerouting.* pods for 10\.244\.1\.2: .*"allow-direct-routing": true/,
     onePod: true,
     remedy: [`IPT -t raw -F PREROUTING`],
@@ -212,7 +278,7 @@ const cases: readonly Case[] = [
   },
 ];
 
-for (const { name, engines, before = [], after = [], named, onePod, remedy } of cases) {
+for (const { name, engines, before = [], after = [], closed, named, onePod, remedy } of cases) {
   for (const engine of engines) {
     ruleTest(`${engine.title} (${engine.variant}) and ${name}`, async () => {
       const { signal } = new AbortController();
@@ -240,17 +306,21 @@ for (const { name, engines, before = [], after = [], named, onePod, remedy } of 
         ...wanted,
         networks,
         randomFullyDisabled: false,
+        listInterfaces: () => [{ name: "docker0", address: "10.244.1.1" }],
         signal,
       });
-      const desired = planRuleSets({
-        ...wanted,
-        mode: engine.mode,
-        families: [{ network: NETWORK, subnet: SUBNET }],
-        noMasqueradeCidrs: [],
-        randomFully: firewall.randomFully,
-      });
+      const desired = () =>
+        planRuleSets({
+          ...wanted,
+          mode: engine.mode,
+          families: [{ network: NETWORK, subnet: SUBNET }],
+          noMasqueradeCidrs: [],
+          randomFully: firewall.randomFully,
+          docker: firewall.docker,
+        });
       assert.deepEqual((await rules.round(firewall, desired, { signal })).failures, []);
       await run(after);
+      assert.deepEqual((await rules.round(firewall, desired, { signal })).failures, []);
 
       await using stack = new AsyncDisposableStack();
       for (const namespace of [pod, peer]) {
@@ -273,6 +343,24 @@ for (const { name, engines, before = [], after = [], named, onePod, remedy } of 
       if (!named) {
         assert.deepEqual([found, cut], [[], []]);
         assert.ok(await passes());
+        if (!closed) return;
+        for (const source of ["192.0.2.11", REMOTE_POD]) {
+          const { code } = await peer.try("ping", ["-c1", "-W1", "-I", source, POD], { signal });
+          assert.equal(code === 0, source === REMOTE_POD, `ping from ${source}`);
+        }
+        assert.deepEqual((await rules.round(firewall, desired, { signal })).changes, []);
+        await run(["IPT -D DOCKER-USER 1", "IPT -t raw -F FLANNEL-RAW"]);
+        assert.ok(!await passes());
+        assert.equal((await rules.round(firewall, desired, { signal })).changes.length, 2);
+        assert.ok(await passes());
+        // Docker goes, and then we.
+        await run(["IPT -F DOCKER", "IPT -t raw -D PREROUTING 2"]);
+        assert.equal((await rules.round(firewall, desired, { signal })).changes.length, 2);
+        await rules.round(firewall, [], { signal });
+        assert.doesNotMatch(
+          await host.run(`iptables-${engine.variant}-save`, [], { signal }),
+          /flannel/i,
+        );
         return;
       }
       assert.equal(found.length, 1, found.join("\n"));

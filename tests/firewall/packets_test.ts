@@ -126,6 +126,7 @@ for (const engine of ENGINES) {
         Prefix.parse(`${exempt}/${exempt.includes(":") ? 128 : 32}`)
       ),
       randomFully: firewall.randomFully,
+      docker: firewall.docker,
     });
     assert.deepEqual((await rules.round(firewall, desired, { signal })).failures, []);
 

@@ -110,13 +110,15 @@ exec ip netns exec ${this.namespace.name} ${real} "$@"
   /** One round as the reconciler does it. */
   round(
     firewall: Firewall,
-    desired: readonly RuleSetSpec[],
+    desired: readonly RuleSetSpec[] | (() => readonly RuleSetSpec[]),
     { signal }: { signal: AbortSignal },
   ): Promise<RoundResult> {
     return this.#onOwnPath(async () => {
       await Deno.writeTextFile(this.#log, "");
       const { kind } = firewall.table;
-      const difference = diff(kind, desired, await firewall.table.list({ signal }));
+      const actual = await firewall.table.list({ signal });
+      const wanted = typeof desired === "function" ? desired() : desired;
+      const difference = diff(kind, wanted, actual);
       const failed = [];
       for (const changes of [difference.writes, difference.removals]) {
         if (changes.length > 0) failed.push(...await firewall.table.apply(changes, { signal }));

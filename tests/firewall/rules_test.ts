@@ -33,6 +33,7 @@ function planned(mode: FirewallMode, families = [IPV4, IPV6]): RuleSetSpec[] {
     forward: true,
     noMasqueradeCidrs: [Prefix.parse("192.0.2.9/32"), Prefix.parse("2001:db8::1/128")],
     randomFully: true,
+    docker: [],
   });
 }
 
@@ -158,6 +159,7 @@ for (const engine of [OVER_NFT, LEGACY]) {
           forward: true,
           noMasqueradeCidrs: [],
           randomFully: true,
+          docker: [],
         });
         await host.round(firewall, desired, options);
         const list = (...args: string[]) => host.namespace.run(program("iptables"), args, options);
