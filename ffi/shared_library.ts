@@ -17,11 +17,7 @@ export function openLibc<Symbols extends Deno.ForeignLibraryInterface>(
   return openSharedLibrary("libc.so.6", symbols, { debian: "libc6", fedora: "glibc" });
 }
 
-/**
- * Loads `soname`.
- *
- * @throws {LibraryNotFoundError} Naming the packages that hold it.
- */
+/** Loads `soname`. @throws {LibraryNotFoundError} Naming the packages that hold it. */
 export function openSharedLibrary<Symbols extends Deno.ForeignLibraryInterface>(
   soname: string,
   symbols: Symbols,

@@ -1,8 +1,4 @@
-/**
- * Logging: one line per event on stderr, handed in, never a global.
- *
- * @module
- */
+/** Logging: one line per event on stderr, handed in, never a global. @module */
 import { describeError } from "./errors.ts";
 import { LogWriter } from "./log_writer.ts";
 import { redact } from "./secret.ts";
@@ -24,7 +20,6 @@ export interface Logger {
   child(component: string): Logger;
 }
 
-/** Options of {@linkcode createLogger}. */
 export interface CreateLoggerOptions {
   /** `human` is one readable line per event, `json` one object per line. */
   readonly format: "human" | "json";

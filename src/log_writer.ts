@@ -7,7 +7,6 @@
 import { abortable } from "./util/abortable.ts";
 import { deadline, delay } from "./util/time.ts";
 
-/** Options of {@linkcode LogWriter}. */
 export interface LogWriterOptions {
   /** Writes some of `bytes` and returns how many. @default {to stderr, on another thread} */
   readonly write?: (bytes: Uint8Array) => Promise<number>;

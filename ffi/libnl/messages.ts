@@ -116,11 +116,7 @@ export interface Message {
   readonly end: number;
 }
 
-/**
- * Visits the messages of one datagram in order.
- *
- * @throws {RangeError} If a length does not fit.
- */
+/** Visits the messages of one datagram in order. @throws {RangeError} If a length does not fit. */
 export function forEachMessage(view: DataView, visit: (message: Message) => void): void {
   for (let at = 0; at + nlmsghdr.size <= view.byteLength;) {
     const length = view.getUint32(at + nlmsghdr.nlmsg_len, LITTLE_ENDIAN);

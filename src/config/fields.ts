@@ -1,8 +1,4 @@
-/**
- * Reads the members of a JSON object without case, and collects every fault.
- *
- * @module
- */
+/** Reads the members of a JSON object without case, and collects every fault. @module */
 import { ConfigError } from "../errors.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import { Secret } from "../secret.ts";

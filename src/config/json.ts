@@ -1,8 +1,4 @@
-/**
- * Parses JSON as Go's encoding/json does.
- *
- * @module
- */
+/** Parses JSON as Go's encoding/json does. @module */
 import { describeJsonFault } from "./json_fault.ts";
 
 /** A parsed JSON text. */

@@ -1,8 +1,4 @@
-/**
- * The network config: its schema, defaults and checks, as upstream reads it.
- *
- * @module
- */
+/** The network config: its schema, defaults and checks, as upstream reads it. @module */
 import { ConfigError, describeError } from "../errors.ts";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import { rememberSecret } from "../secret.ts";
@@ -40,7 +36,6 @@ export interface ParsedNetworkConfig {
   readonly warnings: readonly string[];
 }
 
-/** Options of {@linkcode parseNetworkConfig}. */
 export interface ParseNetworkConfigOptions {
   /**
    * Reads the backend's own keys, so that their faults are reported together with the others:
@@ -204,9 +199,7 @@ function readFamily(
   return { network, subnetLength, subnetMin, subnetMax };
 }
 
-/**
- * What no pod can use (RFC 6890), though upstream takes it, and what Linux routes nevertheless.
- */
+/** What no pod can use (RFC 6890), though upstream takes it, and what Linux routes nevertheless. */
 const SPECIAL = ([
   ["127.0.0.0/8", "loopback"],
   ["224.0.0.0/4", "multicast"],

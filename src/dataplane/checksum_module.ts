@@ -176,7 +176,7 @@ function moduleBytes(): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * The function `sum` over `memory`, see `Checksum.sum`; `undefined` where the machine has no vector
+ * The function `sum` over `memory`, see `sumBytes`; `undefined` where the machine has no vector
  * instructions that WebAssembly can use.
  */
 export function instantiateSum(

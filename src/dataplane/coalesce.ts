@@ -5,8 +5,12 @@
  *
  * @module
  */
-import { VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6 } from "../../ffi/tun/constants.ts";
-import { VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_UDP_L4 } from "../../ffi/tun/constants.ts";
+import {
+  VIRTIO_NET_HDR_F_NEEDS_CSUM,
+  VIRTIO_NET_HDR_GSO_TCPV4,
+  VIRTIO_NET_HDR_GSO_TCPV6,
+  VIRTIO_NET_HDR_GSO_UDP_L4,
+} from "../../ffi/tun/constants.ts";
 import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
 import { fold32 } from "./checksum.ts";
 import { virtio_net_hdr } from "../../ffi/tun/structs.ts";
@@ -132,14 +136,11 @@ export class Coalescer {
   addNext(ip: number, length: number, hops: number): boolean {
     const packet = this.#last;
     if (packet === undefined || !packet.growing) return false;
-    const { bytes, view } = this.#memory;
+    const { bytes } = this.#memory;
     const { ipv4 } = packet;
     const transport = ip + packet.transport - packet.ip;
     if (ip + length < transport + UDP.HEADER_BYTES) return false;
-    const stated = ipv4
-      ? view.getUint16(ip + IPV4.TOTAL_LENGTH)
-      : IPV6.HEADER_BYTES + view.getUint16(ip + IPV6.PAYLOAD_LENGTH);
-    return stated === length &&
+    return this.#memory.statedLength(ip, ipv4) === length &&
       bytes[ip + (ipv4 ? IPV4.PROTOCOL : IPV6.NEXT_HEADER)] === packet.protocol &&
       this.#isSameFlow(packet, ip, transport) && this.#join(packet, ip, transport, length, hops);
   }

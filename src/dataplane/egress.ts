@@ -11,18 +11,16 @@ import {
 } from "../../ffi/tun/constants.ts";
 import { addressOf, Errno, type PacketIo } from "../../ffi/tun/packet_io.ts";
 import { virtio_net_hdr } from "../../ffi/tun/structs.ts";
-import { updateChecksum } from "./checksum.ts";
 import { type ForwardingReader, SLOT } from "./forwarding_reader.ts";
-import { type IcmpSender, MAX_ICMP_BYTES } from "./icmp_sender.ts";
-import type { IcmpProblem } from "./icmp.ts";
-import { IPV4, IPV6, MAX_PACKET_BYTES, PacketMemory } from "./packet.ts";
+import { type IcmpProblem, MAX_ICMP_BYTES } from "./icmp.ts";
+import type { IcmpSender } from "./icmp_sender.ts";
+import { IPV4, IPV6, MAX_PACKET_BYTES, PacketMemory, PROTOCOL } from "./packet.ts";
 import {
   finishChecksum,
   type LargePacket,
   MAX_HEADER_BYTES,
+  segment,
   type SegmentSink,
-  segmentTcp,
-  segmentUdp,
 } from "./segment.ts";
 import { SendBatch, type SendBatchOptions, setAddress, setSize } from "./send_batch.ts";
 import { CONTROL, COUNTER } from "./shared_state.ts";
@@ -67,14 +65,9 @@ export class Egress implements SegmentSink {
     this.#options = options;
     this.#address = addressOf(this.#memory.bytes);
     setSize(this.#readVectorView, iovec.iov_len, READ_BYTES);
-    const batch = (family: 4 | 6) =>
-      new SendBatch({
-        ...options,
-        family,
-        memoryAddress: this.#address,
-      });
-    this.#batch4 = batch(4);
-    this.#batch6 = batch(6);
+    const memoryAddress = this.#address;
+    this.#batch4 = new SendBatch({ ...options, family: 4, memoryAddress });
+    this.#batch6 = new SendBatch({ ...options, family: 6, memoryAddress });
   }
 
   /** The sockets to send through; -1 for none. See {@linkcode SendBatch.setSocket}. */
@@ -150,20 +143,15 @@ export class Egress implements SegmentSink {
     const ip = at + virtio_net_hdr.size;
     let length = readBytes - virtio_net_hdr.size;
     const ipv4 = bytes[ip]! >> 4 === 4;
-    const headerBytes = ipv4 ? (bytes[ip]! & 0xf) * 4 : IPV6.HEADER_BYTES;
-    if (
-      length < IPV4.HEADER_BYTES || length < headerBytes || headerBytes < IPV4.HEADER_BYTES ||
-      (!ipv4 && bytes[ip]! >> 4 !== 6)
-    ) {
+    const headerBytes = this.#memory.headerBytes(ip, length);
+    if (headerBytes === 0) {
       counters[COUNTER.dropMalformed]!++;
       return;
     }
     const gso = bytes[at + virtio_net_hdr.gso_type]! & ~VIRTIO_NET_HDR_GSO_ECN;
     if (gso === VIRTIO_NET_HDR_GSO_NONE) {
       // The kernel's packets are as long as their header says; a raw socket's may not be.
-      const stated = ipv4
-        ? view.getUint16(ip + IPV4.TOTAL_LENGTH)
-        : IPV6.HEADER_BYTES + view.getUint16(ip + IPV6.PAYLOAD_LENGTH);
+      const stated = this.#memory.statedLength(ip, ipv4);
       if (stated < headerBytes || stated > length) {
         counters[COUNTER.dropMalformed]!++;
         return;
@@ -171,12 +159,7 @@ export class Egress implements SegmentSink {
       length = stated;
     }
     const to = ip + (ipv4 ? IPV4.DESTINATION : IPV6.DESTINATION);
-    const slot = ipv4 ? reader.lookup4(view.getInt32(to)) : reader.lookup6(
-      view.getInt32(to),
-      view.getInt32(to + 4),
-      view.getInt32(to + 8),
-      view.getInt32(to + 12),
-    );
+    const slot = reader.lookup(view, to, ipv4);
     if (slot < 0 && bytes[to]! >= (ipv4 ? 224 : 0xff)) {
       // Multicast, which every link gets unasked (RFC 4861), has no peer and expects no reply.
       counters[COUNTER.dropMulticast]!++;
@@ -186,7 +169,7 @@ export class Egress implements SegmentSink {
       this.#refuse(ip, length, "no-peer", COUNTER.dropNoPeer);
       return;
     }
-    if (!this.#mayHop(ip, ipv4)) {
+    if (bytes[ip + (ipv4 ? IPV4.TTL : IPV6.HOP_LIMIT)]! <= 1) {
       this.#refuse(ip, length, "time-exceeded", COUNTER.dropTtl);
       return;
     }
@@ -202,7 +185,7 @@ export class Egress implements SegmentSink {
         this.#refuse(ip, length, "too-long", COUNTER.dropTooLong);
         return;
       }
-      this.#hop(ip, ipv4);
+      this.#memory.decrementTtl(ip, ipv4);
       if (needsChecksum) {
         const place = view.getUint16(at + virtio_net_hdr.csum_offset, LITTLE_ENDIAN);
         if (!finishChecksum(this.#memory, ip, length, start, place)) {
@@ -233,19 +216,11 @@ export class Egress implements SegmentSink {
       this.#refuse(ip, length, "too-long", COUNTER.dropTooLong);
       return;
     }
-    this.#hop(ip, ipv4);
+    this.#memory.decrementTtl(ip, ipv4);
     const done = tcp
-      ? segmentTcp(this.#memory, large, this)
-      : gso === VIRTIO_NET_HDR_GSO_UDP_L4 && segmentUdp(this.#memory, large, this);
+      ? segment(this.#memory, PROTOCOL.TCP, large, this)
+      : gso === VIRTIO_NET_HDR_GSO_UDP_L4 && segment(this.#memory, PROTOCOL.UDP, large, this);
     if (!done) counters[COUNTER.dropMalformed]!++;
-  }
-
-  #mayHop(ip: number, ipv4: boolean): boolean {
-    return this.#memory.bytes[ip + (ipv4 ? IPV4.TTL : IPV6.HOP_LIMIT)]! > 1;
-  }
-
-  #hop(ip: number, ipv4: boolean): void {
-    decrementTtl(this.#memory, ip, ipv4);
   }
 
   #refuse(ip: number, length: number, problem: IcmpProblem, counter: number): void {
@@ -253,17 +228,4 @@ export class Egress implements SegmentSink {
     counters[counter]!++;
     icmp.report(this.#memory, ip, length, PACKET_AREA_BYTES + HEADER_AREA_BYTES, problem);
   }
-}
-
-/** Decrements the TTL or hop limit, which must not be 0. */
-export function decrementTtl({ bytes, view }: PacketMemory, ip: number, ipv4: boolean): void {
-  if (!ipv4) {
-    bytes[ip + IPV6.HOP_LIMIT]!--;
-    return;
-  }
-  const before = view.getUint16(ip + IPV4.TTL);
-  const after = before - 0x100;
-  view.setUint16(ip + IPV4.TTL, after);
-  const checksum = view.getUint16(ip + IPV4.CHECKSUM);
-  view.setUint16(ip + IPV4.CHECKSUM, updateChecksum(checksum, before, after));
 }

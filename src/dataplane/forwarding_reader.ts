@@ -102,7 +102,17 @@ export class ForwardingReader {
     Atomics.store(this.words, TABLE.IN_USE, IDLE);
   }
 
-  /** The slot of the longest prefix with `address` in it, or -1. */
+  /** The slot of the longest prefix with the address at `at` in it, or -1. */
+  lookup(view: DataView, at: number, ipv4: boolean): number {
+    return ipv4 ? this.lookup4(view.getInt32(at)) : this.lookup6(
+      view.getInt32(at),
+      view.getInt32(at + 4),
+      view.getInt32(at + 8),
+      view.getInt32(at + 12),
+    );
+  }
+
+  /** Like {@linkcode lookup}, for an IPv4 address as a word. */
   lookup4(address: number): number {
     const { words } = this;
     const generation = this.#generation;

@@ -1,8 +1,4 @@
-/**
- * ICMP errors about packets that the tunnel cannot carry.
- *
- * @module
- */
+/** ICMP errors about packets that the tunnel cannot carry. @module */
 import { IPV4, IPV6, type PacketMemory, PROTOCOL } from "./packet.ts";
 
 /** What is wrong with a packet. */

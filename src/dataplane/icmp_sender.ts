@@ -1,9 +1,8 @@
 /** Rate-limited sending of ICMP errors. @module */
-import { sockaddr_in, sockaddr_in6 } from "../../ffi/libc/structs.ts";
-import { AF_INET, AF_INET6, MSG_DONTWAIT } from "../../ffi/libc/constants.ts";
-import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
+import { MSG_DONTWAIT } from "../../ffi/libc/constants.ts";
+import { socketAddress } from "../../ffi/tun/open.ts";
 import type { PacketIo } from "../../ffi/tun/packet_io.ts";
-import { type IcmpErrorOptions, type IcmpProblem, MAX_ICMP_BYTES, writeIcmpError } from "./icmp.ts";
+import { type IcmpErrorOptions, type IcmpProblem, writeIcmpError } from "./icmp.ts";
 import { IPV4, IPV6, type PacketMemory } from "./packet.ts";
 import { CONTROL, COUNTER } from "./shared_state.ts";
 
@@ -22,20 +21,16 @@ export interface IcmpSenderOptions {
 /** Sends ICMP errors from this host, at the kernel's rate at most. */
 export class IcmpSender {
   readonly #options: IcmpSenderOptions;
-  readonly #name4 = new Uint8Array(sockaddr_in.size);
-  readonly #name6 = new Uint8Array(sockaddr_in6.size);
   #tokens = BURST;
   #filledAtMs = 0;
 
   constructor(options: IcmpSenderOptions) {
     this.#options = options;
-    new DataView(this.#name4.buffer).setUint16(sockaddr_in.sin_family, AF_INET, LITTLE_ENDIAN);
-    new DataView(this.#name6.buffer).setUint16(sockaddr_in6.sin6_family, AF_INET6, LITTLE_ENDIAN);
   }
 
   /**
    * Reports `problem` to the sender of the packet at `ip`, where allowed. `at` is room for
-   * {@linkcode MAX_ICMP_BYTES}.
+   * `MAX_ICMP_BYTES`.
    */
   report(
     memory: PacketMemory,
@@ -57,15 +52,9 @@ export class IcmpSender {
     const icmpBytes = writeIcmpError(memory, ip, length, at, options);
     if (icmpBytes === 0) return;
     const { bytes } = memory;
-    const name = ipv4 ? this.#name4 : this.#name6;
     const packet = bytes.subarray(at, at + icmpBytes);
-    if (ipv4) {
-      const to = at + IPV4.DESTINATION;
-      name.set(bytes.subarray(to, to + 4), sockaddr_in.sin_addr);
-    } else {
-      const to = at + IPV6.DESTINATION;
-      name.set(bytes.subarray(to, to + 16), sockaddr_in6.sin6_addr);
-    }
+    const to = at + (ipv4 ? IPV4.DESTINATION : IPV6.DESTINATION);
+    const name = socketAddress(bytes.subarray(to, to + (ipv4 ? 4 : 16)), 0);
     const socket = ipv4 ? rawV4 : rawV6;
     if (io.sendto(socket, packet, BigInt(icmpBytes), MSG_DONTWAIT, name, name.length) > 0) {
       counters[COUNTER.icmpSent]!++;
@@ -81,5 +70,3 @@ export class IcmpSender {
     return true;
   }
 }
-
-export { MAX_ICMP_BYTES };

@@ -13,9 +13,10 @@ import { SOL_UDP, UDP_GRO } from "../../ffi/tun/constants.ts";
 import { addressOf, Errno, type PacketIo } from "../../ffi/tun/packet_io.ts";
 import { virtio_net_hdr } from "../../ffi/tun/structs.ts";
 import { Coalescer, type PacketWriter } from "./coalesce.ts";
-import { decrementTtl, type PumpResult } from "./egress.ts";
+import type { PumpResult } from "./egress.ts";
 import { type ForwardingReader, SLOT } from "./forwarding_reader.ts";
-import { type IcmpSender, MAX_ICMP_BYTES } from "./icmp_sender.ts";
+import { MAX_ICMP_BYTES } from "./icmp.ts";
+import type { IcmpSender } from "./icmp_sender.ts";
 import { isKeepalive, KEEPALIVE_INTERVAL_MS } from "./keepalive.ts";
 import { IPV4, IPV6, PacketMemory } from "./packet.ts";
 import { setAddress, setSize } from "./send_batch.ts";
@@ -228,21 +229,11 @@ export class Ingress implements PacketWriter {
   /** Handles one datagram: an IP packet, perhaps with padding behind it. */
   #deliver(ip: number, datagramBytes: number): void {
     const { counters, icmp, natTraversal } = this.#options;
-    const { bytes, view } = this.#memory;
-    const version = bytes[ip]! >> 4;
-    const ipv4 = version === 4;
-    const headerBytes = ipv4 ? (bytes[ip]! & 0xf) * 4 : IPV6.HEADER_BYTES;
-    if (
-      (version !== 4 && version !== 6) || headerBytes < IPV4.HEADER_BYTES ||
-      datagramBytes < headerBytes
-    ) {
-      counters[COUNTER.dropMalformed]!++;
-      return;
-    }
-    const length = ipv4
-      ? view.getUint16(ip + IPV4.TOTAL_LENGTH)
-      : IPV6.HEADER_BYTES + view.getUint16(ip + IPV6.PAYLOAD_LENGTH);
-    if (length < headerBytes || length > datagramBytes) {
+    const { bytes } = this.#memory;
+    const ipv4 = bytes[ip]! >> 4 === 4;
+    const headerBytes = this.#memory.headerBytes(ip, datagramBytes);
+    const length = this.#memory.statedLength(ip, ipv4);
+    if (headerBytes === 0 || length < headerBytes || length > datagramBytes) {
       counters[COUNTER.dropMalformed]!++;
       return;
     }
@@ -256,7 +247,7 @@ export class Ingress implements PacketWriter {
       icmp.report(this.#memory, ip, length, MAX_MESSAGES * MESSAGE_BYTES, "time-exceeded");
       return;
     }
-    decrementTtl(this.#memory, ip, ipv4);
+    this.#memory.decrementTtl(ip, ipv4);
     this.#coalescer.add(ip, length);
   }
 
@@ -284,12 +275,7 @@ export class Ingress implements PacketWriter {
     const { view } = this.#memory;
     const { words } = reader;
     const from = ip + (ipv4 ? IPV4.SOURCE : IPV6.SOURCE);
-    const slot = ipv4 ? reader.lookup4(view.getInt32(from)) : reader.lookup6(
-      view.getInt32(from),
-      view.getInt32(from + 4),
-      view.getInt32(from + 8),
-      view.getInt32(from + 12),
-    );
+    const slot = reader.lookup(view, from, ipv4);
     const sender = this.#sender;
     const address = slot + SLOT.PEER_ADDRESS;
     const known = slot >= 0 && words[slot + SLOT.PEER_FAMILY] === this.#senderFamily &&

@@ -1,9 +1,5 @@
-/**
- * Field offsets of IP packets, and the memory that packets lie in.
- *
- * @module
- */
-import { Checksum } from "./checksum.ts";
+/** Field offsets of IP packets, and the memory that packets lie in. @module */
+import { sumBytes, updateChecksum } from "./checksum.ts";
 import { instantiateSum } from "./checksum_module.ts";
 
 /** IPv4 header, RFC 791. */
@@ -19,8 +15,6 @@ export const IPV4 = {
   SOURCE: 12,
   DESTINATION: 16,
   DONT_FRAGMENT: 0x4000,
-  /** More fragments, or not the first one. */
-  IS_FRAGMENT: 0x3fff,
   FRAGMENT_OFFSET: 0x1fff,
 } as const;
 
@@ -68,7 +62,7 @@ export class PacketMemory {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly view: DataView<ArrayBuffer>;
   readonly #words: Int32Array<ArrayBuffer>;
-  /** See `Checksum.sum`. */
+  /** See {@linkcode sumBytes}. */
   readonly sum: (offset: number, length: number) => number;
 
   /** @param sizeBytes Rounded up to whole pages of 64 KiB. */
@@ -78,8 +72,8 @@ export class PacketMemory {
     this.bytes = new Uint8Array(memory.buffer as ArrayBuffer);
     this.view = new DataView(this.bytes.buffer);
     this.#words = new Int32Array(this.bytes.buffer);
-    const checksum = new Checksum(this.bytes.buffer);
-    this.sum = instantiateSum(memory) ?? ((offset, length) => checksum.sum(offset, length));
+    this.sum = instantiateSum(memory) ??
+      ((offset, length) => sumBytes(this.bytes, offset, length));
   }
 
   /**
@@ -90,6 +84,35 @@ export class PacketMemory {
     return this.bytes[ip]! >> 4 === 4
       ? this.sum(ip + IPV4.SOURCE, 8) + protocol
       : this.sum(ip + IPV6.SOURCE, 32) + protocol;
+  }
+
+  /** Length of the header of the IP packet at `ip`, if it begins so and fits `length`; else 0. */
+  headerBytes(ip: number, length: number): number {
+    const version = this.bytes[ip]! >> 4;
+    if (version !== 4 && version !== 6) return 0;
+    const headerBytes = version === 4 ? (this.bytes[ip]! & 0xf) * 4 : IPV6.HEADER_BYTES;
+    return headerBytes >= IPV4.HEADER_BYTES && headerBytes <= length ? headerBytes : 0;
+  }
+
+  /** The length of a whole packet, as its header states it. */
+  statedLength(ip: number, ipv4: boolean): number {
+    return ipv4
+      ? this.view.getUint16(ip + IPV4.TOTAL_LENGTH)
+      : IPV6.HEADER_BYTES + this.view.getUint16(ip + IPV6.PAYLOAD_LENGTH);
+  }
+
+  /** Decrements the TTL or hop limit, which must not be 0. */
+  decrementTtl(ip: number, ipv4: boolean): void {
+    const { bytes, view } = this;
+    if (!ipv4) {
+      bytes[ip + IPV6.HOP_LIMIT]!--;
+      return;
+    }
+    const before = view.getUint16(ip + IPV4.TTL);
+    const after = before - 0x100;
+    view.setUint16(ip + IPV4.TTL, after);
+    const checksum = view.getUint16(ip + IPV4.CHECKSUM);
+    view.setUint16(ip + IPV4.CHECKSUM, updateChecksum(checksum, before, after));
   }
 
   /** Copies a header: for so few bytes, copyWithin() costs more. */

@@ -31,89 +31,68 @@ export interface LargePacket {
 export const MAX_HEADER_BYTES = 120;
 
 /**
- * Splits a large TCP packet. Its TTL must be final; its checksum fields are ignored.
+ * Splits a large TCP packet, or a run of UDP datagrams that came as one. Its TTL must be final; its
+ * checksum fields are ignored.
  *
  * @returns Whether it was one; nothing is written otherwise.
  */
-export function segmentTcp(
+export function segment(
   memory: PacketMemory,
+  protocol: typeof PROTOCOL.TCP | typeof PROTOCOL.UDP,
   { offset, length, transport, segmentBytes }: LargePacket,
   sink: SegmentSink,
 ): boolean {
   const { bytes, view } = memory;
+  const tcp = protocol === PROTOCOL.TCP;
   const end = offset + length;
-  if (transport + TCP.HEADER_BYTES > end || segmentBytes === 0) return false;
-  const tcpBytes = (bytes[transport + TCP.DATA_OFFSET]! >> 4) * 4;
-  const payloadStart = transport + tcpBytes;
+  const leastBytes = tcp ? TCP.HEADER_BYTES : UDP.HEADER_BYTES;
+  if (transport + leastBytes > end || segmentBytes === 0) return false;
+  const transportBytes = tcp ? (bytes[transport + TCP.DATA_OFFSET]! >> 4) * 4 : leastBytes;
+  const payloadStart = transport + transportBytes;
   const headerBytes = payloadStart - offset;
-  if (tcpBytes < TCP.HEADER_BYTES || payloadStart > end || headerBytes > MAX_HEADER_BYTES) {
+  if (transportBytes < leastBytes || payloadStart > end || headerBytes > MAX_HEADER_BYTES) {
     return false;
   }
   const ipv4 = bytes[offset]! >> 4 === 4;
   const ipBytes = transport - offset;
-  const flags = bytes[transport + TCP.FLAGS]!;
+  const flags = tcp ? bytes[transport + TCP.FLAGS]! : 0;
   // Signed, as only such numbers need no memory of their own.
-  const sequence = view.getInt32(transport + TCP.SEQUENCE);
+  const sequence = tcp ? view.getInt32(transport + TCP.SEQUENCE) : 0;
   const id = ipv4 ? view.getUint16(offset + IPV4.ID) : 0;
   // What all checksums share; each adds its sequence number, flags and lengths.
-  view.setUint32(transport + TCP.SEQUENCE, 0);
-  bytes[transport + TCP.FLAGS] = 0;
-  view.setUint16(transport + TCP.CHECKSUM, 0);
-  const tcpSum = memory.pseudoSum(offset, PROTOCOL.TCP) + memory.sum(transport, tcpBytes);
-  const ipSum = ipv4 ? unsealedIpv4Sum(memory, offset, ipBytes) : 0;
-
-  for (let payload = payloadStart, index = 0; payload < end || index === 0; index++) {
-    const payloadBytes = Math.min(segmentBytes, end - payload);
-    const last = payload + payloadBytes >= end;
-    const header = sink.headerSpace(headerBytes);
-    memory.copyHeader(header, offset, headerBytes);
-    const tcp = header + ipBytes;
-    writeIpHeader(memory, header, headerBytes + payloadBytes, ipv4, (id + index) & 0xffff, ipSum);
-    const segmentSequence = (sequence + index * segmentBytes) | 0;
-    let segmentFlags = flags;
-    if (!last) segmentFlags &= ~(TCP.FIN | TCP.PSH);
-    if (index > 0) segmentFlags &= ~TCP.CWR;
-    view.setInt32(tcp + TCP.SEQUENCE, segmentSequence);
-    bytes[tcp + TCP.FLAGS] = segmentFlags;
-    const sum = tcpSum + (segmentSequence >>> 16) + (segmentSequence & 0xffff) + segmentFlags +
-      tcpBytes + payloadBytes + memory.sum(payload, payloadBytes);
-    view.setUint16(tcp + TCP.CHECKSUM, ~fold32(sum) & 0xffff);
-    sink.segment(header, headerBytes, payload, payloadBytes);
-    payload += payloadBytes;
+  if (tcp) {
+    view.setUint32(transport + TCP.SEQUENCE, 0);
+    bytes[transport + TCP.FLAGS] = 0;
+    view.setUint16(transport + TCP.CHECKSUM, 0);
+  } else {
+    view.setUint16(transport + UDP.LENGTH, 0);
+    view.setUint16(transport + UDP.CHECKSUM, 0);
   }
-  return true;
-}
-
-/** Splits a run of UDP datagrams that came as one; else like {@linkcode segmentTcp}. */
-export function segmentUdp(
-  memory: PacketMemory,
-  { offset, length, transport, segmentBytes }: LargePacket,
-  sink: SegmentSink,
-): boolean {
-  const { bytes, view } = memory;
-  const end = offset + length;
-  const payloadStart = transport + UDP.HEADER_BYTES;
-  const headerBytes = payloadStart - offset;
-  if (payloadStart > end || segmentBytes === 0 || headerBytes > MAX_HEADER_BYTES) return false;
-  const ipv4 = bytes[offset]! >> 4 === 4;
-  const ipBytes = transport - offset;
-  const id = ipv4 ? view.getUint16(offset + IPV4.ID) : 0;
-  view.setUint16(transport + UDP.LENGTH, 0);
-  view.setUint16(transport + UDP.CHECKSUM, 0);
-  const udpSum = memory.pseudoSum(offset, PROTOCOL.UDP) + memory.sum(transport, UDP.HEADER_BYTES);
+  const sharedSum = memory.pseudoSum(offset, protocol) + memory.sum(transport, transportBytes);
   const ipSum = ipv4 ? unsealedIpv4Sum(memory, offset, ipBytes) : 0;
 
   for (let payload = payloadStart, index = 0; payload < end || index === 0; index++) {
     const payloadBytes = Math.min(segmentBytes, end - payload);
     const header = sink.headerSpace(headerBytes);
     memory.copyHeader(header, offset, headerBytes);
-    const udp = header + ipBytes;
+    const at = header + ipBytes;
     writeIpHeader(memory, header, headerBytes + payloadBytes, ipv4, (id + index) & 0xffff, ipSum);
-    const udpBytes = UDP.HEADER_BYTES + payloadBytes;
-    view.setUint16(udp + UDP.LENGTH, udpBytes);
-    const sum = udpSum + 2 * udpBytes + memory.sum(payload, payloadBytes);
-    // Zero would mean "no checksum" (RFC 768).
-    view.setUint16(udp + UDP.CHECKSUM, (~fold32(sum) & 0xffff) || 0xffff);
+    const statedBytes = transportBytes + payloadBytes;
+    const sum = sharedSum + statedBytes + memory.sum(payload, payloadBytes);
+    if (tcp) {
+      const segmentSequence = (sequence + index * segmentBytes) | 0;
+      let segmentFlags = flags;
+      if (payload + payloadBytes < end) segmentFlags &= ~(TCP.FIN | TCP.PSH);
+      if (index > 0) segmentFlags &= ~TCP.CWR;
+      view.setInt32(at + TCP.SEQUENCE, segmentSequence);
+      bytes[at + TCP.FLAGS] = segmentFlags;
+      const own = (segmentSequence >>> 16) + (segmentSequence & 0xffff) + segmentFlags;
+      view.setUint16(at + TCP.CHECKSUM, ~fold32(sum + own) & 0xffff);
+    } else {
+      view.setUint16(at + UDP.LENGTH, statedBytes);
+      // Zero would mean "no checksum" (RFC 768).
+      view.setUint16(at + UDP.CHECKSUM, (~fold32(sum + statedBytes) & 0xffff) || 0xffff);
+    }
     sink.segment(header, headerBytes, payload, payloadBytes);
     payload += payloadBytes;
   }

@@ -149,7 +149,10 @@ export class SendBatch {
     const { counters } = this.#options;
     const count = this.#messageCount;
     if (count > 0) {
-      for (let i = 0; i < count; i++) this.#sealMessage(i);
+      for (let i = 0; i < count; i++) {
+        const [first, end] = [this.#firstDatagram[i]!, this.#firstDatagram[i + 1]!];
+        this.#seal(this.#messageView, i * mmsghdr.size, first, end);
+      }
       if (this.#fd < 0) counters[COUNTER.dropSendError]! += this.#datagramCount;
       else this.#sendMessages(count);
     }
@@ -160,19 +163,13 @@ export class SendBatch {
     this.#slot = -1;
   }
 
-  #sealMessage(i: number): void {
-    const at = i * mmsghdr.size;
-    const firstDatagram = this.#firstDatagram[i]!;
-    const endDatagram = this.#firstDatagram[i + 1]!;
-    const piece = this.#firstPiece[firstDatagram]!;
-    const endPiece = endDatagram === this.#datagramCount
-      ? this.#pieceCount
-      : this.#firstPiece[endDatagram]!;
-    const view = this.#messageView;
+  /** Has the message at `at` consist of the datagrams from `first` up to `end`. */
+  #seal(view: DataView, at: number, first: number, end: number): void {
+    const piece = this.#firstPiece[first]!;
+    const endPiece = end === this.#datagramCount ? this.#pieceCount : this.#firstPiece[end]!;
     setAddress(view, at + msghdr.msg_iov, this.#piecesAddress + piece * iovec.size);
     setSize(view, at + msghdr.msg_iovlen, endPiece - piece);
-    const run = endDatagram - firstDatagram > 1;
-    setSize(view, at + msghdr.msg_controllen, run ? CONTROL_BYTES : 0);
+    setSize(view, at + msghdr.msg_controllen, end - first > 1 ? CONTROL_BYTES : 0);
   }
 
   #sendMessages(count: number): void {
@@ -207,10 +204,8 @@ export class SendBatch {
       if (refusedRun) {
         if (errno === Errno.EIO) this.#giveUpRuns();
         this.#sendSingly(next);
-      } else if (errno === Errno.EMSGSIZE) {
-        counters[COUNTER.dropTooLong]! += datagrams;
       } else {
-        counters[COUNTER.dropSendError]! += datagrams;
+        counters[reasonOf(errno)]! += datagrams;
       }
       next++;
     }
@@ -244,14 +239,7 @@ export class SendBatch {
     for (let datagram = first; datagram < end; datagram++) {
       const at = (datagram - first) * mmsghdr.size;
       this.#singles.set(this.#messages.subarray(source, source + mmsghdr.size), at);
-      const piece = this.#firstPiece[datagram]!;
-      const endPiece = datagram + 1 === this.#datagramCount
-        ? this.#pieceCount
-        : this.#firstPiece[datagram + 1]!;
-      const view = this.#singleView;
-      setAddress(view, at + msghdr.msg_iov, this.#piecesAddress + piece * iovec.size);
-      setSize(view, at + msghdr.msg_iovlen, endPiece - piece);
-      setSize(view, at + msghdr.msg_controllen, 0);
+      this.#seal(this.#singleView, at, datagram, datagram + 1);
     }
     for (let next = first; next < end;) {
       const from = this.#singles.subarray((next - first) * mmsghdr.size);
@@ -268,13 +256,7 @@ export class SendBatch {
       }
       const errno = io.errno();
       if (errno === Errno.EINTR) continue;
-      const full = errno === Errno.EAGAIN || errno === Errno.ENOBUFS;
-      const reason = full
-        ? COUNTER.dropSocketFull
-        : errno === Errno.EMSGSIZE
-        ? COUNTER.dropTooLong
-        : COUNTER.dropSendError;
-      counters[reason]!++;
+      counters[reasonOf(errno)]!++;
       next++;
     }
   }
@@ -309,6 +291,12 @@ export class SendBatch {
     setAddress(this.#pieceView, at + iovec.iov_base, this.#options.memoryAddress + offset);
     setSize(this.#pieceView, at + iovec.iov_len, length);
   }
+}
+
+/** The counter of datagrams that were not sent for the reason `errno`. */
+function reasonOf(errno: number): number {
+  if (errno === Errno.EAGAIN || errno === Errno.ENOBUFS) return COUNTER.dropSocketFull;
+  return errno === Errno.EMSGSIZE ? COUNTER.dropTooLong : COUNTER.dropSendError;
 }
 
 /** Writes a pointer in halves, since a 64-bit write takes a BigInt. */

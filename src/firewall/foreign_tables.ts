@@ -85,7 +85,6 @@ const HARMLESS_TABLES: ReadonlySet<string> = new Set([
   "kube-proxy",
 ]);
 
-/** Options of {@linkcode surveyForeignTables}. */
 export interface ForeignTablesOptions extends RuleProgramOptions {
   /** Whether the kernel's own ip_tables holds tables; listing them would make it set them up. */
   readonly hasLegacyTables: (family: Family) => boolean;

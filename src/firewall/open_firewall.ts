@@ -18,7 +18,6 @@ import { probeNft, probeNftRandomFully } from "./nft_command.ts";
 import { NftTable } from "./nft_table.ts";
 import type { FirewallMode, Purpose, RuleSetSpec } from "./plan.ts";
 
-/** Options of {@linkcode openFirewall}. */
 export interface OpenFirewallOptions {
   /** Where rules are put; what is found in the other place is removed. */
   readonly mode: FirewallMode;

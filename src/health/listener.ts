@@ -25,7 +25,6 @@ export interface HealthPeer {
   readonly local: string;
 }
 
-/** Options of {@linkcode listenForRequests}. */
 export interface ListenOptions {
   readonly hostname: string;
   readonly port: number;

@@ -1,15 +1,10 @@
-/**
- * The health endpoints: who may ask for what, and what is served under which path.
- *
- * @module
- */
+/** The health endpoints: who may ask for what, and what is served under which path. @module */
 import { describeError, OperatorError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { Address } from "../net/mod.ts";
 import { type HealthPeer, type HealthResponse, listenForRequests } from "./listener.ts";
 import type { HealthRequest } from "./request.ts";
 
-/** Options of {@linkcode serveHealth}. */
 export interface ServeHealthOptions {
   /** `--healthz-ip` */
   readonly hostname: string;

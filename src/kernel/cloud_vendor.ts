@@ -31,9 +31,7 @@ export function findCloudVendor(
   return VENDORS.find(([pattern]) => pattern.test(text))?.[1];
 }
 
-/**
- * Why backend `host-gw` probably does not work in `cloud`, as a sentence for the operator.
- */
+/** Why backend `host-gw` probably does not work in `cloud`, as a sentence for the operator. */
 export function adviseOnHostGw(cloud: string): string {
   const better = cloud === "Alibaba Cloud" ? "ali-vpc or vxlan" : "vxlan";
   return `Backend host-gw routes packets of pods to the other hosts directly, and this host is one ` +

@@ -76,11 +76,7 @@ export class Address {
     }
   }
 
-  /**
-   * The address in 4 or 16 bytes, network byte order.
-   *
-   * @throws {RangeError} On any other length.
-   */
+  /** The address in 4 or 16 bytes, network byte order. @throws {RangeError} On any other length. */
   static fromBytes(bytes: Uint8Array): Address {
     if (bytes.length !== 4 && bytes.length !== 16) {
       throw new RangeError(`Cannot make an address: ${bytes.length} bytes instead of 4 or 16`);

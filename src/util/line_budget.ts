@@ -1,11 +1,6 @@
-/**
- * Lines about what others can bring about as often as they like.
- *
- * @module
- */
+/** Lines about what others can bring about as often as they like. @module */
 import type { LogFields, Logger } from "../log.ts";
 
-/** Options of {@linkcode LineBudget}. */
 export interface LineBudgetOptions {
   /** Lines in any stretch of {@linkcode LineBudgetOptions.windowMs}. */
   readonly lines: number;

@@ -25,7 +25,6 @@ export function withSystemDirectories(path: string | undefined): string {
   return [...new Set([...present, ...SYSTEM_DIRECTORIES])].join(":");
 }
 
-/** Options of {@linkcode runProgram}. */
 export interface RunOptions {
   readonly signal: AbortSignal;
   /** Text for standard input; without it, standard input is empty. */

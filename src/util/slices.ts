@@ -1,8 +1,4 @@
-/**
- * Runs long work in slices, so that it does not block the event loop.
- *
- * @module
- */
+/** Runs long work in slices, so that it does not block the event loop. @module */
 import { delay } from "./time.ts";
 
 /** The longest time that long work keeps the event loop from other work. */

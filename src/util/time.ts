@@ -1,8 +1,4 @@
-/**
- * Waiting: abortable delays and jittered back-off.
- *
- * @module
- */
+/** Waiting: abortable delays and jittered back-off. @module */
 import { childSignal } from "./child_signal.ts";
 
 /** Resolves after `milliseconds`; rejects with `signal.reason` as soon as `signal` aborts. */
@@ -22,7 +18,6 @@ export function delay(milliseconds: number, options: { signal: AbortSignal }): P
   });
 }
 
-/** Options of {@linkcode Backoff}. */
 export interface BackoffOptions {
   /** Upper bound of the first wait. */
   readonly initialMs: number;

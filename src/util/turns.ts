@@ -1,8 +1,4 @@
-/**
- * A fair lock: callers are served in the order in which they asked.
- *
- * @module
- */
+/** A fair lock: callers are served in the order in which they asked. @module */
 import { abortable } from "./abortable.ts";
 
 /** Lets one at a time, or a few, do something, in the order in which they asked. */

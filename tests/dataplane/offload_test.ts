@@ -2,11 +2,10 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { virtio_net_hdr } from "../../ffi/tun/structs.ts";
-import { Checksum, updateChecksum } from "../../src/dataplane/checksum.ts";
+import { sumBytes, updateChecksum } from "../../src/dataplane/checksum.ts";
 import { Coalescer } from "../../src/dataplane/coalesce.ts";
-import { decrementTtl } from "../../src/dataplane/egress.ts";
-import { PacketMemory } from "../../src/dataplane/packet.ts";
-import { finishChecksum, segmentTcp, segmentUdp } from "../../src/dataplane/segment.ts";
+import { PacketMemory, PROTOCOL } from "../../src/dataplane/packet.ts";
+import { finishChecksum, segment } from "../../src/dataplane/segment.ts";
 import {
   buildPacket,
   isIntact,
@@ -67,8 +66,9 @@ function split(
   memory.bytes.set(bytes, offset);
   const found: Uint8Array[] = [];
   let next = HEADERS_AT;
-  const done = (protocol === 6 ? segmentTcp : segmentUdp)(
+  const done = segment(
     memory,
+    protocol === 6 ? PROTOCOL.TCP : PROTOCOL.UDP,
     { offset, length: bytes.length, transport: offset + transport, segmentBytes },
     {
       headerSpace(length) {
@@ -118,7 +118,7 @@ function join(
     memory.bytes.set(packet, at);
     const late = lateHop[i] ?? false;
     if (!late || !coalescer.addNext(at, packet.length, 1)) {
-      if (late) decrementTtl(memory, at, packet[0]! >> 4 === 4);
+      if (late) memory.decrementTtl(at, packet[0]! >> 4 === 4);
       coalescer.add(at, packet.length);
     }
     at += packet.length;
@@ -154,21 +154,20 @@ function unjoin({ header, bytes }: Written): Uint8Array[] {
   return split(bytes, 0, transport, protocol, segmentBytes)!;
 }
 
-Deno.test("PacketMemory.sum() and Checksum.sum() are the reference's at any place", () => {
-  const plain = new Checksum(memory.bytes.buffer);
+Deno.test("PacketMemory.sum() and sumBytes() are the reference's at any place", () => {
   crypto.getRandomValues(memory.bytes.subarray(0, 65_536));
   fc.assert(
     fc.property(fc.nat(200), fc.oneof(fc.nat(100), fc.nat(40_000)), (offset, length) => {
       const expected = referenceSum(memory.bytes.subarray(offset, offset + length));
       assert.equal(memory.sum(offset, length) % 0xffff, expected % 0xffff);
-      assert.equal(plain.sum(offset, length), memory.sum(offset, length));
+      assert.equal(sumBytes(memory.bytes, offset, length), memory.sum(offset, length));
     }),
     { numRuns: 500 },
   );
   memory.bytes.fill(0xff, 0, 65_540);
   for (const offset of [0, 1, 2, 3]) {
     assert.equal(memory.sum(offset, 65_536), 0xffff);
-    assert.equal(plain.sum(offset, 65_536), 0xffff);
+    assert.equal(sumBytes(memory.bytes, offset, 65_536), 0xffff);
   }
 });
 
@@ -184,7 +183,7 @@ Deno.test("updateChecksum() is what a checksum made anew would be", () => {
   }));
 });
 
-Deno.test("segmentTcp() and segmentUdp() give the reference's packets, byte for byte", () => {
+Deno.test("segment() gives the reference's packets, byte for byte", () => {
   fc.assert(
     fc.property(
       packets,
@@ -207,7 +206,7 @@ Deno.test("segmentTcp() and segmentUdp() give the reference's packets, byte for 
   );
 });
 
-Deno.test("segmentTcp() refuses what cannot be, and writes nothing", () => {
+Deno.test("segment() refuses what cannot be, and writes nothing", () => {
   fc.assert(
     fc.property(
       fc.array(octet, { maxLength: 200, size: "max" }),
@@ -352,7 +351,7 @@ Deno.test("Coalescer loses, changes and reorders nothing of any mixture of flows
 
 function afterHop(packet: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   memory.bytes.set(packet);
-  decrementTtl(memory, 0, packet[0]! >> 4 === 4);
+  memory.decrementTtl(0, packet[0]! >> 4 === 4);
   return memory.bytes.slice(0, packet.length);
 }
 

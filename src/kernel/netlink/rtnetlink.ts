@@ -1,8 +1,4 @@
-/**
- * {@linkcode Netlink} over the kernel's rtnetlink.
- *
- * @module
- */
+/** {@linkcode Netlink} over the kernel's rtnetlink. @module */
 import { NETLINK_ROUTE } from "../../../ffi/libnl/constants.ts";
 import { NetlinkError } from "../../../ffi/libnl/errors.ts";
 import type { MessageWriter } from "../../../ffi/libnl/messages.ts";
