@@ -254,21 +254,25 @@ Deno.test("examples of the network config are accepted without a warning", () =>
 async function calledActions(): Promise<Set<string>> {
   const all = new Set<string>();
   let called: string[] = [];
-  const clientOf = (service: Rpc["service"]): Rpc => ({
-    service,
+  const rpcOf = (service: "vpc" | "ecs"): Rpc => ({
     call(action) {
       called.push(`${service}:${action}`);
       return Promise.reject(new Error("only the name matters"));
     },
-    [Symbol.asyncDispose]: () => Promise.resolve(),
   });
   const { signal } = new AbortController();
   // Stands for whatever a method takes: an id, a filter, a change, options, or a list with one.
   const single = { signal, destination: Prefix.parse("10.24.7.0/24") };
   const argument = Object.assign([single], single);
-  for (const client of [new VpcClient(clientOf("vpc"), "r"), new EcsClient(clientOf("ecs"), "r")]) {
-    for (const name of Object.getOwnPropertyNames(Object.getPrototypeOf(client))) {
-      if (name === "constructor") continue;
+  const vpc = new VpcClient(rpcOf("vpc"), { regionId: "r", vpcId: "v" });
+  const calling = (prototype: object) =>
+    Object.getOwnPropertyNames(prototype)
+      .filter((name) => !["constructor", "isId", "denial", "remedy"].includes(name));
+  for (const client of [vpc, vpc.batches, new EcsClient(rpcOf("ecs"), "r")]) {
+    const names = client === vpc.batches
+      ? ["create", "delete"]
+      : calling(Object.getPrototypeOf(client));
+    for (const name of names) {
       called = [];
       const method = Reflect.get(client, name) as (...args: unknown[]) => Promise<unknown>;
       await method.call(client, argument, argument, argument).catch(() => {});

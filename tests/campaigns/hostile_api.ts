@@ -11,9 +11,10 @@ import { VpcClient } from "../../src/cloud/ali/vpc_client.ts";
 import { CredentialsChain } from "../../src/cloud/ali/credentials.ts";
 import { AliApiError } from "../../src/cloud/ali/errors.ts";
 import { Metadata } from "../../src/cloud/ali/metadata.ts";
-import { openRpc, type Rpc } from "../../src/cloud/ali/rpc.ts";
+import { PopRpc, type Rpc } from "../../src/cloud/ali/rpc.ts";
 import { RateLimiter } from "../../src/cloud/rate_limiter.ts";
 import { describeError, OperatorError } from "../../src/errors.ts";
+import { Prefix } from "../../src/net/mod.ts";
 import { Secret } from "../../src/secret.ts";
 import { delay } from "../../src/util/time.ts";
 import { type HostileAnswer, type HostileRequest, serveHostile } from "../support/hostile_http.ts";
@@ -112,16 +113,21 @@ const ANSWERS: Readonly<Record<string, Attack>> = {
 let BOMB: Uint8Array | undefined;
 
 const TABLE = "vtb-1";
+const ENTRY = { routeTableId: TABLE, destination: Prefix.parse("10.24.7.0/24"), instanceId: "i-1" };
+
+function vpcClient(rpc: Rpc): VpcClient {
+  return new VpcClient(rpc, { regionId: "r", vpcId: "vpc-1" });
+}
 
 /** Each way to ask something of the API. */
 const CALLS: Readonly<Record<string, Use>> = {
   "a list of entries": ({ rpc }, signal) =>
-    new VpcClient(rpc, "r").describeRouteEntryList(TABLE, { type: "Custom" }, { signal }),
+    vpcClient(rpc).readOwn(TABLE, { mark: "m" }, { signal }),
   "a list of interfaces": ({ rpc }, signal) =>
-    new EcsClient(rpc, "r").describeNetworkInterfaces(["eni-1", "eni-2"], { signal }),
-  "a list of vSwitches": ({ rpc }, signal) =>
-    new VpcClient(rpc, "r").describeVSwitches("vpc-1", { signal }),
-  "a write": ({ rpc }, signal) => new VpcClient(rpc, "r").deleteRouteEntry("rte-1", { signal }),
+    new EcsClient(rpc, "r").read(["eni-1", "eni-2"], { signal }),
+  "a list of vSwitches": ({ rpc }, signal) => vpcClient(rpc).listSubnets([], { signal }),
+  "a write": ({ rpc }, signal) =>
+    vpcClient(rpc).rename({ ...ENTRY, entryId: "rte-1" }, "m", { signal }),
 };
 
 /** Other exchanges, whose answers are small. */
@@ -298,7 +304,7 @@ async function attempt(
   const sampling = setInterval(() => peak = Math.max(peak, Deno.memoryUsage().rss), 20);
   const startedAt = performance.now();
   try {
-    await using rpc = await open(server.url);
+    await using rpc = open(server.url);
     const outcome = await Promise.race([
       use({ url: server.url, rpc }, signal).then(
         (value) => ({ value }),
@@ -342,7 +348,7 @@ async function junk(
     sent = spoil(samples[Math.floor(random() * samples.length)]!, random);
     await reply(sent, random() < 0.2 ? { status: "400 Bad Request" } : {});
   });
-  await using rpc = await open(server.url);
+  await using rpc = open(server.url);
   for (let n = 0; n < trials; n++) {
     try {
       await CALLS[name]!({ url: server.url, rpc }, signal);
@@ -357,10 +363,10 @@ async function junk(
   return violations;
 }
 
-function open(endpoint: string): Promise<Rpc> {
-  return openRpc({
+function open(endpoint: string): PopRpc {
+  return new PopRpc({
     service: "vpc",
-    endpoint,
+    endpoint: () => Promise.resolve(endpoint),
     apiVersion: "2016-04-28",
     credentials: {
       get: () =>

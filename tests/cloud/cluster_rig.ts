@@ -5,13 +5,13 @@
  * @module
  */
 import * as v from "valibot";
-import { AliRoutes } from "../../src/cloud/ali/route_api.ts";
 import { VpcClient } from "../../src/cloud/ali/vpc_client.ts";
 import { CredentialsChain } from "../../src/cloud/ali/credentials.ts";
 import { Metadata } from "../../src/cloud/ali/metadata.ts";
 import { RouteTable, type RouteTableOptions } from "../../src/cloud/routes/route_table.ts";
 import { type RouteClaim, routeMark } from "../../src/cloud/routes/route_entry.ts";
-import { openRpc, type Rpc, type RpcCallOptions } from "../../src/cloud/ali/rpc.ts";
+import { type Parameters, PopRpc, type Rpc } from "../../src/cloud/ali/rpc.ts";
+import type { WriteOptions } from "../../src/cloud/routes/provider.ts";
 import { RateLimiter } from "../../src/cloud/rate_limiter.ts";
 import { Prefix } from "../../src/net/mod.ts";
 import { Reconciler } from "../../src/reconcile/reconciler.ts";
@@ -81,11 +81,9 @@ export type RigOptions =
 /** Sees a call's parameters, forwards them as it likes, and gives the answer. */
 export type Tamper = (
   action: string,
-  parameters: CallParameters,
-  forward: (parameters: CallParameters) => Promise<Record<string, unknown>>,
+  parameters: Parameters,
+  forward: (parameters: Parameters) => Promise<Record<string, unknown>>,
 ) => Promise<unknown>;
-
-type CallParameters = Parameters<Rpc["call"]>[1];
 
 /** Opens a writer on the simulated cloud. */
 export async function openCluster(
@@ -101,17 +99,17 @@ export async function openCluster(
     metadata: new Metadata({ endpoint: "http://127.0.0.1:9", allowV1: true }),
     stsEndpoint: () => Promise.resolve(simulator.stsEndpoint),
   });
-  const rpc = await openRpc({
+  const rpc = new PopRpc({
     service: "vpc",
-    endpoint: simulator.vpcEndpoint,
+    endpoint: () => Promise.resolve(simulator.vpcEndpoint),
     apiVersion: "2016-04-28",
     credentials,
     limiter: new RateLimiter({ burst: 1_000, perSecond: 1_000, ...clock }),
   });
-  const vpc = new VpcClient(tamper ? new TamperedRpc(rpc, tamper) : rpc, EXAMPLE.regionId);
+  const api = new VpcClient(tamper ? new TamperedRpc(rpc, tamper) : rpc, EXAMPLE);
   let scope: readonly RouteClaim[] = [];
   const routes: RouteTable = new RouteTable({
-    api: new AliRoutes(vpc),
+    api,
     mark: { clusterId: CLUSTER_ID, network },
     log,
     // As if there were proof that instances do not use what no claim says that they do.
@@ -155,7 +153,6 @@ export async function openCluster(
 }
 
 class TamperedRpc implements Rpc {
-  readonly service = "vpc";
   readonly #rpc: Rpc;
   readonly #tamper: Tamper;
 
@@ -166,9 +163,9 @@ class TamperedRpc implements Rpc {
 
   async call<Schema extends v.GenericSchema>(
     action: string,
-    parameters: CallParameters,
+    parameters: Parameters,
     schema: Schema,
-    options: RpcCallOptions,
+    options: WriteOptions,
   ): Promise<v.InferOutput<Schema>> {
     const answer = await this.#tamper(
       action,
@@ -176,10 +173,6 @@ class TamperedRpc implements Rpc {
       (forwarded) => this.#rpc.call(action, forwarded, v.looseObject({}), options),
     );
     return v.parse(schema, answer);
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return Promise.resolve();
   }
 }
 

@@ -2,9 +2,8 @@
 import assert from "node:assert/strict";
 import type * as v from "valibot";
 import { EcsClient } from "../../src/cloud/ali/ecs_client.ts";
-import { interfaceApi } from "../../src/cloud/ali/interfaces.ts";
 import { AliApiError } from "../../src/cloud/ali/errors.ts";
-import type { Rpc } from "../../src/cloud/ali/rpc.ts";
+import type { Parameters, Rpc } from "../../src/cloud/ali/rpc.ts";
 import {
   type NamedInterface,
   SourceDestCheckTable,
@@ -274,10 +273,9 @@ Deno.test("an interface that is not what a lease says is left alone and named", 
 /** An ECS service that answers as `answer` says. */
 function fakeEcs(answer: (ids: readonly string[]) => unknown): EcsClient {
   const rpc: Rpc = {
-    service: "ecs",
     call<Schema extends v.GenericSchema>(
       _action: string,
-      parameters: Parameters<Rpc["call"]>[1],
+      parameters: Parameters,
     ): Promise<v.InferOutput<Schema>> {
       try {
         const ids = parameters["NetworkInterfaceId"] as readonly string[];
@@ -286,7 +284,6 @@ function fakeEcs(answer: (ids: readonly string[]) => unknown): EcsClient {
         return Promise.reject(error);
       }
     },
-    [Symbol.asyncDispose]: () => Promise.resolve(),
   };
   return new EcsClient(rpc, EXAMPLE.regionId);
 }
@@ -308,7 +305,7 @@ Deno.test("a region without the feature has every check off", async () => {
   const ecs = fakeEcs((ids) => reply(ids, {}));
   const interfaces = () => [{ networkInterfaceId: "eni-1", instanceId: "i-1" }];
   const table = new SourceDestCheckTable({
-    api: interfaceApi(ecs),
+    api: ecs,
     interfaces,
     log: new LineLog(),
   });
@@ -331,7 +328,7 @@ Deno.test("an id that the service does not take spoils nothing for the others", 
     instanceId: `i-${n}`,
   }));
   const log = new LineLog();
-  const table = new SourceDestCheckTable({ api: interfaceApi(ecs), interfaces: () => known, log });
+  const table = new SourceDestCheckTable({ api: ecs, interfaces: () => known, log });
   await table.list({ signal });
   assert.deepEqual(
     known.map((each) => each.networkInterfaceId).filter((id) => !table.isOff(id)),
@@ -345,7 +342,7 @@ Deno.test("this host's own interface must exist", async () => {
   const ecs = fakeEcs(() => reply([], {}));
   const interfaces = () => [{ networkInterfaceId: "eni-1" }];
   const table = new SourceDestCheckTable({
-    api: interfaceApi(ecs),
+    api: ecs,
     interfaces,
     log: new LineLog(),
   });

@@ -1,11 +1,7 @@
 import { planAll } from "../support/plan_all.ts";
 import { aliVpc } from "../../src/backends/ali_vpc.ts";
 import type { AliVpcConfig } from "../../src/backends/ali_vpc.ts";
-import {
-  type AliVpcCloud,
-  type AliVpcOptions,
-  identifyAliVpc,
-} from "../../src/cloud/ali/identify.ts";
+import { type AliCloud, type AliVpcOptions, identifyAliVpc } from "../../src/cloud/ali/identify.ts";
 import type { Clock } from "../../src/cloud/routes/provider.ts";
 import {
   makeChecks,
@@ -70,13 +66,13 @@ export function openOn(simulator: Simulator, options: OpenOnOptions = {}): Promi
 export function identifyOn(
   simulator: Simulator,
   options: OpenOnOptions = {},
-): Promise<AliVpcCloud> {
+): Promise<AliCloud> {
   return identifyAliVpc(optionsOn(simulator, options));
 }
 
 /** The source/destination checks of interfaces, as a daemon sees to them. */
 export function checksOf(
-  cloud: AliVpcCloud,
+  cloud: AliCloud,
   interfaces: () => readonly NamedInterface[],
   log = new LineLog(),
 ): SourceDestCheckTable {

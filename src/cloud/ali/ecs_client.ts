@@ -1,12 +1,17 @@
 /**
- * The calls to the ECS service (2014-05-26) that `ali-vpc` makes: what concerns interfaces.
+ * The calls to the ECS service (2014-05-26): network interfaces and their source/destination checks,
+ * on for accounts that are new to such routing. See
+ * https://www.alibabacloud.com/help/en/ecs/user-guide/source-and-destination-check
  *
  * @module
  */
 import * as v from "valibot";
-import type { CallOptions, InterfaceInfo } from "../routes/provider.ts";
+import type { CallOptions, InterfaceApi, InterfaceInfo } from "../routes/provider.ts";
+import { AliApiError } from "./errors.ts";
 import { AnyReply, Id, list, OptionalText, PageWatch, Token } from "./replies.ts";
-import type { Rpc } from "./rpc.ts";
+import type { Parameters, Rpc } from "./rpc.ts";
+
+const ENI = /^eni-[a-z0-9-]{1,120}$/i;
 
 const NetworkInterfacesReply = v.object({
   NextToken: Token,
@@ -22,14 +27,13 @@ const NetworkInterfacesReply = v.object({
   ),
 });
 
-/** As many ids as DescribeNetworkInterfaces takes, and no more than it answers on a page. */
-export const MAX_INTERFACES_PER_CALL = 100;
-
 /** An instance has some interfaces; a service that pages for ever has told nothing. */
 const MAX_PAGES_OF_INSTANCE = 5;
 
-/** The ECS service of one region, as far as interfaces go. */
-export class EcsClient {
+/** The interfaces of one region. */
+export class EcsClient implements InterfaceApi {
+  /** As many ids as DescribeNetworkInterfaces takes, and no more than it returns on a page. */
+  readonly perCall = 100;
   readonly #rpc: Rpc;
   readonly #regionId: string;
 
@@ -38,35 +42,68 @@ export class EcsClient {
     this.#regionId = regionId;
   }
 
+  isId(text: string): boolean {
+    return ENI.test(text);
+  }
+
   /**
-   * Those interfaces of `ids` that exist, in one call where the service does not part its answer.
+   * One id that the service does not take spoils the call: it is searched for half by half.
    *
-   * @throws {RangeError} For more than {@linkcode MAX_INTERFACES_PER_CALL} ids, or none: the
-   *   service would list every interface of the account.
+   * @throws {RangeError} For more than {@linkcode EcsClient.perCall} ids, or none: the service would
+   *   list every interface of the account.
    */
-  async describeNetworkInterfaces(
-    ids: readonly string[],
-    { signal }: CallOptions,
-  ): Promise<readonly InterfaceInfo[]> {
-    if (ids.length === 0 || ids.length > MAX_INTERFACES_PER_CALL) {
+  async read(ids: readonly string[], options: CallOptions): Promise<readonly InterfaceInfo[]> {
+    if (ids.length === 0 || ids.length > this.perCall) {
       throw new RangeError(`Cannot describe network interfaces: got ${ids.length} ids`);
     }
+    try {
+      return await this.#describe(ids, options);
+    } catch (error) {
+      if (!(error instanceof AliApiError) || !isAboutInterfaces(error)) throw error;
+      if (ids.length === 1) return [];
+      const middle = Math.ceil(ids.length / 2);
+      return [
+        ...await this.read(ids.slice(0, middle), options),
+        ...await this.read(ids.slice(middle), options),
+      ];
+    }
+  }
+
+  /** Whether the account has the instance in this region, running or not; see `Cloud`. */
+  async instanceExists(instanceId: string, options: CallOptions): Promise<boolean> {
+    if (instanceId === "") throw new RangeError("Cannot look for an instance without an id");
+    let pages = 0;
+    for await (const page of this.#pages({ InstanceId: instanceId }, options)) {
+      // One that was released has no interface any more.
+      if (page.NetworkInterfaceSets.length > 0 || ++pages >= MAX_PAGES_OF_INSTANCE) return true;
+    }
+    return false;
+  }
+
+  async setCheck(id: string, enabled: boolean, options: CallOptions): Promise<void> {
+    const parameters = {
+      RegionId: this.#regionId,
+      NetworkInterfaceId: id,
+      SourceDestCheck: enabled,
+    };
+    await this.#rpc.call("ModifyNetworkInterfaceAttribute", parameters, AnyReply, options);
+  }
+
+  denial(action: string): string {
+    return `RAM denies ${action}`;
+  }
+
+  remedy(id: string): string {
+    return "Either allow ecs:DescribeNetworkInterfaces and ecs:ModifyNetworkInterfaceAttribute in " +
+      "the RAM policy of this host's key or role; or switch it off once in the console (ECS > " +
+      `Elastic Network Interfaces > ${id} > Source/Destination Check)`;
+  }
+
+  async #describe(ids: readonly string[], options: CallOptions): Promise<InterfaceInfo[]> {
     const found = new Map<string, InterfaceInfo>();
     const watch = new PageWatch("ecs:DescribeNetworkInterfaces");
-    let token = "";
-    for (;;) {
-      const reply = await this.#rpc.call(
-        "DescribeNetworkInterfaces",
-        {
-          RegionId: this.#regionId,
-          NetworkInterfaceId: ids,
-          MaxResults: MAX_INTERFACES_PER_CALL,
-          NextToken: token === "" ? undefined : token,
-        },
-        NetworkInterfacesReply,
-        { signal },
-      );
-      for (const row of reply.NetworkInterfaceSets) {
+    for await (const page of this.#pages({ NetworkInterfaceId: ids }, options)) {
+      for (const row of page.NetworkInterfaceSets) {
         if (!ids.includes(row.NetworkInterfaceId)) continue;
         found.set(row.NetworkInterfaceId, {
           id: row.NetworkInterfaceId,
@@ -78,55 +115,33 @@ export class EcsClient {
             : {}),
         });
       }
-      token = reply.NextToken;
-      // The last page may carry a token, too.
-      if (token === "" || found.size === ids.length) return [...found.values()];
-      watch.next(found.size, token);
+      if (found.size === ids.length) break; // the last page may carry a token, too
+      if (page.NextToken !== "") watch.next(found.size, page.NextToken);
     }
+    return [...found.values()];
   }
 
-  /**
-   * Whether the account has the instance in this region, running or not: one that was released has
-   * no interface any more.
-   */
-  async instanceExists(instanceId: string, { signal }: CallOptions): Promise<boolean> {
-    if (instanceId === "") throw new RangeError("Cannot look for an instance without an id");
+  async *#pages(
+    filter: Parameters,
+    options: CallOptions,
+  ): AsyncGenerator<v.InferOutput<typeof NetworkInterfacesReply>> {
     let token = "";
-    for (let page = 1;; page++) {
-      const reply = await this.#rpc.call(
-        "DescribeNetworkInterfaces",
-        {
-          RegionId: this.#regionId,
-          InstanceId: instanceId,
-          MaxResults: MAX_INTERFACES_PER_CALL,
-          NextToken: token === "" ? undefined : token,
-        },
-        NetworkInterfacesReply,
-        { signal },
-      );
-      // Whatever is on the page was found by this filter.
-      if (reply.NetworkInterfaceSets.length > 0) return true;
-      token = reply.NextToken;
-      if (token === "") return false;
-      if (page >= MAX_PAGES_OF_INSTANCE) return true;
-    }
-  }
-
-  /** Switches the source/destination check of an interface. */
-  async setSourceDestCheck(
-    networkInterfaceId: string,
-    enabled: boolean,
-    { signal }: CallOptions,
-  ): Promise<void> {
-    await this.#rpc.call(
-      "ModifyNetworkInterfaceAttribute",
-      {
+    do {
+      const parameters = {
         RegionId: this.#regionId,
-        NetworkInterfaceId: networkInterfaceId,
-        SourceDestCheck: enabled,
-      },
-      AnyReply,
-      { signal },
-    );
+        ...filter,
+        MaxResults: this.perCall,
+        NextToken: token || undefined,
+      };
+      const action = "DescribeNetworkInterfaces";
+      const reply = await this.#rpc.call(action, parameters, NetworkInterfacesReply, options);
+      yield reply;
+      token = reply.NextToken;
+    } while (token !== "");
   }
+}
+
+/** Whether a call was refused for the ids in it. */
+function isAboutInterfaces({ code, reaction }: AliApiError): boolean {
+  return reaction.do === "fatal" && /EniId|NetworkInterface|^InvalidParameter/i.test(code);
 }

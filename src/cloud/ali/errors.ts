@@ -343,6 +343,16 @@ export class AliApiError extends CloudApiError {
   }
 }
 
+/** The error of a reply that cannot be meant: the next try may bring a better one. */
+export function oddReply(
+  about: { readonly action: string; readonly message: string },
+  code: string,
+  details: { readonly outcomeUnknown?: boolean } = {},
+): AliApiError {
+  const reaction: Reaction = { do: "retry", cause: "busy", budgetSeconds: 10 * MINUTE };
+  return new AliApiError({ ...about, reaction }, { ...details, status: 0, code });
+}
+
 /**
  * The error to throw before anything has been written: what needs an operator becomes an
  * {@linkcode OperatorError}, so that start-up ends; anything else stays what it is, so that

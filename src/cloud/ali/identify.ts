@@ -5,14 +5,7 @@ import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
 import { abortable } from "../../util/abortable.ts";
 import { RateLimiter } from "../rate_limiter.ts";
-import type {
-  CallOptions,
-  Clock,
-  Cloud,
-  CloudAccess,
-  CloudInstance,
-  InterfaceApi,
-} from "../routes/provider.ts";
+import type { CallOptions, Clock, Cloud, CloudAccess, CloudInstance } from "../routes/provider.ts";
 import { Silence } from "../routes/silence.ts";
 import { openAccess } from "./access.ts";
 import { CredentialsChain } from "./credentials.ts";
@@ -24,10 +17,8 @@ import {
   type Product,
 } from "./endpoints.ts";
 import { asStartupError } from "./errors.ts";
-import { interfaceApi } from "./interfaces.ts";
 import { Metadata, METADATA_ENDPOINT } from "./metadata.ts";
-import { AliRoutes } from "./route_api.ts";
-import { lazyRpc, openRpc, type Rpc } from "./rpc.ts";
+import { PopRpc, type Rpc } from "./rpc.ts";
 import { VpcClient } from "./vpc_client.ts";
 
 export interface AliVpcOptions {
@@ -56,11 +47,6 @@ export interface AliVpcInstance extends AliVpcClaim, CloudInstance {
   readonly regionId: string;
 }
 
-/** Alibaba Cloud, as seen from this instance. */
-export interface AliVpcCloud extends Cloud {
-  readonly instance: AliVpcInstance;
-}
-
 /** Carrier-grade range that holds metadata, DNS and cloud services in every VPC. */
 const RESERVED = Prefix.parse("100.64.0.0/10");
 
@@ -87,7 +73,7 @@ const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
  * @throws {OperatorError} What needs an operator.
  * @throws {Error} What time may mend (silent metadata): call again.
  */
-export async function identifyAliVpc(options: AliVpcOptions): Promise<AliVpcCloud> {
+export async function identifyAliVpc(options: AliVpcOptions): Promise<AliCloud> {
   const { config, network, signal, env, clock = {} } = options;
   if (network.family !== 4) {
     throw new OperatorError("Cannot use ali-vpc with an IPv6 network: it carries IPv4 only");
@@ -106,19 +92,17 @@ export async function identifyAliVpc(options: AliVpcOptions): Promise<AliVpcClou
   return new AliCloud(options, metadata, await readInstance(metadata, config, { signal }));
 }
 
-class AliCloud implements AliVpcCloud {
+/** Alibaba Cloud, as seen from this instance. */
+export class AliCloud implements Cloud {
   readonly instance: AliVpcInstance;
-  readonly routes: AliRoutes;
-  readonly interfaces: InterfaceApi;
+  readonly routes: VpcClient;
+  readonly interfaces: EcsClient;
   readonly clock: Partial<Clock>;
   readonly silence = new Silence();
   readonly #options: AliVpcOptions;
   readonly #resources = new AsyncDisposableStack();
   readonly #lifetime = new AbortController();
   readonly #credentials: CredentialsChain;
-  readonly #limiters: Readonly<Record<"vpc" | "ecs", RateLimiter>>;
-  readonly #vpc: VpcClient;
-  readonly #ecs: EcsClient;
   #access: Promise<CloudAccess> | undefined;
 
   constructor(options: AliVpcOptions, metadata: Metadata, instance: AliVpcInstance) {
@@ -131,14 +115,8 @@ class AliCloud implements AliVpcCloud {
     this.#credentials = this.#resources.use(
       new CredentialsChain({ config, env, metadata, stsEndpoint: sts, ...clock }),
     );
-    this.#limiters = {
-      vpc: new RateLimiter({ ...CALL_RATES.vpc, ...clock }),
-      ecs: new RateLimiter({ ...CALL_RATES.ecs, ...clock }),
-    };
-    this.#vpc = new VpcClient(this.#rpc("vpc"), regionId);
-    this.#ecs = new EcsClient(this.#rpc("ecs"), regionId);
-    this.routes = new AliRoutes(this.#vpc);
-    this.interfaces = interfaceApi(this.#ecs);
+    this.routes = new VpcClient(this.#rpc("vpc"), instance);
+    this.interfaces = new EcsClient(this.#rpc("ecs"), regionId);
   }
 
   get credentialsSource(): string | undefined {
@@ -158,18 +136,14 @@ class AliCloud implements AliVpcCloud {
     return await abortable(this.#access, options);
   }
 
-  async instanceExists(
-    instanceId: string,
-    options: { signal: AbortSignal },
-  ): Promise<boolean> {
-    return await this.#ecs.instanceExists(instanceId, options);
+  instanceExists(instanceId: string, options: CallOptions): Promise<boolean> {
+    return this.interfaces.instanceExists(instanceId, options);
   }
 
   async listTables({ signal }: CallOptions): Promise<readonly string[]> {
-    const { vpcId } = this.instance;
     try {
-      const tables = await this.#vpc.describeRouteTableList({ vpcId }, { signal });
-      return tables.filter(({ associateType }) => associateType === "VSwitch").map(({ id }) => id);
+      const tables = await this.routes.listTables({ signal });
+      return tables.filter(({ servesInstances }) => servesInstances).map(({ id }) => id);
     } catch (error) {
       signal.throwIfAborted();
       throw asStartupError(error);
@@ -184,19 +158,11 @@ class AliCloud implements AliVpcCloud {
 
   async #connect(): Promise<CloudAccess> {
     const { signal } = this.#lifetime;
-    const { config, network, log, clock } = this.#options;
+    const { config, log } = this.#options;
     try {
       await this.#credentials.get({ signal });
-      const access = await openAccess({
-        instance: this.instance,
-        vpc: this.#vpc,
-        routes: this.routes,
-        config,
-        network,
-        log,
-        signal,
-        ...(clock === undefined ? {} : { clock }),
-      });
+      const { instance, routes: vpc, clock } = this;
+      const access = await openAccess({ ...this.#options, instance, vpc, clock, signal });
       // Who waits for room says so, each time it looks.
       const level = access.full !== undefined && config.overflow === "none" ? "debug" : "info";
       log[level]("Ready to use Alibaba Cloud", {
@@ -215,16 +181,16 @@ class AliCloud implements AliVpcCloud {
   }
 
   #rpc(service: "vpc" | "ecs"): Rpc {
-    const endpoint = endpointOf(this.#options, service, this.instance.regionId);
-    return this.#resources.use(lazyRpc(service, async () =>
-      await openRpc({
+    return this.#resources.use(
+      new PopRpc({
         service,
-        endpoint: await endpoint(),
+        endpoint: endpointOf(this.#options, service, this.instance.regionId),
         apiVersion: API_VERSIONS[service],
         credentials: this.#credentials,
-        limiter: this.#limiters[service],
+        limiter: new RateLimiter({ ...CALL_RATES[service], ...this.clock }),
         ...(service === "vpc" ? { silence: this.silence } : {}),
-      })));
+      }),
+    );
   }
 }
 

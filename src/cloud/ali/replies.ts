@@ -5,7 +5,7 @@
  */
 import * as v from "valibot";
 import { Address, addressBits, Prefix } from "../../net/mod.ts";
-import { AliApiError } from "./errors.ts";
+import { oddReply } from "./errors.ts";
 
 const ID_PATTERN = /^[A-Za-z][A-Za-z0-9-]{0,127}$/;
 
@@ -95,11 +95,8 @@ export class PageWatch {
   }
 
   #fail(reason: string): never {
-    throw new AliApiError({
-      action: this.#action,
-      message: `the list has no end: ${reason}; a proxy or another service may have given it`,
-      reaction: { do: "retry", cause: "busy", budgetSeconds: 600 },
-    }, { status: 0, code: "EndlessList" });
+    const message = `the list has no end: ${reason}; a proxy or another service may have given it`;
+    throw oddReply({ action: this.#action, message }, "EndlessList");
   }
 }
 

@@ -1,6 +1,5 @@
 /** Calls of RPC-style services, signed by the SDK. @module */
 import type http from "node:http";
-import type RPCClient from "@alicloud/pop-core/lib/rpc.js";
 import * as v from "valibot";
 import { abortable } from "../../util/abortable.ts";
 import { limitAnswer } from "../answer_limit.ts";
@@ -9,6 +8,7 @@ import type { RateLimiter } from "../rate_limiter.ts";
 import type { Credentials, CredentialsProvider } from "./credentials.ts";
 import { AliApiError } from "./errors.ts";
 import type { Reaction } from "../routes/cloud_error.ts";
+import type { WriteOptions } from "../routes/provider.ts";
 import { Silence } from "../routes/silence.ts";
 
 /** A request parameter; lists become `Name.1`, `Name.2`, …, and `undefined` is left out. */
@@ -20,11 +20,14 @@ export type Parameter =
   | readonly Readonly<Record<string, string>>[]
   | undefined;
 
+/** The parameters of a call, in the API's names. */
+export type Parameters = Readonly<Record<string, Parameter>>;
+
 export interface RpcOptions {
   /** As RAM names it: the `vpc` of `vpc:CreateRouteEntry`. */
   readonly service: "vpc" | "ecs";
-  /** URL with scheme. */
-  readonly endpoint: string;
+  /** Returns a URL with scheme. */
+  readonly endpoint: () => Promise<string>;
   readonly apiVersion: string;
   readonly credentials: CredentialsProvider;
   readonly limiter: RateLimiter;
@@ -39,14 +42,8 @@ export interface RpcOptions {
   readonly timeoutMs?: number;
 }
 
-export interface RpcCallOptions {
-  readonly signal: AbortSignal;
-  readonly beforeSend?: (options: { signal: AbortSignal }) => Promise<void>;
-}
-
 /** One RPC-style service of Alibaba Cloud. */
-export interface Rpc extends AsyncDisposable {
-  readonly service: "vpc" | "ecs";
+export interface Rpc {
   /**
    * Makes one call and checks its answer against `schema`. Refused credentials are renewed once,
    * a repeated nonce is drawn anew; nothing else is tried twice. `beforeSend` is awaited each time
@@ -58,9 +55,9 @@ export interface Rpc extends AsyncDisposable {
    */
   call<Schema extends v.GenericSchema>(
     action: string,
-    parameters: Readonly<Record<string, Parameter>>,
+    parameters: Parameters,
     schema: Schema,
-    options: RpcCallOptions,
+    options: WriteOptions,
   ): Promise<v.InferOutput<Schema>>;
 }
 
@@ -78,98 +75,69 @@ type PopClientConstructor = new (
     credentialsProvider: { getCredentials(): Promise<PopCredentials> };
   },
   verbose: true,
-) => {
+) => PopClient;
+
+interface PopClient {
   keepAliveAgent: http.Agent;
   request(
     action: string,
     parameters: object,
     options: object,
   ): Promise<[unknown, { response: { statusCode: number } }]>;
-};
+}
 
 const NONCE_TRIES = 3;
 /** The largest real answers, lists of a hundred interfaces, have a few hundred kilobytes. */
 const MAX_ANSWER_BYTES = 4 * 2 ** 20;
 
-/** Makes pop-core's `RPCClient` safe to use. It is loaded here, so that only its users pay. */
-export async function openRpc(options: RpcOptions): Promise<Rpc> {
-  // The package's index would load a second client and an XML parser with it.
-  const module = await import("@alicloud/pop-core/lib/rpc.js");
-  return new PopRpc(options, module.default as unknown as PopClientConstructor & typeof RPCClient);
+/** What the first call opens. */
+interface Opened {
+  readonly endpoint: string;
+  readonly client: (getCredentials: () => Promise<PopCredentials>) => PopClient;
+  readonly agent: http.Agent;
 }
 
 /**
- * A service that `open` opens at the first call, so that whoever makes none pays neither for the
- * SDK nor for the lookup of its endpoint.
+ * Makes pop-core's `RPCClient` safe to use. The first call loads it and looks up the endpoint, so
+ * that whoever makes none pays for neither.
  */
-export function lazyRpc(service: "vpc" | "ecs", open: () => Promise<Rpc>): Rpc {
-  return new LazyRpc(service, open);
-}
+export class PopRpc implements Rpc, AsyncDisposable {
+  readonly #options: Required<Omit<RpcOptions, "silence">>;
+  readonly #silence: Silence;
+  readonly #lifetime = new AbortController();
+  #opened: Promise<Opened> | undefined;
+  /** A call that was given up may break afterwards. */
+  readonly #broken = onBrokenBody(() => {});
 
-class LazyRpc implements Rpc {
-  readonly service: "vpc" | "ecs";
-  readonly #open: () => Promise<Rpc>;
-  #opened: Promise<Rpc> | undefined;
-  #closed = false;
+  constructor(options: RpcOptions) {
+    this.#options = { connectTimeoutMs: 5_000, timeoutMs: 20_000, ...options };
+    this.#silence = options.silence ?? new Silence();
+  }
 
-  constructor(service: "vpc" | "ecs", open: () => Promise<Rpc>) {
-    this.service = service;
-    this.#open = open;
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#lifetime.abort(new Error(`The client of ${this.#options.service} is closed`));
+    const opened = await this.#opened?.catch(() => undefined);
+    opened?.agent.destroy();
+    this.#broken[Symbol.dispose]();
   }
 
   async call<Schema extends v.GenericSchema>(
     action: string,
-    parameters: Readonly<Record<string, Parameter>>,
+    parameters: Parameters,
     schema: Schema,
-    options: RpcCallOptions,
+    options: WriteOptions,
   ): Promise<v.InferOutput<Schema>> {
-    if (this.#closed) throw new Error(`The client of ${this.service} is closed`);
+    this.#lifetime.signal.throwIfAborted();
     this.#opened ??= this.#open().catch((error) => {
       this.#opened = undefined;
       throw error;
     });
-    return await (await abortable(this.#opened, options)).call(action, parameters, schema, options);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#closed = true;
-    const [opened] = await Promise.allSettled([this.#opened]);
-    if (opened.status === "fulfilled") await opened.value?.[Symbol.asyncDispose]();
-  }
-}
-
-class PopRpc implements Rpc {
-  readonly service: "vpc" | "ecs";
-  readonly #options: Required<Omit<RpcOptions, "silence">>;
-  readonly #silence: Silence;
-  readonly #Client: PopClientConstructor;
-  readonly #agent: http.Agent;
-  readonly #lifetime = new AbortController();
-  /** A call that was given up may break afterwards. */
-  readonly #broken = onBrokenBody(() => {});
-
-  constructor(options: RpcOptions, Client: PopClientConstructor) {
-    this.#options = { connectTimeoutMs: 5_000, timeoutMs: 20_000, ...options };
-    this.#silence = options.silence ?? new Silence();
-    this.#Client = Client;
-    this.service = options.service;
-    this.#agent = this.#client(() => Promise.reject(new Error("not for calls"))).keepAliveAgent;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    this.#lifetime.abort(new Error(`The client of ${this.service} is closed`));
-    this.#agent.destroy();
-    this.#broken[Symbol.dispose]();
-    return Promise.resolve();
-  }
-
-  async call<Schema extends v.GenericSchema>(
-    action: string,
-    parameters: Readonly<Record<string, Parameter>>,
-    schema: Schema,
-    options: RpcCallOptions,
-  ): Promise<v.InferOutput<Schema>> {
-    const answer = await this.#repeat(action, parameters, options);
+    const answer = await this.#repeat(
+      await abortable(this.#opened, options),
+      action,
+      parameters,
+      options,
+    );
     const parsed = v.safeParse(schema, answer);
     if (parsed.success) return parsed.output;
     const issue = parsed.issues[0];
@@ -179,11 +147,26 @@ class PopRpc implements Rpc {
     });
   }
 
+  async #open(): Promise<Opened> {
+    const { apiVersion } = this.#options;
+    const endpoint = await this.#options.endpoint();
+    // The package's index would load a second client and an XML parser with it.
+    const { default: Client } = await import("@alicloud/pop-core/lib/rpc.js");
+    const client: Opened["client"] = (getCredentials) =>
+      new (Client as unknown as PopClientConstructor)(
+        { endpoint, apiVersion, credentialsProvider: { getCredentials } },
+        true,
+      );
+    const agent = client(() => Promise.reject(new Error("not for calls"))).keepAliveAgent;
+    return { endpoint, client, agent };
+  }
+
   /** Repeats the call where a new signature alone helps. */
   async #repeat(
+    opened: Opened,
     action: string,
-    parameters: Readonly<Record<string, Parameter>>,
-    options: RpcCallOptions,
+    parameters: Parameters,
+    options: WriteOptions,
   ): Promise<unknown> {
     let renewed = false;
     for (let tries = 1;; tries++) {
@@ -191,7 +174,7 @@ class PopRpc implements Rpc {
       const credentials = await this.#options.credentials.get(options);
       await options.beforeSend?.({ signal: options.signal });
       try {
-        const answer = await this.#once(action, parameters, credentials, options);
+        const answer = await this.#once(opened, action, parameters, credentials, options);
         this.#silence.over();
         return answer;
       } catch (error) {
@@ -214,8 +197,9 @@ class PopRpc implements Rpc {
   }
 
   async #once(
+    { endpoint, client: open, agent }: Opened,
     action: string,
-    parameters: Readonly<Record<string, Parameter>>,
+    parameters: Parameters,
     credentials: Credentials,
     options: { signal: AbortSignal },
   ): Promise<unknown> {
@@ -230,7 +214,7 @@ class PopRpc implements Rpc {
       connectTimeoutMs + timeoutMs,
     );
     using _broken = onBrokenBody(() => call.abort(new Error("The answer was cut short")));
-    const client = this.#client(() =>
+    const client = open(() =>
       Promise.resolve({
         accessKeyId: credentials.accessKeyId.reveal(),
         accessKeySecret: credentials.accessKeySecret.reveal(),
@@ -245,10 +229,10 @@ class PopRpc implements Rpc {
             method: "POST",
             connectTimeout: connectTimeoutMs,
             readTimeout: timeoutMs,
-            agent: this.#agent,
+            agent,
             beforeRequest: (request: object) => ({
               ...request,
-              agent: watchedAgent(this.#agent, (sent) =>
+              agent: watchedAgent(agent, (sent) =>
                 limitAnswer(sent, {
                   maxBytes: MAX_ANSWER_BYTES,
                   refuse: (reason) => call.abort(new RefusedAnswerError(reason)),
@@ -271,7 +255,7 @@ class PopRpc implements Rpc {
     } catch (thrown) {
       options.signal.throwIfAborted();
       if (thrown instanceof AliApiError) throw thrown;
-      throw this.#fromThrown(action, thrown);
+      throw this.#fromThrown(action, thrown, endpoint);
     } finally {
       clearTimeout(timer);
       this.#lifetime.signal.removeEventListener("abort", onClose);
@@ -279,16 +263,8 @@ class PopRpc implements Rpc {
     }
   }
 
-  #client(getCredentials: () => Promise<PopCredentials>): InstanceType<PopClientConstructor> {
-    const { endpoint, apiVersion } = this.#options;
-    return new this.#Client(
-      { endpoint, apiVersion, credentialsProvider: { getCredentials } },
-      true,
-    );
-  }
-
   /** What pop-core throws: API errors, socket errors, time-outs, and plain objects. */
-  #fromThrown(action: string, thrown: unknown): AliApiError {
+  #fromThrown(action: string, thrown: unknown, endpoint: string): AliApiError {
     const fields = v.safeParse(ThrownSchema, thrown);
     const seen = fields.success ? fields.output : {};
     const data = seen.data;
@@ -312,14 +288,14 @@ class PopRpc implements Rpc {
     if (seen.name === "RequestTimeoutError" || seen.name === "TimeoutError") {
       return this.#error(action, {
         code: "Timeout",
-        message: `no answer from ${this.#options.endpoint} in time`,
+        message: `no answer from ${endpoint} in time`,
       });
     }
     const reason = typeof seen.code === "string" ? seen.code : undefined;
     return this.#error(action, {
       code: "NoConnection",
       // The library appends the URL; the code alone tells enough.
-      message: `connection to ${this.#options.endpoint} failed: ${
+      message: `connection to ${endpoint} failed: ${
         reason ?? (seen.message ?? "").split("POST ")[0] ?? ""
       }`,
     });
@@ -335,7 +311,7 @@ class PopRpc implements Rpc {
       ? { do: "retry", cause: "busy", budgetSeconds: 600 }
       : undefined;
     return new AliApiError(
-      { action: `${this.service}:${action}`, message, ...(reaction ? { reaction } : {}) },
+      { action: `${this.#options.service}:${action}`, message, ...(reaction ? { reaction } : {}) },
       { status, code, outcomeUnknown: unknown, ...(requestId ? { requestId } : {}) },
     );
   }
@@ -388,7 +364,7 @@ function isWrite(action: string): boolean {
 }
 
 /** pop-core sends `undefined` and `null` as those words, and needs plain values. */
-function flatten(parameters: Readonly<Record<string, Parameter>>): Record<string, unknown> {
+function flatten(parameters: Parameters): Record<string, unknown> {
   const sent: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(parameters)) {
     if (value === undefined || value === null) continue;

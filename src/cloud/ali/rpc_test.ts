@@ -5,7 +5,7 @@ import { RateLimiter } from "../rate_limiter.ts";
 import { apiError, cannedServer, json } from "../../../tests/support/canned_server.ts";
 import type { Credentials, CredentialsProvider } from "./credentials.ts";
 import { AliApiError } from "./errors.ts";
-import { lazyRpc, openRpc, type Rpc } from "./rpc.ts";
+import { PopRpc } from "./rpc.ts";
 
 const ID = "LTAI5tCanaryKeyId01";
 const SECRET = "canary-access-key-secret";
@@ -37,12 +37,12 @@ class TurningCredentials implements CredentialsProvider {
 }
 
 function open(
-  endpoint: string,
+  endpoint: string | (() => Promise<string>),
   options: { timeoutMs?: number; credentials?: CredentialsProvider } = {},
 ) {
-  return openRpc({
+  return new PopRpc({
     service: "vpc",
-    endpoint,
+    endpoint: typeof endpoint === "string" ? () => Promise.resolve(endpoint) : endpoint,
     apiVersion: "2016-04-28",
     credentials: new TurningCredentials(),
     limiter: new RateLimiter({ burst: 100, perSecond: 100 }),
@@ -58,7 +58,7 @@ async function failure(
   endpoint: string,
   options: { action?: string; timeoutMs?: number } = {},
 ): Promise<AliApiError> {
-  await using rpc = await open(endpoint, options);
+  await using rpc = open(endpoint, options);
   const error = await rpc.call(options.action ?? "DescribeX", { A: "b" }, REPLY, { signal })
     .then(() => assert.fail("no error"), (thrown) => thrown);
   assert(error instanceof AliApiError, Deno.inspect(error));
@@ -69,7 +69,7 @@ async function failure(
 
 Deno.test("Rpc.call() posts parameters in the body, without undefined ones, lists numbered", async () => {
   await using server = cannedServer(() => json({ Value: "x", OwnerId: 1234567890123456 }));
-  await using rpc = await open(server.url);
+  await using rpc = open(server.url);
   const reply = await rpc.call(
     "describeThing",
     { RegionId: "cn-hangzhou", Absent: undefined, Size: 50, DryRun: true, Ids: ["a", "b"] },
@@ -180,7 +180,7 @@ Deno.test("Rpc.call() ends at once on abort", async () => {
     await late.promise;
     return json({ Value: "late" });
   });
-  await using rpc = await open(server.url);
+  await using rpc = open(server.url);
   const controller = new AbortController();
   const call = rpc.call("CreateX", {}, REPLY, controller);
   while (server.seen.length === 0) await new Promise((done) => setTimeout(done, 5));
@@ -197,14 +197,14 @@ Deno.test("Rpc.call() renews refused credentials once", async (t) => {
         : json({ Value: "x" })
     );
     const credentials = new TurningCredentials();
-    await using rpc = await open(server.url, { credentials });
+    await using rpc = open(server.url, { credentials });
     assert.equal((await rpc.call("DescribeX", {}, REPLY, { signal })).Value, "x");
     assert.equal(credentials.renewals, 1);
   });
   await t.step("and fails if those are refused, too", async () => {
     await using server = cannedServer(() => apiError("InvalidAccessKeyId.NotFound", "", 404));
     const credentials = new TurningCredentials();
-    await using rpc = await open(server.url, { credentials });
+    await using rpc = open(server.url, { credentials });
     await assert.rejects(rpc.call("DescribeX", {}, REPLY, { signal }), /InvalidAccessKeyId/);
     assert.equal(credentials.renewals, 1);
     assert.equal(server.seen.length, 2);
@@ -215,7 +215,7 @@ Deno.test("Rpc.call() draws a new nonce where one was used", async () => {
   await using server = cannedServer((_, number) =>
     number < 3 ? apiError("SignatureNonceUsed") : json({ Value: "x" })
   );
-  await using rpc = await open(server.url);
+  await using rpc = open(server.url);
   await rpc.call("DescribeX", {}, REPLY, { signal });
   const nonces = server.seen.map(({ params }) => params["SignatureNonce"]);
   assert.equal(new Set(nonces).size, 3);
@@ -225,7 +225,7 @@ Deno.test("Rpc.call() asks beforeSend before each sending, and sends nothing if 
   await using server = cannedServer((_, number) =>
     number < 3 ? apiError("SignatureNonceUsed") : json({ Value: "x" })
   );
-  await using rpc = await open(server.url);
+  await using rpc = open(server.url);
   const sentBefore: number[] = [];
   const beforeSend = () => {
     sentBefore.push(server.seen.length);
@@ -263,56 +263,36 @@ Deno.test("the library signs as the service's documentation shows", async () => 
   assert.equal(server.seen[0]?.params["Signature"], "OLeaidS1JvxuMvnyHOwuJ+uX5qY=");
 });
 
-/** A service that answers an empty object, and keeps what happens to it. */
-function fakeRpc(happened: string[]): Rpc {
-  return {
-    service: "ecs",
-    call<Schema extends v.GenericSchema>(action: string): Promise<v.InferOutput<Schema>> {
-      happened.push(action);
-      return Promise.resolve({} as v.InferOutput<Schema>);
-    },
-    [Symbol.asyncDispose]() {
-      happened.push("closed");
-      return Promise.resolve();
-    },
+Deno.test("an Rpc looks its endpoint up at the first call, once, and makes none when closed", async () => {
+  await using server = cannedServer(() => json({ Value: "x" }));
+  let looks = 0;
+  const endpoint = () => {
+    looks++;
+    return Promise.resolve(server.url);
   };
-}
-
-Deno.test("lazyRpc() opens at the first call, once, and closes what it opened", async () => {
-  const happened: string[] = [];
-  {
-    await using rpc = lazyRpc("ecs", () => {
-      happened.push("opened");
-      return Promise.resolve(fakeRpc(happened));
-    });
-    assert.deepEqual(happened, []);
-    await Promise.all(["A", "B"].map((action) => rpc.call(action, {}, v.object({}), { signal })));
-    assert.deepEqual(happened, ["opened", "A", "B"]);
-    await rpc[Symbol.asyncDispose]();
-    assert.deepEqual(happened.splice(0), ["opened", "A", "B", "closed"]);
-    await assert.rejects(rpc.call("C", {}, v.object({}), { signal }), {
-      message: "The client of ecs is closed",
-    });
-  }
-  happened.length = 0;
-  await lazyRpc("ecs", () => Promise.resolve(fakeRpc(happened)))[Symbol.asyncDispose]();
-  assert.deepEqual(happened, [], "never opened");
+  const rpc = open(endpoint);
+  assert.equal(looks, 0);
+  await Promise.all(["A", "B"].map((action) => rpc.call(action, {}, REPLY, { signal })));
+  assert.deepEqual([looks, server.seen.length], [1, 2]);
+  await rpc[Symbol.asyncDispose]();
+  const message = "The client of vpc is closed";
+  await assert.rejects(rpc.call("C", {}, REPLY, { signal }), { message });
+  await open(endpoint)[Symbol.asyncDispose]();
+  assert.equal(looks, 1, "never opened");
 });
 
-Deno.test("lazyRpc() opens anew after it failed, and lets an impatient caller go", async () => {
-  const happened: string[] = [];
-  const { promise, resolve } = Promise.withResolvers<Rpc>();
+Deno.test("an Rpc looks its endpoint up anew after that failed, and lets an impatient caller go", async () => {
+  await using server = cannedServer(() => json({ Value: "x" }));
+  const { promise, resolve } = Promise.withResolvers<string>();
   let tries = 0;
-  await using rpc = lazyRpc("ecs", () => {
-    return ++tries === 1 ? Promise.reject(new Error("no such module")) : promise;
-  });
-  await assert.rejects(rpc.call("A", {}, v.object({}), { signal }), { message: "no such module" });
+  await using rpc = open(() => ++tries === 1 ? Promise.reject(new Error("no such host")) : promise);
+  await assert.rejects(rpc.call("A", {}, REPLY, { signal }), { message: "no such host" });
   const impatient = AbortSignal.abort(new Error("not needed any more"));
-  await assert.rejects(rpc.call("B", {}, v.object({}), { signal: impatient }), {
+  await assert.rejects(rpc.call("B", {}, REPLY, { signal: impatient }), {
     message: "not needed any more",
   });
-  const patient = rpc.call("C", {}, v.object({}), { signal });
-  resolve(fakeRpc(happened));
+  const patient = rpc.call("C", {}, REPLY, { signal });
+  resolve(server.url);
   await patient;
-  assert.deepEqual([tries, happened], [2, ["C"]]);
+  assert.deepEqual([tries, server.seen.length], [2, 1]);
 });

@@ -6,7 +6,7 @@
 import * as v from "valibot";
 import { Secret } from "../../secret.ts";
 import { RateLimiter } from "../rate_limiter.ts";
-import { openRpc } from "./rpc.ts";
+import { PopRpc } from "./rpc.ts";
 
 /** One call, to a service of our own: loaded in the wrong way it gets no answer. */
 export async function useClient({ signal }: { signal: AbortSignal }): Promise<void> {
@@ -16,9 +16,9 @@ export async function useClient({ signal }: { signal: AbortSignal }): Promise<vo
     () => Response.json(reply),
   );
   const credentials = { accessKeyId: new Secret("self-test"), accessKeySecret: new Secret("none") };
-  await using rpc = await openRpc({
+  await using rpc = new PopRpc({
     service: "vpc",
-    endpoint: `http://127.0.0.1:${server.addr.port}`,
+    endpoint: () => Promise.resolve(`http://127.0.0.1:${server.addr.port}`),
     apiVersion: "2016-04-28",
     credentials: { get: () => Promise.resolve(credentials), invalidate: () => false },
     limiter: new RateLimiter({ burst: 1, perSecond: 1 }),

@@ -5,25 +5,24 @@ import { Prefix } from "../../net/mod.ts";
 import { EcsClient } from "./ecs_client.ts";
 import { VpcClient } from "./vpc_client.ts";
 import { AliApiError } from "./errors.ts";
-import type { Parameter, Rpc } from "./rpc.ts";
+import type { CloudRoute, NewRoute } from "../routes/provider.ts";
+import { formatCloudRoute, leadsTo } from "../routes/route_entry.ts";
+import type { Parameters, Rpc } from "./rpc.ts";
 
 const { signal } = new AbortController();
 
 /** An Rpc whose answers are made up; it checks them as the real one does. */
 class FakeRpc implements Rpc {
-  readonly service = "vpc";
-  readonly calls: { action: string; parameters: Readonly<Record<string, Parameter>> }[] = [];
-  readonly #answer: (action: string, parameters: Readonly<Record<string, Parameter>>) => unknown;
+  readonly calls: { action: string; parameters: Parameters }[] = [];
+  readonly #answer: (action: string, parameters: Parameters) => unknown;
 
-  constructor(
-    answer: (action: string, parameters: Readonly<Record<string, Parameter>>) => unknown,
-  ) {
+  constructor(answer: (action: string, parameters: Parameters) => unknown) {
     this.#answer = answer;
   }
 
   async call<Schema extends v.GenericSchema>(
     action: string,
-    parameters: Readonly<Record<string, Parameter>>,
+    parameters: Parameters,
     schema: Schema,
   ): Promise<v.InferOutput<Schema>> {
     this.calls.push({ action, parameters });
@@ -31,10 +30,15 @@ class FakeRpc implements Rpc {
     if (parsed.success) return parsed.output;
     throw fault("UnexpectedAnswer", `${v.getDotPath(parsed.issues[0])}`);
   }
+}
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return Promise.resolve();
-  }
+function clientOf(rpc: Rpc): VpcClient {
+  return new VpcClient(rpc, { regionId: "cn-x", vpcId: "vpc-1" });
+}
+
+/** The static entries of `vtb-1`, complete. */
+function readWhole(client: VpcClient): Promise<readonly CloudRoute[]> {
+  return client.readOwn("vtb-1", { mark: "" }, { signal });
 }
 
 function fault(code: string, message = ""): AliApiError {
@@ -56,7 +60,7 @@ function entry(n: number, change: Record<string, unknown> = {}): Record<string, 
 /** A table whose list is paged by offset, as the service does it. */
 function paged(entries: readonly unknown[], options: { size?: number; total?: boolean } = {}) {
   const { size = 100, total = true } = options;
-  return (_action: string, { NextToken }: Readonly<Record<string, Parameter>>) => {
+  return (_action: string, { NextToken }: Parameters) => {
     const offset = Number(NextToken ?? 0);
     return {
       NextToken: offset + size < entries.length ? String(offset + size) : "",
@@ -66,51 +70,46 @@ function paged(entries: readonly unknown[], options: { size?: number; total?: bo
   };
 }
 
-Deno.test("describeRouteEntryList() follows every page and leaves out prefix lists", async () => {
+Deno.test("a list of entries follows every page and leaves out prefix lists", async () => {
   const entries = Array.from({ length: 205 }, (_, n) => entry(n));
   entries.push(entry(900, { DestinationCidrBlock: "pl-abc" }));
   entries.push(entry(901, { DestinationCidrBlock: "192.0.2.1", NextHops: null, Type: "System" }));
   const rpc = new FakeRpc(paged(entries));
-  const found = await new VpcClient(rpc, "cn-x").describeRouteEntryList(
-    "vtb-1",
-    { destination: Prefix.parse("10.24.0.0/16"), type: "Custom", name: "n", nextHopId: "i-1" },
-    { signal },
-  );
+  const client = clientOf(rpc);
+  const found = await client.read("vtb-1", Prefix.parse("10.24.0.0/16"), { signal });
   assert.equal(found.length, 206);
   assert.equal(found.at(-1)?.destination.toString(), "192.0.2.1/32");
-  assert.deepEqual(found.at(-1)?.nextHops, []);
-  assert.deepEqual(found[0]?.nextHops, [{ type: "instance", id: "i-1" }]);
+  assert.deepEqual(found.at(-1)?.hops, []);
+  assert.deepEqual(found[0]?.hops, ["i-1"]);
   assert.equal(rpc.calls.length, 6, "three pages, twice");
-  assert.deepEqual(rpc.calls[0]?.parameters, {
-    RegionId: "cn-x",
-    RouteTableId: "vtb-1",
-    RouteEntryType: "Custom",
-    RouteEntryName: "n",
-    DestinationCidrBlock: "10.24.0.0/16",
-    DestCidrBlockList: undefined,
-    NextHopId: "i-1",
-    MaxResult: 100,
-    NextToken: undefined,
-  });
+  await client.readOwn("vtb-1", { mark: "n" }, { signal });
+  assert.equal((await client.readLeadingTo("vtb-1", "i-1", { signal })).length, 205);
+  const common = { RegionId: "cn-x", RouteTableId: "vtb-1", MaxResult: 100, NextToken: undefined };
+  assert.deepEqual([0, 6, 12].map((at) => rpc.calls[at]?.parameters), [
+    { ...common, DestinationCidrBlock: "10.24.0.0/16" },
+    { ...common, RouteEntryType: "Custom", RouteEntryName: "n" },
+    { ...common, RouteEntryType: "Custom", NextHopId: "i-1" },
+  ]);
 });
 
-Deno.test("describeRouteEntryListOnce() reads each page once, and counts what it leaves out", async () => {
+Deno.test("readTable() and readMany() read each page once, and count what they leave out", async () => {
   const entries = Array.from({ length: 205 }, (_, n) => entry(n));
   entries.push(entry(900, { DestinationCidrBlock: "pl-abc" }));
   for (const total of [true, false]) {
     const rpc = new FakeRpc(paged(entries, { total }));
     const destinations = ["10.24.1.0/24", "10.24.2.0/24"].map((text) => Prefix.parse(text));
-    const found = await new VpcClient(rpc, "cn-x")
-      .describeRouteEntryListOnce("vtb-1", { destinations }, { signal });
-    assert.deepEqual([found.entries.length, found.count, rpc.calls.length], [205, 206, 3]);
-    assert.deepEqual(rpc.calls[0]?.parameters["DestCidrBlockList"], [
+    const found = await clientOf(rpc).readTable("vtb-1", { signal });
+    assert.deepEqual([found.entries.length, found.used, rpc.calls.length], [205, 206, 3]);
+    const some = await clientOf(rpc).readMany("vtb-1", destinations, { signal });
+    assert.deepEqual([some.length, rpc.calls.length], [205, 6]);
+    assert.deepEqual(rpc.calls[3]?.parameters["DestCidrBlockList"], [
       "10.24.1.0/24",
       "10.24.2.0/24",
     ]);
   }
 });
 
-Deno.test("describeRouteEntryList() begins anew when its token expires", async () => {
+Deno.test("a list of entries begins anew when its token expires", async () => {
   let expired = false;
   const pages = paged(Array.from({ length: 150 }, (_, n) => entry(n)));
   const rpc = new FakeRpc((action, parameters) => {
@@ -118,12 +117,12 @@ Deno.test("describeRouteEntryList() begins anew when its token expires", async (
     expired = true;
     throw fault("IllegalParam.NextTokenExpired");
   });
-  const found = await new VpcClient(rpc, "cn-x").describeRouteEntryList("vtb-1", {}, { signal });
+  const found = await readWhole(clientOf(rpc));
   assert.equal(found.length, 150);
   assert.equal(rpc.calls.length, 6);
 });
 
-Deno.test("describeRouteEntryList() never passes off a shifted listing as whole", async () => {
+Deno.test("a shifted list of entries is never passed off as whole", async () => {
   const entries = Array.from({ length: 150 }, (_, n) => entry(n));
   let shifts = 1;
   const rpc = new FakeRpc((action, parameters) => {
@@ -135,30 +134,34 @@ Deno.test("describeRouteEntryList() never passes off a shifted listing as whole"
     }
     return paged(entries)(action, parameters);
   });
-  const client = new VpcClient(rpc, "cn-x");
-  const found = await client.describeRouteEntryList("vtb-1", {}, { signal });
-  assert(found.some(({ id }) => id === "rte-100"), "the entry that slipped between the pages");
+  const client = clientOf(rpc);
+  const found = await readWhole(client);
+  assert(
+    found.some(({ entryId }) => entryId === "rte-100"),
+    "the entry that slipped between the pages",
+  );
   shifts = Infinity;
-  await assert.rejects(client.describeRouteEntryList("vtb-1", {}, { signal }), (error) => {
+  await assert.rejects(readWhole(client), (error) => {
     assert(error instanceof AliApiError && error.reaction.do === "retry");
     return true;
   });
 });
 
-Deno.test("describeRouteEntryList() ends where a service never stops paging", async () => {
+Deno.test("a list of entries ends where a service never stops paging", async () => {
   const rpc = new FakeRpc(() => ({ NextToken: "more", RouteEntrys: { RouteEntry: [] } }));
-  await assert.rejects(new VpcClient(rpc, "x").describeRouteEntryList("vtb-1", {}, { signal }));
+  await assert.rejects(readWhole(clientOf(rpc)));
 });
 
-Deno.test("describeRouteTableList() reads all pages of more than ten tables", async () => {
+Deno.test("listTables() reads all pages of more than ten tables", async () => {
   const tables = Array.from({ length: 61 }, (_, n) => ({
     RouteTableId: `vtb-${n}`,
     RouteTableName: n === 0 ? undefined : `name ${n}`,
-    VpcId: "vpc-1",
+    VpcId: n < 2 ? "vpc-1" : "",
     RouteTableType: "Custom",
     AssociateType: n === 60 ? "Gateway" : "VSwitch",
     VSwitchIds: n === 1 ? { VSwitchId: ["vsw-1"] } : {},
   }));
+  tables.push({ ...tables[0]!, RouteTableId: "vtb-of-another", VpcId: "vpc-2" });
   const rpc = new FakeRpc((_, { PageNumber, PageSize }) => ({
     TotalCount: tables.length,
     RouterTableList: {
@@ -168,19 +171,16 @@ Deno.test("describeRouteTableList() reads all pages of more than ten tables", as
       ),
     },
   }));
-  const found = await new VpcClient(rpc, "x").describeRouteTableList({ vpcId: "vpc-1" }, {
-    signal,
-  });
+  const found = await clientOf(rpc).listTables({ signal });
   assert.equal(found.length, 61);
   assert.deepEqual(found[1], {
     id: "vtb-1",
     name: "name 1",
-    vpcId: "vpc-1",
-    type: "Custom",
-    associateType: "VSwitch",
-    vSwitchIds: ["vsw-1"],
+    servesInstances: true,
+    isMain: false,
+    subnetIds: ["vsw-1"],
   });
-  assert.equal(found.at(-1)?.associateType, "Gateway");
+  assert.equal(found.at(-1)?.servesInstances, false);
 });
 
 Deno.test("an empty or malformed id in an answer is an error", async () => {
@@ -189,50 +189,41 @@ Deno.test("an empty or malformed id in an answer is an error", async () => {
       TotalCount: 1,
       RouterTableList: { RouterTableListType: [{ RouteTableId: id }] },
     }));
-    await assert.rejects(
-      new VpcClient(rpc, "x").describeRouteTableList({}, { signal }),
-      /RouterTableList/,
-    );
+    await assert.rejects(clientOf(rpc).listTables({ signal }), /RouterTableList/);
   }
 });
 
-Deno.test("createRouteEntry() sends what the service wants", async () => {
-  const rpc = new FakeRpc(() => ({ RequestId: "r" }));
-  await new VpcClient(rpc, "cn-x").createRouteEntry({
-    routeTableId: "vtb-1",
-    destination: Prefix.parse("10.24.7.0/24"),
-    instanceId: "i-1",
-    name: "n",
-    clientToken: "t",
-    signal,
-  });
-  assert.deepEqual(rpc.calls[0], {
-    action: "CreateRouteEntry",
-    parameters: {
-      RegionId: "cn-x",
-      RouteTableId: "vtb-1",
-      DestinationCidrBlock: "10.24.7.0/24",
-      NextHopType: "Instance",
-      NextHopId: "i-1",
-      RouteEntryName: "n",
-      ClientToken: "t",
-      DryRun: undefined,
-    },
-  });
-});
-
-const BATCH = [7, 8].map((n) => ({
+const BATCH = [7, 8, 9].map((n): NewRoute => ({
   routeTableId: "vtb-1",
   destination: Prefix.parse(`10.24.${n}.0/24`),
   instanceId: `i-${n}`,
-  name: "n",
+  mark: "n",
 }));
 
-Deno.test("createRouteEntries() and deleteRouteEntries() number their entries", async () => {
+Deno.test("create() sends what the service wants", async () => {
+  const rpc = new FakeRpc(() => ({ RequestId: "r" }));
+  await clientOf(rpc).create(BATCH[0]!, { token: "t", signal });
+  await clientOf(rpc).tryCreate(BATCH[0]!, { signal });
+  const common = {
+    RegionId: "cn-x",
+    RouteTableId: "vtb-1",
+    DestinationCidrBlock: "10.24.7.0/24",
+    NextHopType: "Instance",
+    NextHopId: "i-7",
+    RouteEntryName: "n",
+  };
+  assert.deepEqual(rpc.calls, [
+    { action: "CreateRouteEntry", parameters: { ...common, ClientToken: "flanneld-t" } },
+    { action: "CreateRouteEntry", parameters: { ...common, DryRun: true } },
+  ]);
+});
+
+Deno.test("batches number their entries", async () => {
   const rpc = new FakeRpc(() => ({ SuccessCount: 2, FailedCount: 0, FailedRouteEntries: [] }));
-  const client = new VpcClient(rpc, "cn-x");
-  assert.deepEqual(await client.createRouteEntries(BATCH, { signal }), []);
-  await client.deleteRouteEntries([{ routeTableId: "vtb-1", entryId: "rte-1" }], { signal });
+  const { batches } = clientOf(rpc);
+  const none = [undefined, undefined];
+  assert.deepEqual(await batches.create(BATCH.slice(0, 2), { signal }), none);
+  await batches.delete([{ ...BATCH[0]!, entryId: "rte-1" }], { signal });
   assert.deepEqual(rpc.calls, [
     {
       action: "CreateRouteEntries",
@@ -257,37 +248,68 @@ Deno.test("createRouteEntries() and deleteRouteEntries() number their entries", 
   ]);
 });
 
-Deno.test("createRouteEntries() says which entries were refused, and why", async () => {
-  const rows = [
-    {
-      DstCidrBlock: "10.24.7.0/24",
-      NextHop: "i-7",
-      FailedCode: "VPC_ROUTE_ENTRY_CIDR_BLOCK_DUPLICATE",
-      FailedMessage: "it is there",
-    },
-    { RouteEntryId: "rte-8", FailedCode: "QuotaExceeded.RouteEntry" },
-  ];
-  const client = (reply: unknown) => new VpcClient(new FakeRpc(() => reply), "cn-x");
-  const refused = await client({ FailedCount: 2, FailedRouteEntries: rows })
-    .createRouteEntries(BATCH, { signal });
+/** What the service says of entries that it refused. */
+type Refusal = Readonly<Record<string, string>>;
+
+Deno.test("batches say which entries were refused and why, in the order of what was asked", async () => {
+  const reply = (rows: readonly Refusal[], FailedCount = rows.length) => {
+    const FailedRouteEntries = rows.map((row) => ({ FailedCode: "Y", ...row }));
+    return clientOf(new FakeRpc(() => ({ FailedCount, FailedRouteEntries }))).batches;
+  };
+  const create = async (...rows: readonly Refusal[]) =>
+    (await reply(rows).create(BATCH, { signal })).map((error) => error?.reaction.do);
+  assert.deepEqual(await create(), [undefined, undefined, undefined]);
+  const exists = { DstCidrBlock: "10.24.7.0/24", FailedCode: "InvalidCIDRBlock.Duplicate" };
+  const quota = { FailedCode: "QuotaExceeded.RouteEntry", FailedMessage: "m" };
   assert.deepEqual(
-    refused.map(({ destination, nextHop, entryId, error }) => [
-      destination?.toString(),
-      nextHop,
-      entryId,
-      error.code,
-      error.reaction.do,
-    ]),
-    [
-      ["10.24.7.0/24", "i-7", undefined, "VPC_ROUTE_ENTRY_CIDR_BLOCK_DUPLICATE", "exists"],
-      [undefined, "", "rte-8", "QuotaExceeded.RouteEntry", "quota"],
-    ],
+    await create({ ...quota, DstCidrBlock: "10.24.9.0/24", NextHop: "i-9" }, exists),
+    ["exists", undefined, "quota"],
   );
+  const entries = BATCH.map((route, n) => ({ ...route, entryId: `rte-${n}` }));
+  const removed = await reply([{ ...quota, RouteEntryId: "rte-1" }]).delete(entries, { signal });
+  assert.deepEqual(removed.map((error) => error?.code), [undefined, quota.FailedCode, undefined]);
+  const isOdd = (error: unknown) => error instanceof AliApiError && error.outcomeUnknown;
+  const unasked = [
+    { DstCidrBlock: "10.24.10.0/24" },
+    { DstCidrBlock: "10.24.7.0/24", NextHop: "i-8" },
+    { NextHop: "i-7" },
+  ];
+  for (const row of unasked) await assert.rejects(() => create(row), isOdd);
   await assert.rejects(
-    client({ FailedCount: 3, FailedRouteEntries: rows }).createRouteEntries(BATCH, { signal }),
-    (error) => error instanceof AliApiError && error.outcomeUnknown,
+    () => reply([exists], 3).create(BATCH, { signal }),
+    isOdd,
     "an answer that contradicts itself says nothing",
   );
+});
+
+Deno.test("read() tells where entries lead, and which of them are the operator's", async () => {
+  const read = async (change: Record<string, unknown>) => {
+    const rpc = new FakeRpc(paged([entry(7, change)]));
+    const [route] = await clientOf(rpc).read("vtb-1", BATCH[0]!.destination, { signal });
+    return route!;
+  };
+  const hops = (...pairs: readonly [type: string, id: string][]) => ({
+    NextHops: { NextHop: pairs.map(([NextHopType, NextHopId]) => ({ NextHopType, NextHopId })) },
+  });
+  const rows: readonly (readonly [Record<string, unknown>, leads: boolean, text: string])[] = [
+    [{}, true, "via i-1 in vtb-1 (rte-7)"],
+    [{ Status: "Modifying" }, true, "via i-1 in vtb-1 (rte-7, Modifying)"],
+    [{ Status: "Unheard-of" }, true, "via i-1 in vtb-1 (rte-7, Unheard-of)"],
+    [hops(), false, "in vtb-1 (rte-7)"],
+    [hops(["VpnGateway", "i-1"]), false, "via i-1 in vtb-1 (rte-7)"],
+    [{ ...hops(["local", ""]), Type: "System" }, false, "via local in vtb-1 "],
+    [{ Type: "CEN" }, false, "via i-1 in vtb-1 (rte-7, type CEN)"],
+    [{ ServiceType: "TR" }, false, "via i-1 in vtb-1 (rte-7, managed by TR)"],
+    [hops(["Instance", "i-1"], ["instance", "i-2"]), false, "via i-1, i-2 in vtb-1 (rte-7)"],
+  ];
+  for (const [change, leads, text] of rows) {
+    const route = await read(change);
+    assert.equal(leadsTo(route, "i-1"), leads, Deno.inspect(change));
+    assert(formatCloudRoute(route).startsWith(`10.24.7.0/24 ${text}`), formatCloudRoute(route));
+  }
+  const statuses = ["Available", "Modifying", "Pending", "Deleting", "Unheard-of"];
+  const states = await Promise.all(statuses.map(async (Status) => (await read({ Status })).state));
+  assert.deepEqual(states, ["ready", "changing", "pending", "pending", "pending"]);
 });
 
 /** Good answers of every action; the fuzz below damages them. */
@@ -372,27 +394,20 @@ function damage(value: unknown, path: readonly number[], junk: unknown): unknown
 
 Deno.test("whatever is missing or wrong in an answer gives a result or an AliApiError", async () => {
   const calls: ((vpc: VpcClient, ecs: EcsClient) => Promise<unknown>)[] = [
-    (vpc) => vpc.describeVpcAttribute("vpc-1", { signal }),
-    (vpc) => vpc.describeVSwitchAttributes("vsw-1", { signal }),
-    (vpc) => vpc.describeVSwitches("vpc-1", { signal }),
-    (vpc) => vpc.describeRouteTableList({ vpcId: "vpc-1" }, { signal }),
-    (vpc) => vpc.describeRouteEntryList("vtb-1", {}, { signal }),
-    (vpc) => vpc.countCustomRouteEntries("vtb-1", { signal }),
-    (vpc) =>
-      vpc.createRouteEntry({
-        routeTableId: "vtb-1",
-        destination: Prefix.parse("10.24.7.0/24"),
-        instanceId: "i-1",
-        name: "n",
-        signal,
-      }),
-    (vpc) => vpc.modifyRouteEntry("rte-1", { name: "n" }, { signal }),
-    (vpc) => vpc.deleteRouteEntry("rte-1", { signal }),
-    (vpc) => vpc.createRouteEntries(BATCH, { signal }),
-    (vpc) => vpc.deleteRouteEntries([{ routeTableId: "vtb-1", entryId: "rte-1" }], { signal }),
-    (vpc) => vpc.describeRouteEntryListOnce("vtb-1", {}, { signal }),
-    (_, ecs) => ecs.describeNetworkInterfaces(["eni-1"], { signal }),
-    (_, ecs) => ecs.setSourceDestCheck("eni-1", false, { signal }),
+    (vpc) => vpc.cidrs({ signal }),
+    (vpc) => vpc.tableOf("vsw-1", { signal }),
+    (vpc) => vpc.listSubnets([], { signal }),
+    (vpc) => vpc.listTables({ signal }),
+    (vpc) => readWhole(vpc),
+    (vpc) => vpc.count("vtb-1", { signal }),
+    (vpc) => vpc.create(BATCH[0]!, { token: "t", signal }),
+    (vpc) => vpc.rename({ ...BATCH[0]!, entryId: "rte-1" }, "n", { signal }),
+    (vpc) => vpc.remove({ ...BATCH[0]!, entryId: "rte-1" }, { signal }),
+    (vpc) => vpc.batches.create(BATCH, { signal }),
+    (vpc) => vpc.batches.delete([{ ...BATCH[0]!, entryId: "rte-1" }], { signal }),
+    (vpc) => vpc.readTable("vtb-1", { signal }),
+    (_, ecs) => ecs.read(["eni-1"], { signal }),
+    (_, ecs) => ecs.setCheck("eni-1", false, { signal }),
   ];
   await fc.assert(
     fc.asyncProperty(
@@ -411,7 +426,7 @@ Deno.test("whatever is missing or wrong in an answer gives a result or an AliApi
       async (which, path, junk) => {
         const rpc = new FakeRpc((action) => damage(ANSWERS[action], path, junk));
         try {
-          await calls[which]!(new VpcClient(rpc, "x"), new EcsClient(rpc, "x"));
+          await calls[which]!(clientOf(rpc), new EcsClient(rpc, "x"));
         } catch (error) {
           assert(error instanceof AliApiError, Deno.inspect(error));
         }
@@ -423,16 +438,16 @@ Deno.test("whatever is missing or wrong in an answer gives a result or an AliApi
 
 Deno.test("the answers that the fuzz damages are good before", async () => {
   const rpc = new FakeRpc((action) => ANSWERS[action]);
-  const vpc = new VpcClient(rpc, "x");
+  const vpc = clientOf(rpc);
   const ecs = new EcsClient(rpc, "x");
-  assert.equal((await vpc.describeVpcAttribute("vpc-1", { signal })).cidrs.length, 2);
-  assert.equal((await vpc.describeVSwitches("vpc-1", { signal }))[0]?.routeTableId, "vtb-1");
-  assert.equal((await vpc.describeRouteTableList({}, { signal })).length, 1);
-  assert.equal((await vpc.describeRouteEntryList("vtb-1", {}, { signal })).length, 1);
-  assert.equal(await vpc.countCustomRouteEntries("vtb-1", { signal }), 1);
-  const [found, ...others] = await ecs.describeNetworkInterfaces(["eni-1", "eni-2"], { signal });
+  assert.equal((await vpc.cidrs({ signal })).length, 2);
+  assert.equal((await vpc.listSubnets([], { signal }))[0]?.routeTableId, "vtb-1");
+  assert.equal((await vpc.listTables({ signal })).length, 1);
+  assert.equal((await readWhole(vpc)).length, 1);
+  assert.equal(await vpc.count("vtb-1", { signal }), 1);
+  const [found, ...others] = await ecs.read(["eni-1", "eni-2"], { signal });
   assert.deepEqual([found?.id, found?.sourceDestCheck, others.length], ["eni-1", true, 0]);
-  assert.deepEqual(await ecs.describeNetworkInterfaces(["eni-2"], { signal }), []);
+  assert.deepEqual(await ecs.read(["eni-2"], { signal }), []);
 });
 
 Deno.test("instanceExists() is sure only of a whole, empty answer", async () => {
@@ -459,7 +474,7 @@ Deno.test("instanceExists() is sure only of a whole, empty answer", async () => 
   assert.equal(rpc.calls.length, 0);
 });
 
-Deno.test("describeNetworkInterfaces() follows pages, and never asks for all of the account", async () => {
+Deno.test("EcsClient.read() follows pages, and never asks for all of the account", async () => {
   const ids = ["eni-1", "eni-2", "eni-3", "eni-4"];
   const tokens: unknown[] = [];
   const page = (at: number) => ({
@@ -476,7 +491,7 @@ Deno.test("describeNetworkInterfaces() follows pages, and never asks for all of 
     return page(tokens.length - 1);
   });
   const ecs = new EcsClient(rpc, "x");
-  const found = await ecs.describeNetworkInterfaces(ids, { signal });
+  const found = await ecs.read(ids, { signal });
   assert.deepEqual(found.map((each) => each.id), ids);
   assert.deepEqual(tokens, [undefined, "page-1", "page-2", "page-3"]);
   // Of a service that pages for ever, what it has not shown cannot be said not to exist.
@@ -484,14 +499,14 @@ Deno.test("describeNetworkInterfaces() follows pages, and never asks for all of 
     let call = 0;
     const endless = new FakeRpc(() => page(call++ % pages));
     await assert.rejects(
-      new EcsClient(endless, "x").describeNetworkInterfaces([...ids, "eni-5"], { signal }),
+      new EcsClient(endless, "x").read([...ids, "eni-5"], { signal }),
       { name: "AliApiError", code: "EndlessList" },
     );
     assert(endless.calls.length <= 5);
   }
-  await assert.rejects(() => ecs.describeNetworkInterfaces([], { signal }), {
+  await assert.rejects(() => ecs.read([], { signal }), {
     name: "RangeError",
     message: "Cannot describe network interfaces: got 0 ids",
   });
-  await assert.rejects(() => ecs.describeNetworkInterfaces(Array(101).fill("eni-1"), { signal }));
+  await assert.rejects(() => ecs.read(Array(101).fill("eni-1"), { signal }));
 });

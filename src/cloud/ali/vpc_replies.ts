@@ -4,60 +4,20 @@
  * @module
  */
 import * as v from "valibot";
-import type { Prefix } from "../../net/mod.ts";
-import { Cidr, Count, Id, list, optionalList, OptionalText, Rows, Text, Token } from "./replies.ts";
-
-/** A next hop of a route entry; `type` is in lower case (the API uses both). */
-export interface NextHop {
-  readonly type: string;
-  readonly id: string;
-}
-
-/** A route entry with an IP destination. */
-export interface RouteEntry {
-  readonly id: string;
-  readonly routeTableId: string;
-  readonly destination: Prefix;
-  /**
-   * `Pending`, `Available`, `Modifying` or `Deleting`. Only `Available` entries forward, and only
-   * those can be changed.
-   */
-  readonly status: string;
-  /** Custom, System, BGP, CEN, ECR. Only custom entries may be written. */
-  readonly type: string;
-  readonly name: string;
-  /** `TR`: a transit router manages it. */
-  readonly serviceType: string;
-  readonly nextHops: readonly NextHop[];
-}
-
-/** A route table, without its entries. */
-export interface RouteTableInfo {
-  readonly id: string;
-  readonly name: string;
-  readonly vpcId: string;
-  /** System or Custom. */
-  readonly type: string;
-  /** Serves vSwitches, or a gateway's inbound traffic. */
-  readonly associateType: "VSwitch" | "Gateway";
-  readonly vSwitchIds: readonly string[];
-}
-
-/** A VPC's address ranges. */
-export interface VpcInfo {
-  readonly id: string;
-  /** Primary and secondary IPv4 blocks. */
-  readonly cidrs: readonly Prefix[];
-}
-
-/** A vSwitch: a subnet of the VPC in one zone. */
-export interface VSwitchInfo {
-  readonly id: string;
-  readonly name: string;
-  readonly cidr: Prefix;
-  /** The table bound to it, if the service says. */
-  readonly routeTableId?: string;
-}
+import type { CloudRoute, EntryState } from "../routes/provider.ts";
+import type { SubnetInfo, TableInfo } from "../routes/table_choice.ts";
+import {
+  Cidr,
+  Count,
+  Id,
+  list,
+  optionalList,
+  OptionalText,
+  parseDestination,
+  Rows,
+  Text,
+  Token,
+} from "./replies.ts";
 
 export const VpcAttributeReply = v.object({
   VpcId: Id,
@@ -65,52 +25,47 @@ export const VpcAttributeReply = v.object({
   SecondaryCidrBlocks: optionalList("SecondaryCidrBlock", Cidr),
 });
 
-const VSwitchFields = {
+export const VSwitchAttributesReply = v.object({
   VSwitchId: Id,
-  VSwitchName: OptionalText,
   CidrBlock: Cidr,
   RouteTable: v.nullish(v.object({ RouteTableId: v.nullish(v.union([Id, v.literal("")])) })),
-};
-export const VSwitchAttributesReply = v.object({ ...VSwitchFields, VpcId: Id });
+});
 export const VSwitchesReply = v.object({
   TotalCount: Count,
-  VSwitches: list("VSwitch", v.object(VSwitchFields)),
+  VSwitches: list("VSwitch", VSwitchAttributesReply),
 });
 
+const RouteTable = v.object({
+  RouteTableId: Id,
+  RouteTableName: OptionalText,
+  RouteTableType: OptionalText,
+  VpcId: OptionalText,
+  AssociateType: OptionalText,
+  VSwitchIds: optionalList("VSwitchId", Id),
+});
 export const RouteTableListReply = v.object({
   TotalCount: Count,
-  RouterTableList: list(
-    "RouterTableListType",
-    v.object({
-      RouteTableId: Id,
-      RouteTableName: OptionalText,
-      RouteTableType: OptionalText,
-      VpcId: OptionalText,
-      AssociateType: OptionalText,
-      VSwitchIds: optionalList("VSwitchId", Id),
-    }),
-  ),
+  RouterTableList: list("RouterTableListType", RouteTable),
 });
 
+const RouteEntry = v.object({
+  RouteEntryId: OptionalText,
+  // A CIDR block, a bare address or the id of a prefix list.
+  DestinationCidrBlock: Text,
+  Status: Text,
+  Type: Text,
+  RouteEntryName: OptionalText,
+  // `TR`: a transit router manages it.
+  ServiceType: OptionalText,
+  NextHops: optionalList(
+    "NextHop",
+    v.object({ NextHopType: OptionalText, NextHopId: OptionalText }),
+  ),
+});
 export const RouteEntryListReply = v.object({
   NextToken: Token,
   TotalCount: v.nullish(Count),
-  RouteEntrys: list(
-    "RouteEntry",
-    v.object({
-      RouteEntryId: OptionalText,
-      // A CIDR block, a bare address or the id of a prefix list.
-      DestinationCidrBlock: Text,
-      Status: Text,
-      Type: Text,
-      RouteEntryName: OptionalText,
-      ServiceType: OptionalText,
-      NextHops: optionalList(
-        "NextHop",
-        v.object({ NextHopType: OptionalText, NextHopId: OptionalText }),
-      ),
-    }),
-  ),
+  RouteEntrys: list("RouteEntry", RouteEntry),
 });
 
 export const CreateReply = v.object({ RouteEntryId: v.optional(v.unknown()) });
@@ -129,16 +84,51 @@ export const BatchReply = v.object({
   ),
 });
 
-export function toVSwitch(row: {
-  VSwitchId: string;
-  VSwitchName: string;
-  CidrBlock: Prefix;
-  RouteTable?: { RouteTableId?: string | null | undefined } | null | undefined;
-}): VSwitchInfo {
+export function toSubnet(
+  { VSwitchId, CidrBlock, RouteTable }: v.InferOutput<typeof VSwitchAttributesReply>,
+): SubnetInfo {
+  const routeTableId = RouteTable?.RouteTableId;
+  return { id: VSwitchId, cidr: CidrBlock, ...(routeTableId ? { routeTableId } : {}) };
+}
+
+export function toTable(row: v.InferOutput<typeof RouteTable>): TableInfo {
   return {
-    id: row.VSwitchId,
-    name: row.VSwitchName,
-    cidr: row.CidrBlock,
-    ...(row.RouteTable?.RouteTableId ? { routeTableId: row.RouteTable.RouteTableId } : {}),
+    id: row.RouteTableId,
+    name: row.RouteTableName,
+    // The other kind is for what comes in through a gateway.
+    servesInstances: row.AssociateType.toLowerCase() !== "gateway",
+    isMain: row.RouteTableType !== "Custom",
+    subnetIds: row.VSwitchIds,
+  };
+}
+
+/** Only entries that are Available forward and can be changed. */
+const STATES: Readonly<Record<string, EntryState>> = { Available: "ready", Modifying: "changing" };
+
+/** `undefined` for an entry whose destination is a prefix list. */
+export function toCloudRoute(
+  row: v.InferOutput<typeof RouteEntry>,
+  routeTableId: string,
+): CloudRoute | undefined {
+  const destination = parseDestination(row.DestinationCidrBlock);
+  if (destination === undefined) return undefined;
+  // The API writes types in upper and in lower case.
+  const hops = row.NextHops.map((hop) => ({
+    type: hop.NextHopType.toLowerCase(),
+    id: hop.NextHopId,
+  }));
+  const [hop] = hops;
+  return {
+    routeTableId,
+    destination,
+    instanceId: hops.length === 1 && hop?.type === "instance" ? hop.id : "",
+    entryId: row.RouteEntryId,
+    mark: row.RouteEntryName,
+    state: STATES[row.Status] ?? "pending",
+    status: row.Status,
+    isStatic: row.Type === "Custom",
+    type: row.Type,
+    managedBy: row.ServiceType,
+    hops: hops.map(({ type, id }) => id || type),
   };
 }

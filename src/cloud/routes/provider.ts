@@ -105,11 +105,11 @@ export interface RouteApi {
     options: CallOptions,
   ): Promise<readonly CloudRoute[]>;
   /** The static entries of these destinations, in calls of `destinationsPerRead` each. */
-  readonly readMany?: (
+  readMany?(
     routeTableId: string,
     destinations: readonly Prefix[],
     options: CallOptions,
-  ) => Promise<readonly CloudRoute[]>;
+  ): Promise<readonly CloudRoute[]>;
   readonly destinationsPerRead?: number;
   /** How many entries count against the quota. */
   count(routeTableId: string, options: CallOptions): Promise<number>;
@@ -118,12 +118,12 @@ export interface RouteApi {
   create(route: NewRoute, options: WriteOptions & { readonly token: string }): Promise<Accepted>;
   remove(entry: CloudRoute, options: WriteOptions): Promise<Accepted>;
   /** Leads an entry to another instance without a gap: in place, or by one that takes its place. */
-  readonly repoint?: (
+  repoint?(
     entry: CloudRoute,
     to: { readonly instanceId: string; readonly mark: string },
     options: WriteOptions,
-  ) => Promise<Accepted>;
-  readonly rename?: (entry: CloudRoute, mark: string, options: WriteOptions) => Promise<Accepted>;
+  ): Promise<Accepted>;
+  rename?(entry: CloudRoute, mark: string, options: WriteOptions): Promise<Accepted>;
   readonly batches?: RouteBatchApi;
 }
 

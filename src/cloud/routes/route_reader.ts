@@ -72,20 +72,21 @@ export class RouteReader {
     options: CallOptions,
   ): Promise<ReadonlyMap<string, CloudRoute>> {
     const { api, view } = this.#options;
-    const { readMany, destinationsPerRead = 1 } = api;
+    const { destinationsPerRead = 1 } = api;
     const calls = Math.ceil(places.length / destinationsPerRead);
     const used = view.tables.get(routeTableId)?.used;
     const pages = used === undefined
       ? Infinity
       : Math.ceil((used + places.length) / api.pageEntries);
-    if (readMany === undefined || pages <= calls) {
+    if (api.readMany === undefined || pages <= calls) {
       const listed = await this.readTable(routeTableId, options);
       return new Map(listed.map((entry) => [keyOf(entry), entry]));
     }
     const found = new Map<string, CloudRoute>();
     for (let at = 0; at < places.length; at += destinationsPerRead) {
       const some = places.slice(at, at + destinationsPerRead);
-      const entries = await readMany(routeTableId, some.map((place) => place.destination), options);
+      const destinations = some.map(({ destination }) => destination);
+      const entries = await api.readMany(routeTableId, destinations, options);
       for (const place of some) {
         const seen = this.#see(place, this.#pick(entries, place));
         if (seen !== undefined) found.set(keyOf(place), seen);
