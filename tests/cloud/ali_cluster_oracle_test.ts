@@ -173,7 +173,7 @@ async function live(seed: number): Promise<void> {
   const leases = new Leases(random);
   const oracle = new Oracle(simulator, leases);
   const clock = fastClock(200);
-  await using cluster: ClusterRig = await openCluster(simulator, { ...clock, graceMs: 1_000 });
+  await using cluster: ClusterRig = openCluster(simulator, { ...clock, graceMs: 1_000 });
   // Somebody else's, in the midst of ours.
   const foreign = [
     { destination: "10.24.250.0/24", nextHops: [{ type: "Instance" as const, id: "i-3" }] },

@@ -52,7 +52,7 @@ Deno.test("200 entries cost four batches, and a steady round one call per hundre
     clock.now,
   );
   const before = foreign(simulator);
-  await using cluster = await openCluster(simulator, clock);
+  await using cluster = openCluster(simulator, clock);
   const claims = claimsOf(0, 200);
   const startedAt = clock.now();
   const report = await cluster.round(claims);
@@ -76,7 +76,7 @@ Deno.test("200 entries cost four batches, and a steady round one call per hundre
 
 Deno.test("1,000 entries fit where the quota was raised, at a constant cost per batch", async () => {
   await using simulator = await startWithHosts(1_000);
-  await using cluster = await openCluster(simulator);
+  await using cluster = openCluster(simulator);
   const claims = claimsOf(0, 1_000);
   assert.deepEqual((await cluster.round(claims)).problems, []);
   assert.deepEqual(entriesOf(simulator), wanted(claims));
@@ -93,7 +93,7 @@ Deno.test("each entry of a batch has an outcome of its own", async () => {
   const { cloud } = simulator;
   const hop = (id: string) => [{ type: "Instance" as const, id }];
   const claims = claimsOf(0, 12);
-  await using cluster = await openCluster(simulator);
+  await using cluster = openCluster(simulator);
   // While the writer believes the table to be empty: ours already, foreign, dynamic, and a host
   // that is not there any more.
   simulator.cloud.addFault({
@@ -169,7 +169,7 @@ Deno.test({
     for (const effect of effects) {
       await t.step(JSON.stringify(effect), async () => {
         await using simulator = await startWithHosts(60);
-        await using cluster = await openCluster(simulator, { graceMs: 0 });
+        await using cluster = openCluster(simulator, { graceMs: 0 });
         const claims = claimsOf(0, 60);
         const action = ["CreateRouteEntries", "DeleteRouteEntries"];
         simulator.cloud.addFault({ match: { action }, times: 1, effect });
@@ -198,7 +198,7 @@ Deno.test("whatever is in the way of a batch for a while is waited out", async (
   for (const [code, status, times] of codes) {
     await t.step(code, async () => {
       await using simulator = await startWithHosts(60);
-      await using cluster = await openCluster(simulator, fastClock(200));
+      await using cluster = openCluster(simulator, fastClock(200));
       simulator.cloud.addFault({
         match: { action: "CreateRouteEntries" },
         times,
@@ -215,7 +215,7 @@ Deno.test("whatever is in the way of a batch for a while is waited out", async (
 Deno.test("a conflict that does not end fails the round in minutes, with few calls", async () => {
   await using simulator = await startWithHosts(120);
   const clock = fastClock(400);
-  await using cluster = await openCluster(simulator, clock);
+  await using cluster = openCluster(simulator, clock);
   simulator.cloud.addFault({
     match: { action: "CreateRouteEntries" },
     effect: { kind: "error", status: 400, code: "TaskConflict" },
@@ -230,7 +230,7 @@ Deno.test("a conflict that does not end fails the round in minutes, with few cal
 
 Deno.test("a list that lags causes no second write", async () => {
   await using simulator = await startWithHosts(60, { listLagMs: 400 });
-  await using cluster = await openCluster(simulator, { graceMs: 0 });
+  await using cluster = openCluster(simulator, { graceMs: 0 });
   const claims = claimsOf(0, 60);
   assert.deepEqual((await cluster.round(claims)).problems, []);
   assert.deepEqual(written(simulator), { CreateRouteEntries: 2 });
@@ -241,7 +241,7 @@ Deno.test("a list that lags causes no second write", async () => {
 
 Deno.test("a list that lags after a lost answer causes no storm of single writes", async () => {
   await using simulator = await startWithHosts(50, { listLagMs: 300 });
-  await using cluster = await openCluster(simulator);
+  await using cluster = openCluster(simulator);
   simulator.cloud.addFault({
     match: { action: "CreateRouteEntries" },
     times: 1,
@@ -261,7 +261,7 @@ Deno.test("where batches are denied, entries are written one by one, and it is t
         match: { action: ["CreateRouteEntries", "DeleteRouteEntries"] },
         effect: { kind: "error", status: code === "Forbidden.RAM" ? 403 : 404, code },
       });
-      await using cluster = await openCluster(simulator, { graceMs: 0 });
+      await using cluster = openCluster(simulator, { graceMs: 0 });
       const claims = claimsOf(0, 8);
       assert.deepEqual((await cluster.round(claims.slice(0, 4))).problems, []);
       assert.deepEqual((await cluster.round(claims)).problems, []);
@@ -281,7 +281,7 @@ Deno.test("where batches are denied, entries are written one by one, and it is t
 Deno.test("a table that fills up in the middle of a batch takes what it can", async () => {
   await using simulator = await startWithHosts(130);
   simulator.cloud.setQuota(5 + 70, { routeTableId: systemTableId });
-  await using cluster = await openCluster(simulator);
+  await using cluster = openCluster(simulator);
   const claims = claimsOf(0, 130);
   const report = await cluster.round(claims);
   assert.deepEqual(entriesOf(simulator), wanted(claims.slice(0, 70)));
@@ -312,7 +312,7 @@ Deno.test("a whole call refused for want of room still fills the table", async (
     await using simulator = await startWithHosts(50);
     simulator.cloud.setBehaviour({ batchQuota: "call" });
     simulator.cloud.setQuota(5 + room, { routeTableId: systemTableId });
-    await using cluster = await openCluster(simulator);
+    await using cluster = openCluster(simulator);
     await cluster.round(claimsOf(0, 50));
     assert.equal(entriesOf(simulator).length, room);
     assert.equal(cluster.routes.view.failures.size, 50 - room);
@@ -351,7 +351,7 @@ Deno.test("whatever code an entry is refused with, the others are not held up", 
   const others = wanted(claims.filter((_, n) => n !== 7));
   await t.step("one that passes: it goes again, with whatever else was refused so", async () => {
     await using simulator = await startWithHosts(60);
-    await using cluster = await openCluster(simulator, {
+    await using cluster = openCluster(simulator, {
       tamper: refusing((subnet, call) =>
         call < 3 && /\.[12]\.\d+\/26$/.test(subnet) ? "TaskConflict" : undefined
       ),
@@ -363,7 +363,7 @@ Deno.test("whatever code an entry is refused with, the others are not held up", 
   await t.step("one that stays, or nobody knows", async () => {
     for (const code of ["InvalidNextHop.NotFound", "VPC_UNHEARD_OF"]) {
       await using simulator = await startWithHosts(60);
-      await using cluster = await openCluster(simulator, {
+      await using cluster = openCluster(simulator, {
         tamper: refusing((subnet) => subnet === odd ? code : undefined),
       });
       const { problems } = await cluster.round(claims);
@@ -376,7 +376,7 @@ Deno.test("whatever code an entry is refused with, the others are not held up", 
   await t.step("a duplicate that is none: it is created by itself", async () => {
     await using simulator = await startWithHosts(60);
     const code = "VPC_ROUTE_ENTRY_CIDR_BLOCK_DUPLICATE";
-    await using cluster = await openCluster(simulator, {
+    await using cluster = openCluster(simulator, {
       tamper: refusing((subnet) => subnet === odd ? code : undefined),
     });
     assert.deepEqual((await cluster.round(claims)).problems, []);
@@ -394,7 +394,7 @@ Deno.test("an answer that makes no sense is no answer: the table is looked at", 
   for (const answer of nonsense) {
     await t.step(JSON.stringify(answer), async () => {
       await using simulator = await startWithHosts(10);
-      await using cluster = await openCluster(simulator, {
+      await using cluster = openCluster(simulator, {
         tamper: async (action, parameters, forward) => {
           const right = await forward(parameters);
           return action === "CreateRouteEntries" ? answer : right;
@@ -417,7 +417,7 @@ Deno.test("limits of the account and other people's writes slow a batch down, no
     throttle: { limits: { CreateRouteEntries: 3, DescribeRouteEntryList: 12 } },
   }, clock.now);
   let changes = 0;
-  await using cluster = await openCluster(simulator, { ...clock, onView: () => changes++ });
+  await using cluster = openCluster(simulator, { ...clock, onView: () => changes++ });
   const claims = claimsOf(0, 200);
   for (let rounds = 0; !(await cluster.round(claims)).inSync; rounds++) {
     assert(rounds < 5, cluster.log.text);
@@ -433,8 +433,8 @@ Deno.test("two clusters live in one table, and neither touches the other's or an
   await using simulator = await startWithHosts(60);
   const { cloud } = simulator;
   const other = Prefix.parse("10.25.0.0/16");
-  await using ours = await openCluster(simulator, { graceMs: 0 });
-  await using theirs = await openCluster(simulator, { graceMs: 0, network: other });
+  await using ours = openCluster(simulator, { graceMs: 0 });
+  await using theirs = openCluster(simulator, { graceMs: 0, network: other });
   const hop = (id: string) => [{ type: "Instance" as const, id }];
   // Upstream hosts write no name; an operator writes what they like, even our name.
   cloud.addRoute(systemTableId, { destination: "10.24.200.0/24", nextHops: hop("i-7") });
@@ -467,7 +467,7 @@ Deno.test("an orphan goes after its grace, once; what is claimed again in time s
   let hurryMs = 0;
   const now = () => Date.now() + hurryMs;
   const clock = { now, delay: () => delay(2, aborts()) };
-  await using cluster = await openCluster(simulator, { ...clock, graceMs: 600_000 });
+  await using cluster = openCluster(simulator, { ...clock, graceMs: 600_000 });
   const claims = claimsOf(0, 60);
   await cluster.round(claims);
   const since = simulator.requests.length;
@@ -480,7 +480,7 @@ Deno.test("an orphan goes after its grace, once; what is claimed again in time s
   assert.equal(cluster.routes.orphans.list().length, 5, "five hosts are back");
   assert.deepEqual(written(simulator, since), {});
   // A new writer takes over in the middle of the grace.
-  await using next = await openCluster(simulator, { ...clock, graceMs: 600_000 });
+  await using next = openCluster(simulator, { ...clock, graceMs: 600_000 });
   next.routes.orphans.seed(cluster.routes.orphans.list());
   await next.round(claims.slice(0, 55));
   hurryMs += 151_000;
@@ -498,7 +498,7 @@ Deno.test("an orphan goes after its grace, once; what is claimed again in time s
 
 Deno.test("a subnet that moved is re-pointed, and a host that moved leaves nothing", async () => {
   await using simulator = await startWithHosts(10);
-  await using cluster = await openCluster(simulator);
+  await using cluster = openCluster(simulator);
   const claims = claimsOf(0, 4);
   await cluster.round(claims);
   const since = simulator.requests.length;
@@ -527,7 +527,7 @@ Deno.test("entries that upstream left are adopted as they are, and named by and 
       nextHops: [{ type: "Instance", id: instanceId }],
     });
   }
-  await using cluster = await openCluster(simulator);
+  await using cluster = openCluster(simulator);
   const named = () => entriesOf(simulator).filter((line) => !line.endsWith('""')).length;
   for (const expected of [5, 10, 12]) {
     assert.deepEqual((await cluster.round(claims)).problems, []);
@@ -540,7 +540,7 @@ Deno.test("a fence that rejects between two batches ends all writing at once", a
   await using simulator = await startWithHosts(150);
   const overtaken = new Error("The term is over");
   let passes = 1;
-  await using cluster = await openCluster(simulator, {
+  await using cluster = openCluster(simulator, {
     fence: () => passes-- > 0 ? Promise.resolve() : Promise.reject(overtaken),
   });
   const claims = claimsOf(0, 150);
@@ -557,7 +557,7 @@ Deno.test("leases that change while the fence is asked count", async () => {
   await using simulator = await startWithHosts(10);
   const claims = claimsOf(0, 10);
   const scope = { routeTableIds: [systemTableId], otherTableIds: [] };
-  await using cluster = await openCluster(simulator, {
+  await using cluster = openCluster(simulator, {
     fence: () => {
       cluster.routes.setScope({ ...scope, claims: claims.slice(0, 6) });
       return Promise.resolve();
@@ -571,7 +571,7 @@ Deno.test("what was listed long ago is read again before any of it is deleted", 
   await using simulator = await startWithHosts(10);
   let hurryMs = 0;
   const now = () => Date.now() + hurryMs;
-  await using cluster = await openCluster(simulator, {
+  await using cluster = openCluster(simulator, {
     now,
     delay: () => delay(2, aborts()),
     graceMs: 0,
@@ -603,7 +603,7 @@ Deno.test("what was listed long ago is read again before any of it is deleted", 
 Deno.test("the fence is asked before every write, also of single entries", async () => {
   await using simulator = await startWithHosts(4);
   let asked = 0;
-  await using cluster = await openCluster(simulator, {
+  await using cluster = openCluster(simulator, {
     graceMs: 0,
     fence: () => {
       asked++;
@@ -625,7 +625,7 @@ Deno.test("the fence is asked before every write, also of single entries", async
 
 Deno.test("tables of one VPC take turns, and one that fails does not hold up the others", async () => {
   await using simulator = await startWithHosts(100, { delays: { minMs: 10, maxMs: 60 } });
-  await using cluster = await openCluster(simulator);
+  await using cluster = openCluster(simulator);
   const claims = claimsOf(0, 100);
   const routeTableIds = [systemTableId, customTableId, "vtb-spare-3"];
   simulator.cloud.setQuota(20, { routeTableId: "vtb-spare-3" });
@@ -653,7 +653,7 @@ Deno.test("tables of one VPC take turns, and one that fails does not hold up the
 
 Deno.test("a table that cannot be read is never written blindly", async () => {
   await using simulator = await startWithHosts(60);
-  await using cluster = await openCluster(simulator);
+  await using cluster = openCluster(simulator);
   const claims = claimsOf(0, 60);
   const routeTableIds = [systemTableId, customTableId];
   await cluster.round(claims, { routeTableIds });
@@ -672,7 +672,7 @@ Deno.test("in a table that is no longer used, entries of claimants stay, and orp
   await using simulator = await startWithHosts(6);
   let hurryMs = 0;
   const now = () => Date.now() + hurryMs;
-  await using cluster = await openCluster(simulator, { now, delay: () => delay(2, aborts()) });
+  await using cluster = openCluster(simulator, { now, delay: () => delay(2, aborts()) });
   const claims = claimsOf(0, 6);
   await cluster.round(claims, { routeTableIds: [systemTableId, customTableId] });
   const scope = { otherTableIds: [customTableId, "vtb-spare-3"] };
@@ -690,7 +690,7 @@ Deno.test("in a table that is no longer used, entries of claimants stay, and orp
 
 Deno.test("a claim that ends while its batch waits is not written", async () => {
   await using simulator = await startWithHosts(10);
-  await using cluster = await openCluster(simulator);
+  await using cluster = openCluster(simulator);
   const claims = claimsOf(0, 10);
   simulator.cloud.addFault({
     match: { action: "CreateRouteEntries" },
@@ -712,7 +712,7 @@ Deno.test("a claim that ends while its batch waits is not written", async () => 
 
 Deno.test("a lease that comes back while its entry is to be deleted keeps it", async () => {
   await using simulator = await startWithHosts(10);
-  await using cluster = await openCluster(simulator, { graceMs: 0 });
+  await using cluster = openCluster(simulator, { graceMs: 0 });
   const claims = claimsOf(0, 10);
   await cluster.round(claims);
   simulator.cloud.addFault({
@@ -733,7 +733,7 @@ Deno.test("a lease that comes back while its entry is to be deleted keeps it", a
 
 Deno.test("abort ends a waiting batch at once", async () => {
   await using simulator = await startWithHosts(10);
-  await using cluster = await openCluster(simulator);
+  await using cluster = openCluster(simulator);
   simulator.cloud.addFault({
     match: { action: "CreateRouteEntries" },
     effect: { kind: "error", status: 400, code: "TaskConflict" },

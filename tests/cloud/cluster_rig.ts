@@ -86,10 +86,10 @@ export type Tamper = (
 ) => Promise<unknown>;
 
 /** Opens a writer on the simulated cloud. */
-export async function openCluster(
+export function openCluster(
   simulator: Simulator,
   { network = NETWORK, tamper, ...options }: RigOptions = {},
-): Promise<ClusterRig> {
+): ClusterRig {
   const clock = { ...fastClock(50), ...options };
   const log = new LineLog();
   const env = keyEnv();
