@@ -39,6 +39,8 @@ const TOOLS = {
   "gcc": program("gcc", "gcc"),
   "libc headers": header("stdio.h", "libc6-dev"),
   "kernel headers": header("linux/rtnetlink.h", "linux-libc-dev"),
+  "systemd-nspawn": program("systemd-nspawn", "systemd-container"),
+  "pgrep": program("pgrep", "procps"),
   "libnl headers": header("libnl3/netlink/route/link.h", "libnl-3-dev"),
 } as const satisfies Readonly<Record<string, Need>>;
 
@@ -50,6 +52,29 @@ export const LAB_TOOLS: readonly Tool[] = [
   ...["ip", "nft", "iptables", "ping", "etcd", "etcdctl", "libnl", "libnl-route"] as const,
 ];
 
+/**
+ * The program beside the checkout that makes machines with systemd, Docker and etcd, and where it
+ * keeps the root that it has made once for all of them.
+ */
+export const MACHINES = {
+  program: Deno.env.get("MACHINES") ??
+    new URL("../../shared/machine/machines", import.meta.url).pathname,
+  cache: Deno.env.get("MACHINE_CACHE") ?? "/var/cache/flanneld-machine",
+};
+
+/** What runs these machines. */
+export const MACHINE_TOOLS: readonly Tool[] = ["ip", "systemd-nspawn", "pgrep"];
+
+/** Whether the machines can be had without making their root, which takes a minute or two. */
+export function hasMachines(): boolean {
+  try {
+    Deno.statSync(MACHINES.program);
+    return [...Deno.readDirSync(MACHINES.cache)].some(({ name }) => name.endsWith(".complete"));
+  } catch {
+    return false;
+  }
+}
+
 /** What compiles a C program. */
 export const C_TOOLS: readonly Tool[] = ["gcc", "libc headers", "kernel headers"];
 
@@ -60,7 +85,9 @@ export const LIBNL_NEEDS: readonly Need[] = [TOOLS.libnl, TOOLS["libnl-route"]];
 export const LAB_NEEDS: readonly Need[] = LAB_TOOLS.map((tool) => TOOLS[tool]);
 
 /** What the tests run, all together. */
-export const TEST_NEEDS: readonly Need[] = Object.values(TOOLS);
+export const TEST_NEEDS: readonly Need[] = (Object.keys(TOOLS) as Tool[])
+  .filter((tool) => !MACHINE_TOOLS.includes(tool) || LAB_TOOLS.includes(tool) || hasMachines())
+  .map((tool) => TOOLS[tool]);
 
 /** What this process has looked for. */
 const presence = new Map<Tool, boolean>();

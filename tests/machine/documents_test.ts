@@ -2,39 +2,16 @@
  * What the documents tell an operator to type, typed on two machines with systemd and Docker: the
  * installation, Docker, an upgrade, a switch to the tutorial's options.env, users of etcd, and the
  * removal. Only addresses, the backend (no cloud here) and the image's name (no registry) differ.
- *
- * The machines are systemd-nspawn containers, made by a program beside the checkout.
  */
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { skippable } from "../prerequisites.ts";
 import { SHELL_BLOCKS } from "../shell_blocks.ts";
-import { binaryObstacle, compiledBinary } from "../support/compiled_binary.ts";
-import { codeSpans, firstCommand, readDocument, root } from "../support/documents.ts";
+import { compiledBinary } from "../support/compiled_binary.ts";
+import { codeSpans, firstCommand, readDocument } from "../support/documents.ts";
 import { eventually } from "../support/eventually.ts";
-import { run } from "../support/run.ts";
+import { Machines, machinesObstacle as obstacle } from "./machines.ts";
 
 const THIS_FILE = "tests/machine/documents_test.ts";
-const MACHINES = Deno.env.get("MACHINES") ?? join(root, "../shared/machine/machines");
-const CACHE = Deno.env.get("MACHINE_CACHE") ?? "/var/cache/flanneld-machine";
-
-/** Why there can be no machines here; `undefined` if there can. */
-function findObstacle(): string | undefined {
-  if (binaryObstacle !== undefined) return binaryObstacle;
-  if (Deno.uid() !== 0) return "needs root";
-  try {
-    Deno.statSync(MACHINES);
-    Deno.statSync("/usr/bin/systemd-nspawn");
-    const isMade = [...Deno.readDirSync(CACHE)].some(({ name }) => name.endsWith(".complete"));
-    if (isMade) return undefined;
-  } catch {
-    // as below
-  }
-  return "needs the machines beside the checkout, once made, and systemd-nspawn";
-}
-
-const obstacle = findObstacle();
-
 Deno.test({
   name: skippable("an operator who types what the documents say gets there, and back", obstacle),
   ignore: obstacle !== undefined,
@@ -223,64 +200,4 @@ function localize(text: string): string {
     .replaceAll('"Type":"ali-vpc"', '"Type":"vxlan"')
     .replaceAll("apt-get install", "dpkg-query --show")
     .replaceAll("busybox", "tools");
-}
-
-/** Machines `m1` to `mN` at 10.79.0.1 and so on, until they are disposed. */
-class Machines implements AsyncDisposable {
-  readonly #directory: string;
-  readonly #signal: AbortSignal;
-
-  private constructor(directory: string, signal: AbortSignal) {
-    this.#directory = directory;
-    this.#signal = signal;
-  }
-
-  static async start(count: number, signal: AbortSignal): Promise<Machines> {
-    const machines = new Machines(await Deno.makeTempDir({ dir: "/var/tmp" }), signal);
-    try {
-      await machines.#run("up", String(count));
-    } catch (error) {
-      await machines[Symbol.asyncDispose]();
-      throw error;
-    }
-    return machines;
-  }
-
-  async #run(verb: string, ...args: string[]): Promise<string> {
-    return await run(MACHINES, [verb, this.#directory, ...args], {
-      signal: this.#signal,
-      timeoutMs: 120_000,
-    });
-  }
-
-  /** What `commands` print, typed in the home directory of machine `m`'s root. */
-  async shell(m: number, commands: string): Promise<string> {
-    return await this.#run("exec", `m${m}`, "bash", "-euc", `cd /root\n${commands}`);
-  }
-
-  async reboot(m: number): Promise<void> {
-    await this.#run("reboot", `m${m}`);
-  }
-
-  /** The folder that the guide has the operator copy to each host. */
-  async putProgram(m: number, binary: string): Promise<void> {
-    await this.#run("put", `m${m}`, join(root, "dist"), "/root/dist");
-    await this.#run("put", `m${m}`, binary, "/root/dist/flanneld");
-  }
-
-  /** An image of the machine's own programs, in place of one from a registry. */
-  async importImage(m: number): Promise<void> {
-    await this.shell(
-      m,
-      "systemctl start docker; mkdir image; for p in ping ip sleep; do " +
-        "cp --parents $(command -v $p) $(ldd $(command -v $p) | grep -o '/[^ ]*') image; done; " +
-        "tar -C image -c . | docker import - tools; docker run --rm tools ip addr",
-    );
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    const signal = AbortSignal.timeout(60_000);
-    await run(MACHINES, ["down", this.#directory], { signal, timeoutMs: 60_000 });
-    await Deno.remove(this.#directory, { recursive: true });
-  }
 }
