@@ -10,7 +10,7 @@ import {
   refreshExternalInterface,
 } from "../kernel/external_interface.ts";
 import { waitForExternalInterface } from "../kernel/find_interface.ts";
-import type { Link, Netlink, NetlinkEvent } from "../kernel/netlink.ts";
+import type { Netlink, NetlinkEvent } from "../kernel/netlink.ts";
 import { openNetlink } from "../kernel/netlink/rtnetlink.ts";
 import type { InterfaceFacts } from "../kernel/own_address.ts";
 import { isForwarding } from "../kernel/sysctl.ts";
@@ -128,11 +128,13 @@ export async function openHostKernel(
 /** The host's side: the external interface, and the kernel's Tables. */
 export class HostNetwork implements AsyncDisposable {
   readonly #options: HostNetworkOptions;
-  readonly #netlink: Netlink;
+  readonly netlink: Netlink;
   readonly #criteria: InterfaceCriteria;
   readonly #resources: AsyncDisposable;
-  readonly #underlay: UnderlayPaths;
-  readonly #alias: string;
+  /** How the kernel would send to other hosts. */
+  readonly underlay: UnderlayPaths;
+  /** What tells this daemon's links from others'. */
+  readonly linkAlias: string;
   readonly #tables: KernelTables;
   /** Addresses that are not for pods. */
   readonly reserved: ReservedSpace;
@@ -153,18 +155,18 @@ export class HostNetwork implements AsyncDisposable {
     resources: AsyncDisposable,
   ) {
     this.#options = options;
-    this.#netlink = netlink;
+    this.netlink = netlink;
     this.#criteria = criteria;
     this.#found = found;
     this.#facts = facts;
     this.#resources = resources;
-    this.#underlay = new UnderlayPaths(netlink);
-    this.#alias = linkAlias(options.options.subnetFile);
+    this.underlay = new UnderlayPaths(netlink);
+    this.linkAlias = linkAlias(options.options.subnetFile);
     const { network, formerNetworks, log } = options;
     const networks = [network.ipv4?.network, network.ipv6?.network, ...formerNetworks];
     this.#tables = new KernelTables({
       netlink,
-      alias: this.#alias,
+      alias: this.linkAlias,
       networks: networks.filter((prefix) => prefix !== undefined),
       externalLink: found.link,
       log,
@@ -176,7 +178,7 @@ export class HostNetwork implements AsyncDisposable {
       services: options.services,
       facts,
       externalLink: found.link,
-      alias: this.#alias,
+      alias: this.linkAlias,
       own: options.formerSubnet,
       log,
     });
@@ -198,27 +200,9 @@ export class HostNetwork implements AsyncDisposable {
     return { ...this.#found };
   }
 
-  /** How the kernel would send to other hosts. */
-  get underlay(): UnderlayPaths {
-    return this.#underlay;
-  }
-
-  get netlink(): Netlink {
-    return this.#netlink;
-  }
-
-  /** What tells this daemon's links from others'. */
-  get linkAlias(): string {
-    return this.#alias;
-  }
-
   /** Whether this process may change the host's network. */
   mayChange(options: { readonly signal: AbortSignal }): Promise<boolean> {
-    return mayChangeNetwork(this.#netlink, options);
-  }
-
-  listLinks(options: { signal: AbortSignal }): Promise<readonly Link[]> {
-    return this.#netlink.listLinks(options);
+    return mayChangeNetwork(this.netlink, options);
   }
 
   /** The kernel's Tables, in the order of creation; `isPeer` tells addresses of other hosts. */
@@ -255,17 +239,15 @@ export class HostNetwork implements AsyncDisposable {
       else if ("key" in drift) due = onNews(drift) || due;
       else drift.forEach((kind) => kinds.add(kind));
       // A round begins with the underlay's paths.
-      if (this.#underlay.observe(event, isOwn) || kinds.size > 0) due = true;
+      if (this.underlay.observe(event, isOwn) || kinds.size > 0) due = true;
       if (this.#tables.concernsExternalLink(event)) look = true;
       this.reserved.observe(event);
       return due || look;
     };
     const looking = this.reserved.run({ signal });
-    const watching = watchKernel(this.#netlink, {
+    const watching = watchKernel(this.netlink, {
       signal,
-      kinds: ["link", "address", "route", "neighbor", "fdb", "rule"],
-      isRelevant: note,
-      onLost: () => note({ kind: "lost" }),
+      note,
       onChange: () => {
         if (due) onDrift(all ? undefined : kinds);
         if (look) this.#lookAgainSafely(signal);
@@ -291,8 +273,8 @@ export class HostNetwork implements AsyncDisposable {
    */
   async #lookAgain(signal: AbortSignal): Promise<void> {
     const facts = {
-      links: await this.#netlink.listLinks({ signal }),
-      addresses: await this.#netlink.listAddresses({ signal }),
+      links: await this.netlink.listLinks({ signal }),
+      addresses: await this.netlink.listAddresses({ signal }),
       routes: [],
     };
     const found = refreshExternalInterface(this.#found, this.#criteria, facts, this.#facts);

@@ -109,7 +109,7 @@ export class Surroundings {
   /** A virtual link sees the host's firmware, but is not the cloud's. */
   async #warnOfCloud(signal: AbortSignal): Promise<void> {
     const { hostNetwork } = this.#options;
-    const links = await hostNetwork.listLinks({ signal });
+    const links = await hostNetwork.netlink.listLinks({ signal });
     const link = links.find(({ name }) => name === hostNetwork.host.value.link);
     const cloud = link?.kind === "veth" ? undefined : findCloudVendor();
     if (cloud === undefined) return;
@@ -183,7 +183,7 @@ export class Surroundings {
     const { configured, hostNetwork, planner } = this.#options;
     const { own, latest, peers } = planner;
     const addresses = await hostNetwork.netlink.listAddresses({ signal });
-    const links = await hostNetwork.listLinks({ signal });
+    const links = await hostNetwork.netlink.listLinks({ signal });
     const { value: host } = hostNetwork.host;
     return enabledFamilies(configured).flatMap(({ name, network }): PodPaths[] => {
       const subnet = own.subnet[name];

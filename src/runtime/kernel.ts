@@ -94,7 +94,7 @@ async function findMacs(
   { vni }: VxlanConfig,
   families: readonly Family[],
 ): Promise<Macs> {
-  const links = await hostNetwork.listLinks({ signal });
+  const links = await hostNetwork.netlink.listLinks({ signal });
   const macs: { [family in Family]?: MacAddress } = {};
   for (const family of families) {
     const name = vxlanLinkName(family, vni);

@@ -6,7 +6,7 @@
  */
 import { LITTLE_ENDIAN } from "../../../ffi/byte_order.ts";
 import * as sys from "../../../ffi/libc/constants.ts";
-import type { BpfInstruction, FileDescriptor, Libc } from "../../../ffi/libc/open.ts";
+import type { BpfInstruction } from "../../../ffi/libc/open.ts";
 import { ReceiveOverflowError } from "../../../ffi/libnl/errors.ts";
 import { forEachMessage, type Message } from "../../../ffi/libnl/messages.ts";
 import type { NetlinkSocket } from "../../../ffi/libnl/open.ts";
@@ -81,103 +81,63 @@ export function subscribeTo(
   libc.attachFilter(socket.fd, ownChangesFilter(portId));
   socket.setNonblocking();
   for (const kind of kinds) for (const group of GROUPS[kind]) socket.join(group);
-  const subscription = new Subscription(
-    libc,
-    socket,
-    libc.eventfd(),
-    new Set(kinds),
-    signal,
-    onClose,
-  );
-  stack.move(); // the subscription's own
-  return subscription;
+  const wake = stack.adopt(libc.eventfd(), (fd) => libc.close(fd));
+  const resources = stack.move();
+  let pendingPoll: Promise<unknown> | undefined;
+  let closing: Promise<void> | undefined;
+  const onAbort = () => {
+    // Nothing else ends the poll on the other thread.
+    if (!closing) libc.signalEventfd(wake);
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  const close = async () => {
+    signal.removeEventListener("abort", onAbort);
+    libc.signalEventfd(wake);
+    // The poll uses both descriptors: if they were closed now, their numbers could be reused.
+    await pendingPoll;
+    resources.dispose();
+    onClose();
+  };
+  return {
+    async *[Symbol.asyncIterator]() {
+      for (;;) {
+        signal.throwIfAborted();
+        if (closing) throw new TypeError("Cannot wait for netlink events: closed");
+        const events = drain(socket).filter(({ kind }) => kind === "lost" || kinds.includes(kind));
+        if (events.length > 0) {
+          yield events;
+          continue;
+        }
+        if (pendingPoll) throw new TypeError("Cannot wait for netlink events twice at a time");
+        pendingPoll = libc.pollReadable([socket.fd, wake]);
+        try {
+          await pendingPoll;
+        } finally {
+          pendingPoll = undefined;
+        }
+      }
+    },
+    [Symbol.asyncDispose]: () => closing ??= close(),
+  };
 }
 
-class Subscription implements NetlinkEvents {
-  readonly #libc: Libc;
-  readonly #socket: NetlinkSocket;
-  readonly #wake: FileDescriptor;
-  readonly #kinds: ReadonlySet<NetlinkEventKind>;
-  readonly #signal: AbortSignal;
-  readonly #onClose: () => void;
-  #pendingPoll: Promise<unknown> | undefined;
-  #closing: Promise<void> | undefined;
-
-  constructor(
-    libc: Libc,
-    socket: NetlinkSocket,
-    wake: FileDescriptor,
-    kinds: ReadonlySet<NetlinkEventKind>,
-    signal: AbortSignal,
-    onClose: () => void,
-  ) {
-    this.#libc = libc;
-    this.#socket = socket;
-    this.#wake = wake;
-    this.#kinds = kinds;
-    this.#signal = signal;
-    this.#onClose = onClose;
-    signal.addEventListener("abort", this.#onAbort, { once: true });
-  }
-
-  readonly #onAbort = () => {
-    // Nothing else ends the poll on the other thread.
-    if (!this.#closing) this.#libc.signalEventfd(this.#wake);
-  };
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<readonly NetlinkEvent[], void, void> {
-    for (;;) {
-      this.#signal.throwIfAborted();
-      if (this.#closing) throw new TypeError("Cannot wait for netlink events: closed");
-      const events = this.#drain();
-      if (events.length > 0) {
-        yield events;
-        continue;
-      }
-      if (this.#pendingPoll) {
-        throw new TypeError("Cannot wait for netlink events twice at a time");
-      }
-      this.#pendingPoll = this.#libc.pollReadable([this.#socket.fd, this.#wake]);
-      try {
-        await this.#pendingPoll;
-      } finally {
-        this.#pendingPoll = undefined;
-      }
+/** What has arrived, without waiting. */
+function drain(socket: NetlinkSocket): NetlinkEvent[] {
+  const events: NetlinkEvent[] = [];
+  while (events.length < EVENTS_PER_STEP) {
+    try {
+      const view = socket.receive();
+      if (!view) break;
+      forEachMessage(view, (message) => {
+        const event = readEvent(view, message);
+        if (event) events.push(event);
+      });
+    } catch (error) {
+      if (!(error instanceof ReceiveOverflowError)) throw error;
+      events.push({ kind: "lost" });
     }
   }
-
-  /** What has arrived, without waiting. */
-  #drain(): NetlinkEvent[] {
-    const events: NetlinkEvent[] = [];
-    while (events.length < EVENTS_PER_STEP) {
-      try {
-        const view = this.#socket.receive();
-        if (!view) break;
-        forEachMessage(view, (message) => {
-          const event = readEvent(view, message);
-          if (event && this.#kinds.has(event.kind)) events.push(event);
-        });
-      } catch (error) {
-        if (!(error instanceof ReceiveOverflowError)) throw error;
-        events.push({ kind: "lost" });
-      }
-    }
-    return events;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#closing ??= this.#close();
-  }
-
-  async #close(): Promise<void> {
-    this.#signal.removeEventListener("abort", this.#onAbort);
-    this.#libc.signalEventfd(this.#wake);
-    // The poll uses both descriptors: if they were closed now, their numbers could be reused.
-    await this.#pendingPoll;
-    this.#socket[Symbol.dispose]();
-    this.#libc.close(this.#wake);
-    this.#onClose();
-  }
+  return events;
 }
 
 /** What a notification is about. */

@@ -20,6 +20,7 @@ import { forEachMessage, type Message, MessageWriter } from "../../../ffi/libnl/
 import { type Libnl, type NetlinkSocket, openLibnl } from "../../../ffi/libnl/open.ts";
 import { inSlices } from "../../util/slices.ts";
 import { Backoff, delay } from "../../util/time.ts";
+import { Turns } from "../../util/turns.ts";
 import { type Decode, decodeInSteps, type HeldDatagram, readOutcome } from "./replies.ts";
 
 /** So few quick requests take the kernel less time than another thread takes to begin. */
@@ -41,6 +42,9 @@ const DUMP_ATTEMPTS = 10;
 
 /** A dump of this many, each with hundreds of messages, takes some milliseconds. */
 const LONG_DUMP_DATAGRAMS = 16;
+
+/** An exchange that has begun is not given up, nor one that is to end the use of the socket. */
+const UNENDING = new AbortController();
 
 /** Writes one message. */
 export type Encode = (writer: MessageWriter, sequence: number) => void;
@@ -84,8 +88,7 @@ export class NetlinkTransport implements AsyncDisposable {
   readonly #options: NetlinkOptions;
   #socket: NetlinkSocket | undefined;
   #sequence = 0;
-  /** Settles when the last exchange so far is over; never rejects. */
-  #last: Promise<void> = Promise.resolve();
+  readonly #turns = new Turns();
   #disposed = false;
 
   /**
@@ -152,22 +155,7 @@ export class NetlinkTransport implements AsyncDisposable {
     visit: (view: DataView<ArrayBuffer>, message: Message) => boolean,
     { quick = false } = {},
   ): Promise<void> {
-    const before = this.#last;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#last = promise;
-    try {
-      await before;
-      await this.#exchangeNow(bytes, visit, quick);
-    } finally {
-      resolve();
-    }
-  }
-
-  async #exchangeNow(
-    bytes: Uint8Array<ArrayBuffer>,
-    visit: (view: DataView<ArrayBuffer>, message: Message) => boolean,
-    quick: boolean,
-  ): Promise<void> {
+    using _turn = await this.#turns.take(UNENDING);
     const socket = this.#requests;
     try {
       if (quick) socket.sendNow(bytes);
@@ -394,7 +382,7 @@ export class NetlinkTransport implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    await this.#last; // another thread may be using the socket
+    using _turn = await this.#turns.take(UNENDING); // another thread may be using the socket
     this.#socket?.[Symbol.dispose]();
     this.libnl[Symbol.dispose]();
     this.libc[Symbol.dispose]();
