@@ -34,7 +34,10 @@ Deno.test("A vxlan host gives way in MAC to a peer whose lease comes before its 
   const log = createLogger({ format: "human", verbosity: 0, write: (line) => lines.push(line) });
   await using runtime = await findBackend("vxlan").configure({}).backend.open({
     network: parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}').config,
-    hostNetwork: { listLinks: () => Promise.resolve([]), underlay: { isStale: false } },
+    hostNetwork: {
+      netlink: { listLinks: () => Promise.resolve([]) },
+      underlay: { isStale: false },
+    },
     log,
     signal,
   } as unknown as RuntimeContext);
