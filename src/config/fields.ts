@@ -174,36 +174,31 @@ export class FieldReader {
   }
 
   /** An IP address, of `family` if given. */
-  address(name: string, options: { readonly family?: 4 | 6 } = {}): Address | undefined {
-    const text = this.string(name);
-    const given = text === undefined ? undefined : Address.tryParse(text);
-    const address = options.family === 4 ? given?.unmapped() : given;
-    if (
-      text !== undefined &&
-      (address === undefined || address.family !== (options.family ?? address.family))
-    ) {
-      this.faultOf(name, `must be ${familyNoun(options.family)} address${oddity(text)}`);
-      return undefined;
-    }
-    return address;
+  address(name: string, { family }: { readonly family?: 4 | 6 } = {}): Address | undefined {
+    const parse = (text: string) =>
+      family === 4 ? Address.tryParse(text)?.unmapped() : Address.tryParse(text);
+    return this.#parsed(name, parse, family, "address");
   }
 
   /** An IP prefix in CIDR notation, of `family` if given; host bits are dropped. */
-  prefix(name: string, options: { readonly family?: 4 | 6 } = {}): Prefix | undefined {
+  prefix(name: string, { family }: { readonly family?: 4 | 6 } = {}): Prefix | undefined {
+    const example = family === 6 ? "fd00:10::/56" : "10.3.0.0/16";
+    return this.#parsed(name, Prefix.tryParse, family, `network such as ${example}`);
+  }
+
+  #parsed<Value extends { readonly family: 4 | 6 }>(
+    name: string,
+    parse: (text: string) => Value | undefined,
+    family: 4 | 6 | undefined,
+    noun: string,
+  ): Value | undefined {
     const text = this.string(name);
-    const prefix = text === undefined ? undefined : Prefix.tryParse(text);
-    if (
-      text !== undefined &&
-      (prefix === undefined || prefix.family !== (options.family ?? prefix.family))
-    ) {
-      const example = options.family === 6 ? "fd00:10::/56" : "10.3.0.0/16";
-      this.faultOf(
-        name,
-        `must be ${familyNoun(options.family)} network such as ${example}${oddity(text)}`,
-      );
-      return undefined;
-    }
-    return prefix;
+    if (text === undefined) return undefined;
+    const value = parse(text);
+    if (value && value.family === (family ?? value.family)) return value;
+    const ofFamily = family === undefined ? "an IP" : `an IPv${family}`;
+    this.faultOf(name, `must be ${ofFamily} ${noun}${oddity(text)}`);
+    return undefined;
   }
 
   /**
@@ -253,10 +248,6 @@ function quotesHint(value: unknown): string {
   return typeof value === "string" && /^(?:\d+|true|false)$/.test(value.trim())
     ? "; leave out its quotes"
     : "";
-}
-
-function familyNoun(family: 4 | 6 | undefined): string {
-  return family === undefined ? "an IP" : `an IPv${family}`;
 }
 
 /** A name from outside, short, on one line, and with the code of what cannot be seen. */

@@ -78,9 +78,7 @@ export function listenForRequests(options: ListenOptions): RequestListener {
 
 class BoundedListener {
   readonly port: number;
-  readonly #options: ListenOptions;
-  readonly #maxConnections: number;
-  readonly #connectionMs: number;
+  readonly #options: Required<ListenOptions>;
   readonly #listener: Deno.TcpListener;
   /** In the order in which they came. */
   readonly #open = new Set<Deno.TcpConn>();
@@ -91,9 +89,7 @@ class BoundedListener {
   constructor(listener: Deno.TcpListener, options: ListenOptions) {
     this.port = listener.addr.port;
     this.#listener = listener;
-    this.#options = options;
-    this.#maxConnections = options.maxConnections ?? 32;
-    this.#connectionMs = options.connectionMs ?? 5_000;
+    this.#options = { maxConnections: 32, connectionMs: 5_000, ...options };
   }
 
   async run(): Promise<void> {
@@ -119,7 +115,7 @@ class BoundedListener {
   }
 
   #take(connection: Deno.TcpConn): void {
-    if (this.#open.size >= this.#maxConnections) this.#endOldest();
+    if (this.#open.size >= this.#options.maxConnections) this.#endOldest();
     this.#open.add(connection);
     const serving = this.#serve(connection).finally(() => this.#serving.delete(serving));
     this.#serving.add(serving);
@@ -136,7 +132,7 @@ class BoundedListener {
   /** One request and its response; never rejects. */
   async #serve(connection: Deno.TcpConn): Promise<void> {
     // Closing a connection is what ends its pending reads and writes.
-    const timer = setTimeout(() => closeQuietly(connection), this.#connectionMs);
+    const timer = setTimeout(() => closeQuietly(connection), this.#options.connectionMs);
     const buffer = this.#buffers.pop() ?? new Uint8Array(MAX_HEAD_BYTES);
     try {
       await writeAll(connection, this.#response(await readHead(connection, buffer), connection));
@@ -148,7 +144,7 @@ class BoundedListener {
       clearTimeout(timer);
       this.#open.delete(connection);
       closeQuietly(connection);
-      if (this.#buffers.length < this.#maxConnections) this.#buffers.push(buffer);
+      if (this.#buffers.length < this.#options.maxConnections) this.#buffers.push(buffer);
     }
   }
 
@@ -167,7 +163,8 @@ class BoundedListener {
   }
 }
 
-function plain(status: number, body: string): HealthResponse {
+/** A response of plain text. */
+export function plain(status: number, body: string): HealthResponse {
   return { status, type: "text/plain; charset=utf-8", body };
 }
 

@@ -2,7 +2,13 @@
 import { describeError, OperatorError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { Address } from "../net/mod.ts";
-import { type HealthPeer, type HealthResponse, listenForRequests } from "./listener.ts";
+import {
+  type HealthPeer,
+  type HealthResponse,
+  listenForRequests,
+  plain,
+  type RequestListener,
+} from "./listener.ts";
 import type { HealthRequest } from "./request.ts";
 
 export interface ServeHealthOptions {
@@ -21,13 +27,6 @@ export interface ServeHealthOptions {
   readonly log: Logger;
 }
 
-/** A running health server. */
-export interface HealthServer {
-  readonly port: number;
-  /** Resolves when it is closed and every connection has gone; never rejects. */
-  readonly finished: Promise<void>;
-}
-
 /**
  * Serves, for any method:
  * - `/healthz`: 200 as long as the process can respond;
@@ -39,10 +38,10 @@ export interface HealthServer {
  *
  * @throws {OperatorError} If the address cannot be bound.
  */
-export function serveHealth(options: ServeHealthOptions): HealthServer {
+export function serveHealth(options: ServeHealthOptions): RequestListener {
   const { hostname, port, signal, log } = options;
   signal.throwIfAborted();
-  let server: HealthServer;
+  let server: RequestListener;
   try {
     server = listenForRequests({
       hostname,
@@ -65,20 +64,20 @@ export function respond(
 ): HealthResponse {
   switch (path) {
     case "/healthz":
-      return text(200, "flanneld is running");
+      return plain(200, "flanneld is running");
     case "/readyz": {
       const { ready, text: body } = options.readyz();
-      return text(ready ? 200 : 503, body);
+      return plain(ready ? 200 : 503, body);
     }
     case "/status": {
-      if (isUnspecified(options.hostname) && !isThisHost(peer)) {
-        return text(
+      if (Address.tryParse(options.hostname)?.isUnspecified() && !isThisHost(peer)) {
+        return plain(
           403,
           "/status is for this host alone, unless --healthz-ip is one address of the host",
         );
       }
       if (!isOwnName(host, options.hostName)) {
-        return text(
+        return plain(
           403,
           "/status is served by IP address, as localhost or by the host's name only",
         );
@@ -86,25 +85,13 @@ export function respond(
       return { status: 200, type: "application/json", body: `${options.status()}\n` };
     }
     default:
-      return text(404, "not found; there are /healthz, /readyz and /status");
+      return plain(404, "not found; there are /healthz, /readyz and /status");
   }
-}
-
-function text(status: number, body: string): HealthResponse {
-  return { status, type: "text/plain; charset=utf-8", body };
-}
-
-function isUnspecified(hostname: string): boolean {
-  const address = Address.tryParse(hostname);
-  return address !== undefined && address.value === 0n;
 }
 
 /** Whether the client runs on this host: the kernel lets nobody else use these as source. */
 function isThisHost({ remote, local }: HealthPeer): boolean {
-  if (remote === local) return true;
-  const address = Address.tryParse(remote.replace(/^::ffff:/i, ""));
-  if (address === undefined) return false;
-  return address.family === 4 ? address.ipv4 >>> 24 === 127 : address.ipv6 === 1n;
+  return remote === local || (Address.tryParse(remote)?.unmapped().isLoopback() ?? false);
 }
 
 /**

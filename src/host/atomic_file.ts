@@ -79,7 +79,7 @@ async function openTemporary(target: string, mode: number): Promise<[string, Den
 export async function followLinks(path: string): Promise<string> {
   let current = resolve(path);
   for (let links = 0; links <= MAX_SYMLINKS; links++) {
-    const info = await lstatIfPresent(current);
+    const info = await ifPresent(Deno.lstat(current));
     if (!info?.isSymlink || !isTrusted(info.uid)) return current;
     current = resolve(dirname(current), await Deno.readLink(current));
   }
@@ -94,13 +94,7 @@ export async function followLinks(path: string): Promise<string> {
  */
 export async function openTrusted(path: string): Promise<Deno.FsFile | undefined> {
   const target = await followLinks(path);
-  if (!await isThere(target)) return undefined;
-  try {
-    return await Deno.open(target, { read: true });
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
+  return await isThere(target) ? await ifPresent(Deno.open(target, { read: true })) : undefined;
 }
 
 /**
@@ -117,7 +111,7 @@ export async function removeFile(path: string): Promise<boolean> {
 
 /** Whether there is a trusted file at `target`, see {@linkcode openTrusted}. */
 async function isThere(target: string): Promise<boolean> {
-  const info = await lstatIfPresent(target);
+  const info = await ifPresent(Deno.lstat(target));
   if (!info || info.isSymlink) return false;
   if (!info.isFile) throw new Error(`${target} is no regular file`);
   if (isTrusted(info.uid)) return true;
@@ -139,21 +133,17 @@ function temporaryOf(target: string): string {
   return `${dirname(target)}/.${basename(target)}.flanneld`;
 }
 
-async function lstatIfPresent(path: string): Promise<Deno.FileInfo | undefined> {
+/** What `action` resolves to; `undefined` where the file that it is about is not there. */
+export async function ifPresent<Result>(action: Promise<Result>): Promise<Result | undefined> {
   try {
-    return await Deno.lstat(path);
+    return await action;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   }
 }
 
+/** Returns whether it was there. */
 async function removeIfPresent(path: string): Promise<boolean> {
-  try {
-    await Deno.remove(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
+  return await ifPresent(Deno.remove(path).then(() => true)) ?? false;
 }

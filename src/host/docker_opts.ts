@@ -8,7 +8,7 @@ import { Libc } from "../../ffi/libc/open.ts";
 import type { DockerOptions } from "../cli/docker_opts.ts";
 import type { Environment } from "../cli/environment.ts";
 import { OperatorError } from "../errors.ts";
-import { writeFileAtomically } from "./atomic_file.ts";
+import { ifPresent, writeFileAtomically } from "./atomic_file.ts";
 import { parseDotenv } from "./subnet_env.ts";
 import { InterfaceAddress } from "../net/mod.ts";
 
@@ -40,8 +40,8 @@ export async function writeDockerOptions(
   environment: Environment,
 ): Promise<void> {
   const text = renderDockerOptions(options, {
-    subnetEnv: await readIfPresent(options.subnetFile),
-    daemonConfig: await readIfPresent(options.configFile),
+    subnetEnv: await ifPresent(Deno.readTextFile(options.subnetFile)),
+    daemonConfig: await ifPresent(Deno.readTextFile(options.configFile)),
     routes: readRoutes(),
     environment,
   });
@@ -163,13 +163,4 @@ function parseAddress(text: string): InterfaceAddress | undefined {
 function readRoutes(): string {
   using libc = Libc.open();
   return libc.readKernelFile("/proc/net/route");
-}
-
-async function readIfPresent(path: string): Promise<string | undefined> {
-  try {
-    return await Deno.readTextFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
 }

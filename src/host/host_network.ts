@@ -1,7 +1,7 @@
 /** The host's side: the external interface and the kernel's Tables, kept up to date. @module */
 import type { Host } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
-import type { NetworkConfig } from "../config/network_config.ts";
+import { enabledFamilies, type NetworkConfig } from "../config/network_config.ts";
 import { LibraryNotFoundError } from "../../ffi/shared_library.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import {
@@ -24,6 +24,7 @@ import type { Desired } from "../state/desired.ts";
 import type { KindId } from "../state/mod.ts";
 import type { InterfaceStatus } from "../status/model.ts";
 import { Cell, type ReadableCell } from "../util/cell.ts";
+import { present } from "../util/present.ts";
 import type { HostFacts } from "./host_needs.ts";
 import { isShortage, retryBriefly } from "../status/patience.ts";
 import { loadCarriedLibraries } from "./carried_libraries.ts";
@@ -317,12 +318,12 @@ function sameHost(a: Host, b: Host): boolean {
 }
 
 function criteriaOf(options: Options, network: NetworkConfig): InterfaceCriteria {
-  return {
-    families: [...network.ipv4 ? [4 as const] : [], ...network.ipv6 ? [6 as const] : []],
+  return present({
+    families: enabledFamilies({ network }).map((each) => each.network.family),
     interfaces: options.iface,
     patterns: options.ifaceRegex,
-    ...(options.ifaceCanReach ? { canReach: options.ifaceCanReach } : {}),
-    ...(options.publicIp ? { publicIp: options.publicIp } : {}),
-    ...(options.publicIpv6 ? { publicIpv6: options.publicIpv6 } : {}),
-  };
+    canReach: options.ifaceCanReach,
+    publicIp: options.publicIp,
+    publicIpv6: options.publicIpv6,
+  });
 }

@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import { basename, dirname, join } from "node:path";
 import {
   type AbstractName,
@@ -20,7 +21,7 @@ import { Libc } from "../../ffi/libc/open.ts";
 import type { Options } from "../cli/options.ts";
 import { SECRET_FLAGS } from "../cli/parse.ts";
 import { describeError, OperatorError } from "../errors.ts";
-import { followLinks } from "./atomic_file.ts";
+import { followLinks, ifPresent } from "./atomic_file.ts";
 import type { Logger } from "../log.ts";
 import { joinPath } from "../util/go_path.ts";
 import { delay } from "../util/time.ts";
@@ -75,7 +76,7 @@ export async function takeInstanceLock(context: InstanceLockOptions): Promise<In
   using stack = new DisposableStack();
   stack.use(libc);
   const fileLock = stack.use(new FileLock(await lockPath(subnetFile), log));
-  const nameLock = stack.use(new NameLock(libc, await lockName(etcdPrefix), log));
+  const nameLock = stack.use(new NameLock(libc, lockName(etcdPrefix), log));
   while (true) {
     const conflicts: Conflict[] = [];
     const words = await fileLock.take(args);
@@ -148,7 +149,9 @@ class FileLock implements Disposable {
       }
       this.#file = file;
       await file.truncate();
-      await file.write(new TextEncoder().encode(`${Deno.pid}\n${ownCommand(args)}\n`));
+      await file.write(
+        new TextEncoder().encode(`${Deno.pid}\n${withoutSecrets(["flanneld", ...args])}\n`),
+      );
     } catch (error) {
       this.#impossible = this.#file === undefined;
       if (this.#impossible) {
@@ -162,12 +165,8 @@ class FileLock implements Disposable {
 
   /** Rejects a file of another user: it is neither written to nor waited for. */
   async #refuseForeign(): Promise<void> {
-    const info = await Deno.lstat(this.#path).catch((error) => {
-      if (error instanceof Deno.errors.NotFound) return undefined;
-      throw error;
-    });
-    if (info === undefined) return;
-    if (!info.isFile || (info.uid !== 0 && info.uid !== Deno.uid())) {
+    const info = await ifPresent(Deno.lstat(this.#path));
+    if (info && (!info.isFile || (info.uid !== 0 && info.uid !== Deno.uid()))) {
       throw new Error(`${this.#path} is no file of flanneld's`);
     }
   }
@@ -241,17 +240,10 @@ async function lockPath(subnetFile: string): Promise<string> {
 }
 
 /** `flanneld:/coreos.com/network`, or a digest where that is too long. */
-async function lockName(etcdPrefix: string): Promise<string> {
+function lockName(etcdPrefix: string): string {
   const name = `flanneld:${joinPath(etcdPrefix)}`; // of all ways to write it, the same
-  const bytes = new TextEncoder().encode(name);
-  if (bytes.length <= MAX_NAME_BYTES) return name;
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return `flanneld:${Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-}
-
-/** This process's command without secrets. */
-function ownCommand(args: readonly string[]): string {
-  return withoutSecrets(["flanneld", ...args]);
+  if (new TextEncoder().encode(name).length <= MAX_NAME_BYTES) return name;
+  return `flanneld:${createHash("sha256").update(name).digest("hex")}`;
 }
 
 function withoutSecrets(words: readonly string[]): string {
@@ -262,8 +254,7 @@ function withoutSecrets(words: readonly string[]): string {
     return at > 0 && isSecret(words[at - 1]!) && !words[at - 1]!.includes("=") ? "…" : word;
   });
   // deno-lint-ignore no-control-regex -- a line for people
-  const text = shown.join(" ").replaceAll(/[\u0000-\u001f\u007f]+/g, " ").trim();
-  return text;
+  return shown.join(" ").replaceAll(/[\u0000-\u001f\u007f]+/g, " ").trim();
 }
 
 async function readStart(file: Deno.FsFile): Promise<string> {

@@ -6,6 +6,7 @@
  */
 import { Address, type Family } from "../net/mod.ts";
 import { nearest } from "../util/nearest.ts";
+import { present } from "../util/present.ts";
 import type { Link, LinkAddress } from "./netlink.ts";
 import {
   defaultPaths,
@@ -343,18 +344,16 @@ function qualify(
   }
   const address = chosen.get(4);
   const addressV6 = chosen.get(6);
-  const advertised = address && (publicIp ?? address);
-  const advertisedV6 = addressV6 && (publicIpv6 ?? addressV6);
-  return {
+  return present({
     link: link.name,
     linkIndex: link.index,
     mtuBytes: link.mtuBytes,
-    ...(address ? { address } : {}),
-    ...(addressV6 ? { addressV6 } : {}),
-    ...(advertised ? { publicIp: advertised } : {}),
-    ...(advertisedV6 ? { publicIpv6: advertisedV6 } : {}),
+    address,
+    addressV6,
+    publicIp: address && (publicIp ?? address),
+    publicIpv6: addressV6 && (publicIpv6 ?? addressV6),
     reason,
-  };
+  });
 }
 
 /** ` (10.0.0.5 is tentative)`, or nothing if the link has no address of `family` at all. */

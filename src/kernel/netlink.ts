@@ -196,25 +196,19 @@ export interface LinkChange {
  * metric, protocol, type, gateway and link all match.
  */
 export type NetlinkRequest =
-  | { readonly verb: "add"; readonly noun: "link"; readonly value: NewLink }
-  | { readonly verb: "set"; readonly noun: "link"; readonly value: LinkChange }
-  | {
-    readonly verb: "remove";
-    readonly noun: "link";
-    readonly value: { readonly index: number; readonly name: string };
-  }
-  | {
-    readonly verb: "add" | "remove";
-    readonly noun: "address";
-    readonly value: Pick<LinkAddress, "linkIndex" | "address">;
-  }
-  | { readonly verb: "add" | "replace" | "remove"; readonly noun: "route"; readonly value: Route }
-  | {
-    readonly verb: "add" | "replace" | "remove";
-    readonly noun: "neighbor";
-    readonly value: Neighbor;
-  }
-  | { readonly verb: "add" | "replace" | "remove"; readonly noun: "fdb"; readonly value: FdbEntry };
+  | Write<"add", "link", NewLink>
+  | Write<"set", "link", LinkChange>
+  | Write<"remove", "link", Pick<LinkChange, "index" | "name">>
+  | Write<"add" | "remove", "address", Pick<LinkAddress, "linkIndex" | "address">>
+  | Write<"add" | "replace" | "remove", "route", Route>
+  | Write<"add" | "replace" | "remove", "neighbor", Neighbor>
+  | Write<"add" | "replace" | "remove", "fdb", FdbEntry>;
+
+interface Write<Verb, Noun, Value> {
+  readonly verb: Verb;
+  readonly noun: Noun;
+  readonly value: Value;
+}
 
 /** The tables that events tell about. `neighbor` covers `fdb`, which the kernel reports with it. */
 export type NetlinkEventKind = "link" | "address" | "route" | "neighbor" | "fdb" | "rule";
@@ -327,11 +321,10 @@ export function formatRequest({ verb, noun, value }: NetlinkRequest): string {
 }
 
 /** `route 10.5.7.0/24 via 192.0.2.7 dev index 3`, for messages. */
-function formatRoute(route: Route, linkName?: (index: number) => string): string {
-  const name = linkName ?? ((index: number) => `index ${index}`);
+function formatRoute(route: Route): string {
   const path = (hop: Pick<NextHop, "gateway"> & { readonly linkIndex?: number }) =>
     (hop.gateway ? ` via ${hop.gateway}` : "") +
-    (hop.linkIndex === undefined ? "" : ` dev ${name(hop.linkIndex)}`);
+    (hop.linkIndex === undefined ? "" : ` dev index ${hop.linkIndex}`);
   return "route " + (route.type === "unicast" ? "" : `${route.type} `) + route.destination +
     path(route) + route.nextHops.map((hop) => ` nexthop${path(hop)}`).join("") +
     (route.metric === defaultMetric(route.destination.family) ? "" : ` metric ${route.metric}`);
