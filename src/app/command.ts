@@ -61,7 +61,9 @@ export async function runCommand(
 
   if (command.action === "docker-opts") {
     try {
-      await writeDockerOptions(command.options, environment);
+      for (const warning of await writeDockerOptions(command.options, environment)) {
+        write(Deno.stderr, `flanneld: ${warning}\n`);
+      }
       return 0;
     } catch (error) {
       const what = error instanceof OperatorError ? undefined : "Cannot write Docker's options";

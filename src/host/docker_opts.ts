@@ -10,7 +10,7 @@ import type { Environment } from "../cli/environment.ts";
 import { OperatorError } from "../errors.ts";
 import { ifPresent, writeFileAtomically } from "./atomic_file.ts";
 import { parseDotenv } from "./subnet_env.ts";
-import { InterfaceAddress } from "../net/mod.ts";
+import { Address, InterfaceAddress, Prefix } from "../net/mod.ts";
 
 /** What the options are made of; `undefined` for files that are not there. */
 interface Sources {
@@ -30,29 +30,36 @@ const CONFLICTS: Readonly<Record<string, string>> = {
   mtu: "DOCKER_OPT_MTU",
 };
 
+/** What is written, and what an operator should know of it. */
+export interface RenderedOptions {
+  readonly text: string;
+  readonly warnings: readonly string[];
+}
+
 /**
- * Writes the environment file with dockerd's options.
+ * Writes the environment file with dockerd's options; returns warnings.
  *
  * @throws {OperatorError} If there is no subnet, or dockerd would refuse the options.
  */
 export async function writeDockerOptions(
   options: DockerOptions,
   environment: Environment,
-): Promise<void> {
-  const text = renderDockerOptions(options, {
+): Promise<readonly string[]> {
+  const { text, warnings } = renderDockerOptions(options, {
     subnetEnv: await ifPresent(Deno.readTextFile(options.subnetFile)),
     daemonConfig: await ifPresent(Deno.readTextFile(options.configFile)),
     routes: readRoutes(),
     environment,
   });
   await writeFileAtomically(options.output, text);
+  return warnings;
 }
 
 /**
  * The text of the environment file. As in the script, a `DOCKER_OPT_…` of our own environment is an
  * option like the others, and options that the combined variable has there come first.
  */
-export function renderDockerOptions(options: DockerOptions, sources: Sources): string {
+export function renderDockerOptions(options: DockerOptions, sources: Sources): RenderedOptions {
   const { subnetFile, configFile, individual, combined, combinedKey, ipMasq } = options;
   const { environment } = sources;
   if (sources.subnetEnv === undefined) {
@@ -90,26 +97,30 @@ export function renderDockerOptions(options: DockerOptions, sources: Sources): s
   if (ipMasq && masquerade) {
     variables.set("DOCKER_OPT_IPMASQ", `--ip-masq=${masquerade === "false"}`);
   }
-  refuseConflicts(variables, configFile, sources.daemonConfig);
+  const config = new Map<string, unknown>(Object.entries(parseJsonObject(sources.daemonConfig)));
+  refuseConflicts(variables, configFile, config);
+  refuseGateway(address, configFile, config);
   refuseRoute(address, sources.routes);
+  const network = Prefix.tryParse(flannel.get("FLANNEL_NETWORK") ?? "");
+  const warnings = findOverlaps(address, network, configFile, config);
 
   const sorted = [...variables].sort(([a], [b]) => a < b ? -1 : 1);
   const before = environment[combinedKey];
   const all = `${before ? `${before} ` : ""} ${sorted.map(([, option]) => option).join(" ")}`;
-  return [...individual ? sorted : [], ...combined ? [[combinedKey, all] as const] : []]
+  const text = [...individual ? sorted : [], ...combined ? [[combinedKey, all] as const] : []]
     .map(([name, value]) => `${name}="${value}"\n`).join("");
+  return { text, warnings };
 }
 
 /** dockerd does not start when an option is given both as a flag and in its file. */
 function refuseConflicts(
   variables: ReadonlyMap<string, string>,
   file: string,
-  text: string | undefined,
+  config: ReadonlyMap<string, unknown>,
 ): void {
-  const config = new Map<string, unknown>(Object.entries(parseJsonObject(text)));
-  if (config.get("bridge") === "") config.delete("bridge"); // the usual one
+  const usual = (key: string) => key === "bridge" && config.get(key) === "";
   const conflicts = Object.entries(CONFLICTS)
-    .filter(([key, name]) => config.has(key) && variables.has(name))
+    .filter(([key, name]) => config.has(key) && !usual(key) && variables.has(name))
     .map(([key, name]) => `"${key}" (against ${variables.get(name)})`);
   if (conflicts.length > 0) {
     throw new OperatorError(
@@ -117,6 +128,48 @@ function refuseConflicts(
         "not start with both; remove them from the file",
     );
   }
+}
+
+/** dockerd does not start with a gateway that its bridge cannot reach. */
+function refuseGateway(
+  { prefix }: InterfaceAddress,
+  file: string,
+  config: ReadonlyMap<string, unknown>,
+): void {
+  const text = config.get("default-gateway");
+  const gateway = typeof text === "string" ? Address.tryParse(text) : undefined;
+  if (!gateway || prefix.contains(gateway)) return;
+  throw new OperatorError(
+    `Cannot give Docker the subnet ${prefix}: "default-gateway" in ${file}, ${gateway}, lies ` +
+      "outside of it, and dockerd does not start with that; remove it from the file",
+  );
+}
+
+/** What dockerd may accept, though containers then get other hosts' addresses, or none. */
+function findOverlaps(
+  { prefix }: InterfaceAddress,
+  network: Prefix | undefined,
+  file: string,
+  config: ReadonlyMap<string, unknown>,
+): string[] {
+  const parse = (text: unknown) => typeof text === "string" ? Prefix.tryParse(text) : undefined;
+  const fixed = parse(config.get("fixed-cidr"));
+  const pools = config.get("default-address-pools");
+  const inNetwork = (Array.isArray(pools) ? pools : [])
+    .map((pool) => parse(pool?.base))
+    .filter((base) => base && network?.overlaps(base));
+  return [
+    ...fixed && !fixed.overlaps(prefix)
+      ? [
+        `"fixed-cidr" in ${file}, ${fixed}, lies outside of this host's subnet ${prefix}: dockerd ` +
+        "ignores it or does not start; remove it from the file",
+      ]
+      : [],
+    ...inNetwork.map((base) =>
+      `"default-address-pools" in ${file} has ${base}, which overlaps the network ${network} of ` +
+      "flannel: Docker networks would take addresses of other hosts' containers; choose another pool"
+    ),
+  ];
 }
 
 /** An object of JSON; empty for what is none: dockerd itself says best what is wrong with it. */

@@ -4,7 +4,7 @@ import { skippable } from "../../tests/prerequisites.ts";
 import { run } from "../../tests/support/run.ts";
 import { type DockerOptions, parseDockerOptions } from "../cli/docker_opts.ts";
 import { OperatorError, UsageError } from "../errors.ts";
-import { renderDockerOptions, writeDockerOptions } from "./docker_opts.ts";
+import { renderDockerOptions, type RenderedOptions, writeDockerOptions } from "./docker_opts.ts";
 
 const SUBNET_ENV = `FLANNEL_NETWORK=10.24.0.0/16
 FLANNEL_SUBNET=10.24.7.1/24
@@ -20,7 +20,11 @@ interface Given {
   readonly environment?: Record<string, string>;
 }
 
-function render({ args = [], daemonConfig, ...given }: Given): string {
+function render(given: Given): string {
+  return renderWithWarnings(given).text;
+}
+
+function renderWithWarnings({ args = [], daemonConfig, ...given }: Given): RenderedOptions {
   return renderDockerOptions(parseDockerOptions(args)!, {
     ...{ subnetEnv: SUBNET_ENV, routes: "", environment: {}, ...given },
     daemonConfig: typeof daemonConfig === "string" ? daemonConfig : JSON.stringify(daemonConfig),
@@ -116,6 +120,28 @@ Deno.test("docker-opts names what dockerd would refuse beside daemon.json", () =
     { daemonConfig: "null" },
   ];
   for (const given of fine) assert.match(render(given), /--bip=/);
+});
+
+Deno.test("docker-opts names what of daemon.json does not fit the subnet", () => {
+  assert.throws(
+    () => render({ daemonConfig: { "default-gateway": "10.24.8.1" } }),
+    /subnet 10\.24\.7\.0\/24: "default-gateway" in \S+, 10\.24\.8\.1, lies outside of it/,
+  );
+  const cases: [Record<string, unknown>, expected: RegExp[]][] = [
+    [{ "fixed-cidr": "172.17.0.0/24" }, [/"fixed-cidr" .*172\.17\.0\.0\/24, lies outside of/]],
+    [{ "default-address-pools": [{ base: "10.0.0.0/8", size: 24 }, { base: "172.20.0.0/16" }] }, [
+      /"default-address-pools" in \S+ has 10\.0\.0\.0\/8, which overlaps the network 10\.24\.0\.0\/16/,
+    ]],
+    [{ "default-gateway": "10.24.7.254", "fixed-cidr": "10.24.7.128/25" }, []],
+    [{ "fixed-cidr": 1, "default-address-pools": [null, 3, {}], "default-gateway": null }, []],
+    [{ "default-address-pools": {}, "fixed-cidr": "x", "default-gateway": "x" }, []],
+  ];
+  for (const [daemonConfig, expected] of cases) {
+    const { text, warnings } = renderWithWarnings({ daemonConfig });
+    assert.match(text, /--bip=10\.24\.7\.1/);
+    assert.equal(warnings.length, expected.length, warnings.join());
+    expected.forEach((pattern, i) => assert.match(warnings[i]!, pattern));
+  }
 });
 
 Deno.test("docker-opts names a route that leads the subnet elsewhere", () => {
