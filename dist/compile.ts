@@ -208,7 +208,7 @@ interface LockedPackage {
   readonly optionalDependencies?: readonly string[];
 }
 
-/** The part of a lock file that `specifiers` need, with their dependencies. */
+/** The part of a lock file that `specifiers` need to run, with their dependencies. */
 export function lockOnly(lock: LockFile, specifiers: readonly string[]): LockFile {
   const npm: Record<string, LockedPackage> = {};
   const take = (reference: string) => {
@@ -217,9 +217,10 @@ export function lockOnly(lock: LockFile, specifiers: readonly string[]): LockFil
       : Object.keys(lock.npm).find((key) => key.startsWith(`${reference}@`));
     if (key === undefined) throw new Error(`Cannot read deno.lock: it lacks ${reference}`);
     if (key in npm) return;
-    const locked = lock.npm[key]!;
-    npm[key] = locked;
-    [...locked.dependencies ?? [], ...locked.optionalDependencies ?? []].forEach(take);
+    const { dependencies, ...locked } = lock.npm[key]!;
+    const needed = dependencies?.filter((each) => !each.startsWith("@types/"));
+    npm[key] = needed ? { ...locked, dependencies: needed } : locked;
+    [...needed ?? [], ...locked.optionalDependencies ?? []].forEach(take);
   };
   for (const specifier of specifiers) {
     const name = specifier.replace(/^npm:/, "").replace(/(?<=.)@.*$/, "");
@@ -254,7 +255,20 @@ async function carryProtoFiles(): Promise<void> {
   for (const file of files) Deno.copyFileSync(file, join(cache, "proto", basename(file)));
   const bundle = join(cache, "main.js");
   const text = await Deno.readTextFile(bundle);
-  await Deno.writeTextFile(bundle, `const __dirname = import.meta.dirname + "/lib";\n${text}`);
+  const directory = 'const __dirname = import.meta.dirname + "/lib";\n';
+  await Deno.writeTextFile(bundle, escapeNonAscii(directory + text));
+}
+
+/**
+ * Source text of the same meaning in ASCII alone: with a single character beyond Latin-1, V8 keeps
+ * two bytes of memory for each.
+ */
+export function escapeNonAscii(source: string): string {
+  // deno-lint-ignore no-control-regex
+  return source.replaceAll(
+    /[^\x00-\x7f]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 /**

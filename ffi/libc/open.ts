@@ -288,25 +288,22 @@ export class Libc implements Disposable {
   }
 
   /**
-   * Drops the resident pages of this program's machine code, most of which only start-up needed;
-   * those in use are faulted back in from the page cache.
+   * Drops the resident pages of this program's machine code and constants, most of which only
+   * start-up needed; those in use are faulted back in from the page cache.
    */
-  releaseProgramText(): void {
-    for (const { start, sizeBytes } of this.#programText()) {
+  releaseProgramPages(): void {
+    let maps: string;
+    try {
+      maps = this.readKernelFile("/proc/self/smaps");
+    } catch (error) {
+      // A kernel without CONFIG_PROC_PAGE_MONITOR.
+      if (error instanceof SystemCallError && error.code === "ENOENT") return;
+      throw error;
+    }
+    for (const { start, sizeBytes } of unchangedMappings(maps, Deno.execPath())) {
       const pointer = Deno.UnsafePointer.create(start);
       this.#check("madvise", this.#symbols.madvise(pointer, BigInt(sizeBytes), sys.MADV_DONTNEED));
     }
-  }
-
-  /** Executable mappings of this program's file, see proc_pid_maps(5). */
-  #programText(): { start: bigint; sizeBytes: number }[] {
-    const program = Deno.execPath();
-    return this.readKernelFile("/proc/self/maps").split("\n").flatMap((line) => {
-      const match = /^([0-9a-f]+)-([0-9a-f]+) r-xp \S+ \S+ \d+ +(.*)$/.exec(line);
-      if (match?.[3] !== program) return [];
-      const [start, end] = [BigInt(`0x${match[1]}`), BigInt(`0x${match[2]}`)];
-      return [{ start, sizeBytes: Number(end - start) }];
-    });
   }
 
   /**
@@ -353,4 +350,21 @@ export class Libc implements Disposable {
     this.#disposed = true;
     this.#library.close();
   }
+}
+
+/**
+ * The mappings of the file `program` in the text of proc_pid_smaps(5) that may only be read or
+ * executed, and that hold nothing but what the file does: no relocated address, no breakpoint.
+ */
+export function unchangedMappings(
+  smaps: string,
+  program: string,
+): { readonly start: bigint; readonly sizeBytes: number }[] {
+  return smaps.split(/\n(?=[0-9a-f]+-)/).flatMap((text) => {
+    const match = /^([0-9a-f]+)-([0-9a-f]+) r-[x-]p \S+ \S+ \d+ +(.*)\n/.exec(text);
+    const isUnchanged = /^Anonymous: +0 kB$/m.test(text) && /^Swap: +0 kB$/m.test(text);
+    if (match?.[3] !== program || !isUnchanged) return [];
+    const [start, end] = [BigInt(`0x${match[1]}`), BigInt(`0x${match[2]}`)];
+    return [{ start, sizeBytes: Number(end - start) }];
+  });
 }
