@@ -264,9 +264,8 @@ async function carryProtoFiles(): Promise<void> {
  * two bytes of memory for each.
  */
 export function escapeNonAscii(source: string): string {
-  // deno-lint-ignore no-control-regex
   return source.replaceAll(
-    /[^\x00-\x7f]/g,
+    /[\u0080-\uffff]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }

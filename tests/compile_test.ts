@@ -44,7 +44,7 @@ Deno.test("lockOnly() leaves out what only a type check needs", () => {
 Deno.test("escapeNonAscii() keeps the meaning of source text", () => {
   const source = 'const é = "…𝄞"; export default [é, /^[→]$/u.test("→")];';
   const escaped = escapeNonAscii(source);
-  assert.match(escaped, /^[\x00-\x7f]+$/);
+  assert.match(escaped, /^[ -~]+$/);
   const run = (text: string) => new Function(text.replace("export default", "return"))();
   assert.deepEqual(run(escaped), run(source));
 });

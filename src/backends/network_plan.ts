@@ -7,7 +7,7 @@
 import type { Lease } from "../lease/lease.ts";
 import type { ChangedLeases, Peers } from "../lease/peers.ts";
 import { type Place, samePlace } from "../net/mod.ts";
-import { Desired, type PeerState } from "../state/desired.ts";
+import { compact, Desired, type PeerObjects, type PeerState, type Some } from "../state/desired.ts";
 import type { DesiredState, SkippedPeer } from "../state/mod.ts";
 import { sameItems } from "../util/cell.ts";
 import type { Backend, NetworkFamilies, PlanContext } from "./backend.ts";
@@ -52,11 +52,25 @@ export interface PlanSources {
 /** Peers looked at between two steps; some tenths of a millisecond. */
 const STEP_PEERS = 256;
 
-/** A peer as it was planned last. */
-interface PlannedPeer {
-  readonly lease: Lease;
-  readonly claims: readonly string[];
-  state: PeerState;
+/** A peer as it was planned last; thousands are kept. */
+class PlannedPeer implements PeerObjects {
+  lease: Lease;
+  claims: Some<string>;
+  neighbors: PeerObjects["neighbors"];
+  fdb: PeerObjects["fdb"];
+  forwarding: PeerObjects["forwarding"];
+  routes: PeerObjects["routes"];
+
+  constructor(lease: Lease) {
+    this.lease = lease;
+  }
+
+  set state({ neighbors, fdb, forwarding, routes }: PeerState) {
+    this.neighbors = compact(neighbors);
+    this.fdb = compact(fdb);
+    this.forwarding = compact(forwarding);
+    this.routes = compact(routes);
+  }
 }
 
 /** See the module's comment. */
@@ -66,7 +80,7 @@ export class NetworkPlan {
   readonly skipped: Map<string, readonly SkippedPeer[]> = new Map();
   readonly #peers = new Map<string, PlannedPeer>();
   /** Keys of the peers that claim something; mostly it is one. */
-  readonly #claimants = new Map<string, string | readonly string[]>();
+  readonly #claimants = new Map<string, Some<string>>();
   /** Hosts' addresses inside the network, by the hosts' keys. */
   readonly #inside = new Map<string, readonly Place[]>();
   #hostState: DesiredState = {};
@@ -109,7 +123,7 @@ export class NetworkPlan {
     for (const state of retired) this.desired.delete(state);
     for (const peer of states.keys()) {
       if (++count % STEP_PEERS === 0) yield;
-      this.desired.delete(peer.state);
+      this.desired.delete(peer);
       peer.state = NOTHING;
     }
     for (const [peer, state] of states) {
@@ -159,24 +173,28 @@ export class NetworkPlan {
   *#notePeers(
     plan: BoundPlan,
     leases: ReadonlyMap<string, Lease | undefined>,
-  ): Generator<void, { readonly due: Set<string>; readonly retired: PeerState[] }> {
+  ): Generator<void, { readonly due: Set<string>; readonly retired: PeerObjects[] }> {
     const due = new Set<string>();
-    const retired: PeerState[] = [];
+    const retired: PeerObjects[] = [];
     let count = 0;
     for (const [key, lease] of leases) {
       if (++count % STEP_PEERS === 0) yield;
       const former = this.#peers.get(key);
       due.add(key);
       const claims = lease ? plan.claims(lease) : NO_CLAIMS;
-      for (const claim of former?.claims ?? NO_CLAIMS) {
+      for (const claim of [former?.claims ?? NO_CLAIMS].flat()) {
         if (!claims.includes(claim)) this.#setClaim(claim, key, false, due);
       }
       // Also of a claim that stays: who else has it depends on what its holder says.
       for (const claim of claims) this.#setClaim(claim, key, true, due);
-      if (lease) this.#peers.set(key, { lease, claims, state: former?.state ?? NOTHING });
-      else if (former) {
+      if (lease) {
+        const peer = former ?? new PlannedPeer(lease);
+        peer.lease = lease;
+        peer.claims = compact(claims);
+        if (!former) this.#peers.set(key, peer);
+      } else if (former) {
         this.#peers.delete(key);
-        retired.push(former.state);
+        retired.push(former);
       }
     }
     return { due, retired };
@@ -188,7 +206,7 @@ export class NetworkPlan {
     others.forEach((each) => due.add(each));
     const claimants = isClaimed ? [...others, key] : others;
     if (claimants.length === 0) this.#claimants.delete(claim);
-    else this.#claimants.set(claim, claimants.length === 1 ? claimants[0]! : claimants);
+    else this.#claimants.set(claim, compact(claimants));
   }
 
   #holder(claim: string): string {

@@ -193,19 +193,10 @@ function encodeData(vni: number, mac: MacAddress): Json {
   return { VNI: vni, VtepMAC: mac.toString() };
 }
 
-/** What was made of a lease's data, which stays the same object until it changes. */
-const macs = new WeakMap<object, MacAddress | string>();
-
 /** The device's MAC in a peer's data, or what is wrong with that; keys match without case. */
 function readMac(data: Json | undefined): MacAddress | string {
   if (data === undefined || data === null) return "it publishes no MAC of a VXLAN device";
   if (typeof data !== "object" || Array.isArray(data)) return "its backend data is no object";
-  let mac = macs.get(data);
-  if (mac === undefined) macs.set(data, mac = parseMac(data as Record<string, Json>));
-  return mac;
-}
-
-function parseMac(data: Record<string, Json>): MacAddress | string {
   let text: unknown;
   for (const [name, value] of Object.entries(data)) {
     if (name.toLowerCase() === "vtepmac") text = value;

@@ -4,9 +4,9 @@
  * @module
  */
 import type { NetworkConfig } from "../config/network_config.ts";
-import type { Prefix } from "../net/mod.ts";
+import { Address, type Family, type Prefix } from "../net/mod.ts";
 import { atOnce } from "../util/slices.ts";
-import { parseLease } from "./codec.ts";
+import { encodeLeaseValue, parseLease } from "./codec.ts";
 import type { Lease } from "./lease.ts";
 
 /** What a store says of one lease. Nothing about it is trusted yet. */
@@ -43,7 +43,6 @@ export interface LeaseMapOptions {
 export class LeaseMap {
   readonly #network: LeaseMapOptions["network"];
   readonly #leases = new Map<string, Lease>();
-  readonly #values = new Map<string, string>();
   readonly #skipped = new Map<string, { reason: string; entry: LeaseEntry; overlaps: boolean }>();
   readonly #index = { 4: new PrefixIndex(), 6: new PrefixIndex() };
   #snapshot = false;
@@ -112,7 +111,7 @@ export class LeaseMap {
     this.#replacements++;
     const present = new Set(entries.map((entry) => entry.key));
     const changed = new Set<string>();
-    for (const key of [...this.#values.keys()]) {
+    for (const key of [...this.#leases.keys(), ...this.#skipped.keys()]) {
       if (!present.has(key) && this.#remove(key)) changed.add(key);
     }
     yield;
@@ -138,7 +137,6 @@ export class LeaseMap {
   }
 
   #remove(key: string): boolean {
-    this.#values.delete(key);
     if (this.#skipped.delete(key)) this.#skippedEdition++;
     const lease = this.#leases.get(key);
     if (!lease) return false;
@@ -148,7 +146,7 @@ export class LeaseMap {
   }
 
   #set(entry: LeaseEntry): boolean {
-    if (this.#values.get(entry.key) === entry.value) return false;
+    if (this.#skipped.get(entry.key)?.entry.value === entry.value) return false;
     const before = this.#leases.get(entry.key);
     let lease: Lease;
     try {
@@ -177,19 +175,18 @@ export class LeaseMap {
         }
       }
     }
-    if (this.#skipped.delete(entry.key)) this.#skippedEdition++;
-    this.#values.set(entry.key, entry.value);
-    this.#leases.set(entry.key, lease);
-    if (!before) {
-      for (const prefix of subnets(lease)) this.#index[prefix.family].add(prefix, lease.key);
+    if (before && encodeLeaseValue(before.attributes) === encodeLeaseValue(lease.attributes)) {
+      return false;
     }
+    if (this.#skipped.delete(entry.key)) this.#skippedEdition++;
+    this.#leases.set(entry.key, lease);
+    for (const prefix of subnets(lease)) this.#index[prefix.family].set(prefix, lease.key);
     return true;
   }
 
   /** Keeps the entry out; a lease that stood under its key is gone. */
   #skip(entry: LeaseEntry, reason: string, overlaps = false): boolean {
     const changed = this.#remove(entry.key);
-    this.#values.set(entry.key, entry.value);
     this.#skippedEdition++;
     this.#skipped.set(entry.key, { reason, entry, overlaps });
     return changed;
@@ -201,7 +198,7 @@ export class LeaseMap {
     if (changed.size === 0) return changed;
     for (const [key, { entry, overlaps }] of [...this.#skipped]) {
       if (!overlaps) continue;
-      this.#values.delete(key);
+      this.#remove(key);
       if (this.#set(entry)) changed.add(key);
     }
     return changed;
@@ -217,11 +214,11 @@ function subnets(lease: Lease): Prefix[] {
  * look-up costs a handful of map accesses however many prefixes there are.
  */
 class PrefixIndex {
-  readonly #byLength = new Map<number, Map<number | string, { prefix: Prefix; key: string }>>();
+  readonly #byLength = new Map<number, Map<number | string, string>>();
 
-  add(prefix: Prefix, key: string): void {
+  set(prefix: Prefix, key: string): void {
     const sameLength = this.#byLength.get(prefix.length) ?? new Map();
-    this.#byLength.set(prefix.length, sameLength.set(prefix.address.mapKey, { prefix, key }));
+    this.#byLength.set(prefix.length, sameLength.set(prefix.address.mapKey, key));
   }
 
   delete(prefix: Prefix): void {
@@ -234,11 +231,18 @@ class PrefixIndex {
     for (const [length, prefixes] of this.#byLength) {
       if (length <= prefix.length) {
         const found = prefixes.get(prefix.address.truncate(length).mapKey);
-        if (found) return found.key;
+        if (found !== undefined) return found;
       } else {
-        for (const inner of prefixes.values()) if (prefix.contains(inner.prefix)) return inner.key;
+        for (const [inner, key] of prefixes) {
+          if (baseOf(inner, prefix.family).sharesBits(prefix.address, prefix.length)) return key;
+        }
       }
     }
     return undefined;
   }
+}
+
+/** The address that a map key stands for. */
+function baseOf(key: number | string, family: Family): Address {
+  return typeof key === "number" ? new Address(family, key) : Address.parse(key);
 }

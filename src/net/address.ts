@@ -132,7 +132,8 @@ export class Address {
 
   /** Dotted decimal, or RFC 5952 text (lower case, compressed, no embedded IPv4). */
   toString(): string {
-    return this.#text ??= this.family === 4 ? dottedDecimal(this.ipv4) : compressed(this.ipv6);
+    // IPv4 text is quick to make, and tens of thousands would be kept.
+    return this.family === 4 ? dottedDecimal(this.ipv4) : this.#text ??= compressed(this.ipv6);
   }
 
   toJSON(): string {

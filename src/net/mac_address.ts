@@ -8,7 +8,6 @@ const OCTETS = /^[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}$/i;
 export class MacAddress {
   /** The address as an unsigned number of 48 bits. */
   readonly value: number;
-  #text: string | undefined;
 
   private constructor(value: number) {
     this.value = value;
@@ -57,7 +56,7 @@ export class MacAddress {
   }
 
   toString(): string {
-    return this.#text ??= format(this.value);
+    return format(this.value);
   }
 
   toJSON(): string {

@@ -25,6 +25,27 @@ export type PeerState = Pick<
   "neighbors" | "fdb" | "forwarding" | "routes" | "skippedPeers"
 >;
 
+/** Items, where one is so much the rule that a list for it alone would cost more than the item. */
+export type Some<T> = T | readonly T[] | undefined;
+
+/** The objects that a peer adds. */
+export interface PeerObjects {
+  readonly neighbors?: Some<NeighborSpec>;
+  readonly fdb?: Some<FdbSpec>;
+  readonly forwarding?: Some<ForwardingSpec>;
+  readonly routes?: Some<RouteSpec>;
+}
+
+/** `list`, or the one item in it. */
+export function compact<T>(list: readonly T[] | undefined): Some<T> {
+  return list?.length === 1 ? list[0]! : list;
+}
+
+function forEach<T extends object>(some: Some<T>, act: (item: T) => void): void {
+  if (Array.isArray(some)) some.forEach(act);
+  else if (some) act(some as T);
+}
+
 /** The desired state, changed in place. */
 export class Desired {
   host: HostState = {};
@@ -41,17 +62,17 @@ export class Desired {
     return desired;
   }
 
-  add({ neighbors, fdb, forwarding, routes }: PeerState): void {
-    neighbors?.forEach((each) => this.neighbors.add(each));
-    fdb?.forEach((each) => this.fdb.add(each));
-    forwarding?.forEach((each) => this.forwarding.add(each));
-    routes?.forEach((each) => this.routes.add(each));
+  add({ neighbors, fdb, forwarding, routes }: PeerObjects): void {
+    forEach(neighbors, (each) => this.neighbors.add(each));
+    forEach(fdb, (each) => this.fdb.add(each));
+    forEach(forwarding, (each) => this.forwarding.add(each));
+    forEach(routes, (each) => this.routes.add(each));
   }
 
-  delete({ neighbors, fdb, forwarding, routes }: PeerState): void {
-    neighbors?.forEach((each) => this.neighbors.delete(each));
-    fdb?.forEach((each) => this.fdb.delete(each));
-    forwarding?.forEach((each) => this.forwarding.delete(each));
-    routes?.forEach((each) => this.routes.delete(each));
+  delete({ neighbors, fdb, forwarding, routes }: PeerObjects): void {
+    forEach(neighbors, (each) => this.neighbors.delete(each));
+    forEach(fdb, (each) => this.fdb.delete(each));
+    forEach(forwarding, (each) => this.forwarding.delete(each));
+    forEach(routes, (each) => this.routes.delete(each));
   }
 }

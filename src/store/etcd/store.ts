@@ -23,7 +23,7 @@ import type {
 } from "../lease_store.ts";
 import { SpaceDocuments } from "./documents.ts";
 import { EtcdElection } from "./election.ts";
-import type { EtcdKeys } from "./key_space.ts";
+import type { EtcdKeys, WatchUpdate } from "./key_space.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
 import { releaseLeases } from "./release.ts";
 
@@ -63,12 +63,15 @@ export class EtcdStore implements LeaseStore {
 
   async *followLeases({ signal }: CallOptions): AsyncGenerator<LeaseUpdate> {
     this.#isFollowed = true;
-    const [after] = [...this.#keepers].map((keeper) => keeper.takeKnown());
-    const updates = this.#keys.decided.watch({ signal, ...(after ? { after } : {}) });
-    for await (const update of updates) {
+    for await (const update of this.#watchLeases({ signal })) {
       for (const keeper of this.#keepers) keeper.observe(update);
       yield update;
     }
+  }
+
+  #watchLeases({ signal }: CallOptions): AsyncIterable<WatchUpdate> {
+    const [after] = [...this.#keepers].map((keeper) => keeper.takeKnown());
+    return this.#keys.decided.watch({ signal, ...(after ? { after } : {}) });
   }
 
   async release(request: ReleaseRequest, options: CallOptions): Promise<Released> {

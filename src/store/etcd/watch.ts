@@ -53,7 +53,7 @@ export function followRange(
   options: FollowRangeOptions,
 ): AsyncGenerator<WatchUpdate> {
   const follower = new RangeFollower(client, range, timing, options);
-  return keepFollowing(() => follower.attempt(), options);
+  return keepFollowing(() => follower.attempt(), { signal: options.signal });
 }
 
 class RangeFollower {
@@ -107,10 +107,9 @@ class RangeFollower {
   async *#session(connection: EtcdConnection): AsyncGenerator<WatchUpdate> {
     const { silenceMs, probeMs } = this.#timing;
     const resumed = await this.#canResume(connection);
-    const known = this.#known;
-    this.#known = undefined;
-    if (!resumed) yield await this.#snapshot(connection);
-    else if (known) yield { type: "snapshot", entries: known.entries };
+    // Nothing here may hold what is yielded: this goes on for as long as the connection.
+    if (resumed) yield* this.#takeKnown();
+    else yield await this.#snapshot(connection);
 
     using scope = childSignal(this.#signal);
     const responses = connection.watch({
@@ -189,11 +188,18 @@ class RangeFollower {
       kvs.every((kv) => this.#revisions.get(entryKey(kv, this.#range)) === kv.mod_revision);
   }
 
+  *#takeKnown(): Generator<WatchUpdate, void> {
+    const known = this.#known;
+    this.#known = undefined;
+    if (known) yield { type: "snapshot", entries: known.entries };
+  }
+
   async #snapshot(connection: EtcdConnection): Promise<WatchUpdate> {
     const snapshot = await readRange(this.#range, (request) => {
       return connection.call("range", request, { signal: this.#signal, timeoutMs: REQUEST_MS });
     });
     this.#goOnAfter(snapshot);
+    this.#known = undefined;
     // It holds all, and may be of another store, whose revisions count anew.
     this.#writtenRevision = undefined;
     return { type: "snapshot", entries: snapshot.entries };
