@@ -11,9 +11,9 @@ import { EcsClient } from "../src/cloud/ali/ecs_client.ts";
 import { VpcClient } from "../src/cloud/ali/vpc_client.ts";
 import { RAM_ACTIONS } from "../src/cloud/ali/rights.ts";
 import type { Rpc } from "../src/cloud/ali/rpc.ts";
-import { DOCKER_OPTS_HELP, parseDockerOptions } from "../src/cli/docker_opts.ts";
-import { environmentName, type Flag, FLAGS } from "../src/cli/flags.ts";
-import { usage } from "../src/cli/usage.ts";
+import { COMMANDS, EXIT_CODES } from "../src/cli/commands.ts";
+import { DOCKER_FLAGS, parseDockerOptions } from "../src/cli/docker_opts.ts";
+import { environmentName, type Flag, FLAGS, withDashes } from "../src/cli/flags.ts";
 import { FieldReader } from "../src/config/fields.ts";
 import { parseNetworkConfig } from "../src/config/network_config.ts";
 import { Prefix } from "../src/net/mod.ts";
@@ -198,6 +198,17 @@ function checkDefaults<Object extends Record<string, unknown>>(
   }
 }
 
+Deno.test("every command is described", () => {
+  for (const manual of both) {
+    const rows = manual.tableWith("flanneld [flags]");
+    const described = rows.flatMap(([commands]) => codeSpans(commands!))
+      .map((span) => /^flanneld ([a-z][a-z-]*)/.exec(span)?.[1])
+      .filter((name) => name !== undefined);
+    const commands = COMMANDS.map(({ name }) => name as string);
+    assert.deepEqual([...new Set(described)].sort(), commands.sort(), manual.language);
+  }
+});
+
 Deno.test("every key of the network config is described with its default", () => {
   const object = { Network: "10.24.0.0/16", Backend: { Type: "alloc" } };
   const parse = (config: Record<string, unknown>) => parseNetworkConfig(JSON.stringify(config));
@@ -327,10 +338,9 @@ Deno.test("environment variables that the sources read are described", () => {
 
 Deno.test("exit codes and the fields of /status are those of the program", () => {
   const sources = [...sourceTexts(join(root, "src"))].join("\n");
-  const [, exitCodes] = /Exit status:([^]*)$/.exec(usage()) ?? [];
   for (const { language, tables } of both) {
     const described = tables.find((rows) => rows[1]?.[0] === "0")?.slice(1).map(([code]) => code);
-    assert.deepEqual(described, exitCodes?.match(/\b\d\b/g), language);
+    assert.deepEqual(described, EXIT_CODES.map(([code]) => String(code)), language);
   }
   for (const [fields] of english.tableWith("version")) {
     for (const field of codeSpans(fields!)) {
@@ -423,9 +433,8 @@ Deno.test("the commands use the Deno that CI uses", () => {
 });
 
 Deno.test("the flags of docker-opts are those of the program", () => {
-  const help = DOCKER_OPTS_HELP.matchAll(/^ {2}(--?[a-z-]+)/gm);
   const described = english.tableWith("-f").map(([name]) => onlyCode(name!));
-  assert.deepEqual(described, [...help].map(([, name]) => name));
+  assert.deepEqual(described, DOCKER_FLAGS.map(({ name }) => withDashes(name)));
 });
 
 Deno.test("the unit and the drop-in fit the program and the documents", () => {

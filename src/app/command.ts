@@ -7,7 +7,12 @@ import denoConfig from "../../deno.json" with { type: "json" };
 import { cleanEnvironment } from "../cli/environment.ts";
 import { writeDockerOptions } from "../host/docker_opts.ts";
 import { hideArguments } from "../host/hide_arguments.ts";
-import { readCommandLine, SECRET_FLAGS } from "../cli/parse.ts";
+import {
+  type CommandLine,
+  type PrintCommand,
+  readCommandLine,
+  SECRET_FLAGS,
+} from "../cli/parse.ts";
 import { usage } from "../cli/usage.ts";
 import { describeError, OperatorError, UsageError } from "../errors.ts";
 import { createLogger } from "../log.ts";
@@ -46,12 +51,8 @@ export async function runCommand(
     for (const line of error.message.split("\n")) write(Deno.stderr, `flanneld: ${redact(line)}\n`);
     return 2;
   }
-  if (command.action === "help") {
-    write(Deno.stdout, usage());
-    return 0;
-  }
-  if (command.action === "version") {
-    write(Deno.stdout, `flanneld ${denoConfig.version} (Deno ${Deno.version.deno})\n`);
+  if (prints(command)) {
+    write(Deno.stdout, await textOf(command));
     return 0;
   }
   if (command.action === "self-test") {
@@ -129,6 +130,23 @@ export async function runCommand(
   } finally {
     await writer.flush({ timeoutMs: LAST_LINES_MS });
     clearTimeout(stopTimer);
+  }
+}
+
+function prints(command: CommandLine): command is PrintCommand {
+  return ["help", "version", "man", "completion"].includes(command.action);
+}
+
+async function textOf(command: PrintCommand): Promise<string> {
+  switch (command.action) {
+    case "help":
+      return usage();
+    case "version":
+      return `flanneld ${denoConfig.version} (Deno ${Deno.version.deno})\n`;
+    case "completion":
+      return (await import("../cli/completion.ts")).completion(command.shell);
+    case "man":
+      return (await import("../cli/manual_page.ts")).manualPage(denoConfig.version);
   }
 }
 

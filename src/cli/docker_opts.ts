@@ -5,7 +5,9 @@
  * @module
  */
 import { UsageError } from "../errors.ts";
-import { quote } from "./faults.ts";
+import { nearest } from "../util/nearest.ts";
+import type { Argument } from "./flags.ts";
+import { quote } from "./quote.ts";
 
 /** What `flanneld docker-opts` reads and writes. */
 export interface DockerOptions {
@@ -32,29 +34,58 @@ const DEFAULTS: DockerOptions = {
   configFile: "/etc/docker/daemon.json",
 };
 
-const SWITCHES: Readonly<Record<string, Partial<DockerOptions>>> = {
-  i: { individual: true },
-  c: { combined: true },
-  m: { ipMasq: false },
-};
+/** One of these flags: a letter but for `config-file`. */
+interface DockerFlag extends Argument {
+  /** The option that it sets: to its value, or without one to `sets`. */
+  readonly option: keyof DockerOptions;
+  readonly sets?: boolean;
+}
 
-const VALUES: Readonly<Record<string, "subnetFile" | "output" | "combinedKey">> = {
-  f: "subnetFile",
-  d: "output",
-  k: "combinedKey",
-};
+/** The flags, in the order of the help. */
+export const DOCKER_FLAGS: readonly DockerFlag[] = [
+  {
+    name: "f",
+    option: "subnetFile",
+    value: "FILE",
+    help: `subnet file to read (default ${DEFAULTS.subnetFile})`,
+  },
+  {
+    name: "d",
+    option: "output",
+    value: "FILE",
+    help: `environment file to write (default ${DEFAULTS.output})`,
+  },
+  {
+    name: "i",
+    option: "individual",
+    sets: true,
+    help: "write each option as a variable, such as DOCKER_OPT_MTU",
+  },
+  {
+    name: "c",
+    option: "combined",
+    sets: true,
+    help: "write all options into one variable; without -i and -c, both",
+  },
+  {
+    name: "k",
+    option: "combinedKey",
+    value: "NAME",
+    help: `name of that variable (default ${DEFAULTS.combinedKey})`,
+  },
+  { name: "m", option: "ipMasq", sets: false, help: "leave out --ip-masq" },
+  {
+    name: "config-file",
+    option: "configFile",
+    value: "FILE",
+    help:
+      `dockerd's own file, which must not give the same options (default ${DEFAULTS.configFile})`,
+  },
+];
 
-/** What `--help` says of these arguments, beside {@linkcode DEFAULTS}. */
-export const DOCKER_OPTS_HELP = `docker-opts:
-  -f FILE                         subnet file to read (default ${DEFAULTS.subnetFile})
-  -d FILE                         environment file to write (default ${DEFAULTS.output})
-  -i                              write each option as a variable, such as DOCKER_OPT_MTU
-  -c                              write all options into one variable; without -i and -c, both
-  -k NAME                         name of that variable (default ${DEFAULTS.combinedKey})
-  -m                              leave out --ip-masq
-  --config-file=FILE              refuse options that this file of dockerd gives, too
-                                  (default ${DEFAULTS.configFile})
-`;
+const BY_LETTER: ReadonlyMap<string, DockerFlag> = new Map(
+  DOCKER_FLAGS.map((flag) => [flag.name, flag]),
+);
 
 /**
  * Reads what follows `docker-opts`; `undefined` asks for help.
@@ -75,17 +106,22 @@ export function parseDockerOptions(args: readonly string[]): DockerOptions | und
       continue;
     }
     if (!/^-[^-]/.test(word)) {
-      faults.push(`Unexpected argument ${quote(word)}: docker-opts takes flags only; see --help`);
+      const hint = nearest(word.replace(/^--?/, "").replace(/=[^]*$/, ""), ["config-file", "help"]);
+      faults.push(
+        `Unexpected argument ${quote(word)}: docker-opts takes flags only; ` +
+          (hint === undefined ? "see --help" : `did you mean --${hint}?`),
+      );
       continue;
     }
     for (let letters = word.slice(1); letters !== "";) {
       const [letter] = letters;
       letters = letters.slice(letter!.length);
-      if (Object.hasOwn(SWITCHES, letter!)) {
-        options = { ...options, ...SWITCHES[letter!] };
-      } else if (Object.hasOwn(VALUES, letter!)) {
+      const flag = BY_LETTER.get(letter!);
+      if (flag?.sets !== undefined) {
+        options = { ...options, [flag.option]: flag.sets };
+      } else if (flag !== undefined) {
         const value = letters === "" ? rest.shift() : letters;
-        if (value) options = { ...options, [VALUES[letter!]!]: value };
+        if (value) options = { ...options, [flag.option]: value };
         else faults.push(`Flag -${letter} needs a value, as in -${letter} VALUE`);
         letters = "";
       } else {

@@ -5,7 +5,7 @@
  * @module
  */
 import { nearest } from "../util/nearest.ts";
-import { environmentName, type Flag, FLAGS } from "./flags.ts";
+import { environmentName, type Flag, FLAGS, FLAGS_WITH_VARIABLE } from "./flags.ts";
 
 /** Variables by name, as `Deno.env.toObject()` returns them. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -56,8 +56,9 @@ export function explainVariables(
   },
 ): string[] {
   const flags = new Map(
-    FLAGS.filter(({ name }) => name !== "help" && name !== "version")
-      .map(({ name }) => [environmentName(name).slice("FLANNELD_".length), name as string]),
+    FLAGS_WITH_VARIABLE.map((
+      { name },
+    ) => [environmentName(name).slice("FLANNELD_".length), name as string]),
   );
   return Object.entries(environment).flatMap(([variable, value]) => {
     const match = /^FLANNEL(D?)_(.+)$/.exec(variable);

@@ -6,8 +6,11 @@
  */
 import { describeCharacter, firstOddCharacter } from "../util/characters.ts";
 import { nearest } from "../util/nearest.ts";
+import { COMMANDS } from "./commands.ts";
 import { type Flag, FLAGS } from "./flags.ts";
+import { quote } from "./quote.ts";
 
+const COMMAND_NAMES: readonly string[] = COMMANDS.map(({ name }) => name);
 const NAMES: readonly string[] = FLAGS.map(({ name }) => name);
 const SECRET_NAMES: readonly string[] = FLAGS.filter((flag: Flag) => flag.secret)
   .map(({ name }) => name);
@@ -20,24 +23,20 @@ const QUOTED = new RegExp(`^${QUOTE}[^]*${QUOTE}$`);
 const DASH = /^[\u2010-\u2015\u2212\uff0d]/;
 
 /** Words that other programs take for commands, and what does here what they ask for. */
-const COMMANDS: ReadonlyMap<string, string> = new Map([
-  ["help", "did you mean --help?"],
-  ["usage", "did you mean --help?"],
-  ["version", "did you mean --version?"],
-  ["status", "/status tells it, with --healthz-port"],
-  ["health", "/readyz tells it, with --healthz-port"],
-  ["cleanup", 'it comes first, as in "flanneld cleanup --release"'],
-  ["clean", 'did you mean "flanneld cleanup"?'],
-  ["uninstall", 'did you mean "flanneld cleanup"?'],
-  ["release", 'did you mean "flanneld cleanup --release"?'],
-  ["docker-opts", 'it comes first, as in "flanneld docker-opts -c"'],
-  ["mk-docker-opts", 'did you mean "flanneld docker-opts"?'],
-  ["run", "without a command it runs"],
-  ["start", "without a command it runs"],
-  ["daemon", "without a command it runs"],
-  ["stop", "SIGTERM stops it"],
-  ["restart", "SIGTERM stops it"],
-]);
+const FOREIGN_COMMANDS: Readonly<Record<string, string>> = {
+  usage: "did you mean --help?",
+  status: "/status tells it, with --healthz-port",
+  health: "/readyz tells it, with --healthz-port",
+  clean: 'did you mean "flanneld cleanup"?',
+  uninstall: 'did you mean "flanneld cleanup"?',
+  release: 'did you mean "flanneld cleanup --release"?',
+  "mk-docker-opts": 'did you mean "flanneld docker-opts"?',
+  run: "without a command it runs",
+  start: "without a command it runs",
+  daemon: "without a command it runs",
+  stop: "SIGTERM stops it",
+  restart: "SIGTERM stops it",
+};
 
 /** `Invalid value "x" for --iface: it must be …` */
 export function badValue(flag: Flag, source: string, text: string, mustBe: string): string {
@@ -96,21 +95,30 @@ export function describeLeftover(leftover: string, previous: Flag | undefined): 
 
 function suggestion(word: string): string | undefined {
   const name = word.replace(/=[^]*$/, "");
-  if (NAMES.includes(name) && name.length > 1 && !COMMANDS.has(name)) {
-    return `did you mean --${name}?`;
-  }
   const folded = word.toLowerCase();
-  const command = COMMANDS.has(folded)
-    ? folded
-    : nearest(folded.replaceAll(/[-_]/g, ""), COMMANDS.keys());
-  if (command === undefined) return undefined;
-  return command === "cleanup" && folded !== "cleanup"
-    ? COMMANDS.get("clean")
-    : COMMANDS.get(command);
+  const command = COMMAND_NAMES.find((each) => each === word);
+  if (command !== undefined) return `it comes first, as in "flanneld ${command}"`;
+  if (NAMES.includes(name) && name.length > 1) return `did you mean --${name}?`;
+  if (Object.hasOwn(FOREIGN_COMMANDS, folded)) return FOREIGN_COMMANDS[folded];
+  // Dashes are what people differ about: "clean-up".
+  const bare = (text: string) => text.replaceAll(/[-_]/g, "");
+  const all = new Map([...COMMAND_NAMES, ...Object.keys(FOREIGN_COMMANDS)]
+    .map((each) => [bare(each), each]));
+  const near = all.get(nearest(bare(folded), all.keys()) ?? "");
+  return near === undefined || Object.hasOwn(FOREIGN_COMMANDS, near)
+    ? FOREIGN_COMMANDS[near ?? ""]
+    : `did you mean "flanneld ${near}"?`;
 }
 
-/** In quotes, on one line, short, and without what may be the credentials of a URL. */
-export function quote(text: string): string {
-  const bare = text.replace(/^([a-z]+:\/\/)?[^]*@/i, "$1…@");
-  return JSON.stringify(bare.length > 100 ? `${bare.slice(0, 100)}…` : bare);
+/** What follows `command`, which takes one of `choices`. */
+export function describeChoice(
+  command: string,
+  words: readonly string[],
+  choices: readonly string[],
+): string {
+  const expected = `"flanneld ${command}" takes one of: ${choices.join(", ")}`;
+  if (words.length !== 1) return expected;
+  const hint = nearest(words[0]!, choices);
+  return `Unexpected argument ${quote(words[0]!)}: ${expected}` +
+    (hint === undefined ? "" : `; did you mean ${hint}?`);
 }

@@ -5,18 +5,24 @@
  * @module
  */
 
-/** One flag. */
-export interface Flag {
+/** What help, completion and manual page know of a flag of any command. */
+export interface Argument {
   readonly name: string;
+  /** What stands for the value in the usage text; absent where there is none. */
+  readonly value?: string;
+  readonly help: string;
+}
+
+/** One flag of the daemon, and of `cleanup`. */
+export interface Flag extends Argument {
   /** `list` may be given several times; the values add up. */
   readonly type: "string" | "bool" | "int" | "list";
   readonly default: string | boolean | number | readonly string[];
   readonly group: (typeof GROUPS)[number];
-  /** What stands for the value in the usage text. */
-  readonly value?: string;
-  readonly help: string;
   /** The value is a secret and is never printed. */
   readonly secret?: true;
+  /** Asks for something else than a run, so no variable stands in for it. */
+  readonly ends?: true;
   /**
    * Upstream's flag for a part that is not built: asking for anything but the default is refused,
    * with this advice.
@@ -307,6 +313,7 @@ export const FLAGS = [
     default: false,
     group: "Other",
     help: "print the version and exit",
+    ends: true,
   },
   {
     name: "help",
@@ -314,6 +321,7 @@ export const FLAGS = [
     default: false,
     group: "Other",
     help: "print this text and exit; also -h",
+    ends: true,
   },
   {
     name: "kube-subnet-mgr",
@@ -383,6 +391,21 @@ interface TypeMap {
 export type FlagValues = {
   readonly [Entry in (typeof FLAGS)[number] as Entry["name"]]: TypeMap[Entry["type"]];
 };
+
+/** `--iface`, or `-v`. */
+export function withDashes(name: string): string {
+  return name.length === 1 ? `-${name}` : `--${name}`;
+}
+
+/** The flags that may be used, without those that are refused. */
+export const USABLE_FLAGS: readonly Flag[] = FLAGS.filter((flag: Flag) =>
+  flag.refused === undefined
+);
+
+/** The flags that a variable may stand in for. */
+export const FLAGS_WITH_VARIABLE: readonly (typeof FLAGS)[number][] = FLAGS.filter((flag: Flag) =>
+  !flag.ends
+);
 
 /** The environment variable that stands in for a flag: `FLANNELD_ETCD_PREFIX`. */
 export function environmentName(flagName: string): string {

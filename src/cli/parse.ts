@@ -1,4 +1,5 @@
 import { UsageError } from "../errors.ts";
+import { type CommandName, COMMANDS, type Shell, SHELLS } from "./commands.ts";
 import { type DockerOptions, parseDockerOptions } from "./docker_opts.ts";
 import {
   cleanEnvironment,
@@ -8,20 +9,32 @@ import {
 } from "./environment.ts";
 import {
   badValue,
+  describeChoice,
   describeDash,
   describeLeftover,
   describeUnknown,
-  quote,
   unlikelyText,
 } from "./faults.ts";
-import { environmentName, type Flag, type FlagName, FLAGS, type FlagValues } from "./flags.ts";
+import {
+  environmentName,
+  type Flag,
+  type FlagName,
+  FLAGS,
+  FLAGS_WITH_VARIABLE,
+  type FlagValues,
+} from "./flags.ts";
 import { type CompilePattern, loadGoRegex, parseGoBoolean, parseGoInteger } from "./go_syntax.ts";
 import { type Options, readOptions } from "./options.ts";
+import { quote } from "./quote.ts";
+
+/** A command that prints a text which is known beforehand. */
+export type PrintCommand =
+  | { readonly action: "help" | "version" | "man" }
+  | { readonly action: "completion"; readonly shell: Shell };
 
 /** What the user asked for. */
 export type CommandLine =
-  | { readonly action: "help" }
-  | { readonly action: "version" }
+  | PrintCommand
   | { readonly action: "self-test" }
   | { readonly action: "docker-opts"; readonly options: DockerOptions }
   | { readonly action: "run"; readonly options: Options; readonly warnings: readonly string[] }
@@ -64,8 +77,8 @@ export async function readCommandLine(
 }
 
 /**
- * Reads the arguments: flags alone; `cleanup` and flags, one of which may be `--release`;
- * `docker-opts` and flags of its own; or `self-test` alone. Blanks and line ends around values do not count.
+ * Reads the arguments: flags alone, or a command and what may follow it. Blanks and line ends around
+ * values do not count.
  *
  * @param compilePattern Needed for `--iface-regex` alone.
  * @throws {UsageError} With one line for each fault; a line never holds a secret.
@@ -75,21 +88,54 @@ export function parseCommandLine(
   environment: Environment,
   compilePattern: CompilePattern = withoutPatterns,
 ): CommandLine {
-  const variables = cleanEnvironment(environment);
   const words = args.map(withoutLineEnds);
-  const faults: string[] = [];
-  if (words.length === 1 && words[0] === "self-test") return { action: "self-test" };
-  if (words[0] === "docker-opts") {
-    const options = parseDockerOptions(words.slice(1));
+  const context = { words, environment: cleanEnvironment(environment), compilePattern };
+  const name = COMMANDS.find((command) => command.name === words[0])?.name;
+  if (name === undefined) return parseFlags(args, { ...context, faults: [], also: [] });
+  const rest = words.slice(1);
+  if (name === "cleanup") return parseCleanUp(args, { ...context, words: rest });
+  if (name === "docker-opts") {
+    const options = parseDockerOptions(rest);
     return options === undefined ? { action: "help" } : { action: "docker-opts", options };
   }
-  if (words[0] !== "cleanup") {
-    const context = { words, environment: variables, faults, also: [], compilePattern };
-    return parseFlags(args, context);
+  return parsePlainCommand(name, rest);
+}
+
+/** A command without flags of its own. */
+function parsePlainCommand(
+  name: Exclude<CommandName, "cleanup" | "docker-opts">,
+  words: readonly string[],
+): CommandLine {
+  if (words.some((word) => /^(?:-h|--?help)$/.test(word))) return { action: "help" };
+  if (name === "completion") {
+    const shell = SHELLS.find((each) => each === words[0]);
+    if (shell === undefined || words.length > 1) {
+      throw new UsageError(describeChoice(name, words, SHELLS));
+    }
+    return { action: name, shell };
   }
+  const leftover = name === "help" ? undefined : words[0]; // "help cleanup" asks for help, too
+  if (leftover !== undefined) {
+    throw new UsageError(
+      `Unexpected argument ${quote(leftover)}: nothing follows "flanneld ${name}"`,
+    );
+  }
+  return { action: name };
+}
+
+/** What {@linkcode parseFlags} is given besides the arguments as they are. */
+interface ParseContext {
+  /** The arguments that may be flags. */
+  readonly words: readonly string[];
+  readonly environment: Environment;
+  readonly compilePattern: CompilePattern;
+}
+
+function parseCleanUp(args: readonly string[], context: ParseContext): CommandLine {
+  const faults: string[] = [];
   let release = false;
   const isRelease = (word: string) => RELEASE.test(word);
-  for (const word of words.filter(isRelease)) {
+  for (const word of context.words.filter(isRelease)) {
     const text = RELEASE.exec(word)![1]?.trim() ?? "true";
     const value = parseGoBoolean(text);
     if (value === undefined) {
@@ -98,14 +144,8 @@ export function parseCommandLine(
       release = value;
     }
   }
-  const rest = words.slice(1).filter((word) => !isRelease(word));
-  const command = parseFlags(args, {
-    words: rest,
-    environment: variables,
-    faults,
-    also: ["release"],
-    compilePattern,
-  });
+  const words = context.words.filter((word) => !isRelease(word));
+  const command = parseFlags(args, { ...context, words, faults, also: ["release"] });
   return command.action === "run" ? { ...command, action: "cleanup", release } : command;
 }
 
@@ -118,17 +158,13 @@ export function parseCommandLine(
  */
 function parseFlags(
   args: readonly string[],
-  { words, environment, faults, also, compilePattern }: {
-    /** The arguments that may be flags. */
-    readonly words: readonly string[];
-    readonly environment: Environment;
+  { words, environment, faults, also, compilePattern }: ParseContext & {
     /** What is wrong already; more is added. */
     readonly faults: string[];
     /** Names of flags that are read elsewhere. */
     readonly also: readonly string[];
-    readonly compilePattern: CompilePattern;
   },
-): Exclude<CommandLine, { readonly action: "cleanup" | "self-test" | "docker-opts" }> {
+): CommandLine {
   const warnings: string[] = [];
   const settings = readArguments(words, faults, also);
   if (settings.get("help")?.value === true) return { action: "help" };
@@ -224,8 +260,7 @@ function readEnvironment(
   settings: Map<FlagName, Setting>,
   faults: string[],
 ): void {
-  for (const flag of FLAGS) {
-    if (flag.name === "help" || flag.name === "version") continue;
+  for (const flag of FLAGS_WITH_VARIABLE) {
     const variable = environmentName(flag.name);
     const text = environment[variable];
     if (text === undefined || text === "" || settings.has(flag.name)) continue;

@@ -42,8 +42,29 @@ function plain(options: Options): Record<string, unknown> {
 
 Deno.test("parseCommandLine() reads the self-test, which takes nothing else", () => {
   assert.deepEqual(parseCommandLine(["self-test"], {}), { action: "self-test" });
-  assert.match(faultsOf(["self-test", "--ip-masq"])[0]!, /Unexpected argument "self-test"/);
-  assert.match(faultsOf(["--ip-masq", "self-test"])[0]!, /Unexpected argument "self-test"/);
+  assert.match(faultsOf(["self-test", "--ip-masq"])[0]!, /nothing follows "flanneld self-test"/);
+  assert.match(faultsOf(["--ip-masq=1", "self-test"])[0]!, /it comes first/);
+});
+
+Deno.test("parseCommandLine() reads the words that print something", () => {
+  for (const action of ["help", "version", "man"] as const) {
+    assert.deepEqual(parseCommandLine([action], { FLANNELD_IFACE: "\0" }), { action });
+  }
+  assert.deepEqual(parseCommandLine(["help", "cleanup"], {}), { action: "help" });
+  assert.deepEqual(parseCommandLine(["man", "--help"], {}), { action: "help" });
+  assert.deepEqual(faultsOf(["version", "all"]), [
+    'Unexpected argument "all": nothing follows "flanneld version"',
+  ]);
+  assert.deepEqual(parseCommandLine(["completion", "zsh"], {}), {
+    action: "completion",
+    shell: "zsh",
+  });
+  const shells = '"flanneld completion" takes one of: bash, zsh, fish';
+  assert.deepEqual(faultsOf(["completion"]), [shells]);
+  assert.deepEqual(faultsOf(["completion", "bash", "zsh"]), [shells]);
+  assert.deepEqual(faultsOf(["completion", "zhs"]), [
+    `Unexpected argument "zhs": ${shells}; did you mean zsh?`,
+  ]);
 });
 
 Deno.test("parseCommandLine() reads docker-opts, which has flags of its own", () => {
@@ -216,10 +237,14 @@ Deno.test("parseCommandLine() says in one line what is wrong", () => {
     [["--ip-masq=true", "x"], 'Unexpected argument "x": flanneld takes flags only'],
     [["--", "--ip-masq"], 'Unexpected argument "--ip-masq": flanneld takes flags only'],
     [["run"], 'Unexpected argument "run": flanneld takes flags only; without a command it runs'],
-    [["help"], 'Unexpected argument "help": flanneld takes flags only; did you mean --help?'],
     [
-      ["version"],
-      'Unexpected argument "version": flanneld takes flags only; did you mean --version?',
+      ["hepl"],
+      'Unexpected argument "hepl": flanneld takes flags only; did you mean "flanneld help"?',
+    ],
+    [
+      ["--ip-masq", "version"],
+      'Unexpected argument "version" after --ip-masq: a boolean takes its value with "=", as in ' +
+      "--ip-masq=false (upstream reads --ip-masq alone here, and nothing of what follows)",
     ],
     [
       ["Status"],
@@ -233,7 +258,7 @@ Deno.test("parseCommandLine() says in one line what is wrong", () => {
     [
       ["--iface=eth0", "cleanup"],
       'Unexpected argument "cleanup": flanneld takes flags only; ' +
-      'it comes first, as in "flanneld cleanup --release"',
+      'it comes first, as in "flanneld cleanup"',
     ],
     [
       ["iface=eth0"],
