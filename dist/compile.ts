@@ -358,7 +358,13 @@ async function findCompiler(target: Target): Promise<string> {
   return (await run("npx", args, { npm_config_fetch_retries: "1" })).trim();
 }
 
-/** The version that a denort names in its user agent. */
+/** The version that a runtime, alone or in an executable, names in its user agent. */
+export function runtimeVersion(bytes: Uint8Array): string | undefined {
+  const text = new TextDecoder("latin1").decode(bytes);
+  return /Deno\/(\d+\.\d+\.\d+)/.exec(text)?.[1];
+}
+
+/** The version of a denort that is for `target`. */
 function denortVersion(path: string, target: Target): string {
   let bytes: Uint8Array;
   try {
@@ -367,8 +373,7 @@ function denortVersion(path: string, target: Target): string {
     const reason = describeError(cause);
     throw new OperatorError(`Cannot read ${path}, which DENORT_BIN names: ${reason}`, { cause });
   }
-  const text = new TextDecoder("latin1").decode(bytes);
-  const version = /Deno\/(\d+\.\d+\.\d+)/.exec(text)?.[1];
+  const version = runtimeVersion(bytes);
   if (!version) {
     throw new OperatorError(`Cannot tell the version of ${path}: it is no denort (see DENORT_BIN)`);
   }

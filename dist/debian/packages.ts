@@ -22,8 +22,8 @@ export interface DebianPackage {
   readonly sha256: string;
 }
 
-/** What packages are needed for: libraries inside the executable, or a container image's system. */
-export type Purpose = "libnl" | "image";
+/** What packages are for: libraries inside the executable, a container image's system, tests. */
+export type Purpose = "libnl" | "image" | "test";
 
 /** The shape of `lock.json`. */
 export interface DebianLock {

@@ -20,7 +20,7 @@ const SOURCES: Readonly<Record<Purpose, { suites: readonly string[]; names: read
     image: {
       suites: ["debian/dists/bookworm", "debian-security/dists/bookworm-security"],
       names: [
-        ...["libc6", "gcc-12-base", "libgcc-s1", "ca-certificates"],
+        ...["base-files", "libc6", "gcc-12-base", "libgcc-s1", "ca-certificates"],
         ...["iptables", "libxtables12", "libip4tc2", "libip6tc2", "libnetfilter-conntrack3"],
         ...["libnfnetlink0", "libnftnl11", "libmnl0"],
         ...["nftables", "libnftables1", "libjansson4", "libgmp10"],
@@ -28,6 +28,8 @@ const SOURCES: Readonly<Record<Purpose, { suites: readonly string[]; names: read
         "containernetworking-plugins",
       ],
     },
+    // A shell for the roots in which packages are tried.
+    test: { suites: ["debian/dists/bookworm"], names: ["busybox-static"] },
   };
 
 if (import.meta.main) {
