@@ -23,7 +23,7 @@ export interface DebianPackage {
 }
 
 /** What packages are for: libraries inside the executable, a container image's system, tests. */
-export type Purpose = "libnl" | "image" | "test";
+export type Purpose = "libnl" | "image" | "test" | "old-system";
 
 /** The shape of `lock.json`. */
 export interface DebianLock {

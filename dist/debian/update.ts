@@ -30,6 +30,8 @@ const SOURCES: Readonly<Record<Purpose, { suites: readonly string[]; names: read
     },
     // A shell for the roots in which packages are tried.
     test: { suites: ["debian/dists/bookworm"], names: ["busybox-static"] },
+    // The oldest glibc at hand, for tests: 2.31.
+    "old-system": { suites: ["debian/dists/bullseye"], names: ["libc6", "libgcc-s1"] },
   };
 
 if (import.meta.main) {

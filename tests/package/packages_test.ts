@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { fetchPackages, findFile, pinnedPackages } from "../../dist/debian/packages.ts";
+import { sorted } from "../../dist/package/files.ts";
+import { writeTar } from "../../dist/package/tar.ts";
 import { GLIBC_FLOOR } from "../../dist/target.ts";
 import { runProgram } from "../../src/util/process.ts";
 import { REPOSITORY } from "../lab/mod.ts";
@@ -85,6 +87,7 @@ Deno.test({
     );
     await step("dpkg installs, upgrades, removes and purges", () => checkDebian(packages));
     await step("rpm installs, upgrades and removes", () => checkRpm(packages));
+    await step("the executable runs on an old glibc", () => checkOldSystem(packages));
     await step("skopeo reads the image both ways, and runc runs it", () => checkImage(packages));
   },
 });
@@ -150,7 +153,10 @@ async function checkDebian(packages: Packages): Promise<void> {
 
   await dpkg.run("--install", deb);
   assert.deepEqual(await root.systemctlCalls(), ["daemon-reload"], "nothing is started or enabled");
-  assert.match(await root.run("/usr/bin/flanneld", "--version"), /^flanneld \d/);
+  assert.match(
+    await run(`${root.path}/usr/bin/flanneld`, ["--version"], { signal }),
+    /^flanneld \d/,
+  );
   assert.match(
     await Deno.readTextFile(`${root.path}/usr/lib/systemd/system/flanneld.service`),
     /^ExecStart=\/usr\/bin\/flanneld$/m,
@@ -192,7 +198,10 @@ async function checkRpm(packages: Packages): Promise<void> {
 
   await rpm.run("--install", "--nodeps", file);
   assert.deepEqual(await root.systemctlCalls(), ["daemon-reload"], "nothing is started or enabled");
-  assert.match(await root.run("/usr/bin/flanneld", "--version"), /^flanneld \d/);
+  assert.match(
+    await run(`${root.path}/usr/bin/flanneld`, ["--version"], { signal }),
+    /^flanneld \d/,
+  );
   assert.equal((await rpm.run("--verify", "--nodeps", "flanneld")).trim(), "");
   assert.equal((await rpm.run("-q", "--configfiles", "flanneld")).trim(), "/etc/flanneld.env");
 
@@ -215,6 +224,27 @@ async function checkRpm(packages: Packages): Promise<void> {
   assert.ok(root.has("etc/flanneld.env.rpmsave"));
 }
 
+/** Debian 11's glibc is older than that of Alibaba Cloud Linux 3, and as old as Ubuntu 20.04's. */
+async function checkOldSystem(packages: Packages): Promise<void> {
+  const directory = await Deno.makeTempDir();
+  const bundle = new Bundle(directory);
+  const tarball = packages.file(".tar.gz");
+  await Deno.mkdir(`${bundle.root}/usr`, { recursive: true });
+  const options = { signal, timeoutMs: 60_000 };
+  await run("tar", ["-xzf", tarball, "-C", bundle.root, "--strip-components=1"], options);
+  for (const { entries } of await fetchPackages(pinnedPackages("old-system", ARCHITECTURE))) {
+    const tar = `${directory}/entries.tar`;
+    await Deno.writeFile(tar, writeTar(sorted(entries), 0));
+    await run("tar", ["-xf", tar, "-C", bundle.root], options);
+  }
+  const report = await bundle.run("/flanneld", "self-test");
+  assert.match(report, /^ok: libnl \(carried\)$/m);
+  assert.doesNotMatch(report, /^failed/m);
+  assert.ok([...Deno.readDirSync(`${bundle.root}/lib/${Deno.build.arch}-linux-gnu`)]
+    .some(({ name }) => name === "libc-2.31.so"));
+  await Deno.remove(directory, { recursive: true });
+}
+
 async function checkImage(packages: Packages): Promise<void> {
   const archive = packages.file(`-image-${ARCHITECTURE}.tar`);
   const directory = await Deno.makeTempDir();
@@ -231,13 +261,9 @@ async function checkImage(packages: Packages): Promise<void> {
     assert.equal(Architecture, ARCHITECTURE);
     assert.equal(Labels["org.opencontainers.image.version"], version);
   }
-  const bundle = `${directory}/bundle`;
-  await unpackImage(archive, `${bundle}/rootfs`, signal);
-  const inImage = async (...args: string[]) => {
-    await Deno.writeTextFile(`${bundle}/config.json`, JSON.stringify(runtimeConfig(args)));
-    const id = `flanneld-test-${Deno.pid}`;
-    return await run("runc", ["run", `--bundle=${bundle}`, id], { signal, timeoutMs: 60_000 });
-  };
+  const bundle = new Bundle(directory);
+  await unpackImage(archive, bundle.root, signal);
+  const inImage = (...args: string[]) => bundle.run(...args);
   const report = await inImage("/usr/bin/flanneld", "self-test");
   assert.match(report, /^ok: libnl \(carried\)$/m);
   assert.doesNotMatch(report, /^failed/m);
@@ -247,13 +273,30 @@ async function checkImage(packages: Packages): Promise<void> {
   assert.match(await inImage("/usr/lib/iptables-legacy/iptables", "--version"), /\(legacy\)/);
   assert.match(await inImage("nft", "list", "ruleset"), /^$/);
   assert.match(await inImage("iptables", "-w", "-S", "FORWARD"), /^-P FORWARD ACCEPT/);
-  const plugins = [...Deno.readDirSync(`${bundle}/rootfs/usr/lib/cni`)].map(({ name }) => name);
+  const plugins = [...Deno.readDirSync(`${bundle.root}/usr/lib/cni`)].map(({ name }) => name);
   assert.deepEqual(plugins.sort(), ["bridge", "host-local", "loopback", "portmap"]);
   const certificates = await Deno.readTextFile(
-    `${bundle}/rootfs/etc/ssl/certs/ca-certificates.crt`,
+    `${bundle.root}/etc/ssl/certs/ca-certificates.crt`,
   );
   assert.ok(certificates.match(/-----BEGIN CERTIFICATE-----/g)!.length > 100);
   await Deno.remove(directory, { recursive: true });
+}
+
+/** A directory that runc runs programs in. */
+class Bundle {
+  readonly root: string;
+
+  constructor(readonly directory: string) {
+    this.root = `${directory}/rootfs`;
+  }
+
+  async run(...args: string[]): Promise<string> {
+    const config = JSON.stringify(runtimeConfig(args));
+    await Deno.writeTextFile(`${this.directory}/config.json`, config);
+    const id = `flanneld-test-${Deno.pid}`;
+    const bundle = `--bundle=${this.directory}`;
+    return await run("runc", ["run", bundle, id], { signal, timeoutMs: 60_000 });
+  }
 }
 
 /** What runc is told: the rights of the Kubernetes manifest, and a network of its own. */

@@ -75,13 +75,15 @@ export async function unpackImage(
  * but note how it was called.
  */
 export class BareRoot implements AsyncDisposable {
-  private constructor(readonly path: string, readonly signal: AbortSignal) {}
+  private constructor(readonly path: string) {}
 
   static async make(image: string, signal: AbortSignal): Promise<BareRoot> {
-    const root = new BareRoot(await Deno.makeTempDir({ prefix: "flanneld-root-" }), signal);
+    const root = new BareRoot(await Deno.makeTempDir({ prefix: "flanneld-root-" }));
     await unpackImage(image, root.path, signal);
     // Its flanneld is not the one that is tried.
-    await Deno.remove(`${root.path}/usr/bin/flanneld`);
+    for (const path of ["usr/bin/flanneld", "usr/share/doc/flanneld"]) {
+      await Deno.remove(`${root.path}/${path}`, { recursive: true });
+    }
     const [busybox] = await fetchPackages(pinnedPackages("test", ARCHITECTURE));
     const program = busybox!.entries.find(({ path }) => path === "bin/busybox");
     if (program?.kind !== "file") throw new Error("Debian's busybox-static has no busybox");
@@ -125,11 +127,6 @@ export class BareRoot implements AsyncDisposable {
     } catch {
       return false;
     }
-  }
-
-  /** Runs a program in it. */
-  async run(...args: string[]): Promise<string> {
-    return await run("chroot", [this.path, ...args], { signal: this.signal, timeoutMs: 60_000 });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
