@@ -1,6 +1,5 @@
 /**
- * Where log lines go: stderr, which somebody else may be slow to read, or never read, and which
- * never holds up the daemon.
+ * Writes log lines to stderr, whose reader may be slow or absent, without holding up the daemon.
  *
  * @module
  */
@@ -16,7 +15,7 @@ export interface LogWriterOptions {
   readonly retryMs?: number;
 }
 
-/** A line that waits to be written, or the number of lines lost there. */
+/** A line that waits to be written. */
 interface Waiting {
   readonly text: string;
   /** How many lines are lost with it. */
@@ -26,12 +25,12 @@ interface Waiting {
 const BATCH_CHARS = 16_384;
 
 /**
- * Writes lines in order without ever waiting for the reader: the system call is made on another
- * thread, one at a time. What finds no room, as the reader is slow, or cannot be written, as it has
- * gone or the disk is full, is lost; their number is logged once lines can be written again.
+ * Writes lines in order without waiting for the reader: the system call is made on another thread,
+ * one at a time. Lines beyond the limit, or that cannot be written, are lost; their number is logged
+ * once lines can be written again.
  *
- * A lock of stderr's file description (`O_NONBLOCK`) would do without the thread, but others share
- * it: the shell's terminal, programs started beside us.
+ * `O_NONBLOCK` would do without the thread, but belongs to stderr's file description, which others
+ * share: the shell's terminal, programs started beside us.
  */
 export class LogWriter {
   /** Composes the line about `lost` lines; set by the owner of the log's format. */
@@ -41,10 +40,10 @@ export class LogWriter {
   readonly #maxChars: number;
   readonly #retryMs: number;
   #waiting: Waiting[] = [];
-  /** Of those that wait and of those that are being written. */
+  /** Of lines that wait or are being written. */
   #chars = 0;
   #lost = 0;
-  /** How many lines the next one that is written stands for, while `onLoss` runs. */
+  /** How many lines the next one counts for, while `onLoss` runs. */
   #standsFor = 1;
   #midLine = false;
   #writing: Promise<void> | undefined;

@@ -60,7 +60,7 @@ export class Libc implements Disposable {
     return this.#check("eventfd", fd) as FileDescriptor;
   }
 
-  /** Wakes whoever polls `eventfd`. */
+  /** Wakes the poll on `eventfd`. */
   signalEventfd(eventfd: FileDescriptor): void {
     this.write(eventfd, new Uint8Array(new BigUint64Array([1n]).buffer));
   }
@@ -78,7 +78,7 @@ export class Libc implements Disposable {
     });
     const bytes = new Uint8Array(set.buffer);
     // errno of a non-blocking FFI call is lost. A valid set can only fail with EINTR (poll(2)); that
-    // and anything unforeseen means "nothing is readable": the caller's recv will tell.
+    // and anything unforeseen means "nothing is readable"; the caller's recv will show.
     const ready = await this.#symbols.poll(bytes, BigInt(fds.length), -1);
     if (ready < 0) return fds.map(() => 0);
     return fds.map((_, i) => set.getInt16(i * pollfd.size + pollfd.revents, LITTLE_ENDIAN));
@@ -268,7 +268,7 @@ export class Libc implements Disposable {
    * A kernel file as text, at most 1 MiB of it. Deno's own functions require all permissions to read
    * below /proc and /sys.
    *
-   * @throws {SystemCallError} With `errno`: ENOENT and the like.
+   * @throws {SystemCallError} ENOENT and others.
    */
   readKernelFile(path: string): string {
     const fd = this.openFile(path, sys.O_RDONLY);
@@ -309,7 +309,7 @@ export class Libc implements Disposable {
   /**
    * Writes `text` to an existing kernel file with a single write(2), as those files require.
    *
-   * @throws {SystemCallError} With `errno`: ENOENT, EROFS and the like.
+   * @throws {SystemCallError} ENOENT, EROFS and others.
    */
   writeKernelFile(path: string, text: string): void {
     const fd = this.openFile(path, sys.O_WRONLY);

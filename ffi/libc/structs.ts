@@ -49,7 +49,7 @@ export const msghdr = {
 export const mmsghdr = { size: 64, msg_hdr: 0, msg_len: 56 } as const;
 export const cmsghdr = { size: 16, cmsg_len: 0, cmsg_level: 8, cmsg_type: 12 } as const;
 
-/** <linux/if.h>; `ifr_qlen` stands where the flags do, and so does `ifr_data`. */
+/** <linux/if.h>; `ifr_qlen` and `ifr_data` share the place of the flags. */
 export const ifreq = { size: 40, ifr_name: 0, ifr_flags: 16, ifr_data: 16 } as const;
 
 /** <linux/ethtool.h> */

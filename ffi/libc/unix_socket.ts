@@ -93,15 +93,15 @@ export class UnixSender implements Disposable {
 const CONTROL_BYTES = cmsghdr.size + 8;
 
 /**
- * A name in the abstract namespace that this process holds. It is free the moment its holder ends,
- * however that ends; it needs no file, and each network namespace has names of its own.
+ * A name in the abstract namespace, held by this process. It is released when the process ends, even
+ * by SIGKILL; it needs no file, and each network namespace has its own names.
  */
 export interface AbstractName extends Disposable {
-  /** Closes the connections of those who asked who holds the name; to be called now and then. */
+  /** Closes the connections of processes that asked for the holder; to be called now and then. */
   refresh(): void;
 }
 
-/** Who holds a name; `pid` is 0 for a process that cannot be seen from here. */
+/** The holder of a name; `pid` is 0 for a process in another PID namespace. */
 export interface NameHolder {
   readonly pid: number;
   readonly uid: number;
@@ -130,7 +130,7 @@ export function takeAbstractName(libc: Libc, name: string): AbstractName | undef
   };
 }
 
-/** Who holds `name`; `undefined` if nobody does, or too many have asked. */
+/** The holder of `name`; `undefined` if there is none, or its backlog is full. */
 export function holderOfAbstractName(libc: Libc, name: string): NameHolder | undefined {
   const fd = libc.socket(sys.AF_UNIX, sys.SOCK_STREAM | sys.SOCK_CLOEXEC | sys.SOCK_NONBLOCK, 0);
   try {

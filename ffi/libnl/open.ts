@@ -9,7 +9,7 @@ import { nlmsghdr, sockaddr_nl } from "./structs.ts";
 import { libnlSymbols } from "./symbols.ts";
 
 declare const brand: unique symbol;
-/** A pointer to a C struct of that name; whoever made it frees it. */
+/** A pointer to a C struct of that name; its maker frees it. */
 export type CObject<Struct extends string> = Deno.PointerObject & { readonly [brand]: Struct };
 
 /**
@@ -39,8 +39,8 @@ export class Libnl implements Disposable {
   }
 
   /**
-   * As {@linkcode Libnl.check}, right after a function that made a system call on this thread: libnl
-   * has no text of its own for too many open files and the like.
+   * As {@linkcode Libnl.check}, right after a function that made a system call on this thread, since
+   * libnl has no text for errors such as too many open files.
    */
   checkCall(call: string, result: number): number {
     if (result !== -nl.NLE_FAILURE) return this.check(call, result);

@@ -85,7 +85,7 @@ function makeLink(route: LibnlRoute, link: RawLink, stack: DisposableStack) {
     set("rtnl_link_vxlan_set_flags", vxlan.gbp ? rt.RTNL_LINK_VXLAN_F_GBP : undefined, 1);
   }
   if (ipip) {
-    // In network order, as it stands in the packet.
+    // In network order, as in the packet.
     const view = new DataView(ipip.local.buffer, ipip.local.byteOffset);
     set("rtnl_link_ipip_set_local", view.getUint32(0, LITTLE_ENDIAN));
     // Explicit, since the kernel turns path MTU discovery on by default (ipip_netlink_parms).

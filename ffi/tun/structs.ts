@@ -6,7 +6,7 @@
  */
 
 /**
- * <linux/virtio_net.h>: stands before each packet of a TUN device with IFF_VNET_HDR, in host byte
+ * <linux/virtio_net.h>: precedes each packet of a TUN device with IFF_VNET_HDR, in host byte
  * order.
  */
 export const virtio_net_hdr = {

@@ -25,11 +25,10 @@ export const MAX_SECRET_CHARS = 16_384;
 
 /**
  * Reads the members of one JSON object as Go's decoder does for flannel: names match without case,
- * of several matches the last counts, `null` means nothing. Blanks around a text do not count. Everything wrong is collected, and
- * {@linkcode FieldReader.finish} throws it together; until then a faulty member reads as absent.
+ * the last of several counts, `null` means absent. Texts are trimmed. All faults are collected, and
+ * {@linkcode FieldReader.finish} throws them together; until then a faulty member reads as absent.
  *
- * Faults name the member and the type of what stands there, but never quote a text: it may be a
- * secret.
+ * Faults name the member and the type of its value, but never quote a text, which may be a secret.
  *
  * @example
  * ```ts
@@ -92,13 +91,13 @@ export class FieldReader {
     this.#warnings.push(text);
   }
 
-  /** The member as it stands in the JSON; `undefined` if absent or `null`. */
+  /** The member's JSON value; `undefined` if absent or `null`. */
   raw(name: string): unknown {
     this.#known.add(name);
     return this.#members.get(foldCase(name))?.value ?? undefined;
   }
 
-  /** Whether the member is written down, be it as `null`. */
+  /** Whether the member is present, even as `null`. */
   has(name: string): boolean {
     this.#known.add(name);
     return this.#members.has(foldCase(name));

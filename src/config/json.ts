@@ -4,7 +4,7 @@ import { describeJsonFault } from "./json_fault.ts";
 /** A parsed JSON text. */
 export interface ParsedJson {
   readonly value: unknown;
-  /** Names that stand more than once in one object, with the path to them; the last counts. */
+  /** Names that occur more than once in one object, with the path to them; the last counts. */
   readonly duplicates: readonly string[];
 }
 
@@ -29,9 +29,9 @@ function unquote(token: string): string {
 
 /**
  * Parses JSON (RFC 8259) like `JSON.parse`, with the differences that reading a config as Go does
- * needs: members keep the order of their *last* occurrence, repeated names are told, and `null`
- * does not replace what stood under its name before. And the error says line and column and what
- * stands there, but quotes no text, which may be a secret.
+ * needs: members keep the order of their *last* occurrence, repeated names are reported, and `null`
+ * does not replace an earlier value. The error says where it failed and what was found there, but
+ * quotes no text, which may be a secret.
  *
  * @throws {SyntaxError} If `text` is not exactly one JSON value, or nests too deeply.
  */
@@ -42,8 +42,8 @@ export function parseJson(text: string): ParsedJson {
   function fail(expected: string): never {
     const fault = describeJsonFault(text, position);
     throw new SyntaxError(
-      `Cannot parse JSON: ${expected} is expected at ${place(text, fault.position)}, ` +
-        `but ${fault.found}`,
+      `Cannot parse JSON: expected ${expected} at ${place(text, fault.position)}, ` +
+        `found ${fault.found}`,
     );
   }
 
@@ -114,6 +114,6 @@ export function parseJson(text: string): ParsedJson {
 
   skipSpace();
   const result = value([]);
-  if (position < text.length) fail("the end");
+  if (position < text.length) fail("the end of the text");
   return { value: result, duplicates };
 }

@@ -56,14 +56,14 @@ Deno.test("parseJson() replaces lone surrogates, which no other text may hold", 
 Deno.test("parseJson() says where the text is wrong without quoting it", () => {
   assert.throws(() => parseJson('{\n  "AccessKeySecret": canary,\n}'), {
     name: "SyntaxError",
-    message: "Cannot parse JSON: a value is expected at line 2, column 22, " +
-      "but a word without double quotes stands there",
+    message: "Cannot parse JSON: expected a value at line 2, column 22, " +
+      "found a word without double quotes",
   });
   assert.throws(() => parseJson('{"a":1'), {
-    message: 'Cannot parse JSON: "," or "}" is expected at line 1, column 7, ' +
-      "but the text ends there",
+    message:
+      'Cannot parse JSON: expected "," or "}" at line 1, column 7, found the end of the text',
   });
-  assert.throws(() => parseJson('{"a":1} x'), { message: /the end is expected at line 1/ });
+  assert.throws(() => parseJson('{"a":1} x'), { message: /expected the end at line 1/ });
 });
 
 Deno.test("parseJson() refuses nesting that could exhaust the stack", () => {
@@ -72,51 +72,51 @@ Deno.test("parseJson() refuses nesting that could exhaust the stack", () => {
 
 Deno.test("parseJson() names what people write in place of JSON, and where", () => {
   const cases: [text: string, place: string, found: string][] = [
-    ['\ufeff{"a":1}', "line 1, column 1", "U+FEFF, a byte order mark, stands there"],
-    ["{\u201cNetwork\u201d: 1}", "line 1, column 2", "U+201C “, a curly quote, stands there"],
-    ['{\u00a0"a":1}', "line 1, column 2", "U+00A0, a no-break space, stands there"],
-    ['{"a"\uff1a1}', "line 1, column 5", 'U+FF1A ：, a full-width ":", stands there'],
-    ['{"a":1\uff0c"b":2}', "line 1, column 7", 'U+FF0C ，, a full-width ",", stands there'],
+    ['\ufeff{"a":1}', "line 1, column 1", "U+FEFF, a byte order mark"],
+    ["{\u201cNetwork\u201d: 1}", "line 1, column 2", "U+201C “, a curly quote"],
+    ['{\u00a0"a":1}', "line 1, column 2", "U+00A0, a no-break space"],
+    ['{"a"\uff1a1}', "line 1, column 5", 'U+FF1A ：, a full-width ":"'],
+    ['{"a":1\uff0c"b":2}', "line 1, column 7", 'U+FF0C ，, a full-width ","'],
     [
       '\ufffd\ufffd{\u0000"',
       "line 1, column 1",
-      "U+FFFD, where the bytes are no UTF-8, stands there",
+      "U+FFFD, where the bytes are no UTF-8",
     ],
-    ['{"a":1}\u0000', "line 1, column 8", "U+0000, a null character, stands there"],
-    ['{"a":1, \\\n "b":2}', "line 1, column 9", "a backslash at the end of the line stands there"],
+    ['{"a":1}\u0000', "line 1, column 8", "U+0000, a null character"],
+    ['{"a":1, \\\n "b":2}', "line 1, column 9", "a backslash at the end of the line"],
     [
       '{"a":1, \\\r\n "b":2}',
       "line 1, column 9",
-      "a backslash at the end of the line stands there",
+      "a backslash at the end of the line",
     ],
-    ['{\\"a\\":1}', "line 1, column 2", "a backslash before a quote stands there"],
-    ['{"a":1,\n}', "line 2, column 1", '"}" stands there; leave out the comma before it'],
-    ['{"a":[1,]}', "line 1, column 9", '"]" stands there; leave out the comma before it'],
-    ["{'a':1}", "line 1, column 2", "a single quote stands there"],
-    ["'{}'", "line 1, column 1", "a single quote stands there"],
-    ['{\n// a\n"a":1}', "line 2, column 1", "a comment stands there"],
-    ['{"a":1 # b\n}', "line 1, column 8", "a comment stands there"],
-    ['{"a":1 /* b */}', "line 1, column 8", "a comment stands there"],
-    ['{"a":True}', "line 1, column 6", "the word True stands there, for which JSON has true"],
-    ['{"a":None}', "line 1, column 6", "the word None stands there, for which JSON has null"],
-    ["{Network:1}", "line 1, column 2", "a word without double quotes stands there"],
-    ['{"a":10.3.0.0/16}', "line 1, column 10", "what stands there is no number; a text"],
-    ['{"a":010}', "line 1, column 7", "what stands there is no number"],
-    ['{"a":0x10}', "line 1, column 7", "what stands there is no number"],
-    ['{"a":.5}', "line 1, column 6", "what stands there is no number in JSON"],
-    ['{"a":1 "b":2}', "line 1, column 8", "a text in quotes stands there"],
-    ['{"a" "b"}', "line 1, column 6", "a text in quotes stands there"],
-    ['{"a":"x\n"}', "line 1, column 8", "the line ends inside a text in quotes"],
-    ['{"a":"C:\\dir"}', "line 1, column 9", "a backslash that starts no escape of JSON"],
-    ['{"a":"x\ty"}', "line 1, column 8", "U+0009, a tab, stands inside a text"],
-    ['{"a":"x', "line 1, column 6", "a text in quotes begins there that does not end"],
-    ['{"a":=}', "line 1, column 6", '"=" stands there'],
-    ['{"a":1}{"b":2}', "line 1, column 8", '"{" stands there'],
-    ["config.json", "line 1, column 1", "a word without double quotes stands there"],
+    ['{\\"a\\":1}', "line 1, column 2", "a backslash before a quote"],
+    ['{"a":1,\n}', "line 2, column 1", '"}"; leave out the comma before it'],
+    ['{"a":[1,]}', "line 1, column 9", '"]"; leave out the comma before it'],
+    ["{'a':1}", "line 1, column 2", "a single quote"],
+    ["'{}'", "line 1, column 1", "a single quote"],
+    ['{\n// a\n"a":1}', "line 2, column 1", "a comment"],
+    ['{"a":1 # b\n}', "line 1, column 8", "a comment"],
+    ['{"a":1 /* b */}', "line 1, column 8", "a comment"],
+    ['{"a":True}', "line 1, column 6", "the word True, for which JSON has true"],
+    ['{"a":None}', "line 1, column 6", "the word None, for which JSON has null"],
+    ["{Network:1}", "line 1, column 2", "a word without double quotes"],
+    ['{"a":10.3.0.0/16}', "line 1, column 10", "something that is not a number; a text"],
+    ['{"a":010}', "line 1, column 7", "something that is not a number"],
+    ['{"a":0x10}', "line 1, column 7", "something that is not a number"],
+    ['{"a":.5}', "line 1, column 6", "something that is not a JSON number"],
+    ['{"a":1 "b":2}', "line 1, column 8", "a text in quotes"],
+    ['{"a" "b"}', "line 1, column 6", "a text in quotes"],
+    ['{"a":"x\n"}', "line 1, column 8", "the end of the line, inside a text in quotes"],
+    ['{"a":"C:\\dir"}', "line 1, column 9", "a backslash that starts no JSON escape"],
+    ['{"a":"x\ty"}', "line 1, column 8", "U+0009, a tab, inside a text"],
+    ['{"a":"x', "line 1, column 6", "a text in quotes that does not end"],
+    ['{"a":=}', "line 1, column 6", '"="'],
+    ['{"a":1}{"b":2}', "line 1, column 8", '"{"'],
+    ["config.json", "line 1, column 1", "a word without double quotes"],
   ];
   for (const [text, where, found] of cases) {
     assert.throws(() => parseJson(text), (error: Error) => {
-      assert.ok(error.message.includes(`at ${where}, but ${found}`), `${text}: ${error.message}`);
+      assert.ok(error.message.includes(`at ${where}, found ${found}`), `${text}: ${error.message}`);
       return true;
     });
   }

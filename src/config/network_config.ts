@@ -211,7 +211,7 @@ const SPECIAL = ([
   ["169.254.0.0/16", "link-local", true],
 ] as const).map(([prefix, use, works]) => ({ prefix: Prefix.parse(prefix), use, works }));
 
-/** Nobody reads the keys of a family that is off, so they may hold anything. */
+/** The keys of a family that is off are not read, so they may hold anything. */
 function warnOfSwitchedOff(fields: FieldReader, family: Family, names: readonly string[]): void {
   const given = names.filter((name) => ![undefined, "", 0].includes(fields.raw(name) as ""));
   if (given.length === 0) return;

@@ -128,10 +128,9 @@ export class Coalescer {
   }
 
   /**
-   * Joins the packet to the held packet that the one before it went into, if that is what
-   * {@linkcode Coalescer.add} would do; returns whether it was. `hops` is the excess of its TTL:
-   * its header is not written, so the TTL need not be decremented first. It must have the same
-   * sender.
+   * Joins the packet to the held packet of its predecessor, if {@linkcode Coalescer.add} would do
+   * so; returns whether it was joined. `hops` is the excess of its TTL: its header is not written,
+   * so the TTL need not be decremented first. It must have the same sender.
    */
   addNext(ip: number, length: number, hops: number): boolean {
     const packet = this.#last;

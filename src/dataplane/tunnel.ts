@@ -22,7 +22,7 @@ export interface TunnelOptions {
   readonly families: readonly (4 | 6)[];
   /** Called once for each thing that this kernel or link cannot do. */
   readonly onNotice: (text: string) => void;
-  /** Called when somebody has removed the TUN device. */
+  /** Called when the TUN device has been removed. */
   readonly onDeviceGone: () => void;
   /** Called when the Worker has failed; no packets pass after that. */
   readonly onFault: (error: Error) => void;
@@ -96,7 +96,7 @@ export class Tunnel implements AsyncDisposable {
     };
     worker.onerror = (event) => {
       event.preventDefault();
-      // It will not respond any more: nothing may wait for it.
+      // It will not respond any more, so nothing may wait for it.
       running.failed = true;
       this.forwarding.releaseReader();
       resolve();

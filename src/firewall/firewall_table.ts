@@ -21,7 +21,7 @@ const MAX_LEFTOVER_FAILURES = 3;
 
 /**
  * The rule sets of all places as one Table, so that the new place has its rules before the old one
- * loses them. Trouble with a place that may only hold leftovers is told and does no harm.
+ * loses them. Errors of a place that may only hold leftovers are logged and do no harm.
  */
 export class FirewallTable implements Table<RuleSetSpec> {
   readonly kind = ruleSetKind;

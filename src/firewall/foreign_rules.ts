@@ -18,16 +18,14 @@ interface Conditions {
 }
 
 /**
- * Rules of others that decide about the network's packets before ours are asked: NAT of traffic
- * between pods, pods kept from being masqueraded, forwarding refused. They are for the operator
- * to see to; nothing of them is ever changed.
+ * Foreign rules that decide about the network's packets before ours: NAT of traffic between pods,
+ * pods kept from being masqueraded, forwarding refused. They are reported and never changed.
  *
- * Only rules that hold for packets by their addresses alone are named (with nat also those bound
- * to an outgoing interface): a rule with other conditions, such as kube-proxy's on marks or a
- * firewall's on ports, is taken to mean what it says.
+ * Only rules that match by addresses alone are reported (with nat also those bound to an outgoing
+ * interface): a rule with other conditions, such as kube-proxy's on marks or a firewall's on ports,
+ * is taken to be intended.
  *
- * @param strays Rules of ours that stand where they should not, as after an upgrade. They are about
- * to go, and nobody else's.
+ * @param strays Our own rules in the wrong place, as after an upgrade; they are about to be removed.
  */
 export function findForeignRules(
   dump: Dump,

@@ -145,7 +145,7 @@ async function withDevices(chain: BaseChain, options: RuleProgramOptions): Promi
   return { ...chain, devices: readDevices(await listNftChain(chain, options) ?? "") };
 }
 
-/** Whether packets of `flow` come to `base`: there are chains for some links alone. */
+/** Whether packets of `flow` reach `base`: some chains are for single links. */
 function isAtDevice({ hook, devices = [] }: BaseChain, flow: Flow): boolean {
   if (hook !== "ingress" && hook !== "egress") return true;
   return devices.includes((hook === "ingress" ? flow.inputLink : flow.outputLink) ?? "");
@@ -326,7 +326,7 @@ function tunnelName(tunnel: TunnelPath | undefined): string {
   return [tunnel?.protocol, tunnel?.port].filter((part) => part !== undefined).join(" port ");
 }
 
-/** Commands that let packets through, in the words of whoever keeps the table. */
+/** Commands that let packets through, for the program that owns the table. */
 function adviseOn(
   { family, table, name }: BaseChain,
   kind: Passage["kind"],

@@ -14,7 +14,7 @@ const TABLES = ["raw", "mangle", "filter", "security"];
 
 type Statement = Record<string, unknown>;
 
-/** Reads what `iptables-save` prints. @throws {Error} If it is no such output. */
+/** Reads what `iptables-save` prints. @throws {Error} If it is anything else. */
 export function readIptablesTables(text: string, family: Family): TableContent[] {
   const dump = parseDump(text);
   return TABLES.flatMap((table) => {
@@ -46,7 +46,7 @@ const VERDICTS: Readonly<Record<string, string>> = {
   RETURN: "return",
 };
 
-/** Targets that change a packet or tell of it, and after which the next rule follows. */
+/** Targets that change or log a packet and continue with the next rule. */
 const PASSING_TARGETS: ReadonlySet<string> = new Set([
   "CHECKSUM",
   "CONNMARK",
@@ -146,6 +146,6 @@ function readTarget(word: string, target: string): Statement {
   const verdict = VERDICTS[target];
   if (verdict !== undefined) return { [verdict]: null };
   if (PASSING_TARGETS.has(target)) return { log: null };
-  // A chain, or an extension that may let the packet through for good.
+  // A chain, or an extension that may accept the packet.
   return { [word === "-g" ? "goto" : "jump"]: { target } };
 }

@@ -13,7 +13,7 @@ export type Dump = ReadonlyMap<string, ReadonlyMap<string, DumpedChain>>;
  * Reads the output of `iptables-save`, of either variant. Rules are kept as text, since most
  * belong to others.
  *
- * @throws {Error} If the text is cut short or is no such output, because then rules would seem
+ * @throws {Error} If the text is cut short or is anything else, since rules would seem
  * missing. What {@linkcode findUnprintedTables} names is missing.
  */
 export function parseDump(text: string): Dump {

@@ -96,7 +96,7 @@ export function renderJump({ chain, comment }: Place): string {
 interface RuleOption {
   readonly name: string;
   readonly values: readonly string[];
-  /** A `!` stands before it. */
+  /** Preceded by `!`. */
   readonly negated: boolean;
 }
 

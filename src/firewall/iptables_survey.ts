@@ -11,7 +11,7 @@ import {
 } from "./iptables_rule.ts";
 import { multicast, type Purpose, type RuleChainSpec, type RuleSpec } from "./plan.ts";
 
-/** A rule where it stands; `text` is without `-A <chain>`. */
+/** A rule and its chain; `text` is without `-A <chain>`. */
 export interface PlacedRule {
   readonly chain: string;
   readonly text: string;

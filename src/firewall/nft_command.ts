@@ -48,7 +48,7 @@ export function listNftTable(
   );
 }
 
-/** The listing of a chain as text, which tells more of it than JSON; `undefined` if it is gone. */
+/** The listing of a chain as text, which has more than the JSON; `undefined` if it is gone. */
 export function listNftChain(
   { family, table, name }: TableName & { readonly name: string },
   options: RuleProgramOptions,

@@ -1,7 +1,7 @@
 /**
  * What the chains of nftables do to a packet: a pure walk through rules as `nft -j` prints them,
  * for packets that are known as far as a {@linkcode Flow} says. It is for chains of others, so
- * whatever is not understood is taken to be in order.
+ * whatever is not understood counts as harmless.
  *
  * @module
  */
@@ -59,7 +59,7 @@ export interface BaseChain {
   readonly hook: string;
   /** `filter`, `nat` or `route`. */
   readonly type: string;
-  /** The links of a chain at `ingress` or `egress`, where nft tells them. */
+  /** The links of a chain at `ingress` or `egress`, where nft lists them. */
   readonly devices?: readonly string[];
 }
 
@@ -147,19 +147,19 @@ export function findRefusal(table: TableContent, name: string, flow: Flow): Refu
 /** How a chain ends: `undefined` when it runs out of rules or returns. */
 type End = "accept" | Refusal | undefined;
 
-/** True, false, or not to be known. */
-type Answer = boolean | undefined;
+/** True, false, or unknown. */
+type Truth = boolean | undefined;
 
-function not(answer: Answer): Answer {
-  return answer === undefined ? undefined : !answer;
+function not(value: Truth): Truth {
+  return value === undefined ? undefined : !value;
 }
 
-/** Whether any, or all, of the answers hold. */
-function any(answers: readonly Answer[]): Answer {
-  return answers.includes(true) ? true : answers.includes(undefined) ? undefined : false;
+/** Whether any, or all, of them hold. */
+function any(values: readonly Truth[]): Truth {
+  return values.includes(true) ? true : values.includes(undefined) ? undefined : false;
 }
-function all(answers: readonly Answer[]): Answer {
-  return not(any(answers.map(not)));
+function all(values: readonly Truth[]): Truth {
+  return not(any(values.map(not)));
 }
 
 class Walk {
@@ -175,7 +175,7 @@ class Walk {
 
   through(name: string, depth: number): End {
     for (const rule of this.#table.chains.get(name)?.rules ?? []) {
-      let holds: Answer = true;
+      let holds: Truth = true;
       for (const statement of rule.expr) {
         const verdict = this.#verdictOf(statement);
         if (verdict === undefined) {
@@ -191,7 +191,7 @@ class Walk {
           break;
         }
         const end = action === "jump" || action === "goto"
-          // What is no chain is a target of iptables that is not known.
+          // Anything but a chain is an unknown target of iptables.
           ? depth < MAX_DEPTH && isChain ? this.through(target, depth + 1) : "accept"
           : action === "accept"
           ? "accept"
@@ -207,14 +207,14 @@ class Walk {
     return undefined;
   }
 
-  /** The verdict that a statement is, once all before it hold; `undefined` if it is none. */
+  /** The verdict that a statement gives once all before it hold, if it gives one. */
   #verdictOf(statement: Readonly<Record<string, unknown>>): Verdict | undefined {
     if ("vmap" in statement) return this.#verdictByMap(statement.vmap);
     if ("xt" in statement) {
       const { type, name } = statement.xt as { type?: string; name?: string };
       if (type !== "target") return undefined;
       if (name === "REJECT") return { action: "reject", target: "" };
-      // It may be one that lets packets through for good.
+      // It may accept the packet.
       return name === "NFQUEUE" ? { action: "accept", target: "" } : undefined;
     }
     for (const action of ["accept", "drop", "reject", "return", "continue"] as const) {
@@ -245,7 +245,7 @@ class Walk {
   }
 
   /** Whether a statement lets the rule go on. */
-  #holds(statement: Readonly<Record<string, unknown>>): Answer {
+  #holds(statement: Readonly<Record<string, unknown>>): Truth {
     const [kind, value] = Object.entries(statement)[0] ?? ["", undefined];
     if (kind === "match") {
       if (!v.is(Match, value)) return undefined;
@@ -263,7 +263,7 @@ class Walk {
     return true; // counters, logs, marks, address translation
   }
 
-  #equals(left: unknown, right: unknown): Answer {
+  #equals(left: unknown, right: unknown): Truth {
     if (typeof right === "string" && right.startsWith("@")) {
       const elements = this.#table.sets.get(right.slice(1));
       return elements && any(elements.map((each) => this.#equals(left, valueOf(each))));
@@ -277,7 +277,7 @@ class Walk {
     return this.#comparesField(left, right);
   }
 
-  #comparesField(left: unknown, right: unknown): Answer {
+  #comparesField(left: unknown, right: unknown): Truth {
     const flow = this.#flow;
     if (v.is(Payload, left)) {
       const { protocol, field } = left.payload;
@@ -385,7 +385,7 @@ function valueOf(element: unknown): unknown {
 }
 
 /** Whether all addresses of `prefix` are among `right`. Where only some are, it is for others. */
-function matchesAddress(prefix: Prefix, right: unknown): Answer {
+function matchesAddress(prefix: Prefix, right: unknown): Truth {
   if (v.is(RangeText, right)) {
     const [first, last] = right.range.map((each) => Address.tryParse(String(each)));
     if (!first || !last || first.family !== prefix.family) return undefined;
@@ -397,7 +397,7 @@ function matchesAddress(prefix: Prefix, right: unknown): Answer {
 /** Ranges of so many ports are taken to mean a port that no rule names, too. */
 const WIDE_RANGE = 32_768;
 
-function matchesNumber(port: number | undefined, right: unknown): Answer {
+function matchesNumber(port: number | undefined, right: unknown): Truth {
   if (v.is(RangeText, right)) {
     const [first, last] = right.range.map(Number);
     if (port === undefined) return last! - first! >= WIDE_RANGE;
@@ -407,7 +407,7 @@ function matchesNumber(port: number | undefined, right: unknown): Answer {
 }
 
 /** `undefined` as name: there is no such link at this hook. */
-function matchesName(name: string | undefined, right: unknown): Answer {
+function matchesName(name: string | undefined, right: unknown): Truth {
   if (typeof right !== "string") return undefined;
   if (name === undefined) return false;
   return right.endsWith("*") ? name.startsWith(right.slice(0, -1)) : name === right;

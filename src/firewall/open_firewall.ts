@@ -44,7 +44,7 @@ export interface Firewall {
   /** Where Docker refuses what other hosts send to containers; known from the first listing on. */
   readonly docker: readonly Family[];
   /**
-   * Looks for chains of others that refuse packets of `paths`, and tells of them. To be called once
+   * Looks for foreign chains that refuse packets of `paths`, and logs them. To be called once
    * the own rules are in place.
    *
    * @returns Of what was found, what cuts off all pods.

@@ -1,9 +1,7 @@
 /**
- * A listener for short requests that nobody can use up: a bounded number of connections, each for
- * a bounded time, one request each.
- *
- * Neither `Deno.serve` nor Deno's `node:http` bounds either of them on every version that we run
- * on, hence our own. It speaks just what probes need: one request, one response, then it closes.
+ * A listener for short requests that cannot be exhausted: a bounded number of connections, each for
+ * a bounded time, one request each. Neither `Deno.serve` nor Deno's `node:http` bounds both on every
+ * version that we run on.
  *
  * @module
  */
@@ -48,9 +46,9 @@ export interface RequestListener {
   readonly finished: Promise<void>;
 }
 
-/** How long to leave the rest alone where a connection cannot be accepted, as without descriptors. */
+/** Pause after a connection could not be accepted, as without descriptors. */
 const ACCEPT_PAUSE_MS = 100;
-/** How long a client may go on sending after its response, and how much: closing would reset it. */
+/** How long and how much a client may go on sending after its response: closing would reset it. */
 const LINGER_MS = 500;
 const LINGER_BYTES = 65_536;
 
@@ -83,7 +81,7 @@ class BoundedListener {
   /** In the order in which they came. */
   readonly #open = new Set<Deno.TcpConn>();
   readonly #serving = new Set<Promise<void>>();
-  /** To read into, for the next connections: made for each, they would be much for the collector. */
+  /** Buffers for the next connections, which spare the garbage collector. */
   readonly #buffers: Uint8Array[] = [];
 
   constructor(listener: Deno.TcpListener, options: ListenOptions) {

@@ -1,6 +1,6 @@
 /**
  * The head of an HTTP/1 request, as far as the health endpoints need it: method, path and `Host`.
- * Pure, and made for input from anybody who reaches the port.
+ * Pure; the input is hostile.
  *
  * @module
  */

@@ -1,4 +1,4 @@
-/** The health endpoints: who may ask for what, and what is served under which path. @module */
+/** The health endpoints: what each serves, and to whom. @module */
 import { describeError, OperatorError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { Address } from "../net/mod.ts";
@@ -34,7 +34,7 @@ export interface ServeHealthOptions {
  * - `/status`: the whole state as JSON, to this host alone unless `hostname` is one address that
  *   the operator chose, and never under another site's name (DNS rebinding).
  *
- * Requests are never logged: whoever reaches the port could fill the disk.
+ * Requests are never logged: any client could fill the disk.
  *
  * @throws {OperatorError} If the address cannot be bound.
  */
@@ -89,14 +89,14 @@ export function respond(
   }
 }
 
-/** Whether the client runs on this host: the kernel lets nobody else use these as source. */
+/** Whether the client runs on this host: the kernel drops these sources from elsewhere. */
 function isThisHost({ remote, local }: HealthPeer): boolean {
   return remote === local || (Address.tryParse(remote)?.unmapped().isLoopback() ?? false);
 }
 
 /**
- * Whether `host`, a `Host` header, is none that a web page elsewhere could have its visitors'
- * browsers send: such a page needs a name that its owner controls.
+ * Whether `host`, a `Host` header, cannot come from a web page elsewhere by way of a visitor's
+ * browser: such a page needs a name that its owner controls.
  */
 function isOwnName(host: string | undefined, hostName: string | undefined): boolean {
   if (host === undefined || host === "") return true; // no browser leaves it out

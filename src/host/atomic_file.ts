@@ -17,7 +17,7 @@ const ALL_WRITE = 0o002;
  * is kept, a new one's is 0644; missing directories are made with 0755. A symbolic link of root or
  * this user is followed; one of another user is replaced itself.
  *
- * @throws {Error} If something that is no file is in the place.
+ * @throws {Error} If there is something other than a file.
  */
 export async function writeFileAtomically(
   path: string,
@@ -50,8 +50,8 @@ export async function writeFileAtomically(
 }
 
 /**
- * A new file beside `target`. Its name is fixed, so that a daemon killed here leaves one file at
- * most, unless somebody keeps that name taken.
+ * A new file beside `target`. Its name is fixed, so that a daemon killed here leaves at most one
+ * file, unless that name is occupied.
  */
 async function openTemporary(target: string, mode: number): Promise<[string, Deno.FsFile]> {
   const open = async (name: string): Promise<[string, Deno.FsFile]> => [
@@ -87,10 +87,10 @@ export async function followLinks(path: string): Promise<string> {
 }
 
 /**
- * Opens the file for reading; `undefined` if there is none that can be trusted: not a link of
- * another user, nor another user's file in a world-writable directory.
+ * Opens the file for reading; `undefined` if there is none, or it cannot be trusted: a link of
+ * another user, or another user's file in a world-writable directory.
  *
- * @throws {Error} If something that is no file is in the place.
+ * @throws {Error} If there is something other than a file.
  */
 export async function openTrusted(path: string): Promise<Deno.FsFile | undefined> {
   const target = await followLinks(path);
@@ -100,7 +100,7 @@ export async function openTrusted(path: string): Promise<Deno.FsFile | undefined
 /**
  * Removes the file, and what a killed run left beside it; returns whether it was there.
  *
- * @throws {Error} If something that is no file is in the place.
+ * @throws {Error} If there is something other than a file.
  */
 export async function removeFile(path: string): Promise<boolean> {
   const target = await followLinks(path);

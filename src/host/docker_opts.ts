@@ -172,7 +172,7 @@ function findOverlaps(
   ];
 }
 
-/** An object of JSON; empty for what is none: dockerd itself says best what is wrong with it. */
+/** A JSON object; empty for anything else, since dockerd reports best what is wrong with it. */
 function parseJsonObject(text = ""): object {
   try {
     const value: unknown = JSON.parse(text);

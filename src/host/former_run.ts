@@ -16,8 +16,8 @@ export interface FormerRun {
 }
 
 /**
- * Reads what subnet.env tells of the last run. A host whose lease is gone would draw another subnet
- * where the file is not read, so a moment's shortage is waited out.
+ * Reads what subnet.env says of the last run. A host whose lease is gone would draw another subnet if
+ * the file were not read, so a brief shortage is waited out.
  */
 export async function readFormerRun(
   subnetFile: string,

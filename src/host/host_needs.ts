@@ -21,11 +21,11 @@ export interface HostFacts {
   readonly addresses: readonly LinkAddress[];
   /** Table main. */
   readonly routes: readonly Route[];
-  /** Addresses that it must reach, such as that of `the name server 10.0.0.2`. */
+  /** Addresses that it must reach, such as `the name server 10.0.0.2`. */
   readonly services: readonly { readonly address: Address; readonly what: string }[];
 }
 
-/** What {@linkcode planHostNeeds} is told besides the facts. */
+/** What {@linkcode planHostNeeds} takes besides the facts. */
 export interface HostNeedsContext {
   readonly network: Pick<NetworkConfig, "ipv4" | "ipv6">;
   /** The subnet that this host serves: bridges with an address in it are the pods'. */

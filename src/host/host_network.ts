@@ -98,7 +98,7 @@ function warnOfForwardingOff(family: Family, log: Logger): void {
 
 /**
  * Opens the kernel's network configuration, with the libraries that the binary carries where the
- * host has none. A moment's shortage is waited out.
+ * host has none. A brief shortage is waited out.
  *
  * @throws {OperatorError} If libnl is missing, naming its packages.
  */
@@ -114,7 +114,7 @@ export async function openHostKernel(
     carried = loadCarriedLibraries();
     return open();
   };
-  // libnl does not tell a shortage of descriptors from other failures.
+  // libnl has no error of its own for a shortage of descriptors.
   const mayPass = (error: unknown) => !(error instanceof LibraryNotFoundError) || isShortage(error);
   try {
     const netlink = await retryBriefly(attempt, { signal, mayPass });
@@ -134,7 +134,7 @@ export class HostNetwork implements AsyncDisposable {
   readonly #resources: AsyncDisposable;
   /** How the kernel would send to other hosts. */
   readonly underlay: UnderlayPaths;
-  /** What tells this daemon's links from others'. */
+  /** The alias that marks this daemon's links. */
   readonly linkAlias: string;
   readonly #tables: KernelTables;
   /** Addresses that are not for pods. */
@@ -206,7 +206,7 @@ export class HostNetwork implements AsyncDisposable {
     return mayChangeNetwork(this.netlink, options);
   }
 
-  /** The kernel's Tables, in the order of creation; `isPeer` tells addresses of other hosts. */
+  /** The kernel's Tables, in the order of creation; `isPeer` recognises addresses of other hosts. */
   stages(
     desired: () => Desired | undefined,
     isPeer: (address: Address) => boolean,
@@ -223,7 +223,7 @@ export class HostNetwork implements AsyncDisposable {
     { signal, onDrift, onNews }: {
       readonly signal: AbortSignal;
       readonly onDrift: (kinds?: Iterable<KindId>) => void;
-      /** Told of single objects; says whether `onDrift` is to be called for them. */
+      /** Takes news of single objects; returns whether `onDrift` is to be called for them. */
       readonly onNews: (news: ObjectNews) => boolean;
     },
   ): Promise<never> {

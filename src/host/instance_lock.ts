@@ -3,7 +3,7 @@
  * and subnet.env as drift, and `cleanup` would undo what a running daemon needs.
  *
  * Both locks end with their process, `kill -9` included. The subnet file's is a flock(2) beside it,
- * which whoever shares the file sees. The network's is a name in the abstract namespace of unix
+ * seen by all that share the file. The network's is a name in the abstract namespace of unix
  * sockets: host-wide where daemons share the host's network, whatever files a container sees, and
  * apart in network namespaces of their own.
  *
@@ -132,7 +132,7 @@ class FileLock implements Disposable {
     try {
       await Deno.mkdir(dirname(this.#path), { recursive: true, mode: 0o755 });
       await this.#refuseForeign();
-      // Only for its owner: whoever may open a file may lock it.
+      // Only for its owner: any process that may open a file may lock it.
       const file = await Deno.open(this.#path, {
         read: true,
         write: true,
@@ -189,7 +189,7 @@ class FileLock implements Disposable {
   }
 }
 
-/** The name that stands for the network. */
+/** The lock of the network. */
 class NameLock implements Disposable {
   readonly #libc: Libc;
   readonly #name: string;

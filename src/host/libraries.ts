@@ -12,9 +12,9 @@ import { ProblemLog } from "../status/problems.ts";
 const WORDS = ["log", "info", "debug", "warn", "error", "trace", "dir", "table"] as const;
 
 /**
- * Keeps what libraries do by themselves from doing harm until disposed. A stray error does not end
- * the daemon: what matters to us fails in our own loops as well, which end the process. Words go to
- * the log, as the console waits for whoever reads stderr.
+ * Contains what libraries do outside of our calls, until disposed. A stray error does not end the
+ * daemon: what matters to us also fails in our own loops, which do. Console output goes to the log,
+ * since the console blocks on stderr.
  */
 export function hearLibraries(log: Logger): Disposable {
   using stack = new DisposableStack();
@@ -26,7 +26,7 @@ export function hearLibraries(log: Logger): Disposable {
     event.preventDefault();
     const error = event instanceof ErrorEvent ? event.error : event.reason;
     const stack = error instanceof Error ? error.stack : undefined;
-    // The line that threw it is what tells one such error from another.
+    // Such errors are told apart by the line that threw them.
     const object = stack?.split("\n").find((line) => /^ +at /.test(line))?.trim() ?? "unknown";
     const finding = { code: "stray-error", object, message: describeError(error) } as const;
     problems.set([finding]);

@@ -1,5 +1,5 @@
 /**
- * Plans that depend on this host alone: the traffic rules and subnet.env. Both follow from options,
+ * Plans that depend only on this host: the traffic rules and subnet.env. Both follow from options,
  * config and the own lease, whatever the backend.
  *
  * @module

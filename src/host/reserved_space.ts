@@ -21,8 +21,8 @@ const LOOK_MS = 60_000;
 /** Least time between two checks. */
 const PAUSE_MS = 500;
 /**
- * A need that was not there before counts once it is still there after this. What came in the place
- * of an own route is put right by then, and own writes make no event that would tell of it.
+ * A new need counts if it is still there after this. A route that replaced one of ours is repaired by
+ * then, and our own writes cause no event.
  */
 const CONFIRM_MS = 1_500;
 /** How long to wait for the resolution of etcd's names. */

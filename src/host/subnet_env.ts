@@ -10,7 +10,7 @@ export interface SubnetEnvFamily {
   readonly subnet: Prefix;
 }
 
-/** What subnet.env tells the CNI plugin, Docker's helper and the next start. */
+/** What the CNI plugin, Docker's helper and the next start read from subnet.env. */
 export interface SubnetEnv {
   readonly ipv4?: SubnetEnvFamily;
   readonly ipv6?: SubnetEnvFamily;

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { Libc } from "../../ffi/libc/open.ts";
 
-/** DMI strings of each cloud's machines: `sys_vendor`, `product_name` and the like. */
+/** DMI strings of each cloud's machines: `sys_vendor`, `product_name` and others. */
 const VENDORS: readonly (readonly [pattern: RegExp, cloud: string])[] = [
   [/Alibaba Cloud/i, "Alibaba Cloud"],
   [/Tencent Cloud/i, "Tencent Cloud"],

@@ -133,7 +133,7 @@ function describeWay({ type, linkIndex, gateway }: Route, links: LinkIndex): str
   return (gateway ? `via ${gateway} ` : "") + `on ${links.nameOf(linkIndex ?? 0)}`;
 }
 
-/** Tables main and local, and what stands in the kernel's own rules. */
+/** From the kernel's own rules for tables main and local. */
 const MAIN_PRIORITY = 32_766;
 const TABLE_LOCAL = 255;
 

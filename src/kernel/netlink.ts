@@ -145,7 +145,7 @@ export interface Rule {
   readonly family: Family;
   readonly priority: number;
   readonly table: number;
-  /** `rtm_protocol` of whoever made it; 0 if unknown. */
+  /** `rtm_protocol`; 0 if unknown. */
   readonly protocol: number;
   readonly from?: Prefix;
   readonly to?: Prefix;
@@ -210,7 +210,7 @@ interface Write<Verb, Noun, Value> {
   readonly value: Value;
 }
 
-/** The tables that events tell about. `neighbor` covers `fdb`, which the kernel reports with it. */
+/** The tables that have events. `neighbor` covers `fdb`, which the kernel reports with it. */
 export type NetlinkEventKind = "link" | "address" | "route" | "neighbor" | "fdb" | "rule";
 
 /**

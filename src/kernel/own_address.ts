@@ -118,7 +118,7 @@ export function usableAddresses(
 
 /**
  * Whether `address`, which the kernel would send from, may be a virtual IP: the link has a better
- * one, and no route that somebody wrote names this one as its source.
+ * one, and no route but the kernel's own has this one as its source.
  */
 export function isVirtual(address: Address, link: Link, facts: InterfaceFacts): boolean {
   const [best] = usableAddresses(link, address.family, facts);

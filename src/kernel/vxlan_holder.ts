@@ -1,5 +1,5 @@
 /**
- * Who holds the VNI or UDP port that one of our VXLAN devices needs: another device, such as
+ * Finds what holds the VNI or UDP port that one of our VXLAN devices needs: another device, such as
  * Cilium's, or a process.
  *
  * @module
@@ -15,7 +15,7 @@ const ADVICE = "give this network another VNI or Port in the Backend of its conf
 /**
  * A clause that names who is in the way of VXLAN device `desired`, after the kernel returned
  * `EEXIST` (a device with the VNI) or `EADDRINUSE` (a socket at the port); `undefined` if
- * nobody is found.
+ * no holder is found.
  */
 export async function describeVxlanHolder(
   { name, vxlan }: Pick<LinkSpec, "name" | "vxlan">,
@@ -32,7 +32,7 @@ export async function describeVxlanHolder(
   if (device) {
     const held = code === "EEXIST" ? `VNI ${vni} at UDP port ${port}` : `UDP port ${port}`;
     return `VXLAN device ${device.name} holds ${held} on this host: ${ADVICE}, or remove it with ` +
-      `"ip link delete ${device.name}" if nobody needs it`;
+      `"ip link delete ${device.name}" if it is not needed`;
   }
   if (code === "EEXIST") return undefined;
   const process = await findProcess(port, options);

@@ -36,9 +36,9 @@ export class Address {
   }
 
   /**
-   * What stands for the address in a Map or Set of either family; for IPv4 quicker to come by than
-   * text. For IPv6 it is text nevertheless: big integers are hashed by their low 64 bits, which are
-   * zero in the base of any /64, so that all of these would collide.
+   * The address as a key of a Map or Set of either family. For IPv4 a number, which is cheaper than
+   * text; for IPv6 text, since big integers are hashed by their low 64 bits, which are zero in the
+   * base of any /64, so that all of these would collide.
    */
   get mapKey(): number | string {
     return this.family === 4 ? this.ipv4 : this.toString();
@@ -67,7 +67,7 @@ export class Address {
     throw new SyntaxError(`Cannot parse IP address: "${text}" is neither IPv4 nor IPv6`);
   }
 
-  /** Like {@linkcode Address.parse}, with `undefined` for text that is no address. */
+  /** Like {@linkcode Address.parse}, but `undefined` for other text. */
   static tryParse(text: string): Address | undefined {
     try {
       return Address.parse(text);
@@ -172,7 +172,7 @@ export class Address {
     return this.family === 6 && this.ipv6 >> 32n === 0xffffn;
   }
 
-  /** The IPv4 address that an IPv4-mapped one stands for, as Go reads it; any other as it is. */
+  /** The IPv4 address in an IPv4-mapped one, as Go reads it; any other unchanged. */
   unmapped(): Address {
     return this.isIpv4Mapped() ? new Address(4, this.ipv6 & 0xffff_ffffn) : this;
   }
@@ -182,7 +182,7 @@ export class Address {
   }
 }
 
-/** The eight groups of an IPv6 address; `undefined` for text that is none. */
+/** The eight groups of an IPv6 address; `undefined` for other text. */
 function parseGroups(text: string): readonly number[] | undefined {
   try {
     return ipaddr.IPv6.parse(text).parts;

@@ -1,6 +1,6 @@
 import type { Prefix } from "./prefix.ts";
 
-/** A part of the address space that somebody needs for something else than pods. */
+/** A part of the address space that is needed for something other than pods. */
 export interface Place {
   readonly prefix: Prefix;
   /** How messages name it: `172.17.0.0/16 of docker0`, `the name server 10.0.0.2`. */
@@ -9,7 +9,7 @@ export interface Place {
   readonly yields?: boolean;
 }
 
-/** Whether two places are the same, in all that is told of them. */
+/** Whether two places are the same in every field. */
 export function samePlace(a: Place, b: Place): boolean {
   return a.prefix.equals(b.prefix) && a.what === b.what && a.yields === b.yields;
 }
@@ -73,7 +73,7 @@ export class Places {
     for (let at = low; at < sorted.length; at++) {
       const { place } = sorted[at]!;
       if (subnet.contains(place.prefix)) return place;
-      // A larger one with the same first address stands before those inside.
+      // A larger one with the same first address precedes those inside.
       if (sorted[at]!.first !== first) break;
     }
     for (const [length, places] of byLength) {

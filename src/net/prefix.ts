@@ -97,7 +97,7 @@ export class Prefix {
   }
 }
 
-/** An address as it stands on an interface: `10.24.7.1/24`. */
+/** An address of an interface: `10.24.7.1/24`. */
 export class InterfaceAddress {
   readonly address: Address;
   readonly prefix: Prefix;

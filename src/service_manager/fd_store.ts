@@ -46,7 +46,7 @@ export class FdStore implements Disposable {
     return fd;
   }
 
-  /** Leaves an open descriptor to whoever {@linkcode FdStore.take}s it next. */
+  /** Leaves an open descriptor for the next {@linkcode FdStore.take}. */
   giveBack(name: string, fd: FileDescriptor): void {
     this.#received.set(name, fd);
   }
@@ -63,7 +63,7 @@ export class FdStore implements Disposable {
     return this.#send(`FDSTOREREMOVE=1\nFDNAME=${name}`);
   }
 
-  /** Closes the descriptors that nobody took, here and in the store. */
+  /** Closes the descriptors that were not taken, here and in the store. */
   discardRest(): void {
     for (const [name, fd] of this.#received) {
       this.#libc.close(fd);

@@ -1,6 +1,6 @@
 /**
  * The outcome of `promise`, unless `signal` aborts first: then it rejects with `signal.reason`, and
- * what becomes of `promise` is for whoever else holds it.
+ * the outcome of `promise` is ignored.
  */
 export async function abortable<T>(
   promise: Promise<T>,

@@ -1,11 +1,10 @@
 /**
- * A value that tells when it changes: state has one owner, who sets it, and any number of others
- * that read it or follow it.
+ * An observable value: state has one owner, who sets it, and any number of readers and followers.
  *
  * @module
  */
 
-/** What everybody but the owner of a {@linkcode Cell} may do with it. */
+/** A {@linkcode Cell} as others than its owner see it. */
 export interface ReadableCell<T> {
   readonly value: T;
   /**
@@ -40,7 +39,7 @@ export class Cell<T> implements ReadableCell<T> {
     if (this.#equals(before, value)) return false;
     this.#value = value;
     for (const listener of [...this.#listeners]) {
-      // A listener before this one may have set yet another value, which all have been told by now.
+      // A listener before this one may have set another value, of which all have been told by now.
       if (this.#value !== value) break;
       if (this.#listeners.has(listener)) listener(value, before);
     }

@@ -1,4 +1,4 @@
-/** Lines about what others can bring about as often as they like. @module */
+/** Limits for log lines about what others can cause at any rate. @module */
 import type { LogFields, Logger } from "../log.ts";
 
 export interface LineBudgetOptions {
@@ -10,7 +10,7 @@ export interface LineBudgetOptions {
   readonly now?: () => number;
 }
 
-/** Limits how often something is logged that others can bring about as often as they like. */
+/** Limits the lines about events that others can cause at any rate. */
 export class LineBudget {
   readonly #options: Required<LineBudgetOptions>;
   /** When the lines of the last window were written, the oldest first. */
@@ -21,8 +21,8 @@ export class LineBudget {
   }
 
   /**
-   * Whether one more line may be written; it counts as written then. `last` says that there will be
-   * no further one for a while, so that the line can tell.
+   * Whether one more line may be written, which it then counts. `last` means that the next ones will
+   * be suppressed for a while, so that the line can say so.
    */
   take(): "yes" | "last" | "no" {
     const { lines, windowMs, now } = this.#options;

@@ -20,7 +20,7 @@ export function nearest(text: string, candidates: Iterable<string>): string | un
 
 /** Optimal string alignment distance: edits that turn `a` into `b`. */
 function editDistance(a: string, b: string): number {
-  // Hostile input must not buy quadratic work; such lengths are never near anything.
+  // Hostile input must not cause quadratic work; such lengths are never near anything.
   if (a.length > 64 || b.length > 64) return Infinity;
   let beforePrevious: number[] = [];
   let previous = Array.from({ length: b.length + 1 }, (_, column) => column);

@@ -1,7 +1,6 @@
 /**
- * Time that has passed, for what must not outlive its time: by whichever of two clocks went
- * further. The time of day stands still or goes back when somebody sets it, and the monotonic clock
- * stands still while a virtual machine is suspended.
+ * Elapsed time, by whichever of two clocks advanced further: the time of day may be set back, and
+ * the monotonic clock stops while a virtual machine is suspended.
  *
  * @module
  */

@@ -1,7 +1,7 @@
-/** A fair lock: callers are served in the order in which they asked. @module */
+/** A fair lock. @module */
 import { abortable } from "./abortable.ts";
 
-/** Lets one at a time, or a few, do something, in the order in which they asked. */
+/** Lets one caller at a time, or a few, proceed, in the order in which they asked. */
 export class Turns {
   #free: number;
   readonly #waiting: (() => void)[] = [];
@@ -10,7 +10,7 @@ export class Turns {
     this.#free = atOnce;
   }
 
-  /** Whether whoever asks now has to wait. */
+  /** Whether the next caller has to wait. */
   get taken(): boolean {
     return this.#free === 0;
   }

@@ -1,6 +1,6 @@
 /**
- * A sleep that can be cut short. One waiter at a time; a wake-up that comes while nobody sleeps is
- * remembered, and ends the next sleep at once.
+ * A sleep that can be cut short. One waiter at a time; a wake-up while there is none is remembered,
+ * and ends the next sleep at once.
  */
 export class Wakeup {
   #pending = false;
@@ -24,7 +24,7 @@ export class Wakeup {
       return;
     }
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    // A timer holds 31 bits; whoever waits longer looks at the clock again in between.
+    // A timer holds 31 bits: longer sleeps end early.
     const timer = setTimeout(resolve, Math.max(0, Math.min(milliseconds, 2 ** 31 - 1)));
     const onAbort = () => reject(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
