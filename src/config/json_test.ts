@@ -63,7 +63,9 @@ Deno.test("parseJson() says where the text is wrong without quoting it", () => {
     message:
       'Cannot parse JSON: expected "," or "}" at line 1, column 7, found the end of the text',
   });
-  assert.throws(() => parseJson('{"a":1} x'), { message: /expected the end at line 1/ });
+  assert.throws(() => parseJson('{"a":1} x'), {
+    message: /expected the end of the text at line 1/,
+  });
 });
 
 Deno.test("parseJson() refuses nesting that could exhaust the stack", () => {
