@@ -64,6 +64,18 @@ Deno.test({
     assert.ok(shown.startsWith("docker0") && shown.split("\n")[0]!.includes(subnet!));
     await type(2, "docker", "docker run --rm", (text) => text.replace("10.24.67.2", address));
 
+    // What Docker 28 adds, with this Docker's RETURN in DOCKER-USER as after its upgrade.
+    await machines.shell(1, `${AS_DOCKER_28} ${address}`);
+    await eventually(
+      () =>
+        machines.shell(2, `docker run --rm tools ping -c 1 -W 1 ${address}`).then(
+          () => true,
+          () => false,
+        ),
+      { signal, timeoutMs: 30_000, title: "packets in spite of Docker 28's rules" },
+    );
+    assert.match(await machines.shell(1, "iptables -t raw -S"), /-j FLANNEL-RAW/);
+
     const facts = await type(1, "troubleshooting", "systemctl status", (text) =>
       // Only one of iptables and nft has rules.
       text.replace(/; nft list .*/, ""));
@@ -123,8 +135,8 @@ Deno.test({
   async fn() {
     const signal = AbortSignal.timeout(10 * 60_000);
     const binary = await compiledBinary(signal);
-    await using machines = await Machines.start(1, signal);
-    await machines.putProgram(1, binary);
+    await using machines = await Machines.start(2, signal);
+    for (const m of [1, 2]) await machines.putProgram(m, binary);
     const migrate = readDocument("docs/migrate.md");
     const steps = codeSpans(migrate.prose);
     const step = (start: string) => {
@@ -144,12 +156,17 @@ Deno.test({
       .replace("…/mk-docker-opts.sh", step("/usr/local/bin/flanneld docker-opts"))
       .replace("/run/flannel/docker", "/run/flannel/flannel_docker_opts.env");
 
-    await type("echo ETCD_ENABLE_V2=true >> /etc/default/etcd; systemctl restart etcd");
+    await type(`cat >> /etc/default/etcd << END
+ETCD_ENABLE_V2=true
+ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:2379,http://10.79.0.1:2379
+ETCD_ADVERTISE_CLIENT_URLS=http://10.79.0.1:2379
+END
+systemctl restart etcd; systemctl enable etcd`);
     await type(step("curl -X PUT"));
-    await type(`
+    const install = (endpoint: string) => `
 mkdir -p /etc/flannel /etc/systemd/system/{flanneld,docker}.service.d
 echo FLANNELD_IFACE=eth0 > /etc/flannel/options.env
-echo FLANNELD_ETCD_ENDPOINTS=http://127.0.0.1:2379 >> /etc/flannel/options.env
+echo FLANNELD_ETCD_ENDPOINTS=${endpoint} >> /etc/flannel/options.env
 printf '[Service]\\n${step("ExecStartPre=")}\\n' \\
   > /etc/systemd/system/flanneld.service.d/${step("40-ExecStartPre")}
 printf '[Service]\\n${dockerOpts}\\n' > /etc/systemd/system/flanneld.service.d/docker-opts.conf
@@ -160,13 +177,18 @@ printf '[Unit]\\n${step("Requires=")}\\n${step("After=")}\\n[Service]\\n${
 install -m 755 dist/flanneld /usr/local/bin/flanneld
 install -m 644 dist/flanneld.service /etc/systemd/system/flanneld.service
 systemctl daemon-reload
-systemctl enable etcd flanneld docker
-systemctl restart flanneld docker`);
+systemctl enable flanneld docker
+systemctl restart flanneld docker`;
+    await type(install("http://127.0.0.1:2379"));
+    await machines.shell(2, install("http://10.79.0.1:2379"));
+    for (const m of [1, 2]) await machines.importImage(m);
     const subnet = await dockerSubnet();
     const entry = await type(
       "ETCDCTL_API=2 etcdctl --endpoints=http://127.0.0.1:2379 ls /coreos.com/network/subnets",
     );
-    assert.equal(entry.trim(), `/coreos.com/network/subnets/${subnet.replace(".1/", ".0-")}`);
+    const keys = entry.trim().split("\n");
+    assert.equal(keys.length, 2);
+    assert.ok(keys.includes(`/coreos.com/network/subnets/${subnet.replace(".1/", ".0-")}`), entry);
 
     // Docker starts flanneld first.
     await type("systemctl stop docker.socket docker flanneld; rm /run/flannel/options.env");
@@ -181,6 +203,14 @@ systemctl restart flanneld docker`);
     await becomes("Docker after the boot", "systemctl is-active docker", "active\n");
     assert.equal(await dockerSubnet(), subnet);
 
+    // Containers of both reach each other after all that.
+    await type("docker run -d --name one tools sleep 3600");
+    const address = await type("docker inspect -f '{{.NetworkSettings.IPAddress}}' one");
+    assert.match(
+      await machines.shell(2, `docker run --rm tools ping -c 3 ${address}`),
+      / 0% packet loss/,
+    );
+
     async function dockerSubnet(): Promise<string> {
       const [, address] = /FLANNEL_SUBNET=(\S+)/.exec(await type("cat /run/flannel/subnet.env"))!;
       assert.ok((await type("ip -br addr show docker0")).includes(` ${address} `));
@@ -193,6 +223,10 @@ systemctl restart flanneld docker`);
 const AS_DOCKERS_OWN = `mv /usr/sbin/dockerd /usr/bin/dockerd
 sed -e '/^EnvironmentFile/d' -e 's|^ExecStart=.*|ExecStart=/usr/bin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock|' \\
   /usr/lib/systemd/system/docker.service > /etc/systemd/system/docker.service`;
+
+/** To be followed by a container's address. */
+const AS_DOCKER_28 = `iptables -A DOCKER ! -i docker0 -o docker0 -j DROP
+iptables -t raw -A PREROUTING ! -i docker0 -j DROP -d`;
 
 /** A block for these machines: their address, a backend without a cloud, packages and images there. */
 function localize(text: string): string {
