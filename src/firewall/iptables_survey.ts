@@ -9,7 +9,13 @@ import {
   renderRule,
   toRuleSpec,
 } from "./iptables_rule.ts";
-import { multicast, type Purpose, type RuleChainSpec, type RuleSpec } from "./plan.ts";
+import {
+  type CommonPurpose,
+  multicast,
+  type Purpose,
+  type RuleChainSpec,
+  type RuleSpec,
+} from "./plan.ts";
 
 /** A rule and its chain; `text` is without `-A <chain>`. */
 export interface PlacedRule {
@@ -42,10 +48,10 @@ const OWN_COMMENTS = Object.values(PLACES).map(({ comment }) => comment);
 /**
  * Finds what is ours in the table of `purpose`; `undefined` if nothing is.
  *
- * Ours are the chains FLANNEL-POSTRTG and FLANNEL-FWD, rules with upstream's comments (v0.15 to
- * v0.19 wrote rules with them into the built-in chains), and v0.14's rules, which have no mark at
- * all: only its complete set for one of `networks`, in its order and without gap, is taken for
- * ours. Its two FORWARD rules are also what operators add by hand, so they are left alone unless
+ * Ours are the chains of {@linkcode PLACES}, rules with their comments (v0.15 to v0.19 wrote such
+ * rules into the built-in chains), and v0.14's rules, which have no mark at all: only its complete
+ * set for one of `networks`, in its order and without gap, is taken for ours. Its two FORWARD rules
+ * are also what operators add by hand, so they are left alone unless
  * `replacesForward`: then our own rules do the same.
  */
 export function surveyTable(
@@ -94,7 +100,7 @@ export function surveyTable(
     }
   }
   const hook = chains.get(place.hook)?.rules ?? [];
-  if (purpose === "masquerade" || options.replacesForward) {
+  if (purpose === "masquerade" || (purpose === "forward" && options.replacesForward)) {
     for (const network of options.networks) {
       strays.push(
         ...findVersion14(hook, purpose, network).map((text) => ({ chain: place.hook, text })),
@@ -118,7 +124,11 @@ function isJump(text: string, place: Place): boolean {
 }
 
 /** The rules that flannel v0.14 wrote for `network` (`network/iptables.go` there), or none. */
-function findVersion14(texts: readonly string[], purpose: Purpose, network: Prefix): string[] {
+function findVersion14(
+  texts: readonly string[],
+  purpose: CommonPurpose,
+  network: Prefix,
+): string[] {
   const inside = (match: RuleSpec["source"]) =>
     match?.negated === false && match.prefix.equals(network);
   const outside = (match: RuleSpec["source"]) =>

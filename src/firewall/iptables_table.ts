@@ -137,7 +137,7 @@ export class IptablesTable implements RulePlace {
     const { command, foreign } = this.#options;
     const ours = Object.values(PLACES).map(({ chain }) => chain);
     let count = 0;
-    for (const table of tablesOf(PURPOSES)) {
+    for (const table of tablesOf(["masquerade", "forward"])) {
       for (const [chain, { rules }] of dump.get(table) ?? []) {
         if (!ours.includes(chain)) count += rules.length;
       }
