@@ -246,21 +246,24 @@ export class Libc implements Disposable {
    * made in. `action` must be synchronous. Needs CAP_SYS_ADMIN.
    */
   inNetworkNamespace<T>(path: string, action: () => T): T {
-    const home = this.openFile("/proc/thread-self/ns/net", sys.O_RDONLY);
-    try {
-      const target = this.openFile(path, sys.O_RDONLY);
-      try {
-        this.#check("setns", this.#symbols.setns(target, sys.CLONE_NEWNET));
-      } finally {
-        this.close(target);
-      }
+    const enter = (fd: FileDescriptor) =>
+      this.#check("setns", this.#symbols.setns(fd, sys.CLONE_NEWNET));
+    return this.#withFile("/proc/thread-self/ns/net", sys.O_RDONLY, (home) => {
+      this.#withFile(path, sys.O_RDONLY, enter);
       try {
         return action();
       } finally {
-        this.#check("setns", this.#symbols.setns(home, sys.CLONE_NEWNET));
+        enter(home);
       }
+    });
+  }
+
+  #withFile<T>(path: string, flags: number, use: (fd: FileDescriptor) => T): T {
+    const fd = this.openFile(path, flags);
+    try {
+      return use(fd);
     } finally {
-      this.close(home);
+      this.close(fd);
     }
   }
 
@@ -271,8 +274,7 @@ export class Libc implements Disposable {
    * @throws {SystemCallError} ENOENT and others.
    */
   readKernelFile(path: string): string {
-    const fd = this.openFile(path, sys.O_RDONLY);
-    try {
+    return this.#withFile(path, sys.O_RDONLY, (fd) => {
       const decoder = new TextDecoder();
       const bytes = new Uint8Array(16_384);
       let text = "";
@@ -282,9 +284,7 @@ export class Libc implements Disposable {
         text += decoder.decode(bytes.subarray(0, length), { stream: true });
       }
       return text;
-    } finally {
-      this.close(fd);
-    }
+    });
   }
 
   /**
@@ -312,12 +312,7 @@ export class Libc implements Disposable {
    * @throws {SystemCallError} ENOENT, EROFS and others.
    */
   writeKernelFile(path: string, text: string): void {
-    const fd = this.openFile(path, sys.O_WRONLY);
-    try {
-      this.write(fd, new TextEncoder().encode(text));
-    } finally {
-      this.close(fd);
-    }
+    this.#withFile(path, sys.O_WRONLY, (fd) => this.write(fd, new TextEncoder().encode(text)));
   }
 
   /**

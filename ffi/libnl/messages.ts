@@ -184,35 +184,32 @@ export class Attributes {
     return this.#offsets[type]! >= 0;
   }
 
-  #at(type: number, size: number): number {
+  #number(type: number, size: number, read: (view: DataView, at: number) => number) {
     const at = this.#offsets[type]!;
-    if (at >= 0 && this.#lengths[type]! < size) {
+    if (at < 0) return undefined;
+    if (this.#lengths[type]! < size) {
       throw new RangeError(
         `Cannot read netlink attribute ${type}: ${this.#lengths[type]} bytes instead of ${size}`,
       );
     }
-    return at;
+    return read(this.#view, at);
   }
 
   uint8(type: number): number | undefined {
-    const at = this.#at(type, 1);
-    return at < 0 ? undefined : this.#view.getUint8(at);
+    return this.#number(type, 1, (view, at) => view.getUint8(at));
   }
 
   uint16(type: number): number | undefined {
-    const at = this.#at(type, 2);
-    return at < 0 ? undefined : this.#view.getUint16(at, LITTLE_ENDIAN);
+    return this.#number(type, 2, (view, at) => view.getUint16(at, LITTLE_ENDIAN));
   }
 
   uint32(type: number): number | undefined {
-    const at = this.#at(type, 4);
-    return at < 0 ? undefined : this.#view.getUint32(at, LITTLE_ENDIAN);
+    return this.#number(type, 4, (view, at) => view.getUint32(at, LITTLE_ENDIAN));
   }
 
   /** A 16-bit number in network order, such as a port. */
   uint16BigEndian(type: number): number | undefined {
-    const at = this.#at(type, 2);
-    return at < 0 ? undefined : this.#view.getUint16(at, false);
+    return this.#number(type, 2, (view, at) => view.getUint16(at, false));
   }
 
   /** What was parsed. */

@@ -286,47 +286,17 @@ class Walk {
         if (family !== flow.family) return false;
         if (field === "saddr") return matchesAddress(flow.source, right);
         if (field === "daddr") return matchesAddress(flow.destination, right);
-        return field === "protocol" || field === "nexthdr" ? this.#isProtocol(right) : undefined;
+        return field === "protocol" || field === "nexthdr"
+          ? isProtocol(this.#flow, right)
+          : undefined;
       }
       if (protocol === "ether") return undefined;
-      if (protocol !== "th" && !this.#isProtocol(protocol)) return false;
+      if (protocol !== "th" && !isProtocol(this.#flow, protocol)) return false;
       return field === "dport" ? matchesNumber(flow.port, right) : matchesNumber(undefined, right);
     }
-    if (v.is(Meta, left)) {
-      switch (left.meta.key) {
-        case "iifname":
-        case "iif":
-          return matchesName(flow.inputLink, right);
-        case "oifname":
-        case "oif":
-          return matchesName(flow.outputLink, right);
-        case "nfproto":
-          return right === (flow.family === 4 ? "ipv4" : "ipv6");
-        case "protocol":
-          return right === (flow.family === 4 ? "ip" : "ip6");
-        case "l4proto":
-          return this.#isProtocol(right);
-        case "mark":
-          return right === 0;
-        case "pkttype":
-          return right === "host";
-      }
-      return undefined;
-    }
+    if (v.is(Meta, left)) return META[left.meta.key]?.(flow, right);
     if (v.is(Masked, left)) return v.is(Meta, left["&"][0]) ? right === 0 : undefined;
-    if (v.is(Conntrack, left)) {
-      switch (left.ct.key) {
-        case "state":
-          return right === "new";
-        case "status":
-          return false;
-        case "mark":
-          return right === 0;
-        case "direction":
-          return right === "original";
-      }
-      return undefined;
-    }
+    if (v.is(Conntrack, left)) return CONNTRACK[left.ct.key]?.(right);
     if (v.is(Fib, left)) {
       const { result, flags } = left.fib;
       if (result !== "type") return right !== false; // there is a way back
@@ -334,14 +304,36 @@ class Walk {
     }
     return undefined;
   }
-
-  #isProtocol(right: unknown): boolean {
-    const { protocol = "tcp" } = this.#flow;
-    const numbers = { tcp: 6, udp: 17, ipip: 4 };
-    return right === protocol || Number(right) === numbers[protocol] ||
-      (protocol === "ipip" && (right === "ipencap" || right === "ipv4"));
-  }
 }
+
+function isProtocol({ protocol = "tcp" }: Flow, right: unknown): boolean {
+  const numbers = { tcp: 6, udp: 17, ipip: 4 };
+  return right === protocol || Number(right) === numbers[protocol] ||
+    (protocol === "ipip" && (right === "ipencap" || right === "ipv4"));
+}
+
+type Compare<Of extends unknown[]> = Readonly<Record<string, (...of: Of) => Truth>>;
+
+/** Whether a packet's metadata is `right`, by nft's key. */
+const META: Compare<[flow: Flow, right: unknown]> = {
+  iif: ({ inputLink }, right) => matchesName(inputLink, right),
+  iifname: ({ inputLink }, right) => matchesName(inputLink, right),
+  oif: ({ outputLink }, right) => matchesName(outputLink, right),
+  oifname: ({ outputLink }, right) => matchesName(outputLink, right),
+  nfproto: ({ family }, right) => right === `ipv${family}`,
+  protocol: ({ family }, right) => right === (family === 4 ? "ip" : "ip6"),
+  l4proto: isProtocol,
+  mark: (_, right) => right === 0,
+  pkttype: (_, right) => right === "host",
+};
+
+/** The same of its connection, which is a new one. */
+const CONNTRACK: Compare<[right: unknown]> = {
+  state: (right) => right === "new",
+  status: () => false,
+  mark: (right) => right === 0,
+  direction: (right) => right === "original",
+};
 
 interface Verdict {
   readonly action: "accept" | "drop" | "reject" | "return" | "continue" | "jump" | "goto";
