@@ -56,7 +56,7 @@ async function main(): Promise<void> {
 async function* packages(build: Build): AsyncGenerator<readonly [name: string, bytes: Bytes]> {
   const { version, target, epoch } = build;
   const { debian } = TARGETS[target];
-  const parts = prepareParts(build);
+  const parts = await prepareParts(build);
   const name = `flanneld-${version}-linux-${target}`;
   yield [
     `${name}.tar.gz`,

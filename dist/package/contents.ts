@@ -1,13 +1,32 @@
 /** Which files are in the packages, and where. @module */
 import { join } from "node:path";
-import { ROOT } from "../run.ts";
+import { deno, ROOT } from "../run.ts";
 import type { Build } from "./build.ts";
 import { softwareBill, thirdPartyLicenses } from "./components.ts";
-import { below, type Entry, file, link } from "./files.ts";
+import { below, type Entry, file, link, toBytes } from "./files.ts";
+import { gzip } from "./gzip.ts";
+
+/** Each shell's name for the file of its completions, and the directory for it. */
+const SHELLS = {
+  bash: {
+    name: "flanneld",
+    deb: "bash-completion/completions",
+    rpm: "bash-completion/completions",
+  },
+  zsh: { name: "_flanneld", deb: "zsh/vendor-completions", rpm: "zsh/site-functions" },
+  fish: {
+    name: "flanneld.fish",
+    deb: "fish/vendor_completions.d",
+    rpm: "fish/vendor_completions.d",
+  },
+} as const;
 
 /** What is generated or read once for all packages. */
 export interface Parts {
   readonly documents: readonly Entry[];
+  /** For each shell what completes its command line. */
+  readonly completions: ReadonlyMap<keyof typeof SHELLS, string>;
+  readonly manual: string;
   readonly unit: string;
   readonly dropIn: string;
   readonly settings: string;
@@ -17,10 +36,18 @@ export interface Parts {
 }
 
 /** Reads and generates them. */
-export function prepareParts(build: Build): Parts {
+export async function prepareParts(build: Build): Promise<Parts> {
   const read = (path: string) => Deno.readTextFileSync(join(ROOT, path));
+  // From the sources, as the executable may be for another machine.
+  const say = (...args: string[]) => deno(["run", "-A", "--quiet", join(ROOT, "main.ts"), ...args]);
+  const completions = new Map<keyof typeof SHELLS, string>();
+  for (const shell of ["bash", "zsh", "fish"] as const) {
+    completions.set(shell, await say("completion", shell));
+  }
   return {
     documents: documents(),
+    completions,
+    manual: await say("man"),
     unit: read("dist/flanneld.service"),
     dropIn: read("dist/docker-flannel.conf"),
     settings: read("dist/flanneld.env"),
@@ -51,6 +78,10 @@ export function tarballEntries(build: Build, parts: Parts): Entry[] {
     file("flanneld.service", parts.unit),
     file("docker-flannel.conf", parts.dropIn),
     file("flanneld.env", parts.settings),
+    ...[...parts.completions].map(([shell, text]) =>
+      file(`completions/${shell}/${SHELLS[shell].name}`, text)
+    ),
+    file("flanneld.8", parts.manual),
     ...parts.documents,
     file("LICENSE", parts.license),
     file("THIRD-PARTY-LICENSES.txt", parts.thirdParty),
@@ -88,6 +119,13 @@ export function installedEntries(
     // Where it takes effect only once it is linked or copied: Docker is not changed unasked.
     { entry: file("usr/share/flanneld/docker-flannel.conf", adapt(parts.dropIn)) },
     { entry: file("etc/flanneld.env", parts.settings, 0o600), role: "config" },
+    ...[...parts.completions].map(([shell, text]) => (
+      { entry: file(`usr/share/${SHELLS[shell][kind]}/${SHELLS[shell].name}`, text) }
+    )),
+    {
+      entry: file("usr/share/man/man8/flanneld.8.gz", gzip(toBytes(parts.manual))),
+      role: "doc",
+    },
     ...docs.map((entry) => ({ entry, role: "doc" as const })),
     { entry: file(`${licenses}/${license}`, parts.license), role: "license" },
     { entry: file(`${licenses}/THIRD-PARTY-LICENSES.txt`, parts.thirdParty), role: "license" },

@@ -114,6 +114,11 @@ async function checkTarball(packages: Packages): Promise<void> {
   for (const name of ["flanneld.service", "docker-flannel.conf", "LICENSE", "docs/reference.md"]) {
     assert.ok(Deno.statSync(`${top}/${name}`).isFile, name);
   }
+  assert.equal(
+    await Deno.readTextFile(`${top}/completions/bash/flanneld`),
+    await run(`${top}/flanneld`, ["completion", "bash"], { signal }),
+  );
+  assert.match(await Deno.readTextFile(`${top}/flanneld.8`), /^\.TH FLANNELD 8 /m);
   const bill = JSON.parse(await Deno.readTextFile(`${top}/flanneld.cdx.json`));
   assert.equal(bill.bomFormat, "CycloneDX");
   const purls: string[] = bill.components.map(({ purl }: { purl: string }) => purl);
@@ -162,6 +167,13 @@ async function checkDebian(packages: Packages): Promise<void> {
     /^ExecStart=\/usr\/bin\/flanneld$/m,
   );
   assert.equal((await Deno.stat(settings)).mode! & 0o777, 0o600);
+  for (
+    const path of ["bash-completion/completions/flanneld", "zsh/vendor-completions/_flanneld"]
+  ) assert.ok(root.has(`usr/share/${path}`), path);
+  assert.match(
+    await run("gzip", ["-dc", `${root.path}/usr/share/man/man8/flanneld.8.gz`], { signal }),
+    /^\.TH FLANNELD 8 /m,
+  );
   assert.equal((await dpkg.run("--verify", "flanneld")).trim(), "");
 
   await Deno.writeTextFile(settings, "FLANNELD_IP_MASQ=true\n");
