@@ -32,6 +32,15 @@ export const SHELL_BLOCKS: Readonly<Record<string, ShellBlock>> = {
   "docs/install-ecs.md: apt-get install etcd-server etcd-client": {
     run: "tests/machine/documents_test.ts",
   },
+  "docs/install-ecs.md: npx --yes deno@2.9.6 task package": {
+    run: "tests/package/packages_test.ts",
+  },
+  "docs/install-ecs.md: apt-get install ./flanneld_0.1.0_amd64.deb": {
+    run: "tests/machine/package_test.ts",
+  },
+  "docs/install-ecs.md: echo 'FLANNELD_ETCD_ENDPOINTS=http://10.0.0.5:2379' >> /etc/flanneld.env": {
+    run: "tests/machine/package_test.ts",
+  },
   "docs/install-ecs.md: npx --yes deno@2.9.6 task compile": { run: "tests/process/binary_test.ts" },
   "docs/install-ecs.md: apt-get install iptables": { run: "tests/machine/documents_test.ts" },
   "docs/install-ecs.md: sudo -E dist/flanneld --etcd-endpoints=http://10.0.0.5:2379": {

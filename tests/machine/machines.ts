@@ -60,8 +60,13 @@ export class Machines implements AsyncDisposable {
 
   /** The folder that the guide has the operator copy to each host. */
   async putProgram(m: number, binary: string): Promise<void> {
-    await this.#run("put", `m${m}`, join(root, "dist"), "/root/dist");
-    await this.#run("put", `m${m}`, binary, "/root/dist/flanneld");
+    await this.put(m, join(root, "dist"), "/root/dist");
+    await this.put(m, binary, "/root/dist/flanneld");
+  }
+
+  /** Copies a file to machine `m`. */
+  async put(m: number, source: string, target: string): Promise<void> {
+    await this.#run("put", `m${m}`, source, target);
   }
 
   /** An image of the machine's own programs, in place of one from a registry. */

@@ -1,0 +1,75 @@
+/**
+ * The Debian package on a machine with systemd: installed as the guide says, it starts nothing; the
+ * service and Docker run from it; an upgrade restarts it; it goes without a trace.
+ */
+import assert from "node:assert/strict";
+import { basename } from "node:path";
+import { skippable } from "../prerequisites.ts";
+import { debianObstacle, Packages } from "../package/support.ts";
+import { readDocument } from "../support/documents.ts";
+import { eventually } from "../support/eventually.ts";
+import { Machines, machinesObstacle } from "./machines.ts";
+
+const obstacle = machinesObstacle ?? debianObstacle;
+
+Deno.test({
+  name: skippable("an operator installs, upgrades and removes the Debian package", obstacle),
+  ignore: obstacle !== undefined,
+  async fn() {
+    const signal = AbortSignal.timeout(8 * 60_000);
+    await using packages = await Packages.make(signal);
+    await using machines = await Machines.start(1, signal);
+    const type = (commands: string) => machines.shell(1, commands);
+    const { blocks } = readDocument("docs/install-ecs.md");
+    const block = (start: string) => {
+      const found = blocks.find(({ text }) => text.startsWith(start));
+      assert.ok(found, `docs/install-ecs.md has no block that begins with ${start}`);
+      return found.text.replaceAll("10.0.0.5", "10.79.0.1");
+    };
+    const deb = packages.file(".deb");
+    await machines.put(1, deb, `/root/${basename(deb)}`);
+    await type(
+      "sed -i s/127.0.0.1/10.79.0.1/ /etc/default/etcd\n" +
+        "echo 'ETCD_LISTEN_CLIENT_URLS=\"http://10.79.0.1:2379\"' >> /etc/default/etcd\n" +
+        "echo 'ETCD_ADVERTISE_CLIENT_URLS=\"http://10.79.0.1:2379\"' >> /etc/default/etcd\n" +
+        "systemctl restart etcd\n" +
+        "ETCDCTL_API=3 etcdctl --endpoints=http://10.79.0.1:2379 put /coreos.com/network/config " +
+        `'{"Network":"10.24.0.0/16","Backend":{"Type":"vxlan"}}'`,
+    );
+    await type("sysctl -qw net.ipv4.ip_forward=1");
+
+    await type(block("apt-get install ./"));
+    const state = "systemctl is-enabled flanneld; systemctl is-active flanneld; true";
+    assert.equal(await type(`(${state})`.replace("true", ":")), "disabled\ninactive\n");
+
+    await type(block("echo 'FLANNELD_ETCD_ENDPOINTS"));
+    assert.equal(await type("systemctl is-active flanneld"), "active\n");
+    await type(
+      "install -D -m 644 /usr/share/flanneld/docker-flannel.conf " +
+        "/etc/systemd/system/docker.service.d/flannel.conf\n" +
+        "systemctl daemon-reload; systemctl restart docker",
+    );
+    const [, subnet] = /FLANNEL_SUBNET=(\S+)/.exec(await type("cat /run/flannel/subnet.env"))!;
+    assert.ok((await type("ip -br addr show docker0")).includes(` ${subnet} `));
+
+    // The same version again is an upgrade to dpkg.
+    const processId = () => type("systemctl show -P MainPID flanneld");
+    const before = await processId();
+    await type(`dpkg --install ${basename(deb)}`);
+    await eventually(
+      async () =>
+        await processId() !== before &&
+        await type("systemctl is-active flanneld || :") === "active\n",
+      { signal, timeoutMs: 60_000, title: "the restart by the upgrade" },
+    );
+    assert.match(await type("cat /etc/flanneld.env"), /^FLANNELD_IP_MASQ=true$/m);
+    assert.ok((await type("cat /run/flannel/subnet.env")).includes(`FLANNEL_SUBNET=${subnet}\n`));
+
+    await type("apt-get purge -y flanneld");
+    assert.equal(await type("systemctl is-active flanneld || :"), "inactive\n");
+    assert.equal(await type("systemctl is-active docker"), "active\n");
+    assert.match(await type("ip -br link show flannel.1"), /^flannel\.1 /, "traffic goes on");
+    const left = await type("find /etc /usr -name '*flanneld*' -not -path '*docker.service.d*'");
+    assert.equal(left, "");
+  },
+});
