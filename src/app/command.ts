@@ -13,6 +13,7 @@ import {
   readCommandLine,
   SECRET_FLAGS,
 } from "../cli/parse.ts";
+import { paintHelp, paintLog, styleOf } from "../cli/style.ts";
 import { usage } from "../cli/usage.ts";
 import { describeError, OperatorError, UsageError } from "../errors.ts";
 import { createLogger } from "../log.ts";
@@ -25,6 +26,7 @@ import { feedWatchdog, openNotifier } from "../service_manager/notify.ts";
 import { cleanUp } from "./cleanup.ts";
 import { runDaemon } from "./daemon.ts";
 import { takeInstanceLock } from "../host/instance_lock.ts";
+import { Progress, terminalColumns } from "./progress.ts";
 import { hearLibraries } from "../host/libraries.ts";
 
 /** How long an orderly end may take before the process ends anyway. */
@@ -43,16 +45,21 @@ export async function runCommand(
   const hideProblem = hideArguments(SECRET_FLAGS);
   const environment = cleanEnvironment(Deno.env.toObject());
   Deno.env.set("PATH", withSystemDirectories(environment["PATH"])); // for iptables and nft
+  const style = styleOf(Deno.stderr, environment);
+  const complain = (line: string) =>
+    write(Deno.stderr, `${style.error("flanneld:")} ${redact(line)}\n`);
   let command;
   try {
     command = await readCommandLine(args, environment);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    for (const line of error.message.split("\n")) write(Deno.stderr, `flanneld: ${redact(line)}\n`);
+    error.message.split("\n").forEach(complain);
     return 2;
   }
   if (prints(command)) {
-    write(Deno.stdout, await textOf(command));
+    const text = await textOf(command);
+    const isHelp = command.action === "help";
+    write(Deno.stdout, isHelp ? paintHelp(text, styleOf(Deno.stdout, environment)) : text);
     return 0;
   }
   if (command.action === "self-test") {
@@ -60,6 +67,11 @@ export async function runCommand(
     return await selfTest({ backends, say: (line) => write(Deno.stdout, `${line}\n`) }) ? 0 : 1;
   }
 
+  if (command.action === "check-config") {
+    const { checkConfig } = await import("./check_config.ts");
+    const say = (line: string) => write(Deno.stdout, `${line}\n`);
+    return await checkConfig(command.file, { backends, say, complain }) ? 0 : 1;
+  }
   if (command.action === "docker-opts") {
     try {
       for (const warning of await writeDockerOptions(command.options, environment)) {
@@ -68,7 +80,7 @@ export async function runCommand(
       return 0;
     } catch (error) {
       const what = error instanceof OperatorError ? undefined : "Cannot write Docker's options";
-      write(Deno.stderr, `flanneld: ${describeError(error, what)}\n`);
+      complain(describeError(error, what));
       return 1;
     }
   }
@@ -76,11 +88,18 @@ export async function runCommand(
   const { options, warnings } = command;
   const writer = new LogWriter();
   const { logFormat: format, verbosity } = options;
-  const log = createLogger({ format, verbosity, write: writer.write });
+  const progress = new Progress(writer.write, {
+    columns: format === "human" ? terminalColumns(environment) : undefined,
+  });
+  const log = createLogger({
+    format,
+    verbosity,
+    write: (line) => progress.log(format === "human" ? paintLog(line, style) : line),
+  });
   writer.onLoss = (lost) => log.warn("Log lines were lost: stderr did not take them", { lost });
   for (const warning of warnings) log.warn(warning);
   if (hideProblem !== undefined) log.warn(hideProblem);
-  using notifier = openNotifier(environment["NOTIFY_SOCKET"]);
+  using notifier = progress.following(openNotifier(environment["NOTIFY_SOCKET"]));
   if (notifier.problem !== undefined) log.warn(notifier.problem);
   using _watchdog = feedWatchdog(notifier, environment);
 

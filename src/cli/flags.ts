@@ -308,6 +308,15 @@ export const FLAGS = [
     help: "source line of upstream to log a stack trace at; has no effect here",
   },
   {
+    name: "check-config",
+    type: "string",
+    default: "",
+    group: "Other",
+    value: "FILE|-",
+    help: "say whether the network config in this file (- for stdin) is valid, and exit",
+    ends: true,
+  },
+  {
     name: "version",
     type: "bool",
     default: false,

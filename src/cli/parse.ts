@@ -36,6 +36,7 @@ export type PrintCommand =
 export type CommandLine =
   | PrintCommand
   | { readonly action: "self-test" }
+  | { readonly action: "check-config"; readonly file: string }
   | { readonly action: "docker-opts"; readonly options: DockerOptions }
   | { readonly action: "run"; readonly options: Options; readonly warnings: readonly string[] }
   | {
@@ -169,6 +170,9 @@ function parseFlags(
   const settings = readArguments(words, faults, also);
   if (settings.get("help")?.value === true) return { action: "help" };
   if (faults.length === 0 && settings.get("version")?.value === true) return { action: "version" };
+  const file = settings.get("check-config")?.value;
+  if (file === "") faults.push("Flag --check-config needs a value, as in --check-config=FILE");
+  if (faults.length === 0 && typeof file === "string") return { action: "check-config", file };
   readEnvironment(environment, settings, faults);
   warnings.push(...explainVariables(environment, {
     args,

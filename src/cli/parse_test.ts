@@ -67,6 +67,21 @@ Deno.test("parseCommandLine() reads the words that print something", () => {
   ]);
 });
 
+Deno.test("parseCommandLine() reads the file whose config is to be checked", () => {
+  for (
+    const args of [["--check-config=net.json"], ["--check-config", "net.json", "--iface=eth0"]]
+  ) {
+    const command = parseCommandLine(args, { FLANNELD_CHECK_CONFIG: "other", FLANNELD_V: "x" });
+    assert.deepEqual(command, { action: "check-config", file: "net.json" });
+  }
+  assert.deepEqual(parseCommandLine(["--check-config", "-"], {}), {
+    action: "check-config",
+    file: "-",
+  });
+  assert.match(faultsOf(["--check-config="])[0]!, /needs a value/);
+  assert.match(faultsOf(["--chek-config=x"])[0]!, /did you mean --check-config/);
+});
+
 Deno.test("parseCommandLine() reads docker-opts, which has flags of its own", () => {
   const command = parseCommandLine(["docker-opts", "-ck", "ALL"], { FLANNELD_IFACE: "\0" });
   assert.equal(command.action, "docker-opts");

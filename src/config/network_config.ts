@@ -38,10 +38,13 @@ export interface ParsedNetworkConfig {
 
 export interface ParseNetworkConfigOptions {
   /**
-   * Reads the backend's own keys, so that their faults are reported together with the others:
-   * returns warnings, throws {@linkcode ConfigError}.
+   * Reads the backend's own keys and whether it fits the families, so that all faults are reported
+   * together: returns warnings, throws {@linkcode ConfigError}. A family with faults is left out.
    */
-  readonly readBackend?: (backend: NetworkConfig["backend"]) => readonly string[];
+  readonly readBackend?: (
+    backend: NetworkConfig["backend"],
+    families: Pick<NetworkConfig, "ipv4" | "ipv6">,
+  ) => readonly string[];
 }
 
 const SUBJECT = "network config";
@@ -77,7 +80,8 @@ export function parseNetworkConfig(
   const backend = readBackend(fields);
   if (backend !== undefined) {
     try {
-      options.readBackend?.(backend).forEach((warning) => fields.warn(warning));
+      const families = { ...(ipv4 ? { ipv4 } : {}), ...(ipv6 ? { ipv6 } : {}) };
+      options.readBackend?.(backend, families).forEach((warning) => fields.warn(warning));
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       error.faults.forEach((fault) => fields.fault(fault));
@@ -237,7 +241,7 @@ function readSubnetLength(fields: FieldReader, name: string, longest: number): n
 export function enabledFamilies({ network }: { readonly network: NetworkConfig }) {
   return (["ipv4", "ipv6"] as const).flatMap((name) => {
     const family = network[name];
-    return family ? [{ name, network: family.network }] : [];
+    return family ? [{ name, ...family }] : [];
   });
 }
 

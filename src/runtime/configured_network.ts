@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { NetworkFamilies } from "../backends/mod.ts";
 import { type NetworkConfig, parseNetworkConfig } from "../config/network_config.ts";
 import { ConfigError } from "../errors.ts";
 import type { Logger } from "../log.ts";
@@ -24,33 +25,29 @@ export interface ConfiguredNetwork {
  */
 export function configureNetwork(
   text: string,
-  log: Logger,
+  log: Pick<Logger, "warn">,
   table: readonly BackendEntry[] = backends,
 ): ConfiguredNetwork {
-  const configure = ({ type, options }: NetworkConfig["backend"]) =>
-    findBackend(type, table).configure(options);
+  let backend: ConfiguredBackend | undefined;
   const { config: network, warnings } = parseNetworkConfig(text, {
-    readBackend: (backend) => configure(backend).warnings,
+    readBackend({ type, options }, families) {
+      const configured = findBackend(type, table).configure(options);
+      backend = configured.backend;
+      const faults = [...familyFaults(backend, families), ...backend.checkNetwork(families)];
+      if (faults.length > 0) throw new ConfigError("network config", faults);
+      return configured.warnings;
+    },
   });
   for (const warning of warnings) log.warn(warning);
-  const { backend } = configure(network.backend);
-  requireFamilies(backend, network);
-  const faults = backend.checkNetwork(network);
-  if (faults.length > 0) throw new ConfigError("network config", faults);
-  return { text, network, backend };
+  return { text, network, backend: backend! }; // it is only missing beside a fault
 }
 
-function requireFamilies(backend: ConfiguredBackend, network: NetworkConfig): void {
+function familyFaults(backend: ConfiguredBackend, families: NetworkFamilies): string[] {
   const missing = ([4, 6] as const).filter((family) =>
-    network[family === 4 ? "ipv4" : "ipv6"] && !backend.families.includes(family)
+    families[family === 4 ? "ipv4" : "ipv6"] && !backend.families.includes(family)
   );
-  if (missing.length > 0) {
-    throw new ConfigError(
-      "network config",
-      missing.map((family) =>
-        `backend ${backend.type} cannot carry IPv${family}; set EnableIPv${family} to false, or ` +
-        "choose another backend"
-      ),
-    );
-  }
+  return missing.map((family) =>
+    `backend ${backend.type} cannot carry IPv${family}; set EnableIPv${family} to false, or ` +
+    "choose another backend"
+  );
 }

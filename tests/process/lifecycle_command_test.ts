@@ -82,6 +82,51 @@ for (const { title, flags = [], env = {}, says } of REFUSED) {
   });
 }
 
+labTest("words that print something do so to stdout and exit 0", async ({ signal }) => {
+  for (
+    const [words, prints] of [
+      [["help"], /^Usage: flanneld/m],
+      [["version"], /^flanneld \d/],
+      [["man"], /^\.TH FLANNELD/m],
+      [["completion", "bash"], /^complete -F/m],
+    ] as const
+  ) {
+    const result = await runFlanneld(words, { signal });
+    assert.deepEqual([result.code, result.stderr], [0, ""]);
+    assert.match(result.stdout, prints);
+  }
+});
+
+labTest(
+  "--check-config exits 0 for a valid config, 1 for another, 2 without one",
+  async ({ signal }) => {
+    const file = await Deno.makeTempFile();
+    try {
+      const outcome = async (text: string) => {
+        await Deno.writeTextFile(file, text);
+        const { code, stdout, stderr } = await runFlanneld([`--check-config=${file}`], { signal });
+        return { code, stdout, stderr };
+      };
+      assert.deepEqual(await outcome('{"Network":"10.24.0.0/16","Backend":{"Type":"vxlan"}}'), {
+        code: 0,
+        stdout: `${file}: valid: 10.24.0.0/16 in subnets of /24, backend vxlan\n`,
+        stderr: "",
+      });
+      const { code, stdout, stderr } = await outcome(
+        '{"Network":"10.24.0.0/16","SubnetLen":"24","Backend":{"Type":"vxlam"}}',
+      );
+      assert.deepEqual([code, stdout], [1, ""]);
+      assert.match(
+        stderr,
+        /^flanneld: \S+ SubnetLen .*\nflanneld: \S+ .* did you mean "vxlan".*\n$/,
+      );
+      assert.equal((await runFlanneld(["--check-config="], { signal })).code, 2);
+    } finally {
+      await Deno.remove(file);
+    }
+  },
+);
+
 labTest("--help and --version print to stdout and exit 0", async ({ signal }) => {
   for (const flag of ["--help", "-h", "-help"]) {
     const help = await runFlanneld([flag], { signal });
