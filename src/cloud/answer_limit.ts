@@ -1,7 +1,6 @@
 /** Bounds what a service may send. @module */
 import type http from "node:http";
 
-/** Options of {@linkcode limitAnswer}. */
 export interface AnswerLimit {
   /** A longer body is refused. */
   readonly maxBytes: number;

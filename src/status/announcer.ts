@@ -1,13 +1,8 @@
-/**
- * Reports each change of readiness to the log and the service manager.
- *
- * @module
- */
+/** Reports each change of readiness to the log and the service manager. @module */
 import type { Logger } from "../log.ts";
 import type { Notifier } from "../service_manager/notify.ts";
 import { type Readiness, reasonsOf, remarksOf } from "./readiness.ts";
 
-/** Options of {@linkcode announceReadiness}. */
 export interface AnnounceOptions {
   readonly log: Logger;
   readonly notifier: Notifier;

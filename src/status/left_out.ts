@@ -1,8 +1,4 @@
-/**
- * Judges whether this host reaches its peers.
- *
- * @module
- */
+/** Judges whether this host reaches its peers. @module */
 import type { SkippedPeer } from "../state/mod.ts";
 import type { Finding } from "./model.ts";
 import type { Condition } from "./readiness.ts";

@@ -8,7 +8,6 @@ import type { Logger } from "../log.ts";
 import { Backoff } from "../util/time.ts";
 import { Outage } from "./problems.ts";
 
-/** Options of {@linkcode patiently}. */
 export interface PatienceOptions {
   readonly log: Logger;
   readonly signal: AbortSignal;
@@ -63,7 +62,6 @@ export async function patiently<T>(
   }
 }
 
-/** Options of {@linkcode retryBriefly}. */
 export interface BriefRetryOptions {
   readonly signal: AbortSignal;
   /** Which errors may pass within a moment. @default {isShortage} */

@@ -17,7 +17,6 @@ const LOGGED_CAUSES = 5;
 /** Problems remembered after they are over, where `quietMs` is set. */
 const REMEMBERED = 10_000;
 
-/** Options of {@linkcode ProblemLog}. */
 export interface ProblemLogOptions {
   /** The line for a problem. @default message and remedy */
   readonly one?: (problem: Problem) => string;
@@ -187,7 +186,6 @@ export function identityOf({ code, object }: Pick<Finding, "code" | "object">): 
   return `${code} ${object}`;
 }
 
-/** Options of {@linkcode Outage}. */
 export interface OutageOptions extends Pick<Finding, "code" | "object"> {
   /** Precedes the reason: `Etcd is unreachable`. */
   readonly failed: string;

@@ -1,8 +1,4 @@
-/**
- * An election of one leader among any number of hosts.
- *
- * @module
- */
+/** An election of one leader among any number of hosts. @module */
 import type { Logger } from "../log.ts";
 import type { ReadableCell } from "../util/cell.ts";
 import type { CallOptions } from "./errors.ts";
@@ -19,7 +15,6 @@ export interface ElectionOptions {
   readonly log: Logger;
 }
 
-/** Options of {@linkcode Term.confirm}. */
 export interface ConfirmOptions extends CallOptions {
   /** Time that must be left of the term. @default {5_000} */
   readonly marginMs?: number;

@@ -1,8 +1,4 @@
-/**
- * How calls of a store fail, and what every call takes.
- *
- * @module
- */
+/** How calls of a store fail, and what every call takes. @module */
 
 /** How a store failed. */
 export class StoreError extends Error {

@@ -1,14 +1,9 @@
-/**
- * What a host does when another one has its subnet.
- *
- * @module
- */
+/** What a host does when another one has its subnet. @module */
 import { formatSubnet } from "../lease/lease.ts";
 import type { Logger } from "../log.ts";
 import { BudgetedLog } from "../util/line_budget.ts";
 import type { OwnLease } from "./lease_store.ts";
 
-/** Options of {@linkcode watchLeaseLoss}. */
 export interface LeaseLossOptions {
   /** Whether to take another subnet then. */
   readonly onLeaseLoss: "keep" | "reassign";

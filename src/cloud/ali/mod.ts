@@ -1,8 +1,4 @@
-/**
- * Alibaba Cloud as a provider of routes.
- *
- * @module
- */
+/** Alibaba Cloud as a provider of routes. @module */
 import { aliVpc as backend, readAliVpcClaim } from "../../backends/ali_vpc.ts";
 import { type AliVpcOptions, identifyAliVpc } from "./identify.ts";
 

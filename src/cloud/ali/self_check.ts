@@ -1,8 +1,4 @@
-/**
- * Tries the client of the cloud's API without the cloud, for `flanneld self-test`.
- *
- * @module
- */
+/** Tries the client of the cloud's API without the cloud, for `flanneld self-test`. @module */
 import * as v from "valibot";
 import { Secret } from "../../secret.ts";
 import { RateLimiter } from "../rate_limiter.ts";

@@ -1,8 +1,4 @@
-/**
- * What the VPC service (2016-04-28) sends, and what is made of it.
- *
- * @module
- */
+/** What the VPC service (2016-04-28) sends, and what is made of it. @module */
 import * as v from "valibot";
 import type { CloudRoute, EntryState } from "../routes/provider.ts";
 import type { SubnetInfo, TableInfo } from "../routes/table_choice.ts";

@@ -22,7 +22,6 @@ import { findEarlierRival, planAcquire } from "./plan_acquire.ts";
 /** Upstream's lease time. */
 export const LEASE_TTL_SECONDS = 24 * 3600;
 
-/** Options of {@linkcode acquire}. */
 export interface AcquireOptions extends LeaseRequest {
   /** The leases of all hosts. */
   readonly space: KeySpace;

@@ -1,8 +1,4 @@
-/**
- * The documents of one name as keys of one space; a version is the key's revision.
- *
- * @module
- */
+/** The documents of one name as keys of one space; a version is the key's revision. @module */
 import type { Document, Documents, DocumentUpdate, WriteOptions } from "../documents.ts";
 import type { CallOptions } from "../errors.ts";
 import type { Entry, KeySpace } from "./key_space.ts";

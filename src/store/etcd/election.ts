@@ -1,8 +1,4 @@
-/**
- * An election by one key that expires.
- *
- * @module
- */
+/** An election by one key that expires. @module */
 import { Cell, type ReadableCell } from "../../util/cell.ts";
 import { childSignal } from "../../util/child_signal.ts";
 import { Outage } from "../../status/problems.ts";
@@ -31,7 +27,6 @@ const VERIFY_MS = 2_000;
 /** How often a clock that jumps (a suspended virtual machine) is looked for. */
 const TICK_MS = 1_000;
 
-/** Options of {@linkcode EtcdElection}. */
 export interface EtcdElectionOptions extends Pick<ElectionOptions, "holder" | "log">, Clocks {
   /** Nothing else should be kept in it: each change in it wakes all who follow. */
   readonly space: KeySpace;

@@ -1,8 +1,4 @@
-/**
- * How etcd fails, in words for an operator and in kinds for the code.
- *
- * @module
- */
+/** How etcd fails, in words for an operator and in kinds for the code. @module */
 import { describeError } from "../../errors.ts";
 import { StoreError } from "../errors.ts";
 import { describeConnectError } from "./tls_errors.ts";

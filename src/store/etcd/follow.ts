@@ -1,8 +1,4 @@
-/**
- * What the watches of all stores share: going on after failures, and times.
- *
- * @module
- */
+/** What the watches of all stores share: going on after failures, and times. @module */
 import { Backoff } from "../../util/time.ts";
 import { StoreError } from "../errors.ts";
 import type { WatchUpdate } from "./key_space.ts";

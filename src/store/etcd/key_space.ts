@@ -55,7 +55,6 @@ export interface KnownEntries {
   readonly written: Entry;
 }
 
-/** Options of {@linkcode KeySpace.watch}. */
 export interface WatchOptions extends CallOptions {
   readonly after?: KnownEntries;
 }

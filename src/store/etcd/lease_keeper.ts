@@ -31,7 +31,6 @@ const LOST_POLL_MS = 30_000;
 /** A foreign write over our own value is overwritten at most this often, lest two writers race. */
 const REWRITE_INTERVAL_MS = 60_000;
 
-/** Options of {@linkcode LeaseKeeper}. */
 export interface LeaseKeeperOptions extends AcquireOptions, Clocks {
   /** The lease is renewed this long before it ends. */
   readonly renewMarginSeconds: number;

@@ -1,11 +1,6 @@
-/**
- * How long something lasts that expires in the store.
- *
- * @module
- */
+/** How long something lasts that expires in the store. @module */
 import { type Clocks, Stopwatch } from "../../util/stopwatch.ts";
 
-/** Options of {@linkcode Lifetime}. */
 export interface LifetimeOptions {
   readonly seconds: number;
   /** Renewing is due this long before the end, or somewhat earlier. */

@@ -1,8 +1,4 @@
-/**
- * Opens the store of a network in etcd.
- *
- * @module
- */
+/** Opens the store of a network in etcd. @module */
 import { ConfigError, describeError } from "../../errors.ts";
 import type { LeaseStore } from "../lease_store.ts";
 import { type EtcdApi, EtcdChoice } from "./choice.ts";
@@ -12,7 +8,6 @@ import { EtcdStore, type EtcdStoreOptions } from "./store.ts";
 import { readTlsFiles } from "./tls_files.ts";
 import { requireTlsSockets } from "./tls_socket.ts";
 
-/** Options of {@linkcode openEtcdStore}. */
 export interface OpenEtcdStoreOptions extends EtcdOptions, EtcdStoreOptions {
   /** `auto` is v3, and v2 if only v2 holds the config or only v2 is served. */
   readonly api: EtcdApi | "auto";

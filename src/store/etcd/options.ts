@@ -1,8 +1,4 @@
-/**
- * Reads the options of etcd; names its keys as upstream does.
- *
- * @module
- */
+/** Reads the options of etcd; names its keys as upstream does. @module */
 import { ConfigError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { type Endpoint, parseEndpoint } from "../../net/mod.ts";

@@ -1,8 +1,4 @@
-/**
- * How to come by a lease in a store where hosts choose their subnets: decisions only.
- *
- * @module
- */
+/** How to come by a lease in a store where hosts choose their subnets: decisions only. @module */
 import type { NetworkConfig } from "../../config/network_config.ts";
 import {
   blockingPlaces,

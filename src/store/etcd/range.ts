@@ -1,8 +1,4 @@
-/**
- * Ranges of keys of etcd v3, read page by page at one revision.
- *
- * @module
- */
+/** Ranges of keys of etcd v3, read page by page at one revision. @module */
 import type { IKeyValue, IRangeRequest, IRangeResponse } from "etcd3";
 import { Buffer } from "node:buffer";
 import { EtcdError } from "./error.ts";

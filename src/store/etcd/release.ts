@@ -1,8 +1,4 @@
-/**
- * Gives back the leases of a host.
- *
- * @module
- */
+/** Gives back the leases of a host. @module */
 import { parseLease } from "../../lease/codec.ts";
 import { formatSubnet, type Lease, type LeaseSubnet } from "../../lease/lease.ts";
 import { isOwnedBy } from "../../lease/ownership.ts";

@@ -27,7 +27,6 @@ import type { EtcdKeys, WatchUpdate } from "./key_space.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
 import { releaseLeases } from "./release.ts";
 
-/** Options of {@linkcode EtcdStore}. */
 export type EtcdStoreOptions = Pick<LeaseKeeperOptions, "renewMarginSeconds">;
 
 /** The store of one network in etcd. */

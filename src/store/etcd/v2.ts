@@ -1,8 +1,4 @@
-/**
- * The keys of a network in the v2 keys API.
- *
- * @module
- */
+/** The keys of a network in the v2 keys API. @module */
 import { joinPath } from "../../util/go_path.ts";
 import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./missing_config.ts";
 import { EtcdV2Client, type Node, type Reply, type V2Request } from "./v2_client.ts";

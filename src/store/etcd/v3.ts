@@ -1,8 +1,4 @@
-/**
- * The keys of a network in etcd v3.
- *
- * @module
- */
+/** The keys of a network in etcd v3. @module */
 import type { ICompare, IKeyValue, IRequestOp, ITxnResponse } from "etcd3";
 import { Buffer } from "node:buffer";
 import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./missing_config.ts";

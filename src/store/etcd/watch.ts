@@ -1,8 +1,4 @@
-/**
- * Follows a range of etcd v3, whatever happens to connections, members and history.
- *
- * @module
- */
+/** Follows a range of etcd v3, whatever happens to connections, members and history. @module */
 import type { IWatchResponse } from "etcd3";
 import { childSignal } from "../../util/child_signal.ts";
 import { delay } from "../../util/time.ts";
@@ -25,7 +21,6 @@ export interface KnownRange extends RangeSnapshot {
   readonly writtenRevision: string;
 }
 
-/** Options of {@linkcode followRange}. */
 export interface FollowRangeOptions extends CallOptions {
   /** The first snapshot, from which the watch goes on if it can. */
   readonly known?: KnownRange | undefined;
