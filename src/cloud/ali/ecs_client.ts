@@ -80,11 +80,11 @@ export class EcsClient implements InterfaceApi {
     return false;
   }
 
-  async setCheck(id: string, enabled: boolean, options: CallOptions): Promise<void> {
+  async disableCheck(id: string, options: CallOptions): Promise<void> {
     const parameters = {
       RegionId: this.#regionId,
       NetworkInterfaceId: id,
-      SourceDestCheck: enabled,
+      SourceDestCheck: false,
     };
     await this.#rpc.call("ModifyNetworkInterfaceAttribute", parameters, AnyReply, options);
   }

@@ -407,7 +407,7 @@ Deno.test("whatever is missing or wrong in an answer gives a result or an AliApi
     (vpc) => vpc.batches.delete([{ ...BATCH[0]!, entryId: "rte-1" }], { signal }),
     (vpc) => vpc.readTable("vtb-1", { signal }),
     (_, ecs) => ecs.read(["eni-1"], { signal }),
-    (_, ecs) => ecs.setCheck("eni-1", false, { signal }),
+    (_, ecs) => ecs.disableCheck("eni-1", { signal }),
   ];
   await fc.assert(
     fc.asyncProperty(

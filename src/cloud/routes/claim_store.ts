@@ -15,17 +15,14 @@ import type { RouteView } from "./route_view.ts";
 import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { CallOptions } from "../../store/errors.ts";
-import type { Document, Documents } from "../../store/documents.ts";
-import type { ClusterStore } from "./cluster_store.ts";
+import { type ClusterStore, parseOrWarn, SharedDocument } from "./cluster_store.ts";
 
-const PAGE_KEY = "doc";
 /** Another leader may write the same page for a moment, at the turn of two terms. */
 const TRIES = 3;
 
 interface Page {
-  readonly documents: Documents;
+  readonly document: SharedDocument;
   readonly number: number;
-  document: Document | undefined;
   claims: BookPage;
 }
 
@@ -38,9 +35,8 @@ export class ClaimStore {
   constructor(store: ClusterStore, options: { log: Logger }) {
     this.#log = options.log;
     this.#pages = Array.from({ length: HOST_SHARDS }, (_, number) => ({
-      documents: store.documents(`claims-${number}`),
+      document: new SharedDocument(store.documents(`claims-${number}`), "doc"),
       number,
-      document: undefined,
       claims: new Map(),
     }));
   }
@@ -112,15 +108,10 @@ export class ClaimStore {
 
   async #turn(page: Page, news: BookNews, options: CallOptions): Promise<void> {
     for (let tries = 1; tries <= TRIES; tries++) {
-      const { documents, number, document } = page;
-      const next = turnPage(page.claims, number, news);
+      const next = turnPage(page.claims, page.number, news);
       const value = encodeBookPage(next);
-      if (value === (document?.value ?? "{}")) return;
-      const written = document === undefined
-        ? await documents.create(PAGE_KEY, value, options)
-        : await documents.update(document, value, options);
-      if (written !== undefined) {
-        page.document = written;
+      if (value === (page.document.value ?? "{}")) return;
+      if (await page.document.write(value, options)) {
         page.claims = next;
         return;
       }
@@ -130,15 +121,9 @@ export class ClaimStore {
   }
 
   async #load(page: Page, options: CallOptions): Promise<void> {
-    page.document = await page.documents.get(PAGE_KEY, options);
-    page.claims = new Map();
-    if (page.document === undefined) return;
-    try {
-      page.claims = parseBookPage(page.document.value);
-    } catch (error) {
-      this.#log.warn("A page of the book of claims is begun anew", {
-        error: describeError(error),
-      });
-    }
+    page.claims = parseOrWarn(await page.document.read(options), parseBookPage, {
+      log: this.#log,
+      warning: "A page of the book of claims is begun anew",
+    }) ?? new Map();
   }
 }

@@ -177,7 +177,7 @@ export interface InterfaceApi {
   isId(text: string): boolean;
   /** Those of `ids` that exist; up to `perCall`. */
   read(ids: readonly string[], options: CallOptions): Promise<readonly InterfaceInfo[]>;
-  setCheck(id: string, enabled: boolean, options: CallOptions): Promise<void>;
+  disableCheck(id: string, options: CallOptions): Promise<void>;
   /** `… denies the action`. */
   denial(action: string): string;
   /** What an operator does to have the check of `id` off: which rights to give, or where else. */

@@ -10,11 +10,10 @@ import {
   parseSummary,
   shardOf,
 } from "./cluster_state.ts";
-import { describeError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import type { CallOptions } from "../../store/errors.ts";
-import type { Document, Documents } from "../../store/documents.ts";
-import type { ClusterStore } from "./cluster_store.ts";
+import type { Documents } from "../../store/documents.ts";
+import { type ClusterStore, parseOrWarn, SharedDocument } from "./cluster_store.ts";
 
 const SUMMARY_KEY = "summary";
 const HOSTS_KEY = "doc";
@@ -45,27 +44,19 @@ export class OvertakenError extends Error {
   override name = "OvertakenError";
 }
 
-/** One document: where it is, and what was last seen or written there. */
-interface Published {
-  readonly documents: Documents;
-  readonly key: string;
-  known: Document | undefined;
-}
-
 /** The leader's side of what is published. */
 export class ClusterPublication {
-  readonly #summary: Published;
-  readonly #shards: readonly Published[];
+  readonly #summary: SharedDocument;
+  readonly #shards: readonly SharedDocument[];
   readonly #log: Logger;
 
   constructor(store: ClusterStore, options: { log: Logger }) {
     this.#log = options.log;
-    this.#summary = { documents: summaryDocuments(store), key: SUMMARY_KEY, known: undefined };
-    this.#shards = Array.from({ length: HOST_SHARDS }, (_, shard) => ({
-      documents: hostsDocuments(store, shard),
-      key: HOSTS_KEY,
-      known: undefined,
-    }));
+    this.#summary = new SharedDocument(summaryDocuments(store), SUMMARY_KEY);
+    this.#shards = Array.from(
+      { length: HOST_SHARDS },
+      (_, shard) => new SharedDocument(hostsDocuments(store, shard), HOSTS_KEY),
+    );
   }
 
   /**
@@ -75,12 +66,18 @@ export class ClusterPublication {
    * @throws {StoreError}
    */
   async read({ signal }: CallOptions): Promise<ClusterState | undefined> {
-    await Promise.all([this.#summary, ...this.#shards].map(async (each) => {
-      each.known = await each.documents.get(each.key, { signal });
-    }));
-    const summary = this.#parse(this.#summary, parseSummary);
+    const documents = [this.#summary, ...this.#shards];
+    const [text, ...shards] = await Promise.all(documents.map((each) => each.read({ signal })));
+    // What a broken document said is lost, and published anew.
+    const fallback = {
+      log: this.#log,
+      warning: "What was published of the routes is thrown away",
+    };
+    const summary = parseOrWarn(text, parseSummary, fallback);
     if (summary === undefined) return undefined;
-    const hosts = this.#shards.flatMap((shard) => [...this.#parse(shard, parseHosts)?.hosts ?? []]);
+    const hosts = shards.flatMap((shard) => [
+      ...parseOrWarn(shard, parseHosts, fallback)?.hosts ?? [],
+    ]);
     return { summary, hosts: new Map(hosts) };
   }
 
@@ -94,35 +91,17 @@ export class ClusterPublication {
   async publish({ summary, hosts }: ClusterState, { signal }: CallOptions): Promise<void> {
     const shards = Array.from({ length: HOST_SHARDS }, (): [string, HostStatus][] => []);
     for (const host of hosts) shards[shardOf(host[0])]!.push(host);
-    await Promise.all(this.#shards.map((document, shard) => {
-      return this.#write(document, encodeHosts(summary.term, shards[shard]!), { signal });
-    }));
+    await Promise.all(
+      this.#shards.map((document, shard) =>
+        this.#write(document, encodeHosts(summary.term, shards[shard]!), { signal })
+      ),
+    );
     await this.#write(this.#summary, encodeSummary(summary), { signal });
   }
 
-  async #write(published: Published, value: string, options: CallOptions): Promise<void> {
-    const { documents, key, known } = published;
-    if (known?.value === value) return;
-    const written = known === undefined
-      ? await documents.create(key, value, options)
-      : await documents.update(known, value, options);
-    if (written === undefined) {
-      throw new OvertakenError("another daemon has written the state of the routes since");
-    }
-    published.known = written;
-  }
-
-  /** What a broken document said is lost, and published anew. */
-  #parse<Parsed>({ known }: Published, parse: (text: string) => Parsed): Parsed | undefined {
-    if (known === undefined) return undefined;
-    try {
-      return parse(known.value);
-    } catch (error) {
-      this.#log.warn("What was published of the routes is thrown away", {
-        error: describeError(error),
-      });
-      return undefined;
-    }
+  async #write(document: SharedDocument, value: string, options: CallOptions): Promise<void> {
+    if (document.value === value || await document.write(value, options)) return;
+    throw new OvertakenError("another daemon has written the state of the routes since");
   }
 }
 
@@ -187,7 +166,7 @@ export class ClusterFollower {
       else this.#blindSince ??= this.#options.now();
       const text = update.type === "current" ? update.document?.value : undefined;
       // What somebody deleted was true all the same, and the leader publishes it again.
-      if (text !== undefined) this.#summary = this.#parse(text, parseSummary) ?? this.#summary;
+      this.#summary = this.#parse(text, parseSummary) ?? this.#summary;
       onChange();
     }
   }
@@ -200,8 +179,7 @@ export class ClusterFollower {
       const both = AbortSignal.any([signal, this.#restart.signal]);
       for await (const update of hostsDocuments(store, shard).follow(HOSTS_KEY, { signal: both })) {
         if (update.type === "disconnected") continue;
-        const text = update.document?.value;
-        const hosts = text === undefined ? undefined : this.#parse(text, parseHosts)?.hosts;
+        const hosts = this.#parse(update.document?.value, parseHosts)?.hosts;
         if (hosts !== undefined) this.#hosts = hosts;
         else if (shard !== this.#shard) this.#hosts = new Map();
         this.#shard = shard;
@@ -210,14 +188,11 @@ export class ClusterFollower {
     }
   }
 
-  #parse<Parsed>(text: string, parse: (text: string) => Parsed): Parsed | undefined {
-    try {
-      return parse(text);
-    } catch (error) {
-      this.#options.log.warn("What is published of the routes is not understood", {
-        error: describeError(error),
-      });
-      return undefined;
-    }
+  #parse<Parsed>(
+    text: string | undefined,
+    parse: (text: string) => Parsed,
+  ): Parsed | undefined {
+    const warning = "What is published of the routes is not understood";
+    return parseOrWarn(text, parse, { log: this.#options.log, warning });
   }
 }

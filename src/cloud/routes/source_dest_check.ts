@@ -81,7 +81,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
       id: "source-dest-check",
       name: "source/destination check",
       key: (spec) => spec.networkInterfaceId,
-      equal: (desired, actual) => desired.enabled === actual.enabled,
+      equal: (_, actual) => !actual.enabled,
       owns: (actual) => this.#seen.has(actual.networkInterfaceId),
       format: (spec) => `${spec.networkInterfaceId} ${spec.enabled ? "on" : "off"}`,
     };
@@ -126,24 +126,22 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     options: { signal: AbortSignal },
   ): Promise<readonly FailedChange<SourceDestCheckSpec>[]> {
     options.signal.throwIfAborted();
-    const wanted = new Map<string, boolean>();
-    for (const change of changes) {
-      if (change.op === "remove" || !this.#seen.has(change.desired.networkInterfaceId)) continue;
-      wanted.set(change.desired.networkInterfaceId, change.desired.enabled);
-    }
+    const ids = changes.flatMap((change) =>
+      change.op === "remove" ? [] : [change.desired.networkInterfaceId]
+    );
     const errors = new Map<string, Error>();
-    for (let rest: readonly string[] = [...wanted.keys()]; rest.length > 0;) {
+    let rest = [...new Set(ids)].filter((id) => this.#seen.has(id));
+    while (rest.length > 0) {
       const some = rest.slice(0, SETS_PER_LOOK);
       rest = rest.slice(SETS_PER_LOOK);
-      const trouble = await this.#setAll(some, wanted, errors, options);
-      const taken = some.filter((id) => !errors.has(id));
-      await this.#awaitAll(taken, rest, wanted, errors, options);
+      const trouble = await this.#disableAll(some, errors, options);
+      await this.#awaitAll(some.filter((id) => !errors.has(id)), rest, errors, options);
       if (trouble !== undefined) {
         for (const id of rest) errors.set(id, this.#explain("switch off", [id], trouble.thrown));
         break;
       }
       // Meanwhile other hosts have seen to their own.
-      rest = rest.filter((id) => this.#isOn(id) !== wanted.get(id));
+      rest = rest.filter((id) => this.#isOn(id));
     }
     return changes.flatMap((change) => {
       if (change.op === "remove") return [];
@@ -246,15 +244,14 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
    * Asks for each switch of `ids`, and again for those that are held up; why some were refused is
    * in `errors` then. Returns trouble that every other interface would have as well.
    */
-  async #setAll(
+  async #disableAll(
     ids: readonly string[],
-    wanted: ReadonlyMap<string, boolean>,
     errors: Map<string, Error>,
     options: { signal: AbortSignal },
   ): Promise<Trouble | undefined> {
     const backoff = new Backoff({ initialMs: 1_000, maxMs: 15_000 });
     for (let tries = 1, waiting = ids;; tries++) {
-      const { held, trouble } = await this.#setSome(waiting, wanted, errors, options);
+      const { held, trouble } = await this.#disableSome(waiting, errors, options);
       if (waiting.some((id) => !errors.has(id))) {
         tries = 0;
         backoff.reset();
@@ -269,9 +266,8 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
    * One try for each of `ids`, with its outcome in `errors`; returns those worth another one. What
    * holds up one interface does not hold up the others, but trouble of the service does.
    */
-  async #setSome(
+  async #disableSome(
     ids: readonly string[],
-    wanted: ReadonlyMap<string, boolean>,
     errors: Map<string, Error>,
     options: { signal: AbortSignal },
   ): Promise<{ readonly held: readonly string[]; readonly trouble?: Trouble }> {
@@ -279,7 +275,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     let denials = 0;
     for (const [at, id] of ids.entries()) {
       try {
-        await this.#options.api.setCheck(id, wanted.get(id) === true, options);
+        await this.#options.api.disableCheck(id, options);
         errors.delete(id);
         denials = 0;
       } catch (thrown) {
@@ -303,7 +299,6 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
   async #awaitAll(
     ids: readonly string[],
     others: readonly string[],
-    wanted: ReadonlyMap<string, boolean>,
     errors: Map<string, Error>,
     options: { signal: AbortSignal },
   ): Promise<void> {
@@ -318,7 +313,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
         for (const id of open) errors.set(id, this.#explain("read", [id], error));
         return;
       }
-      open = open.filter((id) => this.#isOn(id) !== wanted.get(id));
+      open = open.filter((id) => this.#isOn(id));
       if (tries === TRIES) break;
       if (open.length > 0) await this.#options.delay(backoff.next(), options);
     }

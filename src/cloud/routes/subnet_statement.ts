@@ -17,7 +17,7 @@ import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
 import type { CallOptions } from "../../store/errors.ts";
 import { Wakeup } from "../../util/wakeup.ts";
-import type { ClusterStore } from "./cluster_store.ts";
+import { type ClusterStore, SharedDocument } from "./cluster_store.ts";
 
 /** A store that did not take a statement is tried again after this. */
 const AGAIN_MS = 30_000;
@@ -75,7 +75,7 @@ export class SubnetStatements {
 
   /** Runs until `signal` aborts. */
   async run({ signal }: CallOptions): Promise<never> {
-    const { store, instanceId, log } = this.#options;
+    const { instanceId, log } = this.#options;
     let stated = "";
     let statedAt = -Infinity;
     for (;;) {
@@ -88,7 +88,7 @@ export class SubnetStatements {
         : Infinity;
       if (isAsked && againMs === 0) {
         try {
-          await stateSubnet(store, { instanceId, ask, subnet }, { signal });
+          await this.#state(JSON.stringify({ ask, subnet: String(subnet) }), { signal });
           stated = news;
           statedAt = performance.now();
           againMs = FRESH_MS;
@@ -101,26 +101,14 @@ export class SubnetStatements {
       await this.#wakeup.sleep(againMs, { signal });
     }
   }
-}
 
-/** @throws {StoreError} */
-async function stateSubnet(
-  store: ClusterStore,
-  { instanceId, ask, subnet }: {
-    readonly instanceId: string;
-    readonly ask: string;
-    readonly subnet: Prefix;
-  },
-  options: CallOptions,
-): Promise<void> {
-  const documents = statements(store);
-  const living = { ...options, lifetimeSeconds: TTL_SECONDS };
-  const value = JSON.stringify({ ask, subnet: String(subnet) });
-  const before = await documents.get(instanceId, options);
-  const written = before === undefined
-    ? await documents.create(instanceId, value, living)
-    : await documents.update(before, value, living);
-  if (written === undefined) throw new Error("the statement was changed at the same time");
+  async #state(value: string, options: CallOptions): Promise<void> {
+    const { store, instanceId } = this.#options;
+    const document = new SharedDocument(statements(store), instanceId);
+    await document.read(options);
+    if (await document.write(value, { ...options, lifetimeSeconds: TTL_SECONDS })) return;
+    throw new Error("the statement was changed at the same time");
+  }
 }
 
 /**
