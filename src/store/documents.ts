@@ -27,7 +27,7 @@ export type DocumentUpdate =
 /** Options of a write. */
 export interface WriteOptions extends CallOptions {
   /** The document goes by itself this long after the write. @default {never} */
-  readonly lifetimeSeconds?: number;
+  readonly lifetimeSeconds?: number | undefined;
 }
 
 /**

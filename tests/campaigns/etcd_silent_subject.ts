@@ -76,7 +76,7 @@ function attemptOf({ url, api }: SubjectEndpoint, timeoutMs: number): () => Prom
     ? async () => {
       using _ = await EtcdConnection.open(settings.endpoints[0]!, settings, { signal, timeoutMs });
     }
-    : () => client.send({ method: "GET", path: "/x" }, { signal, timeoutMs, idempotent: true });
+    : () => client.send("idempotent", { method: "GET", path: "/x" }, { signal, timeoutMs });
 }
 
 async function sample(settleMs: number): Promise<Sample> {

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { WriteOptions } from "../../src/store/documents.ts";
 import { type CallOptions, StoreError } from "../../src/store/errors.ts";
 import {
   type Entry,
@@ -12,6 +13,7 @@ import {
   type KeySpace,
   orderOf,
   type Registry,
+  type SeenKey,
   type WatchEvent,
   type WatchUpdate,
 } from "../../src/store/etcd/key_space.ts";
@@ -219,7 +221,7 @@ function toEntry(key: string, stored: Stored): Entry {
   return {
     key,
     value: stored.value,
-    revision: String(stored.revision),
+    version: String(stored.revision),
     order: orderOf(stored.createRevision),
     expires: stored.expiresAtSeconds !== undefined,
   };
@@ -276,56 +278,47 @@ class MemorySpace implements KeySpace {
     return this.#connection.call("get", this.#label + key, options, () => this.#area.get(key));
   }
 
-  create(
-    key: string,
-    value: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
-  ): Promise<Entry | undefined> {
+  create(key: string, value: string, options: WriteOptions): Promise<Entry | undefined> {
     return this.#connection.call("create", this.#label + key, options, () => {
-      return this.#area.get(key) ? undefined : this.#area.put(key, value, life(ttlSeconds));
+      return this.#area.get(key) ? undefined : this.#area.put(key, value, life(options));
     });
   }
 
   update(
-    key: string,
+    { key, version }: SeenKey,
     value: string,
-    revision: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<Entry | undefined> {
     return this.#connection.call("update", this.#label + key, options, () => {
-      if (this.#area.get(key)?.revision !== revision) return undefined;
-      return this.#area.put(key, value, life(ttlSeconds));
+      if (this.#area.get(key)?.version !== version) return undefined;
+      return this.#area.put(key, value, life(options));
     });
   }
 
   move(
-    from: Pick<Entry, "key" | "revision">,
+    from: SeenKey,
     key: string,
     value: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<Entry | undefined> {
     return this.#connection.call("move", this.#label + key, options, () => {
       const isFree = this.#area.get(key) === undefined &&
-        this.#area.get(from.key)?.revision === from.revision;
+        this.#area.get(from.key)?.version === from.version;
       if (!isFree) return undefined;
       this.#area.delete(from.key);
-      return this.#area.put(key, value, life(ttlSeconds));
+      return this.#area.put(key, value, life(options));
     });
   }
 
   renew(
-    key: string,
-    revision: string,
-    ttlSeconds: number,
+    { key, version }: SeenKey,
+    lifetimeSeconds: number,
     options: CallOptions,
   ): Promise<Entry | undefined> {
     return this.#connection.call("renew", this.#label + key, options, () => {
       const entry = this.#area.get(key);
-      if (entry?.revision !== revision) return undefined;
-      if (entry.expires) this.#area.prolong(key, ttlSeconds);
+      if (entry?.version !== version) return undefined;
+      if (entry.expires) this.#area.prolong(key, lifetimeSeconds);
       return entry;
     });
   }
@@ -339,9 +332,9 @@ class MemorySpace implements KeySpace {
     );
   }
 
-  remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
+  remove({ key, version }: SeenKey, options: CallOptions): Promise<boolean> {
     return this.#connection.call("remove", this.#label + key, options, () => {
-      return this.#area.get(key)?.revision === revision && this.#area.delete(key);
+      return this.#area.get(key)?.version === version && this.#area.delete(key);
     });
   }
 
@@ -464,8 +457,8 @@ export function openMemoryStore(registry: MemoryRegistry): LeaseStore {
   return new EtcdStore(keys, { renewMarginSeconds: 3_600 });
 }
 
-function life(ttlSeconds: number | undefined): { ttlSeconds?: number } {
-  return ttlSeconds === undefined ? {} : { ttlSeconds };
+function life({ lifetimeSeconds }: WriteOptions): { ttlSeconds?: number } {
+  return lifetimeSeconds === undefined ? {} : { ttlSeconds: lifetimeSeconds };
 }
 
 function unavailable(): StoreError {

@@ -67,7 +67,7 @@ etcdTest("EtcdV3Registry writes keys and values byte by byte as upstream does", 
   const value =
     '{"PublicIP":"192.168.64.3","PublicIPv6":"fd00::3","BackendType":"vxlan","BackendData":{"VNI":1}}';
   const key = "10.3.4.0-24&fd00:0:0:4::-64";
-  await registry.create(key, value, 86400, { signal });
+  await registry.create(key, value, { signal, lifetimeSeconds: 86400 });
   const text = await etcd.any.ctl(["get", "--prefix", "", "-w", "json"], { signal });
   const { kvs } = JSON.parse(text) as { kvs: { key: string; value: string; lease?: number }[] };
   assert.equal(kvs.length, 1);
@@ -83,15 +83,17 @@ etcdTest("EtcdV3Registry writes keys and values byte by byte as upstream does", 
   const foreign = await registry.get("10.3.5.0-24", { signal });
   assert.equal(foreign?.value, value);
   assert.equal(foreign.expires, true);
-  const renewed = await registry.renew("10.3.5.0-24", foreign.revision, 86400, { signal });
+  const renewed = await registry.renew(foreign, 86400, { signal });
   assert.deepEqual(renewed, foreign);
 });
 
 etcdTest("EtcdV3Registry leaves no etcd lease behind when a comparison fails", async () => {
   await using etcd = await EtcdServers.start({ signal });
   await using registry = new EtcdV3Registry(settingsFor(etcd.endpoints));
-  await registry.create("10.3.4.0-24", "1", 60, { signal });
-  for (let i = 0; i < 3; i++) await registry.create("10.3.4.0-24", "2", 60, { signal });
-  await registry.update("10.3.4.0-24", "2", "1", 60, { signal });
+  await registry.create("10.3.4.0-24", "1", { signal, lifetimeSeconds: 60 });
+  for (let i = 0; i < 3; i++) {
+    await registry.create("10.3.4.0-24", "2", { signal, lifetimeSeconds: 60 });
+  }
+  await registry.update({ key: "10.3.4.0-24", version: "1" }, "2", { signal, lifetimeSeconds: 60 });
   assert.match(await etcd.any.ctl(["lease", "list"], { signal }), /found 1 leases/);
 });

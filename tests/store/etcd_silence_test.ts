@@ -21,7 +21,7 @@ async function checkSilence(
   await using log = new WatchLog(registry, { signal });
   await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
   relay.freeze();
-  await other.create("10.3.1.0-24", "unheard", 3600, { signal });
+  await other.create("10.3.1.0-24", "unheard", { signal, lifetimeSeconds: 3600 });
   const startedAt = performance.now();
   await log.until("the outage", ({ disconnected }) => disconnected, { timeoutMs: 45_000 });
   const tookMs = performance.now() - startedAt;
@@ -53,7 +53,7 @@ etcdTest(
       const reading = registry.get("10.3.1.0-24", { signal });
       registry.addressesChanged();
       assert.equal(await reading, undefined, "what waits is asked again");
-      await registry.create("10.3.1.0-24", "heard", 3600, { signal });
+      await registry.create("10.3.1.0-24", "heard", { signal, lifetimeSeconds: 3600 });
       await log.until("the event", ({ map }) => map.has("10.3.1.0-24"));
       // What waited there waits elsewhere now; v2 reads all anew then.
       assert.equal(log.snapshots, RegistryClass === EtcdV3Registry ? 1 : 2);

@@ -54,10 +54,10 @@ for (const [api, RegistryClass] of APIS) {
       await using registry = new RegistryClass(
         settingsFor([`https://${host}:${port}`], { caFile, prefix: `/${host}` }),
       );
-      const entry = await registry.create("10.3.4.0-24", "1", 3600, { signal });
+      const entry = await registry.create("10.3.4.0-24", "1", { signal, lifetimeSeconds: 3600 });
       await using log = new WatchLog(registry, { signal });
       await log.until("the snapshot", ({ map }) => map.size === 1);
-      await registry.update("10.3.4.0-24", "2", entry!.revision, 3600, { signal });
+      await registry.update(entry!, "2", { signal, lifetimeSeconds: 3600 });
       await log.until("the event", ({ map }) => map.get("10.3.4.0-24")?.value === "2");
     }
 
@@ -112,7 +112,7 @@ for (const [api, RegistryClass] of APIS) {
     await log.until("the outage", ({ disconnected }) => disconnected);
     etcd.members[0]!.start();
     await log.until("the end of the outage", ({ disconnected }) => !disconnected);
-    assert(await registry.create("10.3.4.0-24", "1", 3600, { signal }));
+    assert(await registry.create("10.3.4.0-24", "1", { signal, lifetimeSeconds: 3600 }));
     await log.until("the event", ({ map }) => map.size === 1);
   }, { needs: ["openssl"] });
 }

@@ -19,7 +19,7 @@ etcdTest(
     const server = etcd.any;
     await using registry = new EtcdV2Registry(settingsFor(etcd.endpoints));
     const value = '{"PublicIP":"192.168.64.3","BackendType":"vxlan","BackendData":{"VNI":1}}';
-    await registry.create("10.3.4.0-24", value, 86400, { signal });
+    await registry.create("10.3.4.0-24", value, { signal, lifetimeSeconds: 86400 });
     const text = await server.ctl(["get", `${SUBNETS}/10.3.4.0-24`], { signal, api: 2 });
     assert.equal(text.trimEnd(), value);
     const [node] = (await (await fetch(`${server.endpoint}/v2/keys${SUBNETS}`)).json()).node.nodes;
@@ -60,7 +60,10 @@ etcdTest("EtcdV2Registry takes a snapshot when etcd has cleared the events", asy
   // etcd remembers the last 1,000 events of all keys.
   for (let from = 0; from < 1_100; from += 50) {
     await Promise.all(
-      Array.from({ length: 50 }, (_, i) => writer.create(`k${from + i}`, "", 60, { signal })),
+      Array.from(
+        { length: 50 },
+        (_, i) => writer.create(`k${from + i}`, "", { signal, lifetimeSeconds: 60 }),
+      ),
     );
   }
   relay.restore();
@@ -112,7 +115,7 @@ etcdTest("EtcdV2Registry shows its user and password, and tells when they are wr
   await using registry = new EtcdV2Registry(
     settingsFor(etcd.endpoints, { user: ["flannel", "c0rrect-h0rse"] }),
   );
-  assert(await registry.create("10.3.4.0-24", "1", 60, { signal }));
+  assert(await registry.create("10.3.4.0-24", "1", { signal, lifetimeSeconds: 60 }));
   assert.equal((await registry.list({ signal })).length, 1);
   for (const user of [["flannel", "wr0ng-h0rse"], undefined] as const) {
     await using wrong = new EtcdV2Registry(

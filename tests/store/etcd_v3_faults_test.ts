@@ -20,7 +20,7 @@ etcdTest("EtcdV3Registry fails over when members die, and when the leader change
   await using registry = new EtcdV3Registry(settingsFor(etcd.endpoints));
   await using log = new WatchLog(registry, { signal });
   await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-  let entry = await registry.create("10.3.4.0-24", "0", 3600, { signal });
+  let entry = await registry.create("10.3.4.0-24", "0", { signal, lifetimeSeconds: 3600 });
 
   // Whoever we are connected to, one of these is it; the leader is among them.
   for (const [round, member] of etcd.members.entries()) {
@@ -30,12 +30,12 @@ etcdTest("EtcdV3Registry fails over when members die, and when the leader change
       title: "another leader",
     });
     const startedAt = performance.now();
-    assert.equal((await registry.get("10.3.4.0-24", { signal }))?.revision, entry!.revision);
+    assert.equal((await registry.get("10.3.4.0-24", { signal }))?.version, entry!.version);
     const tookMs = performance.now() - startedAt;
     assert(tookMs < 8_000, `a read took ${tookMs} ms with one member down`);
     // A write may meet the end of an election: the caller's loop repeats it.
     entry = await eventually(
-      () => registry.update("10.3.4.0-24", String(round + 1), entry!.revision, 3600, { signal }),
+      () => registry.update(entry!, String(round + 1), { signal, lifetimeSeconds: 3600 }),
       { signal, title: "the write" },
     );
     await log.until("the event", ({ map }) => map.get("10.3.4.0-24")?.value === String(round + 1));
@@ -142,7 +142,7 @@ etcdTest("EtcdV3Registry loses nothing of many events missed, cut off in between
   const total = 3_500;
   for (let from = 0; from < total; from += 50) {
     await Promise.all(Array.from({ length: 50 }, (_, i) => {
-      return writer.create(`key-${from + i}`, "x".repeat(200), undefined, { signal });
+      return writer.create(`key-${from + i}`, "x".repeat(200), { signal });
     }));
   }
   relay.restore();
@@ -186,7 +186,7 @@ etcdTest("EtcdV3Registry takes a snapshot when the store was replaced", async ()
   await using registry = new EtcdV3Registry(settingsFor([relay.endpoint]));
   for (let i = 0; i < 4; i++) await put(old.any, `10.3.${i}.0-24`, "old");
   const listed = await registry.list({ signal });
-  const written = (await registry.create("10.3.4.0-24", "own", 60, { signal }))!;
+  const written = (await registry.create("10.3.4.0-24", "own", { signal, lifetimeSeconds: 60 }))!;
   await using log = new WatchLog(registry, { signal, after: { listed, written } });
   await log.until("the snapshot", ({ map }) => map.size === 5);
   const [server] = old.members;
@@ -223,12 +223,12 @@ etcdTest("EtcdV3Registry authenticates, and again when etcd has forgotten the to
   // While authentication is off, credentials do no harm.
   const logger = new MemoryLogger();
   await using registry = new EtcdV3Registry(settingsFor(etcd.endpoints, { user, log: logger }));
-  let entry = await registry.create("10.3.4.0-24", "0", 3600, { signal });
+  let entry = await registry.create("10.3.4.0-24", "0", { signal, lifetimeSeconds: 3600 });
   await using log = new WatchLog(registry, { signal });
   await log.until("the snapshot", ({ map }) => map.size === 1);
 
   await ctl("auth", "enable");
-  entry = await registry.update("10.3.4.0-24", "1", entry!.revision, 3600, { signal });
+  entry = await registry.update(entry!, "1", { signal, lifetimeSeconds: 3600 });
   assert.equal(entry?.value, "1");
   await log.until("the event", ({ map }) => map.get("10.3.4.0-24")?.value === "1");
 
@@ -236,9 +236,9 @@ etcdTest("EtcdV3Registry authenticates, and again when etcd has forgotten the to
   await server!.kill();
   server!.start();
   await server!.ready({ signal });
-  const renewed = await registry.renew("10.3.4.0-24", entry.revision, 3600, { signal });
+  const renewed = await registry.renew(entry, 3600, { signal });
   assert.deepEqual(renewed, entry);
-  entry = await registry.update("10.3.4.0-24", "2", entry.revision, 3600, { signal });
+  entry = await registry.update(entry, "2", { signal, lifetimeSeconds: 3600 });
   await log.until("the event", ({ map }) => map.get("10.3.4.0-24")?.value === "2");
   assert.equal(log.snapshots, 1);
 
@@ -266,10 +266,10 @@ etcdTest("EtcdV3Registry authenticates, and again when etcd has forgotten the to
 etcdTest("EtcdV3Registry reads nothing twice to watch after a list, unless it must", async () => {
   await using etcd = await EtcdServers.start({ signal });
   await using registry = new EtcdV3Registry(settingsFor(etcd.endpoints));
-  const gone = await registry.create("10.3.1.0-24", "1", 60, { signal });
+  const gone = await registry.create("10.3.1.0-24", "1", { signal, lifetimeSeconds: 60 });
   const listed = await registry.list({ signal });
-  await registry.remove("10.3.1.0-24", gone!.revision, { signal });
-  const written = (await registry.create("10.3.2.0-24", "2", 60, { signal }))!;
+  await registry.remove(gone!, { signal });
+  const written = (await registry.create("10.3.2.0-24", "2", { signal, lifetimeSeconds: 60 }))!;
   const after = { listed, written };
   {
     await using log = new WatchLog(registry, { signal, after });
@@ -292,7 +292,7 @@ etcdTest("EtcdV3Registry lists 10,000 leases, and large foreign values beside th
   const value = '{"PublicIP":"192.168.64.3","PublicIPv6":null,"BackendType":"vxlan"}';
   for (let third = 0; third < 40; third++) {
     await Promise.all(Array.from({ length: 250 }, (_, fourth) => {
-      return registry.create(`10.${third}.${fourth}.0-24`, value, undefined, { signal });
+      return registry.create(`10.${third}.${fourth}.0-24`, value, { signal });
     }));
   }
   const entries = await registry.list({ signal });
@@ -304,7 +304,7 @@ etcdTest("EtcdV3Registry lists 10,000 leases, and large foreign values beside th
   // Together these exceed what one message may hold.
   const large = "x".repeat(4_000_000);
   for (let i = 0; i < 6; i++) {
-    assert(await registry.create(`zz-large-${i}`, large, undefined, { signal }));
+    assert(await registry.create(`zz-large-${i}`, large, { signal }));
   }
   await log.until("the large ones", ({ map }) => map.size === 10_006);
   assert.equal((await registry.list({ signal })).length, 10_006);

@@ -26,7 +26,7 @@ async function words(
     });
     const registry = await keys.chosen({ signal });
     if (ask === "read") await registry.readConfig({ signal });
-    else await registry.create("10.3.4.0-24", "{}", 60, { signal });
+    else await registry.create("10.3.4.0-24", "{}", { signal, lifetimeSeconds: 60 });
   } catch (error) {
     message = (error as Error).message;
   }

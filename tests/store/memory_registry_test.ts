@@ -27,11 +27,11 @@ Deno.test("MemoryRegistry fails on demand, with or without effect", async () => 
   const registry = new MemoryRegistry();
   registry.failNext("create");
   registry.failNext("create", { applied: true });
-  await assert.rejects(registry.create("a", "1", 60, { signal }), StoreError);
+  await assert.rejects(registry.create("a", "1", { signal, lifetimeSeconds: 60 }), StoreError);
   assert.equal(registry.store.get("a"), undefined);
-  await assert.rejects(registry.create("a", "1", 60, { signal }), StoreError);
+  await assert.rejects(registry.create("a", "1", { signal, lifetimeSeconds: 60 }), StoreError);
   assert.equal(registry.store.get("a")?.value, "1");
-  assert.equal(await registry.create("a", "1", 60, { signal }), undefined);
+  assert.equal(await registry.create("a", "1", { signal, lifetimeSeconds: 60 }), undefined);
   assert.deepEqual(registry.calls, ["create a", "create a", "create a"]);
 });
 

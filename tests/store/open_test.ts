@@ -57,13 +57,13 @@ etcdTest("openEtcdStore() takes v3, and v2 only while v3 has no config and v2 ha
     assert.equal(await opened.config.read({ signal }), CONFIG);
     assert.equal(opened.keys.api, "v2");
     assert.match(opened.store.description, /^etcd v2 at /);
-    await opened.keys.decided.create("10.3.4.0-24", "{}", 3600, { signal });
+    await opened.keys.decided.create("10.3.4.0-24", "{}", { signal, lifetimeSeconds: 3600 });
     await using log = new WatchLog(opened.keys.decided, { signal });
     await log.until("the snapshot", ({ map }) => map.has("10.3.4.0-24"));
     const listed = await server.ctl(["ls", "/coreos.com/network/subnets"], { signal, api: 2 });
     assert.equal(listed.trim(), "/coreos.com/network/subnets/10.3.4.0-24");
     const space = opened.keys.decided.space("ali-vpc/election");
-    const written = await space.create("writer", "us", 3600, { signal });
+    const written = await space.create("writer", "us", { signal, lifetimeSeconds: 3600 });
     await using spaceLog = new WatchLog(space, { signal });
     await spaceLog.until("the snapshot of a space", ({ map }) => map.has("writer"));
     assert.deepEqual(await space.list({ signal }), [written]);
@@ -149,7 +149,7 @@ etcdTest("openEtcdStore() finds a misplaced config behind thousands of leases", 
   for (let from = 0; from < 5_000; from += 100) {
     await Promise.all(
       Array.from({ length: 100 }, (_, i) => {
-        return leases.keys.decided.create(`10.${from + i}`, "{}", undefined, { signal });
+        return leases.keys.decided.create(`10.${from + i}`, "{}", { signal });
       }),
     );
   }
@@ -214,7 +214,7 @@ etcdTest("openEtcdStore() takes unix sockets, for both APIs", async () => {
       assert.equal(opened.store.description, `etcd ${api} at unix://${path}`);
       await using log = new WatchLog(opened.keys.decided, { signal });
       await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-      await opened.keys.decided.create("10.3.4.0-24", api, 3600, { signal });
+      await opened.keys.decided.create("10.3.4.0-24", api, { signal, lifetimeSeconds: 3600 });
       await log.until("the event", ({ map }) => map.get("10.3.4.0-24")?.value === api);
       relay.cut();
       const key = "/coreos.com/network/subnets/10.3.5.0-24";

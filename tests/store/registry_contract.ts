@@ -111,16 +111,25 @@ const registryTests: Record<string, (context: RegistryContext) => Promise<void>>
     await leases.until("the snapshot of leases", ({ snapshots }) => snapshots === 1);
     await states.until("the snapshot of a space", ({ snapshots }) => snapshots === 1);
 
-    const lease = await registry.create(KEY, "lease", 60, context);
-    const inState = await state.create(KEY, "state", 60, context);
-    const inElection = await election.create(KEY, "election", 60, context);
+    const lease = await registry.create(KEY, "lease", {
+      signal: context.signal,
+      lifetimeSeconds: 60,
+    });
+    const inState = await state.create(KEY, "state", {
+      signal: context.signal,
+      lifetimeSeconds: 60,
+    });
+    const inElection = await election.create(KEY, "election", {
+      signal: context.signal,
+      lifetimeSeconds: 60,
+    });
     assert.deepEqual(await other.list(context), [lease]);
     assert.deepEqual(await other.space(SPACE).list(context), [inState]);
     assert.deepEqual(await other.space("ali-vpc/election").get(KEY, context), inElection);
     assert.equal(await registry.readConfig(context), undefined);
 
-    assert.equal(await state.remove(KEY, inState!.revision, context), true);
-    assert.equal(await registry.remove(KEY, lease!.revision, context), true);
+    assert.equal(await state.remove(inState!, context), true);
+    assert.equal(await registry.remove(lease!, context), true);
     assert.deepEqual(await election.list(context), [inElection]);
     for (const [log, value] of [[leases, "lease"], [states, "state"]] as const) {
       await log.until("its own key's end", ({ events }) => events.at(-1)?.type === "delete");
@@ -144,7 +153,7 @@ const registryTests: Record<string, (context: RegistryContext) => Promise<void>>
     const signal = AbortSignal.abort(reason);
     await assert.rejects(registry.readConfig({ signal }), reason);
     await assert.rejects(registry.list({ signal }), reason);
-    await assert.rejects(registry.create(KEY, VALUE, 60, { signal }), reason);
+    await assert.rejects(registry.create(KEY, VALUE, { signal, lifetimeSeconds: 60 }), reason);
     assert.equal(await registry.get(KEY, context), undefined);
     for await (const update of registry.watch({ signal })) assert.fail(`update ${update.type}`);
   },
@@ -158,11 +167,17 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
 
   "create() creates once and answers the entry": async (context) => {
     const { space, other } = context;
-    const entry = await space.create(DUAL_STACK_KEY, VALUE, 60, context);
+    const entry = await space.create(DUAL_STACK_KEY, VALUE, {
+      signal: context.signal,
+      lifetimeSeconds: 60,
+    });
     assert.equal(entry?.key, DUAL_STACK_KEY);
     assert.equal(entry.value, VALUE);
     assert.equal(entry.expires, true);
-    assert.equal(await other.create(DUAL_STACK_KEY, "{}", 60, context), undefined);
+    assert.equal(
+      await other.create(DUAL_STACK_KEY, "{}", { signal: context.signal, lifetimeSeconds: 60 }),
+      undefined,
+    );
     assert.deepEqual(await other.get(DUAL_STACK_KEY, context), entry);
     assert.deepEqual(await other.list(context), [entry]);
     const ttl = await other.timeToLive(DUAL_STACK_KEY, context);
@@ -172,7 +187,7 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
   "create() by several at once has one winner": async (context) => {
     const results = await Promise.all(
       [context.space, context.other, context.space, context.other].map((each, index) =>
-        each.create(KEY, String(index), 60, context)
+        each.create(KEY, String(index), { signal: context.signal, lifetimeSeconds: 60 })
       ),
     );
     const winners = results.filter((entry) => entry !== undefined);
@@ -182,57 +197,81 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
 
   "create() without TTL makes a reservation, which renewing leaves alone": async (context) => {
     const { space } = context;
-    const entry = await space.create(KEY, VALUE, undefined, context);
+    const entry = await space.create(KEY, VALUE, context);
     assert.equal(entry?.expires, false);
     assert.equal(await space.timeToLive(KEY, context), undefined);
-    assert.deepEqual(await space.renew(KEY, entry.revision, 60, context), entry);
+    assert.deepEqual(await space.renew(entry, 60, context), entry);
     assert.deepEqual(await space.get(KEY, context), entry);
     assert.equal(await space.timeToLive(KEY, context), undefined);
-    const updated = await space.update(KEY, "{}", entry.revision, undefined, context);
+    const updated = await space.update(entry, "{}", context);
     assert.equal(updated?.expires, false);
     assert.equal(await space.timeToLive(KEY, context), undefined);
   },
 
   "update() writes only over the revision it was given": async (context) => {
     const { space, other } = context;
-    const first = await space.create(KEY, "1", 60, context);
-    const second = await other.update(KEY, "2", first!.revision, 90, context);
+    const first = await space.create(KEY, "1", { signal: context.signal, lifetimeSeconds: 60 });
+    const second = await other.update(first!, "2", { signal: context.signal, lifetimeSeconds: 90 });
     assert.equal(second?.value, "2");
     assert.equal(second.expires, true);
-    assert.notEqual(second.revision, first!.revision);
+    assert.notEqual(second.version, first!.version);
     assert.equal(second.order, first!.order);
-    assert.equal(await space.update(KEY, "3", first!.revision, 60, context), undefined);
+    assert.equal(
+      await space.update(first!, "3", { signal: context.signal, lifetimeSeconds: 60 }),
+      undefined,
+    );
     assert.deepEqual(await space.get(KEY, context), second);
     const ttl = await space.timeToLive(KEY, context);
     assert(ttl !== undefined && ttl > 60 && ttl <= 90, `${ttl} seconds`);
-    await other.remove(KEY, second.revision, context);
-    assert.equal(await space.update(KEY, "4", second.revision, 60, context), undefined);
+    await other.remove(second, context);
+    assert.equal(
+      await space.update(second, "4", { signal: context.signal, lifetimeSeconds: 60 }),
+      undefined,
+    );
     assert.equal(await space.get(KEY, context), undefined);
   },
 
   "update() can give a key an end and take it away": async (context) => {
     const { space } = context;
-    const first = await space.create(KEY, "1", undefined, context);
-    const second = await space.update(KEY, "1", first!.revision, 60, context);
+    const first = await space.create(KEY, "1", context);
+    const second = await space.update(first!, "1", { signal: context.signal, lifetimeSeconds: 60 });
     assert.equal(second?.expires, true);
-    const third = await space.update(KEY, "1", second.revision, undefined, context);
+    const third = await space.update(second, "1", context);
     assert.equal(third?.expires, false);
     assert.equal((await space.get(KEY, context))?.expires, false);
   },
 
   "move() puts a key in another's place, and changes nothing where it cannot": async (context) => {
     const { space, other } = context;
-    const first = await space.create(KEY, "1", 60, context);
-    const blocker = await other.create("blocker", "b", 60, context);
+    const first = await space.create(KEY, "1", { signal: context.signal, lifetimeSeconds: 60 });
+    const blocker = await other.create("blocker", "b", {
+      signal: context.signal,
+      lifetimeSeconds: 60,
+    });
     await using log = new WatchLog(other, context);
     await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-    assert.equal(await space.move(first!, "blocker", "2", 60, context), undefined);
-    const changed = await other.update(KEY, "1+", first!.revision, 60, context);
-    assert.equal(await space.move(first!, DUAL_STACK_KEY, "2", 60, context), undefined);
+    assert.equal(
+      await space.move(first!, "blocker", "2", { signal: context.signal, lifetimeSeconds: 60 }),
+      undefined,
+    );
+    const changed = await other.update(first!, "1+", {
+      signal: context.signal,
+      lifetimeSeconds: 60,
+    });
+    assert.equal(
+      await space.move(first!, DUAL_STACK_KEY, "2", {
+        signal: context.signal,
+        lifetimeSeconds: 60,
+      }),
+      undefined,
+    );
     assert.deepEqual(await space.get(KEY, context), changed);
     assert.deepEqual(await space.get("blocker", context), blocker);
 
-    const moved = await space.move(changed!, DUAL_STACK_KEY, "2", 90, context);
+    const moved = await space.move(changed!, DUAL_STACK_KEY, "2", {
+      ...context,
+      lifetimeSeconds: 90,
+    });
     assert.equal(moved?.value, "2");
     assert.deepEqual(await other.get(DUAL_STACK_KEY, context), moved);
     assert.equal(await space.get(KEY, context), undefined);
@@ -240,25 +279,28 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
     assert(ttl !== undefined && ttl > 60 && ttl <= 90, `${ttl} seconds`);
     await log.until(
       "the last write",
-      ({ map }) => map.get(DUAL_STACK_KEY)?.revision === moved.revision,
+      ({ map }) => map.get(DUAL_STACK_KEY)?.version === moved.version,
     );
     // Who goes by events, and drops what leads to a subnet with its key, has the new one last.
     assert.equal(log.events.at(-1)?.type, "put");
     assert.deepEqual([...log.map.keys()].sort(), [DUAL_STACK_KEY, "blocker"]);
 
-    const reservation = await space.move(moved, KEY, "3", undefined, context);
+    const reservation = await space.move(moved, KEY, "3", context);
     assert.equal(reservation?.expires, false);
     assert.equal((await other.get(KEY, context))?.expires, false);
   },
 
   "watch() goes on after a list and what was written since, missing nothing": async (context) => {
     const { space, other } = context;
-    const gone = await other.create("gone", "1", 60, context);
-    const changed = await other.create("changed", "1", 60, context);
+    const gone = await other.create("gone", "1", { signal: context.signal, lifetimeSeconds: 60 });
+    const changed = await other.create("changed", "1", {
+      signal: context.signal,
+      lifetimeSeconds: 60,
+    });
     const listed = await space.list(context);
-    await other.remove("gone", gone!.revision, context);
-    const written = await space.create(KEY, VALUE, 60, context);
-    await other.update("changed", "2", changed!.revision, 60, context);
+    await other.remove(gone!, context);
+    const written = await space.create(KEY, VALUE, { signal: context.signal, lifetimeSeconds: 60 });
+    await other.update(changed!, "2", { signal: context.signal, lifetimeSeconds: 60 });
     const after = { listed, written: written! };
     await using log = new WatchLog(space, { signal: context.signal, after });
     await log.until(
@@ -273,12 +315,12 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
   "renew() prolongs without an event for watchers": async (context) => {
     const { store, space, other, folder } = context;
     const ttl = store.shortestTtlSeconds;
-    let entry = await space.create(KEY, VALUE, ttl, context);
+    let entry = await space.create(KEY, VALUE, { signal: context.signal, lifetimeSeconds: ttl });
     await using log = new WatchLog(other, context);
     await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
     for (let i = 0; i < 4; i++) {
       await store.pass(ttl / 2);
-      const renewed = await space.renew(KEY, entry!.revision, ttl, context);
+      const renewed = await space.renew(entry!, ttl, context);
       assert.equal(renewed?.value, VALUE);
       assert.equal(renewed.expires, true);
       if (store.renewKeepsRevision) assert.deepEqual(renewed, entry);
@@ -293,8 +335,8 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
 
   "renew() gives a longer life than the key had": async (context) => {
     const { space } = context;
-    const entry = await space.create(KEY, VALUE, 30, context);
-    const renewed = await space.renew(KEY, entry!.revision, 3600, context);
+    const entry = await space.create(KEY, VALUE, { signal: context.signal, lifetimeSeconds: 30 });
+    const renewed = await space.renew(entry!, 3600, context);
     assert.equal(renewed?.value, VALUE);
     const ttl = await space.timeToLive(KEY, context);
     assert(ttl !== undefined && ttl > 3500 && ttl <= 3600, `${ttl} seconds`);
@@ -303,24 +345,27 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
 
   "renew() of a changed or deleted key answers undefined and changes nothing": async (context) => {
     const { space, other } = context;
-    const entry = await space.create(KEY, "1", 30, context);
-    const changed = await other.update(KEY, "2", entry!.revision, 30, context);
-    assert.equal(await space.renew(KEY, entry!.revision, 3600, context), undefined);
+    const entry = await space.create(KEY, "1", { signal: context.signal, lifetimeSeconds: 30 });
+    const changed = await other.update(entry!, "2", {
+      signal: context.signal,
+      lifetimeSeconds: 30,
+    });
+    assert.equal(await space.renew(entry!, 3600, context), undefined);
     assert((await space.timeToLive(KEY, context))! <= 30);
     assert.deepEqual(await space.get(KEY, context), changed);
-    await other.remove(KEY, changed!.revision, context);
-    assert.equal(await space.renew(KEY, changed!.revision, 3600, context), undefined);
+    await other.remove(changed!, context);
+    assert.equal(await space.renew(changed!, 3600, context), undefined);
     assert.equal(await space.get(KEY, context), undefined);
   },
 
   "remove() deletes only at the revision it was given": async (context) => {
     const { space, other } = context;
-    const first = await space.create(KEY, "1", 60, context);
-    const second = await other.update(KEY, "2", first!.revision, 60, context);
-    assert.equal(await space.remove(KEY, first!.revision, context), false);
+    const first = await space.create(KEY, "1", { signal: context.signal, lifetimeSeconds: 60 });
+    const second = await other.update(first!, "2", { signal: context.signal, lifetimeSeconds: 60 });
+    assert.equal(await space.remove(first!, context), false);
     assert.deepEqual(await other.get(KEY, context), second);
-    assert.equal(await space.remove(KEY, second!.revision, context), true);
-    assert.equal(await space.remove(KEY, second!.revision, context), false);
+    assert.equal(await space.remove(second!, context), true);
+    assert.equal(await space.remove(second!, context), false);
     assert.equal(await other.get(KEY, context), undefined);
     assert.equal(await other.timeToLive(KEY, context), undefined);
   },
@@ -329,12 +374,18 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
     const { store, space, other } = context;
     await using log = new WatchLog(other, context);
     await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
-    await space.create(KEY, VALUE, store.shortestTtlSeconds, context);
+    await space.create(KEY, VALUE, {
+      signal: context.signal,
+      lifetimeSeconds: store.shortestTtlSeconds,
+    });
     await log.until("the key", ({ map }) => map.has(KEY));
     await store.pass(store.shortestTtlSeconds);
     await log.until("the key's end", ({ map }) => !map.has(KEY));
     assert.deepEqual(await space.list(context), []);
-    assert.notEqual(await space.create(KEY, VALUE, 60, context), undefined);
+    assert.notEqual(
+      await space.create(KEY, VALUE, { signal: context.signal, lifetimeSeconds: 60 }),
+      undefined,
+    );
   },
 
   "foreign keys pass through, and neighbours of the prefix do not": async (context) => {
@@ -345,7 +396,7 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
     await store.write("other/10.9.9.0-24", "elsewhere");
     await store.write(`${folder}/not a key ü%20&`, "not json");
     await store.write(`${folder}/deep/er`, "");
-    const entry = await space.create(KEY, VALUE, 60, context);
+    const entry = await space.create(KEY, VALUE, { signal: context.signal, lifetimeSeconds: 60 });
     const listed = await space.list(context);
     assert.deepEqual(
       listed.map(({ key, value }) => [key, value]).sort(),
@@ -360,16 +411,19 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
 
   "watch() starts with a snapshot and tells each change once, in order": async (context) => {
     const { space, other } = context;
-    const before = await other.create("10.3.1.0-24", VALUE, 60, context);
+    const before = await other.create("10.3.1.0-24", VALUE, {
+      signal: context.signal,
+      lifetimeSeconds: 60,
+    });
     await using log = new WatchLog(space, context);
     await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
     assert.deepEqual([...log.map.values()], [before]);
 
-    let entry = await other.create(KEY, "0", undefined, context);
+    let entry = await other.create(KEY, "0", context);
     for (let i = 1; i < 50; i++) {
-      entry = await other.update(KEY, String(i), entry!.revision, undefined, context);
+      entry = await other.update(entry!, String(i), context);
     }
-    await other.remove(KEY, entry!.revision, context);
+    await other.remove(entry!, context);
     await log.until("the deletion", ({ events }) => events.at(-1)?.type === "delete");
     assert.equal(log.events.length, 51);
     const values = log.events.flatMap((event) => event.type === "put" ? [event.entry.value] : []);
@@ -385,8 +439,11 @@ const spaceTests: Record<string, (context: SpaceContext) => Promise<void>> = {
     await log.until("the snapshot", ({ snapshots }) => snapshots === 1);
     await Promise.all(Array.from({ length: 60 }, async (_, i) => {
       const writer = i % 2 === 0 ? other : space;
-      const entry = await writer.create(`10.3.${i}.0-24`, VALUE, 60, context);
-      if (i % 3 === 0) await writer.remove(entry!.key, entry!.revision, context);
+      const entry = await writer.create(`10.3.${i}.0-24`, VALUE, {
+        ...context,
+        lifetimeSeconds: 60,
+      });
+      if (i % 3 === 0) await writer.remove(entry!, context);
     }));
     const listed = [...await other.list(context)].sort(byKey);
     assert.equal(listed.length, 40);

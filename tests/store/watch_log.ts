@@ -70,7 +70,7 @@ export class WatchLog implements AsyncDisposable {
       return;
     }
     const before = this.map.get(event.entry.key);
-    const newer = before === undefined || BigInt(event.entry.revision) > BigInt(before.revision);
+    const newer = before === undefined || BigInt(event.entry.version) > BigInt(before.version);
     assert(newer, `${event.entry.key} comes once per revision`);
     this.map.set(event.entry.key, event.entry);
   }

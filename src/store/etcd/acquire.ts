@@ -78,7 +78,7 @@ export async function acquire(
         continue;
       case "remove":
         log.warn(`Removing the own lease ${step.entry.key}: ${step.reason}`);
-        await space.remove(step.entry.key, step.entry.revision, { signal });
+        await space.remove(step.entry, { signal });
         continue;
       case "reuse":
         subnet = step.lease.subnet;
@@ -87,21 +87,18 @@ export async function acquire(
         entry = !step.entry.expires && step.entry.value === value
           ? step.entry
           : step.entry.value === value
-          ? await space.renew(step.entry.key, step.entry.revision, ttlSeconds, { signal })
-          : await space.update(
-            step.entry.key,
-            value,
-            step.entry.revision,
-            step.entry.expires ? ttlSeconds : undefined,
-            { signal },
-          );
+          ? await space.renew(step.entry, ttlSeconds, { signal })
+          : await space.update(step.entry, value, {
+            signal,
+            lifetimeSeconds: step.entry.expires ? ttlSeconds : undefined,
+          });
         if (entry) log.info("Lease kept", { subnet: formatSubnet(subnet) });
         break;
       case "move": {
         subnet = step.subnet;
         const key = encodeLeaseKey(subnet);
         const ttl = step.entry.expires ? ttlSeconds : undefined;
-        entry = await space.move(step.entry, key, value, ttl, { signal });
+        entry = await space.move(step.entry, key, value, { signal, lifetimeSeconds: ttl });
         if (!entry) break;
         log.info("Lease changed", {
           subnet: formatSubnet(subnet),
@@ -119,7 +116,10 @@ export async function acquire(
       case "create":
         subnet = step.subnet;
         // Where the outcome stays unknown this throws, and the next attempt finds our own lease.
-        entry = await space.create(encodeLeaseKey(subnet), value, ttlSeconds, { signal });
+        entry = await space.create(encodeLeaseKey(subnet), value, {
+          signal,
+          lifetimeSeconds: ttlSeconds,
+        });
         // With one family, who shares the subnet shares the key.
         if (entry && subnet.ipv4 && subnet.ipv6) {
           const rival = findEarlierRival(entry, await space.list({ signal }));
@@ -128,7 +128,7 @@ export async function acquire(
               subnet: formatSubnet(subnet),
               other: rival,
             });
-            await space.remove(entry.key, entry.revision, { signal });
+            await space.remove(entry, { signal });
             entry = undefined;
           }
         }

@@ -17,6 +17,12 @@ const LAST_CONNECT_MS = 5_000;
 export const LAST_REQUEST_MS = 10_000;
 
 /**
+ * Whether a request is repeated at the next member whatever went wrong, or only if it certainly had
+ * no effect.
+ */
+export type Repeats = "idempotent" | "once";
+
+/**
  * A cluster of etcd: one connection at a time, kept while it works. A call that meets a member
  * which is down, silent or without leader goes on to the next one; each is asked once.
  */
@@ -36,27 +42,25 @@ export class EtcdClient implements Disposable {
     this.#next = Math.floor(random() * settings.endpoints.length);
   }
 
-  /**
-   * Calls `method`. With `idempotent` it is repeated at the next member whatever went wrong;
-   * without, only if it certainly had no effect.
-   *
-   * @throws {StoreError} When no member could carry it out.
-   */
+  /** @throws {StoreError} When no member could carry it out. */
   call<M extends keyof Methods>(
+    repeats: Repeats,
     method: M,
     request: Methods[M]["request"],
-    options: CallOptions & { readonly idempotent: boolean },
+    options: CallOptions,
   ): Promise<Methods[M]["response"]> {
-    return this.run((connection, timeoutMs) => {
+    return this.run(repeats, (connection, timeoutMs) => {
       return connection.call(method, request, { signal: options.signal, timeoutMs });
     }, options);
   }
 
   /** Like {@linkcode EtcdClient.call}, for anything that can be asked of a connection. */
   async run<T>(
+    repeats: Repeats,
     ask: (connection: EtcdConnection, timeoutMs: number) => Promise<T>,
-    options: CallOptions & { readonly idempotent: boolean },
+    options: CallOptions,
   ): Promise<T> {
+    const isIdempotent = repeats === "idempotent";
     const failures: EtcdError[] = [];
     // A connection from before may have died since: that says nothing of its member yet.
     const extra = this.#current === undefined ? 0 : 1;
@@ -66,12 +70,12 @@ export class EtcdClient implements Disposable {
       let connection: EtcdConnection | undefined;
       try {
         connection = await this.#connection(last, options);
-        return await ask(connection, last || !options.idempotent ? LAST_REQUEST_MS : FAILOVER_MS);
+        return await ask(connection, last || !isIdempotent ? LAST_REQUEST_MS : FAILOVER_MS);
       } catch (error) {
         options.signal.throwIfAborted();
         if (!(error instanceof EtcdError) || !error.isPassing) throw error;
         if (connection !== undefined) this.release(connection, error);
-        if (error.mayHaveRun && connection !== undefined && !options.idempotent) throw error;
+        if (error.mayHaveRun && connection !== undefined && !isIdempotent) throw error;
         failures.push(error);
       }
     }
@@ -84,10 +88,7 @@ export class EtcdClient implements Disposable {
    * @throws {StoreError} When none can.
    */
   connect(options: CallOptions): Promise<EtcdConnection> {
-    return this.run((connection) => Promise.resolve(connection), {
-      signal: options.signal,
-      idempotent: true,
-    });
+    return this.run("idempotent", (connection) => Promise.resolve(connection), options);
   }
 
   /** Gives a connection up for `error`: the next call goes to the next member. */

@@ -191,7 +191,7 @@ export class EtcdElection implements Election {
     if (term === undefined) {
       this.#note(entry);
     } else if (!this.#isOurs(entry, term)) {
-      if (entry !== undefined && BigInt(entry.revision) < BigInt(term.revision)) return;
+      if (entry !== undefined && BigInt(entry.version) < BigInt(term.revision)) return;
       if (entry !== undefined && entry.value !== this.#options.holder) this.#lose(term, entry);
       // A deletion has no revision; and our own text may be our own renewal, under way.
       else this.#isSuspect = true;
@@ -265,14 +265,14 @@ export class EtcdElection implements Election {
     const since = new Stopwatch(this.#options);
     const taken = await this.#writing(() =>
       found === undefined
-        ? space.create(key, holder, this.#ttlSeconds, { signal })
-        : space.update(key, holder, found.revision, this.#ttlSeconds, { signal })
+        ? space.create(key, holder, { signal, lifetimeSeconds: this.#ttlSeconds })
+        : space.update(found, holder, { signal, lifetimeSeconds: this.#ttlSeconds })
     );
     if (taken === undefined) return undefined; // another was faster
     if (found !== undefined && !found.expires) {
       log.warn(`Key ${key} was written by hand, without an end, and is replaced`);
     }
-    this.#ownRevision = taken.revision;
+    this.#ownRevision = taken.version;
     const term = new HeldTerm({
       entry: taken,
       time: this.#time(since),
@@ -300,11 +300,11 @@ export class EtcdElection implements Election {
       if (!this.#isSuspect) {
         const since = new Stopwatch(this.#options);
         const renewed = await this.#writing(() =>
-          space.renew(key, term.revision, this.#ttlSeconds, scope)
+          space.renew({ key, version: term.revision }, this.#ttlSeconds, scope)
         );
         if (renewed !== undefined) {
-          this.#ownRevision = renewed.revision;
-          term.renewed(renewed.revision, this.#time(since));
+          this.#ownRevision = renewed.version;
+          term.renewed(renewed.version, this.#time(since));
           return;
         }
       }
@@ -348,20 +348,20 @@ export class EtcdElection implements Election {
       if (this.#ownRevision === undefined && !this.#isUnsure) return;
       const entry = await space.get(key, { signal });
       const removed = entry !== undefined && this.#mayTakeOver(entry) &&
-        await space.remove(key, entry.revision, { signal });
+        await space.remove(entry, { signal });
       this.#note(removed ? undefined : entry);
     });
   }
 
   #isOurs(entry: Entry | undefined, term: HeldTerm): boolean {
-    return entry?.revision === term.revision && entry.value === this.#options.holder;
+    return entry?.version === term.revision && entry.value === this.#options.holder;
   }
 
   /** Whether `entry` is our own, of a former run or a term that ended here too early. */
   #mayTakeOver(entry: Entry): boolean {
     // Only then: should two processes have one name, they must not take it from each other in turn.
     return entry.value === this.#options.holder &&
-      (this.#isUnsure || entry.revision === this.#ownRevision);
+      (this.#isUnsure || entry.version === this.#ownRevision);
   }
 
   /** Ends `term`, because the store holds `entry` instead. */
@@ -395,7 +395,7 @@ export class EtcdElection implements Election {
     const isHeld = entry !== undefined && entry.expires;
     // At first sight our own text is that of a former run.
     if (before === undefined && isHeld && entry.value === this.#options.holder) {
-      this.#ownRevision = entry.revision;
+      this.#ownRevision = entry.version;
     }
     if (!isHeld || !this.#mayTakeOver(entry)) this.#ownRevision = undefined;
     if (isHeld && entry.value !== this.#options.holder) this.#isUnsure = false;

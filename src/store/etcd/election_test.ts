@@ -144,7 +144,7 @@ Deno.test("Election has one holder, whom all know", async () => {
   for (const { election, name, changes } of candidates) {
     assert.equal(election.leadership.value?.holder, holder.value);
     assert.equal(election.vacantMs, 0);
-    assert.equal(election.term?.id, name === holder.value ? holder.revision : undefined);
+    assert.equal(election.term?.id, name === holder.value ? holder.version : undefined);
     assert(changes >= 1);
   }
   assert.deepEqual(await world.writers(), [holder.value]);
@@ -349,7 +349,7 @@ Deno.test("Election does not wait for its own key when the answer to its creatio
   candidate.start();
   const seconds = await world.until(() => candidate.election.term !== undefined, TTL);
   assert(seconds < 6, `${seconds} s`);
-  assert.equal(candidate.election.term!.id, world.office.get(KEY)!.revision);
+  assert.equal(candidate.election.term!.id, world.office.get(KEY)!.version);
   await world.pass(2 * TTL);
   assert.deepEqual(await world.writers(), ["a"]);
 });
@@ -515,8 +515,8 @@ Deno.test("Term.confirm() waits for a renewal under way, which may change the re
   let answer = Promise.resolve();
   let renewals = 0;
   const space = altered(inner, {
-    async renew(key, revision, ttlSeconds, options) {
-      const entry = await inner.update(key, "a", revision, ttlSeconds, options);
+    async renew(seen, lifetimeSeconds, options) {
+      const entry = await inner.update(seen, "a", { ...options, lifetimeSeconds });
       renewals++;
       await answer;
       return entry;
@@ -533,7 +533,7 @@ Deno.test("Term.confirm() waits for a renewal under way, which may change the re
   await settle();
   answered.resolve();
   await confirmed;
-  assert.notEqual(world.office.get(KEY)?.revision, term.id);
+  assert.notEqual(world.office.get(KEY)?.version, term.id);
 });
 
 Deno.test("Election without candidacy only follows, and gives up an office that it holds", async () => {

@@ -1,7 +1,8 @@
 /** What the watches of all stores share: going on after failures, and times. @module */
 import { Backoff } from "../../util/time.ts";
+import type { DocumentUpdate } from "../documents.ts";
 import { StoreError } from "../errors.ts";
-import type { WatchUpdate } from "./key_space.ts";
+import type { Entry, WatchUpdate } from "./key_space.ts";
 
 /** Times of a watch. */
 export interface WatchTiming {
@@ -64,22 +65,44 @@ export async function* keepFollowing(
   }
 }
 
-/** The values of a single key that is followed: the present one, then each that differs. */
+/** What the updates of a space say of one key: what it is now, then each change. */
+export async function* followKey(
+  key: string,
+  updates: AsyncIterable<WatchUpdate>,
+): AsyncGenerator<DocumentUpdate> {
+  let known: Entry | undefined;
+  let isCurrent = false;
+  for await (const update of updates) {
+    if (update.type === "disconnected") {
+      isCurrent = false;
+      yield update;
+      continue;
+    }
+    let document = known;
+    if (update.type === "snapshot") document = update.entries.find((each) => each.key === key);
+    else {
+      for (const event of update.events) {
+        if (event.type === "delete" && event.key === key) document = undefined;
+        else if (event.type === "put" && event.entry.key === key) document = event.entry;
+      }
+    }
+    if (isCurrent && document?.version === known?.version) continue;
+    known = document;
+    isCurrent = true;
+    yield { type: "current", document };
+  }
+}
+
+/** The values of the key of a space that has no other: the present one, then each that differs. */
 export async function* valueChanges(
   updates: AsyncIterable<WatchUpdate>,
 ): AsyncGenerator<string | undefined> {
   let known: { readonly value: string | undefined } | undefined;
-  for await (const update of updates) {
-    const values: (string | undefined)[] = update.type === "snapshot"
-      ? [update.entries[0]?.value]
-      : update.type === "events"
-      ? update.events.map((event) => event.type === "put" ? event.entry.value : undefined)
-      : [];
-    for (const value of values) {
-      if (known !== undefined && known.value === value) continue;
-      known = { value };
-      yield value;
-    }
+  for await (const update of followKey("", updates)) {
+    if (update.type === "disconnected") continue;
+    const value = update.document?.value;
+    if (known === undefined || known.value !== value) yield value;
+    known = { value };
   }
 }
 

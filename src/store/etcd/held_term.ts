@@ -25,7 +25,7 @@ export class HeldTerm implements Term {
     readonly confirm: (term: HeldTerm, options: ConfirmOptions) => Promise<void>;
     readonly onEnd: (term: HeldTerm, reason: string) => void;
   }) {
-    this.id = this.#revision = options.entry.revision;
+    this.id = this.#revision = options.entry.version;
     this.#time = options.time;
     this.#tickMs = options.tickMs;
     this.#confirm = options.confirm;

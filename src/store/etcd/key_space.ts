@@ -6,20 +6,23 @@
  *
  * @module
  */
+import type { Document, Documents, WriteOptions } from "../documents.ts";
 import type { CallOptions } from "../errors.ts";
 
-/** A key of a {@linkcode KeySpace}, as the store holds it. Nothing about it is trusted yet. */
-export interface Entry {
-  /** The part after the space's own, `<prefix>/subnets/` for leases. */
-  readonly key: string;
-  readonly value: string;
-  /** mod_revision (v3) or modifiedIndex (v2), in decimal. */
-  readonly revision: string;
+/**
+ * A key of a {@linkcode KeySpace}, as the store holds it. Nothing about it is trusted yet. It is
+ * named by the part after the space's own path, such as `<prefix>/subnets/` for leases; its version
+ * is mod_revision (v3) or modifiedIndex (v2), in decimal.
+ */
+export interface Entry extends Document {
   /** When the key was created; see {@linkcode orderOf}. */
   readonly order: string;
   /** Whether the key ends by itself (it has an etcd lease or TTL). False for a reservation. */
   readonly expires: boolean;
 }
+
+/** A key as it was at some version. */
+export type SeenKey = Pick<Entry, "key" | "version">;
 
 /** Orders decimal revisions of any size. */
 export function compareRevisions(a: string, b: string): number {
@@ -60,68 +63,38 @@ export interface WatchOptions extends CallOptions {
 }
 
 /**
- * The keys below one path of the store.
- *
- * Calls fail with {@linkcode StoreError}; they fail over between endpoints within one call but do
- * not otherwise retry. Reads are linearizable. Compare-and-set calls return `undefined` when the
- * comparison failed, and never write then. A write whose outcome is unknown (connection lost after
- * sending) throws `unavailable`: the caller lists again.
+ * The keys below one path of the store, with the rules of {@linkcode Documents}. Calls fail over
+ * between endpoints, but do not otherwise retry.
  */
 export interface KeySpace {
-  /** Every key of the space. */
   list(options: CallOptions): Promise<readonly Entry[]>;
-  /** One key, or `undefined`. */
   get(key: string, options: CallOptions): Promise<Entry | undefined>;
-  /** Creates the key if it is absent, expiring after `ttlSeconds` (never, if undefined). */
-  create(
-    key: string,
-    value: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
-  ): Promise<Entry | undefined>;
+  create(key: string, value: string, options: WriteOptions): Promise<Entry | undefined>;
+  /** Without a lifetime, a reservation stays one. */
+  update(seen: SeenKey, value: string, options: WriteOptions): Promise<Entry | undefined>;
   /**
-   * Writes `value` if the key is still at `revision`. With `ttlSeconds` the key expires that long
-   * from now; without, a reservation stays one.
-   */
-  update(
-    key: string,
-    value: string,
-    revision: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
-  ): Promise<Entry | undefined>;
-  /**
-   * Puts `key`, which must be absent, in the place of `from`, if that is still at its revision, so
-   * that at no time neither is there. A store without transactions has both for a moment; then the
-   * new key is written last, since upstream's daemons drop what leads to a subnet with its last
-   * lease to go.
+   * Puts `key`, which must be absent, in the place of `from`, so that at no time neither is there. A
+   * store without transactions has both for a moment; then the new key is written last, since
+   * upstream's daemons drop what leads to a subnet with its last lease to go.
    */
   move(
-    from: Pick<Entry, "key" | "revision">,
+    from: SeenKey,
     key: string,
     value: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<Entry | undefined>;
   /**
-   * Prolongs the key to `ttlSeconds` from now if it is still at `revision`, without an event for
-   * watchers and without a change of revision where the store can do that. Answers the entry as
-   * it now stands, `undefined` if the key is gone or changed.
+   * Prolongs the key, without an event for watchers and without a new version where the store can do
+   * that. Returns the entry as it now is, `undefined` if the key is gone or changed.
    */
-  renew(
-    key: string,
-    revision: string,
-    ttlSeconds: number,
-    options: CallOptions,
-  ): Promise<Entry | undefined>;
+  renew(seen: SeenKey, lifetimeSeconds: number, options: CallOptions): Promise<Entry | undefined>;
   /** Seconds until the key expires; `undefined` for a reservation or an absent key. */
   timeToLive(key: string, options: CallOptions): Promise<number | undefined>;
-  /** Deletes the key if it is still at `revision`; `false` if it was not. */
-  remove(key: string, revision: string, options: CallOptions): Promise<boolean>;
+  remove(seen: SeenKey, options: CallOptions): Promise<boolean>;
   /**
    * Follows the space. With `after`, the first snapshot is that where the store can tell what has
    * changed since: thousands of keys need not be read twice. Never throws for trouble of the
-   * store: it reports `disconnected`, and goes on, with jittered back-off, until `signal` aborts
+   * store: it yields `disconnected`, and goes on, with jittered back-off, until `signal` aborts
    * (then it ends).
    */
   watch(options: WatchOptions): AsyncIterable<WatchUpdate>;

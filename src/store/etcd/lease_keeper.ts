@@ -143,7 +143,7 @@ export class LeaseKeeper implements OwnLease {
   observe(update: WatchUpdate): void {
     const { key, subnet } = this.#lease.value;
     const isOurs = (entry: Entry) =>
-      entry.revision === this.#entry.revision && entry.value === this.#value;
+      entry.version === this.#entry.version && entry.value === this.#value;
     let suspect = this.#suspect;
     if (update.type === "snapshot") {
       const entry = update.entries.find((each) => each.key === key);
@@ -214,7 +214,7 @@ export class LeaseKeeper implements OwnLease {
   async #renew(signal: AbortSignal): Promise<void> {
     const { space, log } = this.#options;
     const { key, subnet } = this.#lease.value;
-    const entry = await space.renew(key, this.#entry.revision, this.#ttlSeconds, { signal });
+    const entry = await space.renew(this.#entry, this.#ttlSeconds, { signal });
     if (!entry) return await this.#verify(signal);
     this.#markHeld(entry);
     log.debug("Lease renewed", { subnet: formatSubnet(subnet) });
@@ -240,7 +240,10 @@ export class LeaseKeeper implements OwnLease {
     const { subnet } = step;
     const key = encodeLeaseKey(subnet);
     const value = this.#value;
-    const entry = await space.move(this.#entry, key, value, this.#ttlSeconds, { signal });
+    const entry = await space.move(this.#entry, key, value, {
+      signal,
+      lifetimeSeconds: this.#ttlSeconds,
+    });
     if (entry === undefined) {
       this.#suspect = true; // see what happened
       return;
@@ -284,7 +287,10 @@ export class LeaseKeeper implements OwnLease {
         if (!this.#isTaken) {
           this.#loss = { loss: "gone", message: `${subnet} is gone from the store` };
         }
-        const created = await space.create(key, this.#value, this.#ttlSeconds, { signal });
+        const created = await space.create(key, this.#value, {
+          signal,
+          lifetimeSeconds: this.#ttlSeconds,
+        });
         if (!created) {
           this.#suspect = true; // someone was faster; see who
           return;
@@ -295,7 +301,7 @@ export class LeaseKeeper implements OwnLease {
         this.#markHeld(created);
         return;
       }
-      const untouched = entry.revision === this.#entry.revision;
+      const untouched = entry.version === this.#entry.version;
       let owner: LeaseAttributes | undefined;
       try {
         owner = parseLeaseValue(entry.value);
@@ -333,13 +339,10 @@ export class LeaseKeeper implements OwnLease {
           );
         }
       }
-      const updated = await space.update(
-        entry.key,
-        this.#value,
-        entry.revision,
-        entry.expires ? this.#ttlSeconds : undefined,
-        { signal },
-      );
+      const updated = await space.update(entry, this.#value, {
+        signal,
+        lifetimeSeconds: entry.expires ? this.#ttlSeconds : undefined,
+      });
       if (updated) this.#markHeld(updated);
       else this.#suspect = true;
     } catch (error) {

@@ -29,7 +29,7 @@ function value(ip: string): string {
 }
 
 function entry(key: string, ip: string, expires = true): Entry {
-  return { key, value: value(ip), revision: "1", order: "1", expires };
+  return { key, value: value(ip), version: "1", order: "1", expires };
 }
 
 function subnet(text: string) {
@@ -127,7 +127,7 @@ Deno.test("planAcquire() follows upstream's order of preference", () => {
   const junk = {
     key: "10.3.1.0-24",
     value: "garbage",
-    revision: "1",
+    version: "1",
     order: "1",
     expires: true,
   };
@@ -213,10 +213,10 @@ Deno.test("LeaseKeeper.acquire() writes upstream's bytes with a day to live", as
 Deno.test("LeaseKeeper.acquire() keeps the lease over a restart, without an event for peers", async () => {
   const { options, store } = setUp();
   store.put("10.3.3.0-24", value("192.0.2.1"), { ttlSeconds: 10 });
-  const { revision } = store.get("10.3.3.0-24")!;
+  const { version } = store.get("10.3.3.0-24")!;
   const keeper = await LeaseKeeper.acquire(options, { signal });
   assert.equal(keeper.lease.value.key, "10.3.3.0-24");
-  assert.equal(store.get("10.3.3.0-24")?.revision, revision);
+  assert.equal(store.get("10.3.3.0-24")?.version, version);
   assert.equal(store.timeToLive("10.3.3.0-24"), 86_400);
 });
 
@@ -562,12 +562,12 @@ Deno.test("LeaseKeeper writes its lease once more when one that shared a subnet 
   await new Promise((resolve) => setTimeout(resolve, 100));
   assert.deepEqual(store.get(key), before, "these share nothing");
   store.delete("10.3.1.0-24&fd00:3:0:3::-64");
-  await until(() => store.get(key)!.revision !== before.revision, "written again");
+  await until(() => store.get(key)!.version !== before.version, "written again");
   assert.equal(store.get(key)!.value, before.value);
   await until(() => lines.some((line) => line.includes("shared its subnet is gone")), "said so");
-  const { revision } = store.get(key)!;
+  const { version } = store.get(key)!;
   await new Promise((resolve) => setTimeout(resolve, 100));
-  assert.equal(store.get(key)!.revision, revision, "once");
+  assert.equal(store.get(key)!.version, version, "once");
 
   keeper.observe({
     type: "events",
@@ -578,7 +578,7 @@ Deno.test("LeaseKeeper writes its lease once more when one that shared a subnet 
   });
   keeper.observe({ type: "snapshot", entries: [] });
   await new Promise((resolve) => setTimeout(resolve, 100));
-  assert.equal(store.get(key)!.revision, revision, "not what was written after that end");
+  assert.equal(store.get(key)!.version, version, "not what was written after that end");
 });
 
 Deno.test("LeaseKeeper tells of a failing store once, and of its end", async () => {

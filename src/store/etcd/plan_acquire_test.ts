@@ -25,7 +25,7 @@ function entry(key: string, host = 1, more: Partial<Entry> = {}): Entry {
     backendType: "vxlan",
   });
   const text = String(++revision);
-  return { key, value, revision: text, order: text, expires: true, ...more };
+  return { key, value, version: text, order: text, expires: true, ...more };
 }
 
 function plan(

@@ -95,7 +95,7 @@ export function toEntry(kv: IKeyValue, range: KeyRange): Entry {
   return {
     key: entryKey(kv, range),
     value: kv.value.toString(),
-    revision: kv.mod_revision,
+    version: kv.mod_revision,
     order: orderOf(kv.create_revision),
     expires: kv.lease !== "0",
   };

@@ -22,7 +22,7 @@ export async function releaseLeases(
     if (!entry.expires) {
       log.info(`Reservation of ${subnet} is kept, with its routes: the operator made it`);
       kept.push(lease.subnet);
-    } else if (await space.remove(entry.key, entry.revision, { signal })) {
+    } else if (await space.remove(entry, { signal })) {
       log.info(`Lease of ${subnet} is released`);
       released.push(lease.subnet);
     } else {

@@ -66,7 +66,7 @@ export class SpareLeases {
       const spare = key === own().lease.key ? undefined : await this.#space.get(key, { signal });
       if (
         spare !== undefined && isSpare(spare, own()) && !isInUse(key, own().lease, local) &&
-        await this.#space.remove(key, spare.revision, { signal })
+        await this.#space.remove(spare, { signal })
       ) {
         this.#log.warn("A further lease of this host is given up, as it serves another subnet", {
           subnet: formatSubnet(own().lease.subnet),

@@ -21,7 +21,7 @@ import type {
   Released,
   ReleaseRequest,
 } from "../lease_store.ts";
-import { SpaceDocuments } from "./documents.ts";
+import { spaceDocuments } from "./documents.ts";
 import { EtcdElection } from "./election.ts";
 import type { EtcdKeys, WatchUpdate } from "./key_space.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
@@ -78,7 +78,7 @@ export class EtcdStore implements LeaseStore {
   }
 
   documents(name: string): Documents {
-    return new SpaceDocuments(
+    return spaceDocuments(
       this.#keys.decided.space(name),
       (key, value) => this.#keys.writeCommand(`${name}/${key}`, value),
     );

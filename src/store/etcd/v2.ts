@@ -11,12 +11,14 @@ import {
   WATCH_TIMING,
   type WatchTiming,
 } from "./follow.ts";
+import type { WriteOptions } from "../documents.ts";
 import type { CallOptions } from "../errors.ts";
 import {
   type Entry,
   type KeySpace,
   orderOf,
   type Registry,
+  type SeenKey,
   type WatchEvent,
   type WatchUpdate,
 } from "./key_space.ts";
@@ -46,71 +48,53 @@ class EtcdV2Space implements KeySpace {
 
   async get(key: string, options: CallOptions): Promise<Entry | undefined> {
     const node = await this.#readNode(key, options);
-    return node === undefined ? undefined : toEntry(node, this.#subtree);
+    return node && toEntry(node, this.#subtree);
   }
 
-  create(
-    key: string,
-    value: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
-  ): Promise<Entry | undefined> {
-    return this.#write(key, { value, ...ttlField(ttlSeconds), prevExist: "false" }, options);
+  create(key: string, value: string, options: WriteOptions): Promise<Entry | undefined> {
+    return this.#write(key, { value, prevExist: "false" }, options);
   }
 
-  update(
-    key: string,
-    value: string,
-    revision: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
-  ): Promise<Entry | undefined> {
-    return this.#write(key, { value, ...ttlField(ttlSeconds), prevIndex: revision }, options);
+  update(seen: SeenKey, value: string, options: WriteOptions): Promise<Entry | undefined> {
+    return this.#write(seen.key, { value, prevIndex: seen.version }, options);
   }
 
   /** There are no transactions: the new key comes before the other one goes. */
   async move(
-    from: Pick<Entry, "key" | "revision">,
+    from: SeenKey,
     key: string,
     value: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<Entry | undefined> {
-    const created = await this.create(key, value, ttlSeconds, options);
+    const created = await this.create(key, value, options);
     if (created === undefined) return undefined;
-    if (!await this.remove(from.key, from.revision, options)) {
-      await this.remove(key, created.revision, options);
-      return undefined;
-    }
-    return await this.update(key, value, created.revision, ttlSeconds, options);
+    if (await this.remove(from, options)) return await this.update(created, value, options);
+    await this.remove(created, options);
+    return undefined;
   }
 
   /** The revision changes, as etcd v2 counts this as a modification; no watcher is told. */
   async renew(
-    key: string,
-    revision: string,
-    ttlSeconds: number,
+    { key, version }: SeenKey,
+    lifetimeSeconds: number,
     options: CallOptions,
   ): Promise<Entry | undefined> {
     const entry = await this.get(key, options);
-    if (entry === undefined || entry.revision !== revision) return undefined;
+    if (entry?.version !== version) return undefined;
     if (!entry.expires) return entry; // a refresh would give a reservation an end
     // etcd keeps the value by itself and refuses a refresh that carries one.
-    const form = { refresh: "true", prevIndex: revision, ...ttlField(ttlSeconds) };
-    return await this.#write(key, form, options);
+    const form = { refresh: "true", prevIndex: version };
+    return await this.#write(key, form, { signal: options.signal, lifetimeSeconds });
   }
 
   async timeToLive(key: string, options: CallOptions): Promise<number | undefined> {
     return (await this.#readNode(key, options))?.ttl;
   }
 
-  async remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
+  async remove({ key, version }: SeenKey, options: CallOptions): Promise<boolean> {
     const path = this.#subtree.strip + key;
-    const request: V2Request = { method: "DELETE", path, query: { prevIndex: revision } };
-    const { result } = await this.#client.send(request, {
-      signal: options.signal,
-      idempotent: false,
-    });
+    const request: V2Request = { method: "DELETE", path, query: { prevIndex: version } };
+    const { result } = await this.#client.send("once", request, options);
     return result !== undefined;
   }
 
@@ -119,25 +103,21 @@ class EtcdV2Space implements KeySpace {
   }
 
   async #readNode(key: string, options: CallOptions): Promise<Node | undefined> {
-    const request = read(this.#subtree.strip + key, false);
-    const { result } = await this.#client.send(request, {
-      signal: options.signal,
-      idempotent: true,
-    });
-    return result === undefined || result.node.dir ? undefined : result.node;
+    const node = await readNode(this.#client, this.#subtree.strip + key, options);
+    return node?.dir ? undefined : node;
   }
 
   async #write(
     key: string,
-    form: Record<string, string>,
-    options: CallOptions,
+    fields: Record<string, string>,
+    options: WriteOptions,
   ): Promise<Entry | undefined> {
+    const { lifetimeSeconds } = options;
+    const ttl = lifetimeSeconds === undefined ? {} : { ttl: String(Math.ceil(lifetimeSeconds)) };
+    const form = { ...fields, ...ttl };
     const request: V2Request = { method: "PUT", path: this.#subtree.strip + key, form };
-    const { result } = await this.#client.send(request, {
-      signal: options.signal,
-      idempotent: false,
-    });
-    return result === undefined ? undefined : toEntry(result.node, this.#subtree);
+    const { result } = await this.#client.send("once", request, options);
+    return result && toEntry(result.node, this.#subtree);
   }
 }
 
@@ -185,7 +165,7 @@ export class EtcdV2Registry extends EtcdV2Space implements Registry {
     const found = new Set<string>();
     const directories = [...keys, "/"];
     for (let asked = 0; asked < SEARCHED_NODES && directories.length > 0; asked++) {
-      const node = await this.#node(directories.shift()!, options);
+      const node = await this.#readable(directories.shift()!, options);
       for (const each of node?.nodes ?? (node ? [node] : [])) {
         if (each.dir) {
           if (!each.key.endsWith("/subnets")) directories.push(each.key);
@@ -199,14 +179,9 @@ export class EtcdV2Registry extends EtcdV2Space implements Registry {
     return [...found];
   }
 
-  async #node(path: string, options: CallOptions): Promise<Node | undefined> {
+  async #readable(path: string, options: CallOptions): Promise<Node | undefined> {
     try {
-      const request = read(path, false);
-      const { result } = await this.#client.send(request, {
-        signal: options.signal,
-        idempotent: true,
-      });
-      return result?.node;
+      return await readNode(this.#client, path, options);
     } catch (error) {
       if (error instanceof EtcdError && error.reason === "denied") return undefined;
       throw error;
@@ -236,8 +211,13 @@ function directory(prefix: string): Subtree {
   return { path: prefix.slice(0, -1), recursive: true, strip: prefix };
 }
 
-function ttlField(ttlSeconds: number | undefined): { ttl?: string } {
-  return ttlSeconds === undefined ? {} : { ttl: String(Math.ceil(ttlSeconds)) };
+async function readNode(
+  client: EtcdV2Client,
+  path: string,
+  options: CallOptions,
+): Promise<Node | undefined> {
+  const { result } = await client.send("idempotent", read(path, false), options);
+  return result?.node;
 }
 
 /** A read that sees everything acknowledged before it. */
@@ -249,7 +229,7 @@ function toEntry(node: Node, subtree: Subtree): Entry {
   return {
     key: node.key.slice(subtree.strip.length),
     value: node.value ?? "",
-    revision: String(node.modifiedIndex),
+    version: String(node.modifiedIndex),
     order: orderOf(node.createdIndex),
     expires: node.expiration !== undefined,
   };
@@ -266,7 +246,7 @@ async function readSubtree(
   options: CallOptions,
 ): Promise<Reading> {
   const request = read(subtree.path, subtree.recursive);
-  const reply = await client.send(request, { signal: options.signal, idempotent: true });
+  const reply = await client.send("idempotent", request, options);
   const entries: Entry[] = [];
   const walk = (node: Node) => {
     if (!node.dir) entries.push(toEntry(node, subtree));
@@ -337,11 +317,14 @@ class SubtreeFollower {
         this.#next = Math.max(this.#next!, reply.index + 1);
         // A poll says nothing about a member that is cut off from the others; a quorum read does.
         // Of one key: reading a directory would bring all below it.
-        const { clusterId, index } = await this.#client.send(read(this.#probePath, false), {
-          signal: this.#options.signal,
-          idempotent: true,
-          timeoutMs: this.#timing.probeMs,
-        });
+        const { clusterId, index } = await this.#client.send(
+          "idempotent",
+          read(this.#probePath, false),
+          {
+            signal: this.#options.signal,
+            timeoutMs: this.#timing.probeMs,
+          },
+        );
         const same = clusterId === this.#clusterId && index >= this.#next - 1;
         if (!same || performance.now() >= this.#relistAt) yield await this.#snapshot();
         continue;

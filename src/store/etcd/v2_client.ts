@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { describeError } from "../../errors.ts";
 import { childSignal } from "../../util/child_signal.ts";
 import { deadline } from "../../util/time.ts";
-import { FAILOVER_MS, LAST_REQUEST_MS } from "./client.ts";
+import { FAILOVER_MS, LAST_REQUEST_MS, type Repeats } from "./client.ts";
 import { EtcdError, type EtcdErrorKind, joinFailures, portHint } from "./error.ts";
 import type { Endpoint } from "../../net/mod.ts";
 import type { EtcdSettings, TlsFiles } from "./options.ts";
@@ -106,20 +106,21 @@ export class EtcdV2Client implements Disposable {
   }
 
   /**
-   * Sends `request`. With `idempotent` it is repeated at the next member whatever went wrong;
-   * without, only if it certainly had no effect. No member may take longer than `timeoutMs`.
+   * Sends `request`. No member may take longer than `timeoutMs`.
    *
    * @throws {StoreError} When no member could carry it out.
    */
   async send(
+    repeats: Repeats,
     request: V2Request,
-    options: CallOptions & { readonly idempotent: boolean; readonly timeoutMs?: number },
+    options: CallOptions & { readonly timeoutMs?: number },
   ): Promise<Reply> {
     const { timeoutMs = LAST_REQUEST_MS } = options;
+    const isIdempotent = repeats === "idempotent";
     const failures: EtcdError[] = [];
     let attempts = this.settings.endpoints.length;
     for (let attempt = 1; attempt <= attempts; attempt++) {
-      const last = attempt === attempts || !options.idempotent;
+      const last = attempt === attempts || !isIdempotent;
       const member = this.#current;
       const addresses = this.#addresses;
       try {
@@ -131,7 +132,7 @@ export class EtcdV2Client implements Disposable {
         if (!(error instanceof EtcdError) || !error.isPassing) throw error;
         if (addresses !== this.#addresses) attempts++; // which says nothing of the member
         else this.#leave(member);
-        if (error.mayHaveRun && !options.idempotent) throw error;
+        if (error.mayHaveRun && !isIdempotent) throw error;
         failures.push(error);
       }
     }

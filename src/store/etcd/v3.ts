@@ -3,7 +3,6 @@ import type { ICompare, IKeyValue, IRequestOp, ITxnResponse } from "etcd3";
 import { Buffer } from "node:buffer";
 import { likelyConfigKeys, looksLikeConfig, mayHoldConfig } from "./missing_config.ts";
 import { EtcdClient } from "./client.ts";
-import { EtcdError } from "./error.ts";
 import { configKey, type EtcdSettings, spacePrefix, subnetsPrefix } from "./options.ts";
 import {
   type KeyRange,
@@ -15,12 +14,14 @@ import {
 } from "./range.ts";
 import { followRange } from "./watch.ts";
 import { valueChanges, WATCH_TIMING, type WatchTiming } from "./follow.ts";
+import type { WriteOptions } from "../documents.ts";
 import { type CallOptions, StoreError } from "../errors.ts";
 import {
   type Entry,
   type KeySpace,
   orderOf,
   type Registry,
+  type SeenKey,
   type WatchOptions,
   type WatchUpdate,
 } from "./key_space.ts";
@@ -41,7 +42,7 @@ class EtcdV3Space implements KeySpace {
 
   async list(options: CallOptions): Promise<readonly Entry[]> {
     const snapshot = await readRange(this.#range, (request) => {
-      return this.#client.call("range", request, { signal: options.signal, idempotent: true });
+      return this.#client.call("idempotent", "range", request, options);
     });
     this.#listed.set(snapshot.entries, snapshot);
     return snapshot.entries;
@@ -53,76 +54,60 @@ class EtcdV3Space implements KeySpace {
     return kv === undefined ? undefined : toEntry(kv, range);
   }
 
-  async create(
-    key: string,
-    value: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
-  ): Promise<Entry | undefined> {
-    return await this.#putIf([ABSENT], key, value, ttlSeconds, options);
+  create(key: string, value: string, options: WriteOptions): Promise<Entry | undefined> {
+    return this.#putIf([ABSENT], key, value, options);
   }
 
-  async update(
-    key: string,
-    value: string,
-    revision: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
-  ): Promise<Entry | undefined> {
-    return await this.#putIf([unchangedSince(revision)], key, value, ttlSeconds, options);
+  update(seen: SeenKey, value: string, options: WriteOptions): Promise<Entry | undefined> {
+    return this.#putIf([unchangedSince(seen)], seen.key, value, options);
   }
 
   /** In one transaction, of which watchers hear the deletion first. */
-  async move(
-    from: Pick<Entry, "key" | "revision">,
+  move(
+    from: SeenKey,
     key: string,
     value: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<Entry | undefined> {
     const { start } = this.#key(from.key);
-    const compare = [ABSENT, { ...unchangedSince(from.revision), key: start }];
-    return await this.#putIf(compare, key, value, ttlSeconds, options, [
-      { request_delete_range: { key: start } },
-    ]);
+    const compare = [ABSENT, { ...unchangedSince(from), key: start }];
+    const before = [{ request_delete_range: { key: start } }];
+    return this.#putIf(compare, key, value, options, before);
   }
 
   async renew(
-    key: string,
-    revision: string,
-    ttlSeconds: number,
+    seen: SeenKey,
+    lifetimeSeconds: number,
     options: CallOptions,
   ): Promise<Entry | undefined> {
-    const range = this.#key(key);
+    const range = this.#key(seen.key);
     const kv = await readKv(this.#client, range, options);
-    if (kv === undefined || kv.mod_revision !== revision) return undefined;
+    if (kv === undefined || kv.mod_revision !== seen.version) return undefined;
     const entry = toEntry(kv, range);
     if (!entry.expires) return entry; // a reservation stays one
     // Prolonging the etcd lease changes no key, so no watcher wakes up for it.
     const grantedSeconds = await this.#client.run(
+      "idempotent",
       (connection, timeoutMs) =>
         connection.keepAlive(kv.lease, { signal: options.signal, timeoutMs }),
-      { signal: options.signal, idempotent: true },
+      options,
     );
-    if (grantedSeconds >= ttlSeconds) return entry;
-    return await this.update(key, entry.value, revision, ttlSeconds, options);
+    if (grantedSeconds >= lifetimeSeconds) return entry;
+    return await this.update(seen, entry.value, { signal: options.signal, lifetimeSeconds });
   }
 
   async timeToLive(key: string, options: CallOptions): Promise<number | undefined> {
     const kv = await readKv(this.#client, this.#key(key), options);
     if (kv === undefined || kv.lease === "0") return undefined;
     const request = { ID: kv.lease };
-    const { TTL } = await this.#client.call("leaseTimeToLive", request, {
-      signal: options.signal,
-      idempotent: true,
-    });
+    const { TTL } = await this.#client.call("idempotent", "leaseTimeToLive", request, options);
     return Math.max(0, Number(TTL));
   }
 
-  async remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
-    const { start } = this.#key(key);
+  async remove(seen: SeenKey, options: CallOptions): Promise<boolean> {
+    const { start } = this.#key(seen.key);
     const operation = { request_delete_range: { key: start } };
-    const response = await this.#transact([unchangedSince(revision)], start, [operation], options);
+    const response = await this.#transact([unchangedSince(seen)], start, [operation], options);
     return response.succeeded;
   }
 
@@ -132,7 +117,7 @@ class EtcdV3Space implements KeySpace {
     const known = snapshot && {
       ...snapshot,
       entries: withEntry(after.listed, after.written),
-      writtenRevision: after.written.revision,
+      writtenRevision: after.written.version,
     };
     return followRange(this.#client, this.#range, this.#timing, { ...options, known });
   }
@@ -151,12 +136,12 @@ class EtcdV3Space implements KeySpace {
     compare: readonly ICompare[],
     key: string,
     value: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
+    options: WriteOptions,
     before: readonly IRequestOp[] = [],
   ): Promise<Entry | undefined> {
     const { start } = this.#key(key);
-    const lease = ttlSeconds === undefined ? "0" : await this.#grant(ttlSeconds, options);
+    const { lifetimeSeconds } = options;
+    const lease = lifetimeSeconds === undefined ? "0" : await this.#grant(lifetimeSeconds, options);
     const put = { request_put: { key: start, value: Buffer.from(value), lease, prev_kv: true } };
     let response: ITxnResponse;
     try {
@@ -175,7 +160,8 @@ class EtcdV3Space implements KeySpace {
     const { revision } = response.header;
     const createRevision = response.responses.at(-1)?.response_put?.prev_kv?.create_revision ??
       revision;
-    return { key, value, revision, order: orderOf(createRevision), expires: lease !== "0" };
+    const order = orderOf(createRevision);
+    return { key, value, version: revision, order, expires: lease !== "0" };
   }
 
   /** Conditions without a key of their own are about `key`. */
@@ -186,29 +172,22 @@ class EtcdV3Space implements KeySpace {
     options: CallOptions,
   ): Promise<ITxnResponse> {
     const request = { compare: compare.map((each) => ({ key, ...each })), success: [...success] };
-    return this.#client.call("txn", request, { signal: options.signal, idempotent: false });
+    return this.#client.call("once", "txn", request, options);
   }
 
-  async #grant(ttlSeconds: number, options: CallOptions): Promise<string> {
-    const request = { TTL: Math.ceil(ttlSeconds) };
+  async #grant(seconds: number, options: CallOptions): Promise<string> {
+    const request = { TTL: Math.ceil(seconds) };
     // Repeating it is harmless: an etcd lease without keys ends by itself.
-    const grant = await this.#client.call("leaseGrant", request, {
-      signal: options.signal,
-      idempotent: true,
-    });
-    return grant.ID;
+    return (await this.#client.call("idempotent", "leaseGrant", request, options)).ID;
   }
 
   /** Takes back an etcd lease that no key uses. If that fails it ends by itself. */
   async #revoke(lease: string, options: CallOptions): Promise<void> {
     if (lease === "0") return;
     try {
-      await this.#client.call("leaseRevoke", { ID: lease }, {
-        signal: options.signal,
-        idempotent: true,
-      });
+      await this.#client.call("idempotent", "leaseRevoke", { ID: lease }, options);
     } catch (error) {
-      if (!(error instanceof EtcdError) && !(error instanceof StoreError)) throw error;
+      if (!(error instanceof StoreError)) throw error;
     }
   }
 }
@@ -267,7 +246,7 @@ export class EtcdV3Registry extends EtcdV3Space implements Registry {
         limit: SEARCHED_KEYS,
       };
       const response = await unlessDenied(() =>
-        this.#client.call("range", request, { signal: options.signal, idempotent: true })
+        this.#client.call("idempotent", "range", request, options)
       );
       const last = response?.kvs.at(-1)?.key;
       if (response === undefined || last === undefined) return;
@@ -316,18 +295,15 @@ async function readKv(
   options: CallOptions,
 ): Promise<IKeyValue | undefined> {
   const request = { key: range.start };
-  const { kvs } = await client.call("range", request, {
-    signal: options.signal,
-    idempotent: true,
-  });
+  const { kvs } = await client.call("idempotent", "range", request, options);
   return kvs[0];
 }
 
 /** The key does not exist. */
 const ABSENT: ICompare = { target: "Version", result: "Equal", version: 0 };
 
-function unchangedSince(revision: string): ICompare {
-  return { target: "Mod", result: "Equal", mod_revision: revision };
+function unchangedSince({ version }: SeenKey): ICompare {
+  return { target: "Mod", result: "Equal", mod_revision: version };
 }
 
 /** `entries` with `written` in place of the one with its key. */

@@ -204,7 +204,7 @@ class RangeFollower {
     this.#next = revision + 1n;
     this.#clusterId = clusterId;
     this.#revisions.clear();
-    for (const each of entries) this.#revisions.set(each.key, each.revision);
+    for (const each of entries) this.#revisions.set(each.key, each.version);
     this.#relistAt = performance.now() + relistDelay(entries.length, this.#timing);
   }
 
