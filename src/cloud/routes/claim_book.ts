@@ -1,12 +1,8 @@
 /**
- * What a store knows of who has held which subnet, for as long as route entries may lead there:
- *
- * ```text
- *   <prefix>/<cloud>/claims-<n>/doc   {"10.24.7.0/24":[{"instance":"a","ip":"10.0.0.7"}], …}
- * ```
- *
- * A route entry is only ever taken away from an instance that stands in this book, so that a store
- * which has lost its leases, was restored from an old backup or is the wrong one takes nothing.
+ * What the store knows of who has held which subnet, for as long as route entries may lead there:
+ * `<prefix>/<cloud>/claims-<n>/doc` is `{"10.24.7.0/24":[{"instance":"a","ip":"10.0.0.7"}], …}`. An
+ * entry is only ever taken from an instance in this book, so that a store that has lost its leases,
+ * was restored from an old backup or is the wrong one takes nothing.
  *
  * @module
  */
@@ -35,12 +31,10 @@ const PageText = v.pipe(
   ),
 );
 
-/** The page of a subnet. */
 export function pageOf(destination: string): number {
   return shardOf(destination);
 }
 
-/** The value of a page's key. */
 export function encodeBookPage(page: BookPage): string {
   const sorted = [...page].sort(([a], [b]) => a < b ? -1 : 1);
   return JSON.stringify(Object.fromEntries(
@@ -77,8 +71,8 @@ export interface BookNews {
 }
 
 /**
- * The page as it is to be: the holders, and those former ones that an entry may still lead to. So
- * each is in it before an entry is made for it, and the book stays as small as the tables.
+ * The next version of a page: the holders, and former ones that an entry may still lead to. So each
+ * is in it before its entry is made, and the book stays as small as the tables.
  */
 export function turnPage(page: BookPage, number: number, news: BookNews): BookPage {
   const next = new Map<string, readonly BookedClaim[]>();

@@ -47,15 +47,13 @@ export class ClaimStore {
       ?.find((claim) => claim.instanceId === instanceId);
   }
 
-  /** To be called when the store may be another one: all pages are read again at the next update. */
+  /** Has all pages read again at the next update: the store may be another one. */
   forget(): void {
     this.#read = false;
   }
 
   /**
-   * Reads the pages of these subnets anew: the store may have lost them meanwhile.
-   *
-   * @throws {StoreError}
+   * Reads the pages of these subnets anew, as the store may have lost them. @throws {StoreError}
    */
   async reread(destinations: Iterable<string>, options: CallOptions): Promise<void> {
     const numbers = new Set([...destinations].map(pageOf));
@@ -93,11 +91,6 @@ export class ClaimStore {
     }
   }
 
-  /**
-   * Brings the book up to date.
-   *
-   * @throws {StoreError}
-   */
   async update(news: BookNews, options: CallOptions): Promise<void> {
     if (!this.#read) {
       await Promise.all(this.#pages.map((page) => this.#load(page, options)));

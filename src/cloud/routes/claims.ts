@@ -4,12 +4,11 @@ import type { LeaseMap } from "../../lease/lease_map.ts";
 import type { ClusterClaim } from "./cluster_plan.ts";
 import type { ReadClaim } from "./config.ts";
 
-/** Reads which subnets are to lead to which instances, from leases that change one by one. */
 export class ClaimReader {
   readonly #leases: LeaseMap;
   readonly #vpcId: string;
   readonly #readClaim: ReadClaim;
-  /** Of leases that were read before; an unchanged lease is the same object. */
+  /** An unchanged lease is the same object. */
   readonly #known = new WeakMap<Lease, ClusterClaim | "none">();
 
   constructor(leases: LeaseMap, vpcId: string, readClaim: ReadClaim) {

@@ -27,7 +27,6 @@ import { approvalCommand, keyOfTaking, RemovalBrake } from "./removal_brake.ts";
 import { readStatements } from "./subnet_statement.ts";
 import type { ClusterStore } from "./cluster_store.ts";
 
-/** Who leases a destination at present. */
 export type Holder =
   /** Nobody, as far as any key of the store can tell. */
   | { readonly is: "nobody" }
@@ -61,8 +60,8 @@ interface Case {
   /** Another host has leased it. */
   readonly blocks: boolean;
   /**
-   * The host has most likely gone back to upstream's daemon, which leases its subnet again without a
-   * word of its instance: its entry goes on serving it, unless another instance has its address now.
+   * The host most likely runs upstream's daemon again, which leases its subnet without naming the
+   * instance: its entry still serves it, unless another instance has its address now.
    */
   readonly isSameHost: boolean;
   /** Its own daemon states another subnet, which it has leased. */
@@ -76,7 +75,7 @@ interface Known {
   readonly at: number;
 }
 
-/** What is concluded of an instance; `grace`: it is asked for later. */
+/** `grace`: it is asked about later. */
 type Finding =
   | Pick<Known, "state" | "reason">
   | { readonly state: "grace"; readonly reason?: string };
@@ -87,10 +86,9 @@ const ASK_AGAIN_MS = 10 * 60_000;
 const ASKED_PER_ROUND = 20;
 /** Routes named in one line. */
 const NAMED = 5;
-/** The list of what is held changes while hosts go; so often at most it is told. */
+/** The list of what is held changes while hosts leave; it is logged this often at most. */
 const TELL_AGAIN_MS = 10 * 60_000;
 
-/** Judges the strays of each listing. */
 export class Clearance {
   readonly #options: Required<ClearanceOptions>;
   readonly #brake: RemovalBrake;
@@ -98,7 +96,7 @@ export class Clearance {
   #ask = newQuestion();
   readonly #cleared = new Set<string>();
   readonly #states = new Map<string, { readonly state: StrayState; readonly reason?: string }>();
-  /** At the last look. */
+  /** At the last look; a state is logged once it lasts. */
   readonly #before = new Map<string, StrayState>();
   readonly #told = new Map<string, StrayState>();
   #obstacles: readonly CloudRoute[] = [];
@@ -110,14 +108,13 @@ export class Clearance {
     this.#brake = new RemovalBrake(options.store);
   }
 
-  /** Takes over what a former leader has shown to operators. */
   seed(brake: Brake | undefined): void {
     this.#brake.seed(brake);
   }
 
   /**
-   * Asks the hosts once more. To be called when the leases were read as a whole: a backup that was
-   * restored in this term may hold a statement for the very question, from before the host moved on.
+   * Asks the hosts again. To be called when the leases were read as a whole: a backup restored in
+   * this term may hold a statement for this very question, from before the host moved.
    */
   askAnew(): void {
     this.#ask = newQuestion();
@@ -152,8 +149,8 @@ export class Clearance {
   }
 
   /**
-   * Judges what a listing shows. `strays` are entries of ours that lead to instances without a
-   * lease for their subnet, `entries` is how many are ours at all.
+   * Judges the entries of ours without a lease for their subnet; `entries` is how many are ours in
+   * all.
    *
    * @throws {OtherClusterError} If the store is not this cluster's any more.
    * @throws {StoreError}
@@ -196,7 +193,7 @@ export class Clearance {
     }
     if (!isUnasked) await this.#release(proved, entries, options);
     else {
-      // How many are to go together is known once all were asked for.
+      // How many go together is known once all were asked about.
       for (const each of proved) {
         if (!this.#cleared.has(keyOfCase(each))) this.#set(each, "grace");
       }
@@ -229,7 +226,7 @@ export class Clearance {
     });
   }
 
-  /** Nothing is concluded from what this process remembers of a store that has forgotten it. */
+  /** What this process remembers is no proof once the store has forgotten it. */
   async #requireSameStore(cases: readonly Case[], options: CallOptions): Promise<void> {
     const { store, clusterId, book } = this.#options;
     await requireClusterId(store, clusterId, options);
@@ -266,7 +263,6 @@ export class Clearance {
     const isFresh = known !== undefined &&
       (known.state === "gone" || now() - known.at < ASK_AGAIN_MS);
     if (isFresh) return known;
-    // What was there waits for its turn.
     if (!mayAsk()) return known ?? { state: "grace" };
     let found: Pick<Known, "state" | "reason">;
     try {
@@ -311,7 +307,7 @@ export class Clearance {
     const before = this.#held;
     this.#held = brake;
     if (brake === undefined) {
-      if (before !== undefined) log.info("No removal of route entries waits for a word any more");
+      if (before !== undefined) log.info("No removal of route entries waits for approval any more");
       return;
     }
     if (brake.token === before?.token) return;
@@ -329,7 +325,7 @@ export class Clearance {
     const news = cases.filter((each) => {
       const key = keyOfCase(each);
       const state = this.#states.get(key)!.state;
-      // A host that has moved says so within a round.
+      // A host that has moved states it within a round.
       const isLasting = this.#before.get(key) === state;
       this.#before.set(key, state);
       const isNews = isLasting && REMEDIES[state] !== undefined && this.#told.get(key) !== state;
@@ -368,7 +364,6 @@ function nameSome(routes: readonly string[]): string {
   return routes.slice(0, NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
-/** Whether the holder of the subnet is the instance that the entry leads to. */
 function isHeldBy({ instanceId }: { instanceId: string }, holder: Holder): boolean {
   return holder.is === "host" && holder.instanceId === instanceId;
 }

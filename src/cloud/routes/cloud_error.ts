@@ -45,7 +45,6 @@ export type FatalSubject =
   | "foreign"
   | "request";
 
-/** What a {@linkcode CloudApiError} carries beside its message. */
 export interface CloudApiErrorDetails {
   /** As the cloud's policies name it. */
   readonly action: string;

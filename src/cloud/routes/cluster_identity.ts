@@ -1,7 +1,6 @@
 /**
- * Which cluster a store is. Its id is in the name of each route entry, so that two clusters with
- * the same network do not take each other's entries for their own, and a store that lost
- * everything takes no old one for its own.
+ * The id of the store's cluster. It is in the mark of each route entry, so that clusters with the
+ * same network tell their entries apart, and a store that lost everything claims no old one.
  *
  * @module
  */
@@ -39,10 +38,9 @@ export async function readClusterId(
 }
 
 /**
- * The store's cluster id, which is made if there is none. To be awaited before any route entry is
- * written.
+ * The store's cluster id, made if there is none. To be awaited before any route entry is written.
  *
- * @throws {OperatorError} If what the key says is no id.
+ * @throws {OperatorError} If the key holds no valid id.
  * @throws {StoreError}
  */
 export async function ensureClusterId(
@@ -60,12 +58,7 @@ export async function ensureClusterId(
   return other;
 }
 
-/**
- * Makes sure that the store is still that of the cluster with this id.
- *
- * @throws {OtherClusterError}
- * @throws {StoreError}
- */
+/** Makes sure that the store still has this id. @throws {OtherClusterError} @throws {StoreError} */
 export async function requireClusterId(
   store: ClusterStore,
   id: string,

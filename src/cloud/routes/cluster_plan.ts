@@ -31,7 +31,6 @@ export interface ClusterClaim {
   readonly publicIp?: string;
 }
 
-/** What {@linkcode planCluster} is told. */
 export interface ClusterInputs {
   readonly claims: readonly ClusterClaim[];
   readonly routeTableIds: readonly string[];
@@ -64,23 +63,22 @@ export interface ClusterInputs {
   readonly trouble?: string;
 }
 
-/** What {@linkcode planCluster} returns. */
 export interface ClusterPlan {
   readonly routes: readonly CloudRouteSpec[];
   readonly state: ClusterState;
 }
 
-/** A table that refused an entry may have been given a larger quota: one host tries again. */
+/** A full table may have been given a larger quota: one host tries again. */
 const PROBE_FULL_MS = 5 * 60_000;
 
 /** What one claim has in one table. */
 type Holding = "right" | "ours" | "foreign" | "free" | "unknown";
 
 /**
- * Decides who gets a slot in the route tables. Whoever has one keeps it. Free slots go first to hosts
- * that had one, then to those that wait in overflow, longest first, then to new ones; a host gets a
- * slot in all tables that can be read, or in none. What does not fit is reached by the tunnel, or,
- * without one, not at all.
+ * Decides who gets a slot in the route tables. Whoever has one keeps it. Free slots go first to
+ * hosts that had one, then to those in overflow, longest first, then to new ones; a host gets a
+ * slot in all readable tables or in none. What does not fit is reached by the tunnel, or, without
+ * one, not at all.
  */
 export function planCluster(inputs: ClusterInputs): ClusterPlan {
   const { claims, view, former } = inputs;
@@ -124,7 +122,7 @@ export function planCluster(inputs: ClusterInputs): ClusterPlan {
       instanceId: claim.instanceId,
       state,
       ...(reason === undefined ? {} : { reason }),
-      // A new leader takes a former one's word until it has looked itself.
+      // A new leader believes the former one until it has looked itself.
       checkOff: inputs.isCheckOff(claim.networkInterfaceId) ?? before?.checkOff ?? false,
     });
   }
@@ -154,7 +152,7 @@ function judge(
   const known = own.filter((place) => place !== "unknown");
   const complete = known.length === own.length && own.length > 0;
   if (known.every((place) => place === "right")) {
-    // What cannot be read is taken to be as it was.
+    // What cannot be read counts as unchanged.
     if (complete || before?.state === "routed") return ["routed", undefined];
   }
   const blocked = own.includes("foreign");
@@ -181,7 +179,7 @@ class Slots {
     const { used } = this.#view ?? {};
     const limit = this.#limit;
     this.#free = limit === undefined || used === undefined ? Infinity : Math.max(0, limit - used);
-    // Now and then one host finds out whether a table still takes no more.
+    // One host tries from time to time whether the table still takes no more.
     if (this.#free === 0 && this.#mayProbe) this.#free = 1;
   }
 

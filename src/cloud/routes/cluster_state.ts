@@ -45,13 +45,11 @@ export interface HostStatus {
 }
 
 /**
- * Why an entry of ours still stands that leads to an instance without a lease for its subnet:
- * - `grace`: the host may come back;
- * - `exists`: the cloud still has the instance, which may be in use without a daemon;
- * - `unknown`: the cloud could not be asked;
- * - `foreign`: nothing shows that the store ever knew the instance to hold the subnet;
- * - `held`: more is to go at once than goes without an operator's word;
- * - `going`: nothing stands in the way.
+ * Why an entry of ours still leads to an instance without a lease for its subnet: `grace`: the host
+ * may return; `exists`: the cloud still has the instance, which may be in use without a daemon;
+ * `unknown`: the cloud could not be asked; `foreign`: nothing shows that the instance ever held the
+ * subnet; `held`: too many go at once without an operator's approval; `going`: nothing is in the
+ * way.
  */
 export type StrayState = (typeof STRAY_STATES)[number];
 
@@ -68,9 +66,9 @@ export interface Stray {
   readonly ageMs: number;
 }
 
-/** Removals that wait for an operator's word. */
+/** Removals that wait for an operator's approval. */
 export interface Brake {
-  /** What the operator writes to the store, which stands for exactly these. */
+  /** What the operator writes to the store to approve exactly these. */
   readonly token: string;
   /** `10.24.7.0/24 via <instance>` of each. */
   readonly routes: readonly string[];
@@ -80,7 +78,6 @@ export interface Brake {
 export interface ClusterSummary {
   /** The leader's term. */
   readonly term: string;
-  /** The leader's instance, for messages. */
   readonly writer: string;
   readonly tables: readonly TableStatus[];
   /** Keys of the leases whose hosts are reached by the tunnel. */
@@ -91,7 +88,7 @@ export interface ClusterSummary {
   readonly cluster?: string;
   /** Entries of ours that no lease speaks for, and those in the way of another's lease. */
   readonly orphans: readonly Stray[];
-  /** Instances that these lead to are to state their subnets, with this word. */
+  /** Instances that these lead to are to state their subnets, with this token. */
   readonly ask?: string;
   readonly brake?: Brake;
   /** Entries of others where subnets could be leased: no new lease is to take these. */
@@ -107,7 +104,6 @@ export interface ClusterState {
   readonly hosts: ReadonlyMap<string, HostStatus>;
 }
 
-/** How many documents the hosts are spread over. */
 export const HOST_SHARDS = 16;
 
 /** The shard of a lease: FNV-1a of its key, so that neighbours in the network are spread. */
@@ -119,7 +115,7 @@ export function shardOf(leaseKey: string): number {
   return hash % HOST_SHARDS;
 }
 
-/** What a reason may take; the rest is cut off, as hosts refuse a document with more. */
+/** Longer texts are cut off, as hosts refuse a document with more. */
 const MAX_TEXT_CHARS = 2_000;
 const Text = v.pipe(v.string(), v.maxLength(MAX_TEXT_CHARS));
 const Id = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_.:/-]{0,128}$/));
@@ -158,7 +154,7 @@ const SummaryText = v.pipe(
         destination: Cidr,
         instance: v.optional(Id),
         state: v.optional(v.picklist(STRAY_STATES)),
-        // Former releases said since when, on a clock that may be any: to be waited for anew.
+        // Former releases wrote a time on some other host's clock: the grace begins anew.
         ageSeconds: v.optional(v.pipe(Count, v.maxValue(MAX_AGE_SECONDS)), 0),
       }),
       v.transform(({ routeTableId, destination, instance, state, ageSeconds }): Stray => ({
@@ -198,7 +194,6 @@ const HostsText = v.pipe(
   }),
 );
 
-/** The value of the summary's key. */
 export function encodeSummary(summary: ClusterSummary): string {
   const { trouble } = summary;
   return JSON.stringify({
@@ -211,7 +206,7 @@ export function encodeSummary(summary: ClusterSummary): string {
       instance: instanceId,
       state,
       ageSeconds: Math.round(ageMs / 1_000),
-      // Former releases refuse the document without it, and read it for nothing of this mark.
+      // Former releases refuse the document without it.
       sinceMs: 0,
     })),
   });
@@ -222,7 +217,6 @@ export function parseSummary(text: string): ClusterSummary {
   return parse(SummaryText, text, "the summary") as ClusterSummary;
 }
 
-/** The value of a shard's key. */
 export function encodeHosts(term: string, hosts: Iterable<[string, HostStatus]>): string {
   const sorted = [...hosts].sort(([a], [b]) => a < b ? -1 : 1);
   return JSON.stringify({

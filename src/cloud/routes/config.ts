@@ -3,7 +3,6 @@ import type { Lease } from "../../lease/lease.ts";
 import type { CloudInstance } from "./provider.ts";
 import type { Overflow } from "./table_quota.ts";
 
-/** What a cloud's backend config says about routes, whichever cloud it is. */
 export interface CloudRoutesConfig {
   /** How often entries are checked. */
   readonly resyncSeconds: number;

@@ -1,6 +1,6 @@
 /**
- * One host of a cluster whose pods are reached by routes of a cloud. As a rule the leader, which may
- * be this host, sees to the routes of all and publishes how they are; otherwise a host sees to its own.
+ * One host of a cluster. As a rule the leader, which may be this host, writes the routes of all and
+ * publishes their state; without one a host writes its own.
  *
  * @module
  */
@@ -36,7 +36,6 @@ import { approvalCommand } from "./removal_brake.ts";
 import { SubnetStatements } from "./subnet_statement.ts";
 import { SwitchedRoutes } from "./switched_routes.ts";
 
-/** What is the same for each host of a cluster, and what this one may do. */
 export interface CloudHostOptions<Base> extends Omit<ClusterLeaderOptions, "leases" | "election"> {
   /** What else belongs to the facts. */
   readonly base: Base;
@@ -47,7 +46,7 @@ export interface CloudHostOptions<Base> extends Omit<ClusterLeaderOptions, "leas
   readonly unservedMs?: number;
 }
 
-/** What the plan of a host follows from, besides who it is. */
+/** The facts that a host's plan depends on. */
 export interface CloudFacts {
   /** Every table that is to hold the route: the own ones and those that peers need. */
   readonly routeTableIds: readonly string[];
@@ -59,11 +58,11 @@ export interface CloudFacts {
 const RESIGN_MS = 2_000;
 
 /**
- * Opens this host's part. If no other host leads, the cloud's API is opened with all the checks that
- * must hold before a lease is written.
+ * Opens this host's part. Unless another host leads, the cloud's API is opened, with all checks
+ * that must hold before a lease is written.
  *
  * @throws {OperatorError} What needs an operator.
- * @throws {Error} What time may mend; call again.
+ * @throws {Error} What may pass: call again.
  */
 export async function openCloudHost<Base extends object>(
   options: CloudHostOptions<Base>,
@@ -72,7 +71,7 @@ export async function openCloudHost<Base extends object>(
   await using stack = new AsyncDisposableStack();
   stack.use(cloud);
   const election = store.election(cloud.instance.instanceId, log);
-  // Who never leads follows all the same, to tell whether anybody does.
+  // One that never leads follows, too, to tell whether anybody leads.
   election.candidate = mayLead;
   const running = childSignal(signal);
   stack.defer(async () => {
@@ -99,7 +98,6 @@ export async function openCloudHost<Base extends object>(
   return new CloudHost(options, { election, unserved, resources: stack.move() });
 }
 
-/** What {@linkcode openCloudHost} has opened. */
 interface Opened {
   readonly election: Election;
   /** Ends the candidacy of a host that cannot lead yet. */
@@ -107,7 +105,6 @@ interface Opened {
   readonly resources: AsyncDisposableStack;
 }
 
-/** What is known of the network once this host has a lease. */
 interface Cluster {
   readonly leases: LeaseMap;
   readonly own: () => Lease;
@@ -123,9 +120,9 @@ class CloudHost<Base extends object> implements AsyncDisposable {
   readonly #checks: SourceDestCheckTable | undefined;
   #follower: ClusterFollower | undefined;
   #leader: ClusterLeader | undefined;
-  /** The own scope of the tables; opened once this host has to write itself. */
+  /** Opened once this host has to write its own route. */
   #ownRoutes: HostRoutes | undefined;
-  /** Whether this host sees to its own route. */
+  /** Whether this host writes its own route. */
   #isAlone = false;
   /** As it was read last. */
   #clusterId: string | undefined;
@@ -155,7 +152,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     return this.#options.config.resyncSeconds * 1_000;
   }
 
-  /** Changes when something else than the facts does that a round depends on. */
+  /** Changes when a round is due for another reason than the facts. */
   get changes(): ReadableCell<number> {
     return this.#changes;
   }
@@ -164,13 +161,12 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     await this.#opened.resources.disposeAsync();
   }
 
-  /** What the leader has found to stand in the network, whatever of it is leased. */
+  /** Entries of others that the leader has found in the network. */
   async occupied(options: CallOptions): Promise<Places> {
     const summary = this.#follower?.summary ?? await readSummary(this.#options.store, options);
     return occupiedPlaces(summary?.occupied ?? []);
   }
 
-  /** To be called when any lease has changed. */
   leasesChanged(): void {
     this.#follower?.leaseChanged();
     this.#leader?.leasesChanged();
@@ -193,7 +189,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
       }]),
       {
         table: routes,
-        // What the leader sees to is not looked at twice.
+        // The leader looks at the others.
         desired: () => this.#isAlone ? desired()?.host.cloudRoutes : [],
       },
     ];
@@ -275,7 +271,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     };
   }
 
-  /** Whether this host looks at the check of its interface by itself. */
+  /** Whether this host looks after the check of its interface itself. */
   get #seesToCheck(): boolean {
     return this.#isAlone ||
       (this.#options.mayLead && this.#uncheckedMs >= this.#checkPatienceMs);
@@ -285,7 +281,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     return CHECK_PATIENCE_MS + this.#position * this.#hosts * CHECK_SPREAD_MS;
   }
 
-  /** For how long the host has been reached without the leader having seen its check off. */
+  /** For how long the leader has routed this host without having seen its check off. */
   get #uncheckedMs(): number {
     return this.#uncheckedSince === undefined ? 0 : performance.now() - this.#uncheckedSince;
   }
@@ -300,7 +296,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     return this.#checks !== undefined && !this.#covered?.checkOff;
   }
 
-  /** Why the route is not there yet; `undefined` if it is, or the tunnel stands in for it. */
+  /** Why the route is not there yet; `undefined` if it is, or the tunnel replaces it. */
   #missing(): Finding | undefined {
     const { instance, routes: { words } } = this.#options.cloud;
     const summary = this.#follower?.summary;
@@ -356,7 +352,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     return new HostRoutes(cloud, access, { mark: { clusterId, network, ...bookless }, log });
   }
 
-  /** The store's, or as it was read last: a host whose store is away sees to its route all the same. */
+  /** As the store has it, or had it last: a host writes its route without the store, too. */
   async #findClusterId({ signal }: CallOptions): Promise<string> {
     try {
       return this.#clusterId = await ensureClusterId(this.#options.store, { signal });
@@ -397,7 +393,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     }
   }
 
-  /** Decides who sees to this host's route; returns when that is to be decided anew. */
+  /** Decides who writes this host's route; returns when to decide again. */
   #decide(hosts: number): number {
     const { config, mayLead, log } = this.#options;
     const now = performance.now();
@@ -413,7 +409,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     );
     const tunnels = config.overflow === "vxlan";
     const patienceMs = leaderPatienceMs({ state, tunnels, hosts, position: this.#position });
-    // Once it has begun it goes on, however many hosts come, until all is well.
+    // Once begun it goes on, however many hosts come, until all is well.
     const isAlone = patienceMs < Infinity && longestMs > 0 &&
       (this.#isAlone || longestMs >= patienceMs);
     if (isAlone !== this.#isAlone) {
@@ -422,8 +418,8 @@ class CloudHost<Base extends object> implements AsyncDisposable {
       this.#ownRoutes = undefined;
       log.info(
         isAlone
-          ? "No route leader sees to this host's route: it does so itself until one does"
-          : "A route leader sees to this host's route again",
+          ? "No route leader writes this host's route: it does so itself until one does"
+          : "A route leader writes this host's route again",
       );
     }
     return Math.min(

@@ -1,4 +1,4 @@
-/** The routes of a host that sees to them itself. @module */
+/** The routes of a host that writes them itself. @module */
 import type { Lease } from "../../lease/lease.ts";
 import type { Logger } from "../../log.ts";
 import type { CallOptions, Cloud, CloudAccess } from "./provider.ts";

@@ -27,7 +27,7 @@ export interface ClusterLeaderOptions extends LeaderTermOptions {
 
 /**
  * Long enough for any other candidate to be elected. No longer, as there must be a leader even when
- * none fares better: otherwise every host would look after its own route, and call the cloud for it.
+ * none fares better: otherwise every host would write its own route, and call the cloud for it.
  */
 const HELPLESS_PAUSE_MS = 30_000;
 /** The store, without which nobody could write, did not tell what was published before. */
@@ -35,7 +35,6 @@ const STORE_PAUSE_MS = 5_000;
 /** One that may not write, or is told that it must not, tries again only now and then. */
 const DENIED_PAUSE_MS = 15 * 60_000;
 
-/** This host's part in leading the cluster. */
 export class ClusterLeader {
   readonly #options: ClusterLeaderOptions;
   readonly #elected = new Wakeup();
@@ -53,12 +52,10 @@ export class ClusterLeader {
     });
   }
 
-  /** To be called when the election may have been won. */
   electionChanged(): void {
     this.#elected.wake();
   }
 
-  /** To be called when leases have changed. */
   leasesChanged(): void {
     this.#current?.leasesChanged();
   }
@@ -82,7 +79,7 @@ export class ClusterLeader {
     }
   }
 
-  /** Should the store not hear of it, the term runs out. */
+  /** Without the store, the term runs out. */
   async #resign(pauseMs: number, signal: AbortSignal): Promise<void> {
     const { election, log } = this.#options;
     try {

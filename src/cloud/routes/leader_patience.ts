@@ -1,24 +1,20 @@
-/** How long hosts do without a leader before they see to their own routes and interfaces. @module */
+/** How long hosts wait for a leader before they act for themselves. @module */
 import type { HostState } from "./cluster_state.ts";
 
 /** A host of which no leader has said anything for this long writes its own route. */
 const PATIENCE_MS = 60_000;
 
 /**
- * Hosts that lose the leader or the store at the same moment look at their routes one after the
- * other: each makes up to one call of each action, of which an account has some 300 a minute.
+ * Hosts that lose the leader or the store at once look at their routes one after the other: each
+ * makes up to one call of each action, of which an account has some 300 a minute.
  */
 export const APART_MS = 300;
 
 /** How long the leader may take to look at the check of a new host's interface. */
 export const CHECK_PATIENCE_MS = 10_000;
-/**
- * And for how long the hosts spread what they do about it themselves then, for each of them: two reads
- * per check, when an account has some 300 a minute.
- */
+/** Then hosts spread their own looks by this for each of them: two reads per check. */
 export const CHECK_SPREAD_MS = 500;
 
-/** What {@linkcode leaderPatienceMs} depends on. */
 export interface LeaderPatienceOptions {
   /** What a leader said of the host last, whether or not there is one at present. */
   readonly state: HostState | undefined;
@@ -31,8 +27,8 @@ export interface LeaderPatienceOptions {
 }
 
 /**
- * For how long a host does without a leader before it sees to its own route. One that is
- * reached has time: its route was seen to be there, or seen not to fit.
+ * How long a host waits for a leader before it writes its own route. One that is reached has time:
+ * its route was seen to be there, or not to fit.
  */
 export function leaderPatienceMs(options: LeaderPatienceOptions): number {
   const { state, tunnels, hosts, position } = options;

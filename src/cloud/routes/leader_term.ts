@@ -35,7 +35,6 @@ import { ShownLimits } from "./route_view.ts";
 import { makeChecks, type SourceDestCheckTable } from "./source_dest_check.ts";
 import { TableFill } from "./table_quota.ts";
 
-/** What a leader is told of its host and cluster. */
 export interface LeaderTermOptions {
   readonly cloud: Cloud;
   readonly store: ClusterStore;
@@ -46,26 +45,22 @@ export interface LeaderTermOptions {
   readonly log: Logger;
 }
 
-/** Views change with every reply; so often at most they are published. */
+/** Views change with every reply; they are published this often at most. */
 export const PUBLISH_EVERY_MS = 300;
 /**
- * How long the tunnel's device outlives the last host in overflow: some hosts hear of it late, and
- * hosts' own connections that began through it end with its address.
+ * The tunnel's device outlives the last host in overflow by this: some hosts hear of it late, and
+ * connections that began through it end with its address.
  */
 const VTEP_LINGERS_MS = 10 * 60_000;
 /** A leader to whom the cloud returns nothing gives another host the chance. */
 const HELPLESS_MS = 30_000;
 const WATCH_CLOUD_MS = 2_000;
 
-/** The cloud returns nothing, or refuses everything. */
 class HelplessError extends Error {
   override name = "HelplessError";
 }
 
-/**
- * One term: a reconciler over the route tables of the cluster, one over its interfaces, and what they
- * find published for every host.
- */
+/** One term: a reconciler for the route tables, one for interfaces, and the publication. */
 export class LeaderTerm {
   readonly #options: LeaderTermOptions;
   readonly #access: CloudAccess;
@@ -91,7 +86,7 @@ export class LeaderTerm {
   #chosen: ChosenTables;
   #listed: readonly CloudRoute[] = [];
   #former: ClusterState | undefined;
-  /** More leases are about to come: what would not fill a batch waits for them. */
+  /** More leases are about to come: what does not fill a batch waits for them. */
   #moreToCome = false;
   /** What the last round was to bring about, or is asked of the next one. */
   #wanted = "";
@@ -240,7 +235,7 @@ export class LeaderTerm {
     for (;;) {
       await delay(WATCH_CLOUD_MS, { signal });
       if (silence.ms > HELPLESS_MS) {
-        this.#fail(new HelplessError(`${words.service} does not answer`));
+        this.#fail(new HelplessError(`${words.service} does not respond`));
       }
     }
   }
@@ -379,13 +374,12 @@ export class LeaderTerm {
         readAt = performance.now();
       }
       await delay(PUBLISH_EVERY_MS, { signal });
-      // Before the tables have been read nothing can be said of them.
       if (this.#routes.view.tables.size === 0 && this.#trouble === undefined) continue;
       const { state, routes } = this.#plan();
       // What was refused, or has become free, changes who is to have an entry.
       const wanted = describeRoutes(routes);
       if (wanted !== this.#wanted) {
-        // Asked for once: a round that cannot even look is repeated at the reconciler's pace.
+        // Only once: a round that cannot even look is repeated at the reconciler's pace.
         this.#wanted = wanted;
         this.#reconciler.desiredChanged();
       }
@@ -425,7 +419,7 @@ export class LeaderTerm {
     }
   }
 
-  /** Notes whether the cloud can be worked with at all. */
+  /** Notes whether the cloud lets this host work at all. */
   #judge({ unseen, problems, inSync }: ReconcilerStatus): void {
     const [problem] = problems.map(sentenceOf);
     const now = performance.now();

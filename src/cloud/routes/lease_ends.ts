@@ -1,7 +1,6 @@
 /** Tells leases that end one by one from those that a store has lost. @module */
 import type { LeaseMap } from "../../lease/lease_map.ts";
 
-/** A lease that named its instance. */
 interface Held {
   readonly key: string;
   readonly destination: { toString(): string };
@@ -12,9 +11,9 @@ interface Held {
 const APART_MS = 10_000;
 
 /**
- * Which leases ended one by one, as they do when a host is away for longer than they last, or when
- * an operator deletes one. What goes together with others, or is missing from a listing, may be a
- * store that has lost its keys, and tells nothing of the hosts.
+ * Which leases ended one by one, as when a host stays away or an operator deletes one. What ends
+ * together with others, or is missing from a listing, may be a store that has lost its keys, and
+ * proves nothing about the hosts.
  */
 export class LeaseEnds {
   readonly #leases: LeaseMap;

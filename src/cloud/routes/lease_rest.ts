@@ -4,16 +4,13 @@ import { abortable } from "../../util/abortable.ts";
 import { delay } from "../../util/time.ts";
 import type { CallOptions } from "./provider.ts";
 
-/**
- * New leases are waited for this long, so that hosts that come together get one batch; not by those
- * that fill one.
- */
+/** New leases are waited for this long, unless they fill a batch. */
 const QUIET_MS = 1_000;
 const MAX_QUIET_MS = 8_000;
 
 /**
- * Waits until leases have come to rest, so that hosts that come together are seen to together; and
- * before the leases are known, every entry would seem to be an orphan.
+ * Waits until leases have come to rest, so that hosts that come together share a batch. Before the
+ * leases are known, every entry would look like an orphan.
  */
 export class LeaseRest {
   readonly #leases: LeaseMap;

@@ -19,7 +19,6 @@ export interface Occupied {
 export const MAX_OCCUPIED = 400;
 const MAX_TEXT_CHARS = 120;
 
-/** What {@linkcode findOccupied} is told. */
 export interface OccupiedInputs {
   readonly entries: Iterable<CloudRoute>;
   readonly routeTableIds: readonly string[];
@@ -31,7 +30,7 @@ export interface OccupiedInputs {
   readonly owns: (entry: CloudRoute) => boolean;
 }
 
-/** The entries in the way, those of present leases first; of too many the rest is left out. */
+/** The entries in the way, those of present leases first. */
 export function findOccupied(inputs: OccupiedInputs): Occupied[] {
   const { network, owns } = inputs;
   const tables = new Set(inputs.routeTableIds);

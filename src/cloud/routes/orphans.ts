@@ -30,10 +30,10 @@ interface Known {
 const AGE_STEPS = 4;
 
 /**
- * For how long entries have been orphans: a host that is away for a moment finds its entry where
- * it was. Only time in which a leader watched counts, on a clock that only goes forward, so that no
- * difference between the clocks of two leaders ends a grace. An entry that is needed again, or
- * gone, leaves the book; its next time begins anew.
+ * For how long entries have been orphans, so that a host that is away for a moment finds its entry
+ * again. Only time in which a leader watched counts, on a clock that only goes forward: no
+ * difference between two leaders' clocks ends a grace. An entry that is needed again, or gone, is
+ * forgotten.
  */
 export class Orphans {
   readonly #options: Required<OrphansOptions>;

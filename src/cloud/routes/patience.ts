@@ -1,4 +1,4 @@
-/** Waits out short trouble at start, step by step. @module */
+/** Waits out short trouble at the start, step by step. @module */
 import type { Logger } from "../../log.ts";
 import { Backoff, delay } from "../../util/time.ts";
 import { CloudApiError } from "./cloud_error.ts";
@@ -20,8 +20,9 @@ const PATIENCE = {
 } as const;
 
 /**
- * Repeats a step of the start that time can mend. To begin all over instead would cost every host
- * of a large cluster a dozen calls more each time, and never end where one call in a few fails.
+ * Repeats a step of the start that may succeed later. Beginning all over instead would cost every
+ * host of a large cluster a dozen calls more each time, and never end where one call in a few
+ * fails.
  */
 export class Patience {
   readonly #options: PatienceOptions;
@@ -53,7 +54,7 @@ export class Patience {
     }
   }
 
-  /** One line for the long wait, whichever calls it holds up; the caller tells of the others. */
+  /** One line for the long wait; the caller logs the others. */
   #say(kind: keyof typeof PATIENCE, error: CloudApiError): void {
     const { words, log } = this.#options;
     if (kind === "other") return log.debug(`${error.message}; trying again`);

@@ -63,11 +63,7 @@ export interface NewRoute extends CloudRouteSpec {
 
 /** Something that a cloud has accepted and is still at. */
 export interface Operation {
-  /**
-   * Resolves once the cloud has carried it out.
-   *
-   * @throws {CloudApiError} What became of it instead.
-   */
+  /** Resolves once the cloud has carried it out. @throws {CloudApiError} If it has not. */
   finished(options: CallOptions): Promise<void>;
 }
 
@@ -142,13 +138,11 @@ export interface RouteBatchApi {
   ): Promise<readonly (CloudApiError | undefined)[]>;
 }
 
-/** What {@linkcode RouteApi.readTable} returns. */
 export interface TableListing {
   readonly entries: readonly CloudRoute[];
   readonly used: number;
 }
 
-/** What messages call things of the cloud. */
 export interface RouteWords {
   /** `Waiting for Example Cloud's rate limit`. */
   readonly waitingForRate: string;
@@ -220,26 +214,20 @@ export interface Cloud extends AsyncDisposable {
   /** For how long the route service has returned nothing to this process's calls. */
   readonly silence: Silence;
   /**
-   * Whether the account has the instance here, running or not.
-   *
-   * @throws {Error} If that cannot be told.
+   * Whether the account has the instance here, running or not. @throws {Error} If that is not
+   * known.
    */
   instanceExists(instanceId: string, options: CallOptions): Promise<boolean>;
   /**
-   * Makes sure that this host can write routes: the credentials work and may do what is needed, the
-   * right route tables are found, and the network is clear of the cloud's own ranges. Once it has
-   * succeeded, and found room for this host's entry, it returns the same without a call; concurrent
-   * callers share one attempt, and one whose `signal` aborts leaves it to the others.
+   * Makes sure that this host can write routes: the credentials work and suffice, the right route
+   * tables are found, and the network is clear of the cloud's own ranges. Once that succeeded, and
+   * there is room for this host's entry, it returns the same without a call; concurrent callers
+   * share one attempt, which one whose `signal` aborts leaves to the others.
    *
    * @throws {OperatorError} What needs an operator.
-   * @throws {Error} What time may mend (throttling, 5xx, no connection): call again.
+   * @throws {Error} What may pass (throttling, 5xx, no connection): call again.
    */
   connect(options: CallOptions): Promise<CloudAccess>;
-  /**
-   * All tables that may hold entries of this instance.
-   *
-   * @throws {OperatorError} What needs an operator.
-   * @throws {Error} What time may mend: call again.
-   */
+  /** All tables that may hold entries of this instance; throws as `connect` does. */
   listTables(options: CallOptions): Promise<readonly string[]>;
 }

@@ -26,7 +26,7 @@ function hostsDocuments(store: ClusterStore, shard: number): Documents {
   return store.documents(`hosts-${shard}`);
 }
 
-/** What is published for every host at present; `undefined` where nothing is, or none can read it. */
+/** What is published for every host; `undefined` if nothing is, or it cannot be read. */
 export async function readSummary(
   store: ClusterStore,
   options: CallOptions,
@@ -44,7 +44,6 @@ export class OvertakenError extends Error {
   override name = "OvertakenError";
 }
 
-/** The leader's side of what is published. */
 export class ClusterPublication {
   readonly #summary: SharedDocument;
   readonly #shards: readonly SharedDocument[];
@@ -60,10 +59,8 @@ export class ClusterPublication {
   }
 
   /**
-   * Reads what was published last, by whomever. To be called at the start of each term: what is
-   * published then replaces exactly this.
-   *
-   * @throws {StoreError}
+   * Reads what was published last, by whomever. To be called at the start of each term: the first
+   * publication then replaces exactly this. @throws {StoreError}
    */
   async read({ signal }: CallOptions): Promise<ClusterState | undefined> {
     const documents = [this.#summary, ...this.#shards];
@@ -154,7 +151,6 @@ export class ClusterFollower {
     if (shardOf(this.#options.leaseKey()) !== this.#followed) this.#restart.abort();
   }
 
-  /** Follows the store until `signal` aborts. */
   async run({ signal }: CallOptions): Promise<void> {
     await Promise.all([this.#followSummary(signal), this.#followShards(signal)]);
   }
@@ -165,7 +161,7 @@ export class ClusterFollower {
       if (update.type === "current") this.#blindSince = undefined;
       else this.#blindSince ??= this.#options.now();
       const text = update.type === "current" ? update.document?.value : undefined;
-      // What somebody deleted was true all the same, and the leader publishes it again.
+      // A deleted document was true all the same; the leader publishes it again.
       this.#summary = this.#parse(text, parseSummary) ?? this.#summary;
       onChange();
     }

@@ -1,12 +1,8 @@
 /**
- * How many route entries may be taken away from their instances without an operator's word. What was
- * taken is kept in the store, with a life of an hour, so that no change of the leader and no clock
- * loses count:
- *
- * ```text
- *   <prefix>/<cloud>/removals/<subnet>.<instance>   taken within the hour
- *   <prefix>/<cloud>/approval/removals              the operator's word: the token that was shown
- * ```
+ * How many route entries may be taken from their instances without an operator's approval. Removals
+ * are kept in the store for an hour, so that neither a change of leader nor a clock loses count:
+ * `removals/<subnet>.<instance>` for each, and `approval/removals` with the token that the operator
+ * was shown.
  *
  * @module
  */
@@ -28,7 +24,7 @@ const LEAST_AN_HOUR = 2;
 const APPROVAL_KEY = "removals";
 /** Lists of which an operator may still write the token. */
 const SHOWN_LISTS = 20;
-/** What a removal says that an operator has allowed, which does not count. */
+/** Approved by an operator, so that it does not count. */
 const ALLOWED = "allowed";
 const COUNTED = "counted";
 
@@ -42,7 +38,7 @@ export function approvalCommand(store: ClusterStore, { token }: Brake): string {
   return store.documents("approval").writeCommand(APPROVAL_KEY, token);
 }
 
-/** Lets few removals go, and more only with an operator's word. */
+/** Lets few removals go, and more only with an operator's approval. */
 export class RemovalBrake {
   readonly #removals: Documents;
   readonly #approval: Documents;
@@ -53,7 +49,6 @@ export class RemovalBrake {
     this.#approval = store.documents("approval");
   }
 
-  /** Takes over what a former leader has shown. */
   seed(brake: Brake | undefined): void {
     if (brake !== undefined) this.#remember(brake);
   }
@@ -87,7 +82,7 @@ export class RemovalBrake {
       await this.#take(allowed, ALLOWED, released, options);
       waiting = waiting.filter((each) => !allowed.includes(each));
     }
-    // A word is good once.
+    // An approval holds once.
     if (approval !== undefined && approved.size > 0) await this.#approval.remove(approval, options);
     if (waiting.length === 0) return { released };
     const routes = waiting.map(formatTaking).sort();
@@ -127,7 +122,6 @@ function formatTaking({ destination, instanceId }: Taking): string {
   return `${destination} via ${instanceId}`;
 }
 
-/** Stands for exactly these routes, in order. */
 async function tokenOf(routes: readonly string[]): Promise<string> {
   const bytes = new TextEncoder().encode(routes.join("\n"));
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 16);

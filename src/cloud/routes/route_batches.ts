@@ -35,7 +35,6 @@ export interface RouteBatchesOptions {
   readonly now: () => number;
 }
 
-/** A change that batches can do. */
 export type Add = Extract<Change<CloudRoute>, { op: "add" }>;
 export type Removal = Extract<Change<CloudRoute>, { op: "remove" }>;
 
@@ -46,7 +45,6 @@ export interface BatchOutcome<Of extends Add | Removal> {
   readonly left: readonly Of[];
 }
 
-/** Creates or deletes: what differs between the two. */
 interface Writing<Of> {
   readonly write: "create" | "delete";
   readonly place: (change: Of) => CloudRoute;
@@ -66,7 +64,7 @@ const UNUSABLE_MS = 60 * 60_000;
 const FEW = 20;
 
 /**
- * Creates and deletes the entries of one table by the fifty. A batch's turn ends when each of its
+ * Creates and deletes the entries of one table in batches. A batch's turn ends when each of its
  * entries is where it should be, is known to be refused, or is left to be looked at by itself.
  */
 export class RouteBatches {
@@ -170,7 +168,6 @@ export class RouteBatches {
     return this.#options.now() >= (this.#unusableUntil.get(write) ?? -Infinity);
   }
 
-  /** To be called only where the cloud has batches. */
   get #api(): RouteBatchApi {
     return this.#options.api.batches!;
   }
@@ -385,7 +382,7 @@ class Batch<Of extends Add | Removal> {
     return this.#waited(() => reader.readMany(this.#routeTableId, places, options), options);
   }
 
-  /** Reads, and waits out what time mends. */
+  /** Reads, and waits out what may pass. */
   async #waited<Result>(
     read: () => Promise<Result>,
     options: CallOptions,

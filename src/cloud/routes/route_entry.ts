@@ -1,6 +1,5 @@
 /**
- * What a route entry is to this daemon: whose it is, whether it is right, and what the next step
- * towards the desired entry is. Pure; {@linkcode RouteTable} does the steps.
+ * Whose a route entry is, whether it is right, and the next step towards the desired one. Pure.
  *
  * @module
  */
@@ -9,7 +8,7 @@ import type { Kind } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
 import type { CloudRoute } from "./provider.ts";
 
-/** A live lease's word: the packets for its subnet belong to its instance. */
+/** The subnet of a live lease, and its instance. */
 export interface RouteClaim {
   readonly destination: Prefix;
   readonly instanceId: string;
@@ -66,8 +65,8 @@ export interface ClusterOwner extends AnyOwner {
 }
 
 /**
- * Whose an entry is. The id is made once for a store, so that clusters with the same network are
- * told apart, and a store that has lost everything calls nothing its own.
+ * Tells a cluster's entries from others. The id is made once for a store, so that clusters with the
+ * same network are told apart, and a store that has lost everything owns nothing.
  */
 export interface ClusterMark {
   /** Absent where the store has none: then no entry is the cluster's. */
@@ -135,7 +134,6 @@ export function isOwned(actual: CloudRoute, owner: Owner): boolean {
     owner.claims.at(actual.destination) === undefined;
 }
 
-/** Whether an entry of this destination is to be in this table. */
 export function isNeeded({ routeTableId, destination }: Place, owner: Owner): boolean {
   return owner.routeTableIds.has(routeTableId) && owner.claims.at(destination) !== undefined;
 }
@@ -181,7 +179,7 @@ export function isOurs(actual: CloudRoute, owner: Owner): boolean {
     (actual.instanceId === owner.claims.at(actual.destination) && isMarkable(actual, owner));
 }
 
-/** Whether an entry that leads where it is to lead does not carry our mark. */
+/** Whether an entry that leads to its claimant lacks our mark. */
 export function lacksMark(actual: CloudRoute, owner: Owner): boolean {
   return !owner.acceptUnmarked && isOwned(actual, owner) &&
     actual.mark !== routeMark(owner.mark, actual.instanceId);
@@ -234,7 +232,7 @@ export function formatCloudRoute(route: CloudRoute): string {
     (details.length > 0 ? ` (${details.join(", ")})` : "");
 }
 
-/** What to say of an entry that stands where ours should be, and that is left alone. */
+/** What to say of an entry that is in the way and left alone. */
 export function describeConflict(actual: CloudRoute): string {
   const entry = formatCloudRoute(actual);
   return actual.mark?.startsWith("flanneld/")
@@ -245,7 +243,6 @@ export function describeConflict(actual: CloudRoute): string {
       "subnet";
 }
 
-/** What to do about one entry now. */
 export type Step =
   | { readonly do: "done" }
   | { readonly do: "wait"; readonly status: string }

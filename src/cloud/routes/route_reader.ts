@@ -19,7 +19,6 @@ export interface RouteReaderOptions {
   readonly owner: () => Owner;
 }
 
-/** Reads route entries; whatever is seen goes into the view and the book of orphans. */
 export class RouteReader {
   readonly #options: RouteReaderOptions;
 
@@ -128,7 +127,7 @@ export class RouteReader {
     return entry;
   }
 
-  /** A place that is as it should be has no failure, whoever mended it. */
+  /** A place that is right has no failure, whoever repaired it. */
   #noteSuccess(entry: CloudRoute): void {
     const claimant = this.#options.owner().claims.at(entry.destination);
     const right = claimant !== undefined && leadsTo(entry, claimant);

@@ -51,7 +51,6 @@ export interface RouteTableOptions extends Partial<Clock> {
   readonly random?: () => number;
 }
 
-/** What the Table is to look at. */
 export interface RouteTableScope extends ChosenTables {
   /** Which subnets belong to which instances: the host's own, or those of all live leases. */
   readonly claims: readonly RouteClaim[];
@@ -76,10 +75,10 @@ const MARKS_PER_ROUND = 5;
 /**
  * A cloud's route tables, as far as they concern this host, or all hosts of the network.
  *
- * For a host, `list` costs one call per table while everything is right (one filter finds all
- * entries of this instance), two if our entry is not among them. For all hosts it costs one call
- * per table and page. `apply` ends when the list shows each entry ready, or it is known why not;
- * while others write it waits for its turn, up to 20 minutes for a host.
+ * For a host, `list` costs one call per table while everything is right, two if our entry is not
+ * among those of this instance. For all hosts it costs one call per table and page. `apply` ends
+ * when the list shows each entry ready, or it is known why not; while others write it waits for its
+ * turn.
  */
 export class RouteTable implements Table<CloudRoute> {
   readonly kind: Kind<CloudRoute>;
@@ -147,7 +146,6 @@ export class RouteTable implements Table<CloudRoute> {
     return this.#view;
   }
 
-  /** In the scope of all hosts: see {@linkcode isStray}. */
   isStray(entry: CloudRoute): boolean {
     return this.#owner.instanceId === undefined && isStray(entry, this.#owner);
   }

@@ -127,7 +127,6 @@ export class RouteViewKeeper implements RouteView {
   }
 }
 
-/** Whether the entry counts against the table's quota. */
 function isCounted(entry: CloudRoute | undefined): boolean {
   return entry?.isStatic === true;
 }

@@ -50,7 +50,6 @@ export class FenceError extends Error {
   override name = "FenceError";
 }
 
-/** What was to be written is not wanted any more. */
 export class OutdatedError extends Error {
   override name = "OutdatedError";
 }
@@ -152,21 +151,17 @@ export class RouteWriter {
     }
   }
 
-  /** A turn to write, not taken yet. */
   turn(): Turn {
     return new Turn(this.#turns);
   }
 
-  /** The waits of something that is to be done. */
   waits(goal: string): Waits {
     return new Waits({ ...this.#options, goal });
   }
 
   /**
-   * To be awaited right before a write is sent; `check` says, without waiting, whether it is still
-   * wanted.
-   *
-   * @throws {FenceError}
+   * To be awaited right before a write; `check` says whether it is still wanted. @throws
+   * {FenceError}
    */
   guard(check: () => void): (options: CallOptions) => Promise<void> {
     return async ({ signal }) => {
@@ -388,7 +383,7 @@ class LogicalCreate {
     return this.#token ??= crypto.randomUUID();
   }
 
-  /** The create has been answered for good; another one would be another create. */
+  /** The create has its final result; another one would be another create. */
   renew(): void {
     this.#token = undefined;
   }

@@ -1,9 +1,8 @@
-/** For how long a service has answered none of the calls to it. */
+/** For how long a service has not responded to any call. */
 export class Silence {
   readonly #now: () => number;
   #calls: { readonly firstAt: number; readonly lastAt: number } | undefined;
 
-  /** With a clock that only goes forward, in milliseconds. */
   constructor(now: () => number = () => performance.now()) {
     this.#now = now;
   }
@@ -16,12 +15,11 @@ export class Silence {
     return this.#calls === undefined ? 0 : this.#calls.lastAt - this.#calls.firstAt;
   }
 
-  /** To be called when a call was answered, be it with a refusal, or to count anew. */
+  /** To be called for each response, be it a refusal, or to count anew. */
   over(): void {
     this.#calls = undefined;
   }
 
-  /** To be called when a call got no reply. */
   unanswered(): void {
     const now = this.#now();
     this.#calls = { firstAt: this.#calls?.firstAt ?? now, lastAt: now };

@@ -54,14 +54,14 @@ const TRIES = 8;
  * that speaks of single interfaces.
  */
 const DENIALS = 3;
-/** So many switches, then a look: hosts that start together see to their own meanwhile. */
+/** So many switches, then a look: meanwhile hosts that start together switch off their own. */
 const SETS_PER_LOOK = 20;
 /** Interfaces named in one line. */
 const NAMED = 5;
 
 /**
- * The source/destination checks of primary interfaces. While one is on, the VPC drops its packets
- * of pods without a word.
+ * The source/destination checks of primary interfaces. While one is on, the cloud drops packets of
+ * pods silently.
  */
 export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
   readonly kind: Kind<SourceDestCheckSpec>;
@@ -87,7 +87,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     };
   }
 
-  /** What is wanted: every check off, once for each interface however many leases name it. */
+  /** Every check off, once for each interface however many leases name it. */
   allOff(): readonly SourceDestCheckSpec[] {
     return [...this.#named().keys()].map((networkInterfaceId) => ({
       networkInterfaceId,
@@ -192,7 +192,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
       }
       this.#seen.set(id, { check, at: now(), ...(reason === undefined ? {} : { reason }) });
     };
-    // Whatever else a lease may have for an interface must not spoil the call for the others.
+    // One malformed id in a lease must not spoil the call for the others.
     for (const id of ids) if (!api.isId(id)) see(id, "alone", "is no id of an interface");
     const readable = ids.filter((id) => api.isId(id));
     for (let at = 0; at < readable.length; at += api.perCall) {
@@ -221,7 +221,7 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
       return new Map(found.map((each) => [each.id, each]));
     } catch (error) {
       options.signal.throwIfAborted();
-      // Who has no key or role at all may read as little as who is denied it.
+      // A host without key or role may read as little as one that is denied it.
       if (!isDenied(error) && !(error instanceof OperatorError)) throw error;
       if (!this.#denialSaid) {
         log.warn(`${this.#explain("read", ids, error).message}. Until then it is taken to be off`);
@@ -323,7 +323,6 @@ export class SourceDestCheckTable implements Table<SourceDestCheckSpec> {
     }
   }
 
-  /** A denial tells exactly what to do instead. */
   #explain(verb: string, ids: readonly string[], error: unknown): Error {
     if (!(error instanceof Error)) return new Error(describeError(error));
     const { api } = this.#options;

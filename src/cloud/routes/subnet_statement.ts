@@ -1,11 +1,11 @@
 /**
- * A host's own word that it uses another subnet now. The leader asks the instances that
- * entries without a lease lead to; only a daemon that runs now can know the question, so that no
- * backup of the store and no lease that it forgot can stand for a statement:
+ * A host's own statement that it uses another subnet now. The leader asks instances that entries
+ * without a lease lead to; only a daemon that runs now knows the question, so that no backup of the
+ * store and no forgotten lease can pass for a statement:
  *
  * ```text
- *   <prefix>/<cloud>/state/summary          … "ask": "4be1…", "orphans": [{ "instance": "a", … }]
- *   <prefix>/<cloud>/statements/<instance>  {"ask":"4be1…","subnet":"10.24.9.0/24"}
+ *   <prefix>/<cloud>/state/summary … "ask": "4be1…", "orphans": [{ "instance": "a", … }]
+ *   <prefix>/<cloud>/statements/<instance> {"ask":"4be1…","subnet":"10.24.9.0/24"}
  * ```
  *
  * @module
@@ -68,12 +68,10 @@ export class SubnetStatements {
     this.#options = options;
   }
 
-  /** To be called when the summary is another one. */
   summaryChanged(): void {
     this.#wakeup.wake();
   }
 
-  /** Runs until `signal` aborts. */
   async run({ signal }: CallOptions): Promise<never> {
     const { instanceId, log } = this.#options;
     let stated = "";
@@ -111,11 +109,7 @@ export class SubnetStatements {
   }
 }
 
-/**
- * The subnets that instances have stated for this very question.
- *
- * @throws {StoreError}
- */
+/** The subnets that instances have stated for this question. @throws {StoreError} */
 export async function readStatements(
   store: ClusterStore,
   ask: string,

@@ -1,4 +1,4 @@
-/** A host's own routes as a Table that is in use only while no leader sees to them. @module */
+/** A host's own routes as a Table that is in use only while no leader writes them. @module */
 import type { CloudRoute } from "./provider.ts";
 import { formatCloudRoute } from "./route_entry.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";

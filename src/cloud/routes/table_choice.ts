@@ -26,7 +26,6 @@ export interface SubnetInfo {
   readonly routeTableId?: string;
 }
 
-/** What a cloud knows of its tables. */
 export interface TableDirectory {
   /** What messages call a subnet of the cloud. */
   readonly subnetNoun: string;
@@ -63,9 +62,8 @@ const LOOK_AGAIN_MS = 5 * 60_000;
 
 /**
  * Chooses route tables: the configured ones, or the one bound to this instance's subnet and, as
- * peers in other subnets look routes up in their own table, each table that a peer's subnet is
- * bound to. Never "the first table". Peers are found by their address, so that upstream's leases,
- * which say nothing of tables, count too.
+ * peers in other subnets use their own table, each that a peer's subnet is bound to. Peers are
+ * found by their address, so that upstream's leases, which say nothing of tables, count too.
  */
 export class TableChoice {
   readonly #options: Required<TableChoiceOptions>;

@@ -48,7 +48,6 @@ export class TableFill {
     this.#overflow = options.overflow;
   }
 
-  /** To be called with each published state. */
   tell({ summary, hosts }: ClusterState): void {
     const { defaultQuota } = this.#api;
     const advice = quotaAdvice(this.#api, this.#overflow);

@@ -4,7 +4,6 @@ import type { Logger } from "../../log.ts";
 import { Backoff, type delay } from "../../util/time.ts";
 import { CloudApiError, type RetryCause } from "./cloud_error.ts";
 
-/** A waiting host says so again after this. */
 const REMIND_MS = 5 * 60_000;
 
 /** While another host's write is under way, which the service reports in several ways. */
