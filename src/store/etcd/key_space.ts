@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { Document, Documents, WriteOptions } from "../documents.ts";
+import type { Document, WriteOptions } from "../documents.ts";
 import type { CallOptions } from "../errors.ts";
 
 /**
@@ -63,7 +63,7 @@ export interface WatchOptions extends CallOptions {
 }
 
 /**
- * The keys below one path of the store, with the rules of {@linkcode Documents}. Calls fail over
+ * The keys below one path of the store, with the rules of `Documents`. Calls fail over
  * between endpoints, but do not otherwise retry.
  */
 export interface KeySpace {

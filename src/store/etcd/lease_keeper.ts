@@ -213,7 +213,7 @@ export class LeaseKeeper implements OwnLease {
 
   async #renew(signal: AbortSignal): Promise<void> {
     const { space, log } = this.#options;
-    const { key, subnet } = this.#lease.value;
+    const { subnet } = this.#lease.value;
     const entry = await space.renew(this.#entry, this.#ttlSeconds, { signal });
     if (!entry) return await this.#verify(signal);
     this.#markHeld(entry);
