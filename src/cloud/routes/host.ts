@@ -418,8 +418,8 @@ class CloudHost<Base extends object> implements AsyncDisposable {
       this.#ownRoutes = undefined;
       log.info(
         isAlone
-          ? "No route leader writes this host's route: it does so itself until one does"
-          : "A route leader writes this host's route again",
+          ? "No route leader sees to this host's route: it does so itself until one does"
+          : "A route leader sees to this host's route again",
       );
     }
     return Math.min(
