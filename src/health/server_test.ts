@@ -1,14 +1,13 @@
 import assert from "node:assert/strict";
 import { OperatorError } from "../errors.ts";
-import { createLogger } from "../log.ts";
 import { respond, serveHealth, type ServeHealthOptions } from "./server.ts";
+import { recordLog, SILENT } from "../../tests/support/log.ts";
 
 type Served = Pick<ServeHealthOptions, "readyz" | "status">;
 
 function setUp(served: Served = READY) {
   const controller = new AbortController();
-  const lines: string[] = [];
-  const log = createLogger({ format: "human", verbosity: 0, write: (line) => lines.push(line) });
+  const { lines, log } = recordLog();
   const { signal } = controller;
   const server = serveHealth({
     hostname: "127.0.0.1",
@@ -191,7 +190,7 @@ Deno.test("serveHealth() serves whoever asks while others hold connections open"
 
 Deno.test("serveHealth() names flag and port where it cannot listen", async () => {
   await using health = setUp();
-  const log = createLogger({ format: "human", verbosity: 0, write() {} });
+  const log = SILENT;
   const { signal } = new AbortController();
   const { port } = health.server;
   const expected: [string, RegExp][] = [
@@ -208,7 +207,7 @@ Deno.test("serveHealth() names flag and port where it cannot listen", async () =
 
 Deno.test("serveHealth() ends at once on abort, even with a request half sent", async () => {
   const controller = new AbortController();
-  const log = createLogger({ format: "human", verbosity: 0, write() {} });
+  const log = SILENT;
   const options = { hostname: "127.0.0.1", port: 0, ...READY, log };
   const server = serveHealth({ ...options, signal: controller.signal });
   using connection = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
@@ -223,7 +222,7 @@ Deno.test("serveHealth() ends at once on abort, even with a request half sent", 
 
 Deno.test("serveHealth() listens on IPv6 addresses", async () => {
   const controller = new AbortController();
-  const log = createLogger({ format: "human", verbosity: 0, write() {} });
+  const log = SILENT;
   const { signal } = controller;
   const server = serveHealth({ hostname: "::1", port: 0, ...READY, signal, log });
   const response = await fetch(`http://[::1]:${server.port}/readyz`);

@@ -1,14 +1,9 @@
 import assert from "node:assert/strict";
-import { createLogger } from "../log.ts";
 import { readFormerRun } from "./former_run.ts";
+import { recordLog } from "../../tests/support/log.ts";
 
 Deno.test("readFormerRun() asks again where the file cannot be read for a moment", async () => {
-  const lines: string[] = [];
-  const log = createLogger({
-    format: "human",
-    verbosity: 0,
-    write: (line) => void lines.push(line),
-  });
+  const { lines, log } = recordLog();
   const { signal } = new AbortController();
   const text = "FLANNEL_NETWORK=10.24.0.0/16\nFLANNEL_SUBNET=10.24.7.1/24\n";
   for (

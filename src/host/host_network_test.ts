@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { LibraryNotFoundError } from "../../ffi/shared_library.ts";
 import { OperatorError } from "../errors.ts";
 import type { Netlink } from "../kernel/netlink.ts";
-import { createLogger } from "../log.ts";
 import { openHostKernel } from "./host_network.ts";
+import { SILENT } from "../../tests/support/log.ts";
 
 Deno.test({
   name: "openHostKernel() waits out what keeps netlink from opening for a moment",
@@ -12,7 +12,7 @@ Deno.test({
 });
 
 async function checkOpening(): Promise<void> {
-  const log = createLogger({ format: "human", verbosity: 0, write: () => {} });
+  const log = SILENT;
   const { signal } = new AbortController();
   const netlink = {} as Netlink;
   const openAfter = (failures: number, error: Error) => {

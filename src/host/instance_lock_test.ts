@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { holderOfAbstractName, takeAbstractName } from "../../ffi/libc/unix_socket.ts";
 import { Libc } from "../../ffi/libc/open.ts";
 import { OperatorError } from "../errors.ts";
-import { createLogger } from "../log.ts";
 import { type InstanceLock, takeInstanceLock } from "./instance_lock.ts";
+import { recordLog } from "../../tests/support/log.ts";
 
 /** Takes the lock at once or not at all; `lines` is the log. */
 function take(
@@ -11,8 +11,7 @@ function take(
   etcdPrefix: string,
   { action = "run" as "run" | "cleanup", args = [] as string[], patienceMs = 0 } = {},
 ): { lock: Promise<InstanceLock>; lines: string[] } {
-  const lines: string[] = [];
-  const log = createLogger({ format: "human", verbosity: 0, write: (line) => lines.push(line) });
+  const { lines, log } = recordLog();
   const { signal } = new AbortController();
   const options = { subnetFile, etcdPrefix };
   return { lock: takeInstanceLock({ options, action, args, log, signal, patienceMs }), lines };

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { FakeKernel } from "../../tests/fakes/fake_netlink.ts";
 import { parseNetworkConfig } from "../config/network_config.ts";
-import { createLogger } from "../log.ts";
 import { Prefix } from "../net/mod.ts";
 import { delay } from "../util/time.ts";
 import { ReservedSpace } from "./reserved_space.ts";
+import { SILENT } from "../../tests/support/log.ts";
 
 Deno.test("ReservedSpace counts a foreign route that stays, not one that is put right at once", async () => {
   const kernel = new FakeKernel();
@@ -29,7 +29,7 @@ Deno.test("ReservedSpace counts a foreign route that stays, not one that is put 
     externalLink: "eth0",
     alias: "flanneld",
     own: undefined,
-    log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
+    log: SILENT,
   });
   await space.look({ signal }); // as at the start
   const running = space.run({ signal }).catch(() => {});

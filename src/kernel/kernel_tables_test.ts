@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { FakeKernel } from "../../tests/fakes/fake_netlink.ts";
 import { aliVpc } from "../backends/mod.ts";
 import { parseNetworkConfig } from "../config/network_config.ts";
-import { createLogger } from "../log.ts";
 import type { Route } from "./netlink.ts";
 import { Address, InterfaceAddress, MacAddress, Prefix } from "../net/mod.ts";
 import { Reconciler } from "../reconcile/reconciler.ts";
@@ -11,9 +10,10 @@ import { Desired } from "../state/desired.ts";
 import { sentenceOf } from "../status/problems.ts";
 import { type DesiredState, type KindId, ROUTE_PROTOCOL } from "../state/mod.ts";
 import { KernelTables, linkAlias } from "./kernel_tables.ts";
+import { SILENT } from "../../tests/support/log.ts";
 
 const { signal } = new AbortController();
-const log = createLogger({ format: "human", verbosity: 0, write: () => {} });
+const log = SILENT;
 const mac = (n: number) => MacAddress.fromBytes(new Uint8Array([2, 0, 0, 0, 0, n]));
 
 /** What a vxlan host with one peer wants. */

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { LeaseMap } from "../lease/lease_map.ts";
-import { createLogger } from "../log.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import type { LeaseEvent, LeaseUpdate } from "../store/lease_store.ts";
 import { followLeases } from "./follow_leases.ts";
 import { ProblemLog } from "../status/problems.ts";
 import { Readiness } from "../status/readiness.ts";
+import { SILENT } from "../../tests/support/log.ts";
 
 const { signal } = new AbortController();
-const log = createLogger({ format: "human", verbosity: 0, write: () => {} });
+const log = SILENT;
 const entry = (n: number) => ({
   key: `10.${n >> 8}.${n & 255}.0-24`,
   value: '{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VNI":1}}',

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { parseNetworkConfig } from "../config/network_config.ts";
 import type { Json, Lease } from "../lease/lease.ts";
-import { createLogger } from "../log.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import { decideChecksumOffload } from "./kernel.ts";
 import { findBackend } from "./mod.ts";
 import type { RuntimeContext } from "./runtime.ts";
+import { recordLog } from "../../tests/support/log.ts";
 
 const { signal } = new AbortController();
 
@@ -30,8 +30,7 @@ Deno.test("decideChecksumOffload() turns it off only where the kernel spoils che
 });
 
 Deno.test("A vxlan host gives way in MAC to a peer whose lease comes before its own, and to no other", async () => {
-  const lines: string[] = [];
-  const log = createLogger({ format: "human", verbosity: 0, write: (line) => lines.push(line) });
+  const { lines, log } = recordLog();
   await using runtime = await findBackend("vxlan").configure({}).backend.open({
     network: parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}').config,
     hostNetwork: {

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { LeaseMap } from "../lease/lease_map.ts";
-import { createLogger } from "../log.ts";
 import { Prefix } from "../net/mod.ts";
 import { Desired } from "../state/desired.ts";
 import type { CloudRouteSpec } from "../state/mod.ts";
@@ -10,6 +9,7 @@ import { Cell } from "../util/cell.ts";
 import { RemoteLoop } from "./remote_loop.ts";
 import type { Planner } from "./planner.ts";
 import { Readiness } from "../status/readiness.ts";
+import { SILENT } from "../../tests/support/log.ts";
 
 Deno.test("RemoteLoop writes nothing for a lease that is not held, be it taken or expired", () => {
   const state = new Cell<LeaseState>({ held: true, expiresAt: undefined });
@@ -33,7 +33,7 @@ Deno.test("RemoteLoop writes nothing for a lease that is not held, be it taken o
     leases: new LeaseMap({ network: { ipv4: { network: Prefix.parse("10.24.0.0/16") } } as never }),
     keeper: { state } as unknown as OwnLease,
     condition: readiness.condition("cloud"),
-    log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
+    log: SILENT,
   });
   assert.equal(desired(), wanted);
   for (const loss of ["taken", "expired"] as const) {
@@ -75,7 +75,7 @@ Deno.test("RemoteLoop asks for a round only where its own Tables are to be anoth
     leases: new LeaseMap({ network: { ipv4: { network: Prefix.parse("10.24.0.0/16") } } as never }),
     keeper: { state: new Cell({ held: true, expiresAt: undefined }) } as unknown as OwnLease,
     condition: readiness.condition("cloud"),
-    log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
+    log: SILENT,
   });
   let asked = 0;
   loop.reconciler.desiredChanged = () => void asked++;

@@ -3,10 +3,10 @@
  * mean the same. Where its own meaning cuts pods off, what ours makes of them is said.
  */
 import assert from "node:assert/strict";
-import { createLogger } from "../log.ts";
 import { configureNetwork } from "./configured_network.ts";
+import { SILENT } from "../../tests/support/log.ts";
 
-const log = createLogger({ format: "human", verbosity: 0, write: () => {} });
+const log = SILENT;
 
 /** The config, the length of subnets, and what the backend is set to. */
 const ACCEPTED: readonly (readonly [text: string, length: number, backend: object])[] = [

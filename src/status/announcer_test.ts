@@ -1,18 +1,13 @@
 import assert from "node:assert/strict";
-import { createLogger } from "../log.ts";
 import { announceReadiness } from "./announcer.ts";
 import type { Finding } from "./model.ts";
 import { Readiness } from "./readiness.ts";
+import { recordLog } from "../../tests/support/log.ts";
 
 const found = (message: string): Finding => ({ code: "starting", object: "x", message });
 
 Deno.test("announceReadiness() says READY=1 once, each status once, and every change of readiness", () => {
-  const told: string[] = [];
-  const log = createLogger({
-    format: "human",
-    verbosity: 0,
-    write: (line) => void told.push(line.replace(/^\S+ +/, "")),
-  });
+  const { lines: told, log } = recordLog();
   using readiness = new Readiness();
   const lease = readiness.condition("lease");
   const cloud = readiness.condition("cloud");

@@ -1,15 +1,10 @@
 import assert from "node:assert/strict";
 import { OperatorError } from "../errors.ts";
-import { createLogger } from "../log.ts";
 import { isShortage, patiently, retryBriefly } from "./patience.ts";
+import { recordLog } from "../../tests/support/log.ts";
 
 function setUp() {
-  const lines: string[] = [];
-  const log = createLogger({
-    format: "human",
-    verbosity: 0,
-    write: (line) => void lines.push(line.replace(/^\S+ /, "")),
-  });
+  const { lines, log } = recordLog();
   const controller = new AbortController();
   const statuses: string[] = [];
   const options = {

@@ -1,17 +1,7 @@
 import assert from "node:assert/strict";
-import { createLogger } from "../log.ts";
 import type { Finding } from "./model.ts";
 import { Outage, ProblemLog, type ProblemLogOptions, sentenceOf } from "./problems.ts";
-
-function recorder(verbosity = 0) {
-  const lines: string[] = [];
-  const log = createLogger({
-    format: "human",
-    verbosity,
-    write: (line) => void lines.push(line.replace(/^\S+ +/, "")),
-  });
-  return { lines, log };
-}
+import { recordLog } from "../../tests/support/log.ts";
 
 const peerLog: ProblemLogOptions = {
   one: ({ message }) => `Peer is left out: ${message}`,
@@ -22,7 +12,7 @@ const peerLog: ProblemLogOptions = {
 };
 
 function setUp(options: ProblemLogOptions = peerLog) {
-  const { lines, log } = recorder();
+  const { lines, log } = recordLog();
   return { lines, problems: new ProblemLog(log, options) };
 }
 
@@ -139,7 +129,7 @@ class CodedError extends Error {
 }
 
 function setUpOutage(verbosity = 0) {
-  const { lines, log } = recorder(verbosity);
+  const { lines, log } = recordLog(verbosity);
   let time = 0;
   const outage = new Outage(log, {
     code: "store-unreachable",

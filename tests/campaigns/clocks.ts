@@ -5,7 +5,6 @@
  *
  * @module
  */
-import { createLogger } from "../../src/log.ts";
 import { EtcdElection } from "../../src/store/etcd/election.ts";
 import { delay } from "../../src/util/time.ts";
 import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";
@@ -19,6 +18,7 @@ import {
   tellInWorld,
   type World,
 } from "./cloud_world.ts";
+import { SILENT } from "../support/log.ts";
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
@@ -89,7 +89,7 @@ class Candidate {
       space: this.registry.space("ali-vpc/election"),
       key: "writer",
       holder: JSON.stringify({ instance: name }),
-      log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
+      log: SILENT,
     });
   }
 }

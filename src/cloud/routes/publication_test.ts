@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { encodeHosts, shardOf } from "./cluster_state.ts";
-import { createLogger } from "../../log.ts";
 import type { Documents, DocumentUpdate } from "../../store/documents.ts";
 import { ClusterFollower } from "./publication.ts";
 import type { LeaseStore } from "../../store/lease_store.ts";
 import { clusterStore } from "./cluster_store.ts";
+import { SILENT } from "../../../tests/support/log.ts";
 
 /** A store whose first answers are waited for, and that counts who follows each of its documents. */
 class SlowStore {
@@ -48,7 +48,7 @@ Deno.test("ClusterFollower follows a shard through a storm of leases, and anothe
     store: clusterStore(store as unknown as LeaseStore, "ali-vpc"),
     leaseKey: () => own,
     onChange: () => {},
-    log: createLogger({ format: "human", verbosity: 0, write: () => {} }),
+    log: SILENT,
   });
   const watches = () => store.watches.filter((name) => name.includes("hosts"));
   follower.leaseChanged();

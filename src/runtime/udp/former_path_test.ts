@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { encodePathRecord, type PathRecord } from "../../dataplane/path_record.ts";
-import { createLogger } from "../../log.ts";
 import { Address } from "../../net/mod.ts";
 import { delay } from "../../util/time.ts";
 import { PathRecordFile } from "./former_path.ts";
+import { recordLog } from "../../../tests/support/log.ts";
 
 function recordOf(port: number): PathRecord {
   return {
@@ -19,8 +19,7 @@ async function withFile(
   body: (context: { file: PathRecordFile; path: string; lines: string[] }) => Promise<void>,
 ): Promise<void> {
   const directory = await Deno.makeTempDir({ prefix: "flanneld-test-" });
-  const lines: string[] = [];
-  const log = createLogger({ format: "human", verbosity: 0, write: (line) => lines.push(line) });
+  const { lines, log } = recordLog();
   const path = `${directory}/run/subnet.env.udp`;
   const file = new PathRecordFile(path, log, { writeAfterMs: 1, retryMs: 5 });
   try {

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registry.ts";
 import { encodeLeaseValue } from "../../lease/codec.ts";
-import { createLogger } from "../../log.ts";
 import { Address } from "../../net/mod.ts";
 import { releaseLeases } from "./release.ts";
+import { SILENT } from "../../../tests/support/log.ts";
 
 const { signal } = new AbortController();
-const log = createLogger({ format: "human", verbosity: 0, write: () => {} });
+const log = SILENT;
 const life = { ttlSeconds: 3_600 };
 
 function value(ip?: string, ipv6?: string): string {
