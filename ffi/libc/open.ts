@@ -16,26 +16,34 @@ export type FileDescriptor = number & { readonly __fileDescriptor: unique symbol
 /** An instruction of classic BPF, <linux/filter.h>: jumps count instructions to skip. */
 export type BpfInstruction = readonly [code: number, ifTrue: number, ifFalse: number, k: number];
 
+type Library = Deno.DynamicLibrary<typeof libcSymbols>;
+
 /**
  * libc for the thread that opened it: `errno` is per thread, and read through a view made once, since
  * looking it up after each call could clobber it.
  */
 export class Libc implements Disposable {
-  readonly #library: Deno.DynamicLibrary<typeof libcSymbols>;
+  readonly #library: Library;
   readonly #errno: Deno.UnsafePointerView;
   #disposed = false;
 
+  /** The open library, shared by all who use it: to open it takes some 10 ms. */
+  static #shared: Library | undefined;
+  static #users = 0;
+
   /** Opens libc. @throws {LibraryNotFoundError} Where the system has no glibc. */
   static open(): Libc {
-    return new Libc(openLibc(libcSymbols));
+    Libc.#shared ??= openLibc(libcSymbols);
+    Libc.#users++;
+    return new Libc(Libc.#shared);
   }
 
-  private constructor(library: Deno.DynamicLibrary<typeof libcSymbols>) {
+  private constructor(library: Library) {
     this.#library = library;
     this.#errno = new Deno.UnsafePointerView(library.symbols.__errno_location()!);
   }
 
-  get #symbols(): Deno.DynamicLibrary<typeof libcSymbols>["symbols"] {
+  get #symbols(): Library["symbols"] {
     if (this.#disposed) throw new TypeError("Cannot call libc: it is closed");
     return this.#library.symbols;
   }
@@ -339,10 +347,12 @@ export class Libc implements Disposable {
     return this.#symbols.malloc_trim(BigInt(keepBytes)) === 1;
   }
 
-  /** Closes the library handle; nothing made by it may be in use, no poll may be pending. */
+  /** The last to be disposed closes the library; nothing made by it may be in use, no poll may be pending. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    if (--Libc.#users > 0) return;
+    Libc.#shared = undefined;
     this.#library.close();
   }
 }

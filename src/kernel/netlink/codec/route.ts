@@ -107,6 +107,9 @@ export function encodeRoute(
   writer.attributeUint32(rt.RTA_PRIORITY, route.metric);
 }
 
+/** One list for all that have none. */
+const NONE: readonly never[] = [];
+
 const routeAttributes = new Attributes(rt.RTA_NH_ID);
 /** What a {@linkcode Route} cannot express, by name. */
 const OTHERS: readonly (readonly [attribute: number, name: string])[] = [
@@ -137,11 +140,8 @@ export function decodeRoute(
   const destination = readAddress(attributes, rt.RTA_DST) ?? Address.unspecified(family);
   const linkIndex = attributes.uint32(rt.RTA_OIF);
   const source = readAddress(attributes, rt.RTA_PREFSRC);
-  const others: string[] = [];
-  for (const [type, name] of OTHERS) if (attributes.has(type)) others.push(name);
-  if (attributes.has(rt.RTA_NH_ID)) others.push(`nhid ${attributes.uint32(rt.RTA_NH_ID)}`);
   const gateway = decodeGateway(attributes);
-  return {
+  const route: { -readonly [Name in keyof Route]: Route[Name] } = {
     destination: new Prefix(destination, view.getUint8(start + rtmsg.rtm_dst_len)),
     type: ROUTE_TYPE_NAMES.get(view.getUint8(start + rtmsg.rtm_type)) ?? "other",
     table,
@@ -151,12 +151,21 @@ export function decodeRoute(
     metric: attributes.uint32(rt.RTA_PRIORITY) ?? 0,
     onlink: (flags & rt.RTNH_F_ONLINK) !== 0,
     dead: (flags & rt.RTNH_F_DEAD) !== 0,
-    ...(gateway ? { gateway } : {}),
-    ...(linkIndex === undefined ? {} : { linkIndex }),
-    ...(source ? { source } : {}),
     nextHops: decodeNextHops(view, attributes.bytes(rt.RTA_MULTIPATH)),
-    others,
+    others: describeOthers(attributes),
   };
+  // Not spread: thousands are read at a time.
+  if (gateway) route.gateway = gateway;
+  if (linkIndex !== undefined) route.linkIndex = linkIndex;
+  if (source) route.source = source;
+  return route;
+}
+
+function describeOthers(attributes: Attributes): readonly string[] {
+  let others: readonly string[] = NONE;
+  for (const [type, name] of OTHERS) if (attributes.has(type)) others = [...others, name];
+  if (attributes.has(rt.RTA_NH_ID)) others = [...others, `nhid ${attributes.uint32(rt.RTA_NH_ID)}`];
+  return others;
 }
 
 function decodeGateway(attributes: Attributes): Address | undefined {
@@ -170,8 +179,8 @@ function decodeNextHops(
   view: DataView<ArrayBuffer>,
   bytes: Uint8Array | undefined,
 ): readonly NextHop[] {
+  if (!bytes) return NONE;
   const nextHops: NextHop[] = [];
-  if (!bytes) return nextHops;
   const start = bytes.byteOffset - view.byteOffset;
   const end = start + bytes.length;
   for (let at = start; at + rtnexthop.size <= end;) {
