@@ -37,8 +37,8 @@ export function createNeighborTable(
     equal: (desired, actual) => desired.mac.equals(actual.mac),
     format: (spec) => `${spec.address} dev ${spec.link} lladdr ${spec.mac} nud permanent`,
     async list(link, signal) {
-      const entries = await netlink.listNeighbors({ signal, linkIndex: link.index });
-      return entries.map(({ address, mac }) => ({ link: link.name, address, mac }));
+      const entries = await netlink.scanNeighbors({ signal, linkIndex: link.index });
+      return mapLazily(entries, ({ address, mac }) => ({ link: link.name, address, mac }));
     },
     // `replace`, since the kernel may have a dynamic entry there, which is not listed.
     add: (spec, linkIndex) => [{
@@ -60,8 +60,8 @@ export function createFdbTable(netlink: Netlink, options: OwnedLinksOptions): Ta
     equal: (desired, actual) => desired.remote.equals(actual.remote),
     format: (spec) => `${spec.mac} dev ${spec.link} dst ${spec.remote} self permanent`,
     async list(link, signal) {
-      const entries = await netlink.listFdb({ signal, linkIndex: link.index });
-      return entries.map(({ mac, remote }) => ({ link: link.name, mac, remote }));
+      const entries = await netlink.scanFdb({ signal, linkIndex: link.index });
+      return mapLazily(entries, ({ mac, remote }) => ({ link: link.name, mac, remote }));
     },
     add: (spec, linkIndex) => [{
       request: { verb: "replace", noun: "fdb", value: { ...spec, linkIndex } },
@@ -118,7 +118,7 @@ interface Definition<Spec> extends Omit<Kind<Spec>, "owns"> {
   /** Which entries on our links are ours. @default all */
   owns?(spec: Spec): boolean;
   /** The entries on `link`. */
-  list(link: Link, signal: AbortSignal): Promise<readonly Spec[]>;
+  list(link: Link, signal: AbortSignal): Promise<Iterable<Spec>>;
   /** Adds `spec`, replacing one of the same key. */
   add(spec: Spec, linkIndex: number): readonly Step[];
   remove(spec: Spec, linkIndex: number): readonly Step[];
@@ -147,14 +147,18 @@ class LinkEntryTable<Spec extends { readonly link: string }> implements Table<Sp
     };
   }
 
-  async list({ signal }: { signal: AbortSignal }): Promise<readonly Spec[]> {
+  async list(options: { signal: AbortSignal }): Promise<readonly Spec[]> {
+    return [...await this.scan(options)];
+  }
+
+  async scan({ signal }: { signal: AbortSignal }): Promise<Iterable<Spec>> {
     const { links } = await LinkIndex.read(this.#netlink, { signal });
-    const lists: (readonly Spec[])[] = [];
+    const lists: Iterable<Spec>[] = [];
     for (const link of links) {
       if (!this.#options.ownsLink(link.name)) continue;
       lists.push(await this.#definition.list(link, signal));
     }
-    return lists.flat();
+    return lists.values().flatMap((list) => list);
   }
 
   async apply(
@@ -194,4 +198,8 @@ class LinkEntryTable<Spec extends { readonly link: string }> implements Table<Sp
         ];
     }
   }
+}
+
+function mapLazily<T, U>(values: Iterable<T>, to: (value: T) => U): Iterable<U> {
+  return Iterator.from(values).map(to);
 }

@@ -254,12 +254,14 @@ export interface Netlink extends AsyncDisposable {
   listAddresses(options: { signal: AbortSignal }): Promise<readonly LinkAddress[]>;
   /** The routes of `table`, of both families, in the order in which the kernel tries them. */
   listRoutes(options: { signal: AbortSignal; table: number }): Promise<readonly Route[]>;
-  /** The permanent neighbours on one link. */
-  listNeighbors(
+  /** The same, each made when it is come to, since there may be thousands; to be gone through once. */
+  scanRoutes(options: { signal: AbortSignal; table: number }): Promise<Iterable<Route>>;
+  /** The permanent neighbours on one link, likewise. */
+  scanNeighbors(
     options: { signal: AbortSignal; linkIndex: number },
-  ): Promise<readonly Neighbor[]>;
-  /** The permanent forwarding entries, those with a remote, of one VXLAN device. */
-  listFdb(options: { signal: AbortSignal; linkIndex: number }): Promise<readonly FdbEntry[]>;
+  ): Promise<Iterable<Neighbor>>;
+  /** The permanent forwarding entries, those with a remote, of one VXLAN device, likewise. */
+  scanFdb(options: { signal: AbortSignal; linkIndex: number }): Promise<Iterable<FdbEntry>>;
   listRules(options: { signal: AbortSignal }): Promise<readonly Rule[]>;
   /**
    * The route that a packet to `address` would take, with the source address it would carry.

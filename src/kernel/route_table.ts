@@ -2,7 +2,6 @@
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import { defaultMetric, ROUTE_PROTOCOL, routeKey, type RouteSpec } from "../state/mod.ts";
-import { inSlices } from "../util/slices.ts";
 import { applyChanges, GONE, resolving, type Step } from "./apply_changes.ts";
 import type { Prefix } from "../net/mod.ts";
 import { LinkIndex, type ReadLinks } from "./links.ts";
@@ -18,8 +17,8 @@ interface ActualRoute extends RouteSpec {
   readonly position: number;
   /** See {@linkcode identity}; made once, since it is asked for several times a round. */
   readonly identity: string;
-  /** Whether it is the only route of its destination, tos and metric. */
-  readonly alone: boolean;
+  /** The identities of which the listing has several routes; complete at its end. */
+  readonly repeated: ReadonlyMap<string, number>;
 }
 
 function kernelRoute(spec: RouteSpec): ActualRoute | undefined {
@@ -110,10 +109,10 @@ function sameAddress(
 function toActual(
   route: Route,
   link: string | undefined,
-  place: Pick<ActualRoute, "position" | "alone" | "identity">,
+  place: Pick<ActualRoute, "position" | "repeated" | "identity">,
 ): ActualRoute {
   const { destination, type, gateway, onlink, scope, source, protocol } = route;
-  const { position, identity, alone } = place;
+  const { position, identity, repeated } = place;
   const spec: { -readonly [Name in keyof ActualRoute]: ActualRoute[Name] } = {
     destination,
     type: type === "blackhole" ? "blackhole" : "unicast",
@@ -121,7 +120,7 @@ function toActual(
     kernel: route,
     position,
     identity,
-    alone,
+    repeated,
   };
   // Not spread: thousands are read at a time.
   if (gateway) spec.gateway = gateway;
@@ -165,16 +164,15 @@ export interface RouteTableOptions {
  */
 export function specOfRoute(route: Route, link: string | undefined): RouteSpec | undefined {
   if (!isOfInterest(route)) return undefined;
-  return toActual(route, link, { identity: identity(route), position: 0, alone: true });
+  return toActual(route, link, { identity: identity(route), position: 0, repeated: NONE });
 }
+
+const NONE: ReadonlyMap<string, number> = new Map();
 
 /** A desired route has tos 0. */
 function isOfInterest({ table, tos, protocol }: Route): boolean {
   return table === TABLE_MAIN && (tos === 0 || protocol === ROUTE_PROTOCOL);
 }
-
-/** Routes per slice: some tenths of a millisecond. */
-const STEP_ROUTES = 256;
 
 class RouteTable implements Table<RouteSpec> {
   readonly kind: Kind<RouteSpec>;
@@ -201,21 +199,22 @@ class RouteTable implements Table<RouteSpec> {
   }
 
   async list(options: { signal: AbortSignal }): Promise<readonly RouteSpec[]> {
-    const routes = await this.#netlink.listRoutes({ ...options, table: TABLE_MAIN });
+    return [...await this.scan(options)];
+  }
+
+  async scan(options: { signal: AbortSignal }): Promise<Iterable<RouteSpec>> {
+    const routes = await this.#netlink.scanRoutes({ ...options, table: TABLE_MAIN });
     // Links after routes: a link that is missing now took its routes with it.
     const links = await LinkIndex.read(this.#netlink, options);
-    return await inSlices(this.#describe(routes, links), options);
+    return this.#describe(routes, links);
   }
 
   /** `routes` as specs, without those that can neither be ours nor be in the way. */
-  *#describe(routes: readonly Route[], links: LinkIndex): Generator<void, readonly RouteSpec[]> {
+  *#describe(routes: Iterable<Route>, links: LinkIndex): Generator<RouteSpec, void> {
     const seen = new Set<string>();
     /** Of what comes more than once: how often it came again. */
     const repeated = new Map<string, number>();
-    const specs: ActualRoute[] = [];
-    let count = 0;
     for (const route of routes) {
-      if (++count % STEP_ROUTES === 0) yield;
       if (!isOfInterest(route)) continue;
       const link = route.linkIndex === undefined ? undefined : links.at(route.linkIndex);
       if (route.linkIndex !== undefined && !link) continue;
@@ -224,10 +223,8 @@ class RouteTable implements Table<RouteSpec> {
       if (seen.has(key)) repeated.set(key, position = (repeated.get(key) ?? 0) + 1);
       else seen.add(key);
       if (route.protocol === ROUTE_PROTOCOL) this.#held.add(key);
-      specs.push(toActual(route, link?.name, { identity: key, position, alone: true }));
+      yield toActual(route, link?.name, { identity: key, position, repeated });
     }
-    if (repeated.size === 0) return specs;
-    return specs.map((spec) => repeated.has(spec.identity) ? { ...spec, alone: false } : spec);
   }
 
   async apply(
@@ -301,8 +298,8 @@ function planRoute(change: Change<RouteSpec>, links: LinkIndex): readonly Step[]
     const kernel = kernelRoute(actual)?.kernel ?? toKernel("replace", actual, links);
     // Among several IPv6 routes, NLM_F_REPLACE takes the first that may be part of a multipath
     // route (ip6_fib.c, fib6_add_rt2node): maybe not ours. A short gap is the lesser evil.
-    const isAlone = kernelRoute(actual)?.alone ?? true;
-    if (isAlone && !isInOwnWay(value, kernel)) {
+    const listed = kernelRoute(actual);
+    if (!listed?.repeated.has(listed.identity) && !isInOwnWay(value, kernel)) {
       return [{ request: { verb: "replace", noun: "route", value } }];
     }
     return [

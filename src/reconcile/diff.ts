@@ -13,7 +13,7 @@ export interface Difference<Spec> {
 }
 
 /** Objects looked at between two steps; some tenths of a millisecond. */
-const STEP_OBJECTS = 512;
+const STEP_OBJECTS = 128;
 
 /**
  * The changes that bring `actual` to `desired`. Foreign objects are neither changed nor removed.
@@ -22,25 +22,29 @@ const STEP_OBJECTS = 512;
 export function* diffInSteps<Spec>(
   kind: Kind<Spec>,
   desired: DesiredByKey<Spec>,
-  actual: readonly Spec[],
+  actual: Iterable<Spec>,
 ): Generator<void, Difference<Spec>> {
   let count = 0;
-  /** Keys of desired objects that were found, and what was found where that is not right. */
-  const found = new Map<string, Spec | undefined>();
+  /** Keys of desired objects that were found. */
+  const found = new Set<string>();
+  /** What was found where that is not right. */
+  const wrong = new Map<string, Spec>();
   const removals: Change<Spec>[] = [];
   for (const object of actual) {
     if (++count % STEP_OBJECTS === 0) yield;
     const key = kind.key(object);
-    const spec = found.has(key) ? undefined : desired.get(key);
-    if (spec !== undefined) found.set(key, kind.equal(spec, object) ? undefined : object);
-    // A second object of one key (duplicate rules, say): whichever is ours goes.
+    const spec = desired.get(key);
+    if (spec !== undefined && found.size < found.add(key).size) {
+      if (!kind.equal(spec, object)) wrong.set(key, object);
+    } // A second object of one key (duplicate rules, say): whichever is ours goes.
     else if (kind.owns(object)) removals.push({ op: "remove", actual: object });
   }
   const writes: Change<Spec>[] = [];
   const conflicts: Conflict<Spec>[] = [];
-  for (const [key, spec] of desired.entries()) {
+  const isRight = found.size === desired.size && wrong.size === 0;
+  for (const [key, spec] of isRight ? [] : desired.entries()) {
     if (++count % STEP_OBJECTS === 0) yield;
-    const object = found.get(key);
+    const object = wrong.get(key);
     if (object === undefined) {
       if (!found.has(key)) writes.push({ op: "add", desired: spec });
     } else if (kind.owns(object)) writes.push({ op: "replace", desired: spec, actual: object });

@@ -410,9 +410,9 @@ export class Reconciler {
       }
     }
     state.beginLook();
-    let actual: readonly unknown[];
+    let actual: Iterable<unknown>;
     try {
-      actual = await table.list({ signal });
+      actual = await (table.scan?.({ signal }) ?? table.list({ signal }));
     } catch (cause) {
       throw new ListError("Cannot list", { cause });
     }

@@ -54,6 +54,8 @@ export interface FailedChange<Spec> {
 export interface Table<Spec> {
   readonly kind: Kind<Spec>;
   list(options: { signal: AbortSignal }): Promise<readonly Spec[]>;
+  /** `list` where objects are many: each is made when it is come to; to be gone through once. */
+  scan?(options: { signal: AbortSignal }): Promise<Iterable<Spec>>;
   apply(
     changes: readonly Change<Spec>[],
     options: { signal: AbortSignal },

@@ -477,14 +477,18 @@ export class FakeNetlink implements Netlink {
         .toSorted((a, b) => a.destination.family - b.destination.family || a.metric - b.metric));
   }
 
-  listNeighbors(options: { signal: AbortSignal; linkIndex: number }) {
+  scanRoutes(options: { signal: AbortSignal; table: number }) {
+    return this.listRoutes(options);
+  }
+
+  scanNeighbors(options: { signal: AbortSignal; linkIndex: number }) {
     return this.#read(
       options,
       () => this.#kernel.neighbors.filter(({ linkIndex }) => linkIndex === options.linkIndex),
     );
   }
 
-  listFdb(options: { signal: AbortSignal; linkIndex: number }) {
+  scanFdb(options: { signal: AbortSignal; linkIndex: number }) {
     return this.#read(
       options,
       () => this.#kernel.fdb.filter(({ linkIndex }) => linkIndex === options.linkIndex),

@@ -30,14 +30,24 @@ export function* decodeInSteps<T>(
   decode: Decode<T>,
 ): Generator<void, T[]> {
   const values: T[] = [];
-  for (const { view, messages } of datagrams) {
-    for (const message of messages) {
-      const value = decode(view, message);
-      if (value !== undefined) values.push(value);
-    }
+  for (const datagram of datagrams) {
+    values.push(...decodeLazily([datagram], decode));
     yield;
   }
   return values;
+}
+
+/** What `decode` makes of the messages, one by one: of thousands few are there at a time. */
+export function* decodeLazily<T>(
+  datagrams: readonly HeldDatagram[],
+  decode: Decode<T>,
+): Generator<T, void> {
+  for (const { view, messages } of datagrams) {
+    for (const message of messages) {
+      const value = decode(view, message);
+      if (value !== undefined) yield value;
+    }
+  }
 }
 
 const ackAttributes = new Attributes(nl.NLMSGERR_ATTR_MSG);

@@ -32,7 +32,7 @@ import { decodeRoute, encodeRoute, encodeRouteDump, encodeRouteGet } from "./cod
 import { decodeRule, encodeRuleDump } from "./codec/rule.ts";
 import { subscribeTo } from "./events.ts";
 import { type Decode, only } from "./replies.ts";
-import { type Encode, type NetlinkOptions, NetlinkTransport } from "./transport.ts";
+import { type Encode, type NetlinkOptions, NetlinkTransport, type Query } from "./transport.ts";
 
 /**
  * Opens the kernel's network configuration. Needs CAP_NET_ADMIN to change anything.
@@ -60,18 +60,41 @@ class RouteNetlink implements Netlink {
     decode: (family: Family) => Decode<T>,
     options: { signal: AbortSignal },
   ): Promise<T[]> {
-    const values: T[][] = [];
+    const read = (query: Query, family: Family) =>
+      this.#transport.dump(query, decode(family), options);
+    return (await this.#readFamilies(noun, encode, read)).flat();
+  }
+
+  /** Likewise; messages are decoded while the result is gone through. */
+  async #scanFamilies<T>(
+    noun: string,
+    encode: (family: Family) => Encode,
+    decode: (family: Family) => Decode<T>,
+    options: { signal: AbortSignal },
+  ): Promise<Iterable<T>> {
+    const read = (query: Query, family: Family) =>
+      this.#transport.scan(query, decode(family), options);
+    const both = await this.#readFamilies(noun, encode, read);
+    return both.values().flatMap((values) => values);
+  }
+
+  async #readFamilies<Found>(
+    noun: string,
+    encode: (family: Family) => Encode,
+    read: (query: Query, family: Family) => Promise<Found>,
+  ): Promise<Found[]> {
+    const values: Found[] = [];
     for (const family of [4, 6] as const) {
       const query = { operation: `Cannot list ${noun}`, encode: encode(family) };
       try {
-        values.push(await this.#transport.dump(query, decode(family), options));
+        values.push(await read(query, family));
       } catch (error) {
         if (!(error instanceof NetlinkError)) throw error;
         // ENOENT: there is no such routing table.
         if (error.code !== "ENOENT" && error.code !== "EAFNOSUPPORT") throw error;
       }
     }
-    return values.flat();
+    return values;
   }
 
   listLinks(options: { signal: AbortSignal }): Promise<readonly Link[]> {
@@ -85,21 +108,18 @@ class RouteNetlink implements Netlink {
   }
 
   listRoutes(options: { signal: AbortSignal; table: number }): Promise<readonly Route[]> {
-    const { table } = options;
-    return this.#dumpFamilies(
-      `routes of table ${table}`,
-      (family) => (writer, sequence) => encodeRouteDump(writer, { family, table }, sequence),
-      (family) =>
-        only(rt.RTM_NEWROUTE, (view, message) => decodeRoute(view, message, { family, table })),
-      options,
-    );
+    return this.#dumpFamilies(...routeDump(options.table), options);
   }
 
-  listNeighbors(
+  scanRoutes(options: { signal: AbortSignal; table: number }): Promise<Iterable<Route>> {
+    return this.#scanFamilies(...routeDump(options.table), options);
+  }
+
+  scanNeighbors(
     options: { signal: AbortSignal; linkIndex: number },
-  ): Promise<readonly Neighbor[]> {
+  ): Promise<Iterable<Neighbor>> {
     const { linkIndex } = options;
-    return this.#dumpFamilies(
+    return this.#scanFamilies(
       `neighbours of link index ${linkIndex}`,
       (family) => (writer, sequence) => encodeNeighborDump(writer, { family, linkIndex }, sequence),
       (family) =>
@@ -111,9 +131,9 @@ class RouteNetlink implements Netlink {
     );
   }
 
-  async listFdb(
+  async scanFdb(
     options: { signal: AbortSignal; linkIndex: number },
-  ): Promise<readonly FdbEntry[]> {
+  ): Promise<Iterable<FdbEntry>> {
     const { linkIndex } = options;
     const query = {
       operation: `Cannot list forwarding entries of link index ${linkIndex}`,
@@ -121,7 +141,7 @@ class RouteNetlink implements Netlink {
         encodeFdbDump(writer, linkIndex, sequence),
     };
     try {
-      return await this.#transport.dump(
+      return await this.#transport.scan(
         query,
         only(rt.RTM_NEWNEIGH, (view, message) => decodeFdbEntry(view, message, linkIndex)),
         options,
@@ -211,4 +231,15 @@ function routeQuery(address: Address, lookup: RouteLookup = {}) {
     encode: (writer: MessageWriter, sequence: number) =>
       encodeRouteGet(writer, address, sequence, lookup),
   };
+}
+
+/** What a dump of the routes of `table` takes. */
+function routeDump(table: number) {
+  return [
+    `routes of table ${table}`,
+    (family: Family): Encode => (writer, sequence) =>
+      encodeRouteDump(writer, { family, table }, sequence),
+    (family: Family): Decode<Route> =>
+      only(rt.RTM_NEWROUTE, (view, message) => decodeRoute(view, message, { family, table })),
+  ] as const;
 }

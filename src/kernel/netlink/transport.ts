@@ -21,7 +21,13 @@ import { type Libnl, type NetlinkSocket, openLibnl } from "../../../ffi/libnl/op
 import { inSlices } from "../../util/slices.ts";
 import { Backoff, delay } from "../../util/time.ts";
 import { Turns } from "../../util/turns.ts";
-import { type Decode, decodeInSteps, type HeldDatagram, readOutcome } from "./replies.ts";
+import {
+  type Decode,
+  decodeInSteps,
+  decodeLazily,
+  type HeldDatagram,
+  readOutcome,
+} from "./replies.ts";
 
 /** So few quick requests take the kernel less time than another thread takes to begin. */
 const QUICK_REQUESTS = 8;
@@ -223,16 +229,29 @@ export class NetlinkTransport implements AsyncDisposable {
   }
 
   /**
-   * What `decode` makes of the messages of a dump, which is repeated if it was interrupted.
+   * What `decode` makes of the messages of a dump.
    *
    * @throws {NetlinkError}
-   * @throws {DumpInterruptedError} If that goes on.
+   * @throws {DumpInterruptedError} If it was interrupted again and again.
    */
-  async dump<T>(
+  async dump<T>(query: Query, decode: Decode<T>, options: { signal: AbortSignal }): Promise<T[]> {
+    return await inSlices(decodeInSteps(await this.#dumpWhole(query, options), decode), options);
+  }
+
+  /** Like {@linkcode NetlinkTransport.dump}; messages are decoded while the result is gone through. */
+  async scan<T>(
     query: Query,
     decode: Decode<T>,
+    options: { signal: AbortSignal },
+  ): Promise<Iterable<T>> {
+    return decodeLazily(await this.#dumpWhole(query, options), decode);
+  }
+
+  /** The messages of a dump, which is repeated if it was interrupted. */
+  async #dumpWhole(
+    query: Query,
     { signal }: { signal: AbortSignal },
-  ): Promise<T[]> {
+  ): Promise<readonly HeldDatagram[]> {
     const backoff = new Backoff({ initialMs: 2, maxMs: 100 });
     for (;;) {
       signal.throwIfAborted();
@@ -240,7 +259,7 @@ export class NetlinkTransport implements AsyncDisposable {
         const datagrams = await this.#dumpOnce(query);
         // The dump itself cannot be sliced: nothing else may use its socket until it is over.
         if (datagrams.length >= LONG_DUMP_DATAGRAMS) await delay(0, { signal });
-        return await inSlices(decodeInSteps(datagrams, decode), { signal });
+        return datagrams;
       } catch (error) {
         const again = error instanceof DumpInterruptedError ||
           error instanceof ReceiveOverflowError;
