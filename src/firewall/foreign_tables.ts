@@ -9,6 +9,7 @@
 import * as v from "valibot";
 import { type Address, type Family, Prefix } from "../net/mod.ts";
 import type { Finding } from "../status/model.ts";
+import { present } from "../util/present.ts";
 import { identityOf } from "../status/problems.ts";
 import type { RuleProgramOptions } from "./nft_command.ts";
 import { adviseOnDocker } from "./docker.ts";
@@ -97,14 +98,10 @@ export async function surveyForeignTables(
 ): Promise<ForeignRefusal[]> {
   const tables: TableContent[] = [];
   for (const family of new Set(paths.map(({ family }) => family))) {
-    for (
-      const text of await saveForeignIptables(family, {
-        ...options,
-        hasLegacy: options.hasLegacyTables(family),
-      })
-    ) {
-      tables.push(...readIptablesTables(text, family));
-    }
+    const { signal } = options;
+    const hasLegacy = options.hasLegacyTables(family);
+    const texts = await saveForeignIptables(family, { signal, hasLegacy });
+    tables.push(...texts.flatMap((text) => readIptablesTables(text, family)));
   }
   const seen = new Set(
     tables.flatMap(({ chains, program }) =>
@@ -185,53 +182,32 @@ function isOnePod({ destination }: Flow, { subnet }: PodPaths): boolean {
   return destination.length > subnet.length && subnet.contains(destination);
 }
 
+const POD_HOOKS: readonly Hook[] = ["ingress", "prerouting", "forward", "postrouting", "egress"];
+const IN_HOOKS: readonly Hook[] = ["ingress", "prerouting", "input"];
+const OUT_HOOKS: readonly Hook[] = ["output", "postrouting", "egress"];
+
 /** What passes, as it is seen at `hook`: no outgoing link is known before the route is. */
 function passages(path: PodPaths, hook: Hook, table: TableContent): Passage[] {
   const { family, network, subnet, inside, outside, tunnel } = path;
   const links = (inputLink: string, outputLink: string) => ({
-    ...(["postrouting", "output", "egress"].includes(hook) ? {} : { inputLink }),
-    ...(["ingress", "prerouting", "input"].includes(hook) ? {} : { outputLink }),
+    ...(OUT_HOOKS.includes(hook) ? {} : { inputLink }),
+    ...(IN_HOOKS.includes(hook) ? {} : { outputLink }),
   });
-  const podHooks: Hook[] = ["ingress", "prerouting", "forward", "postrouting", "egress"];
-  const pods = outside.flatMap((link): Passage[] => [
-    {
-      kind: "pods",
-      hooks: podHooks,
-      flow: { family, source: subnet, destination: network, ...links(inside, link) },
-    },
-    {
-      kind: "pods",
-      hooks: podHooks,
-      flow: { family, source: network, destination: subnet, ...links(link, inside) },
-    },
-    ...namedTargets(table, path).map((target): Passage => ({
-      kind: "pods",
-      hooks: podHooks,
-      flow: { family, source: network, ...target, ...links(link, inside) },
-    })),
-  ]);
+  const pods = outside.flatMap((link): Omit<Flow, "family">[] => [
+    { source: subnet, destination: network, ...links(inside, link) },
+    ...[{ destination: subnet }, ...namedTargets(table, path)]
+      .map((target) => ({ source: network, ...target, ...links(link, inside) })),
+  ]).map((flow): Passage => ({ kind: "pods", hooks: POD_HOOKS, flow: { family, ...flow } }));
   if (!tunnel || tunnel.local.family !== family) return pods;
-  const { protocol, port, link, local, peer } = tunnel;
-  const carried = { family, protocol, ...(port === undefined ? {} : { port }) };
-  const both = links(link, link);
+  const { protocol, port, link } = tunnel;
+  const carried = { ...present({ family, protocol, port }), ...links(link, link) };
+  const [local, peer] = [Prefix.host(tunnel.local), Prefix.host(tunnel.peer)];
+  const incoming = { ...carried, source: peer, destination: local, isLocal: true };
+  const outgoing = { ...carried, source: local, destination: peer };
   return [
     ...pods,
-    {
-      kind: "tunnel",
-      hooks: ["ingress", "prerouting", "input"],
-      flow: {
-        ...carried,
-        ...both,
-        source: Prefix.host(peer),
-        destination: Prefix.host(local),
-        isLocal: true,
-      },
-    },
-    {
-      kind: "tunnel",
-      hooks: ["output", "postrouting", "egress"],
-      flow: { ...carried, ...both, source: Prefix.host(local), destination: Prefix.host(peer) },
-    },
+    { kind: "tunnel", hooks: IN_HOOKS, flow: incoming },
+    { kind: "tunnel", hooks: OUT_HOOKS, flow: outgoing },
   ];
 }
 

@@ -58,7 +58,6 @@ export function planHostNeeds(facts: HostFacts, context: HostNeedsContext): Host
     FLANNEL_LINK.test(name) && !(given?.startsWith(LINK_ALIAS_PREFIX) && given !== alias);
   const serves = (place: Address | Prefix) =>
     [own?.ipv4, own?.ipv6].some((subnet) => subnet?.contains(place));
-  const host = (address: Address) => new Prefix(address, addressBits(address.family));
 
   for (const { linkIndex, address: { address, prefix } } of facts.addresses) {
     const link = links.get(linkIndex);
@@ -68,7 +67,7 @@ export function planHostNeeds(facts: HostFacts, context: HostNeedsContext): Host
       hasPods = true;
       continue;
     }
-    needs.push({ prefix: host(address), what: `${address} of ${link.name}` });
+    needs.push({ prefix: Prefix.host(address), what: `${address} of ${link.name}` });
     if (prefix.length === addressBits(address.family)) continue;
     const family = network[`ipv${address.family}`];
     const yields = (isExternal || link.kind !== "bridge") && family !== undefined &&
@@ -89,7 +88,9 @@ export function planHostNeeds(facts: HostFacts, context: HostNeedsContext): Host
       const what = `the gateway ${gateway} of ${
         destination.length === 0 ? "the default route" : `the route to ${destination}`
       }`;
-      if (!gateways.has(`${gateway}`)) gateways.set(`${gateway}`, { prefix: host(gateway), what });
+      if (!gateways.has(`${gateway}`)) {
+        gateways.set(`${gateway}`, { prefix: Prefix.host(gateway), what });
+      }
     }
     const family = network[`ipv${destination.family}`];
     if (
@@ -106,7 +107,7 @@ export function planHostNeeds(facts: HostFacts, context: HostNeedsContext): Host
   for (const { address, what } of facts.services) {
     // A name server on the pods' bridge, or in a pod.
     if (isLocal(address) || (hasPods && serves(address))) continue;
-    needs.push({ prefix: host(address), what });
+    needs.push({ prefix: Prefix.host(address), what });
   }
   needs.push(...gateways.values());
   const places = new Places(needs);

@@ -6,15 +6,18 @@
  * @module
  */
 import { Libc } from "../../ffi/libc/open.ts";
+import type { Host } from "../backends/mod.ts";
 import type { Firewall, PodPaths } from "../firewall/mod.ts";
 import { adviseOnHostGw, findCloudVendor } from "../kernel/cloud_vendor.ts";
 import { type Diversion, findDiversions, type PathCheck } from "../kernel/diversion.ts";
+import { isHostLength } from "../kernel/own_address.ts";
 import { hasLegacyTables, isForwarding, isForwardingFrom } from "../kernel/sysctl.ts";
 import type { Lease } from "../lease/lease.ts";
 import type { Peers } from "../lease/peers.ts";
 import type { Logger } from "../log.ts";
-import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
+import { type Address, type Family, Prefix } from "../net/mod.ts";
 import type { Desired } from "../state/desired.ts";
+import { present } from "../util/present.ts";
 import { delay } from "../util/time.ts";
 import type { HostNetwork } from "./host_network.ts";
 import { enabledFamilies, type NetworkConfig } from "../config/network_config.ts";
@@ -167,9 +170,8 @@ export class Surroundings {
     }
     this.#forwarded.add(family);
     if (family === 6) return [];
-    return [...new Set(links)].filter((link) => isForwardingFrom(link, { libc }) === false).map((
-      link,
-    ) => ({
+    const off = [...new Set(links)].filter((link) => isForwardingFrom(link, { libc }) === false);
+    return off.map((link) => ({
       code: "forwarding-off",
       object: link,
       message: `This host forwards no IPv4 packets that come in by ${link}, so pods do not reach ` +
@@ -189,8 +191,8 @@ export class Surroundings {
       const subnet = own.subnet[name];
       if (!subnet) return [];
       const { family } = network;
-      const bridge = addresses.find(({ address }) =>
-        address.prefix.length < (family === 4 ? 32 : 128) && subnet.contains(address.address)
+      const bridge = addresses.find((each) =>
+        !isHostLength(each) && subnet.contains(each.address.address)
       );
       const inside = links.find(({ index }) => index === bridge?.linkIndex)?.name ?? "cni0";
       const outside = new Set<string>();
@@ -199,26 +201,21 @@ export class Surroundings {
           outside.add(link);
         }
       }
-      const tunnel = this.#tunnel(
-        family,
-        peers[Symbol.iterator]().map(({ attributes: { publicIp, publicIpv6 } }) =>
-          family === 4 ? publicIp : publicIpv6
-        ).find(Boolean),
-      );
-      return [{
+      const peer = peers[Symbol.iterator]().map((each) => publicIpOf(each, family)).find(Boolean);
+      return [present({
         family,
         network,
         subnet,
         inside,
         outside: outside.size > 0 ? [...outside] : [host.link],
-        ...(tunnel ? { tunnel } : {}),
-      }];
+        tunnel: this.#tunnel(family, peer),
+      })];
     });
   }
 
   #tunnel(family: Family, peer: Address | undefined): PodPaths["tunnel"] {
     const { hostNetwork: { host: { value: host } }, planner: { latest } } = this.#options;
-    const local = family === 4 ? host.address : host.addressV6;
+    const local = ownAddress(host, family);
     if (!peer || !local) return undefined;
     const path = { link: host.link, local, peer };
     const [link] = (latest?.host.links ?? []).filter(({ vxlan, ipip }) =>
@@ -233,31 +230,27 @@ export class Surroundings {
   /** Checks the path of the tunnel's own packets to some peers. */
   #tunnelChecks(paths: readonly PodPaths[]): PathCheck[] {
     const { planner: { peers } } = this.#options;
-    const addresses = paths.flatMap(({ tunnel }) =>
-      tunnel
-        ? sampleOf(peers).flatMap(({ attributes: { publicIp, publicIpv6 } }) => {
-          const destination = tunnel.local.family === 4 ? publicIp : publicIpv6;
-          return destination ? [{ destination, from: tunnel.local, udpPort: tunnel.port }] : [];
-        })
-        : []
+    return paths.flatMap(({ family, tunnel }) =>
+      sampleOf(peers).flatMap((peer): PathCheck[] => {
+        const destination = tunnel && publicIpOf(peer, family);
+        return !destination ? [] : [present({
+          title: "Packets of the tunnel between hosts",
+          destination,
+          network: Prefix.host(destination),
+          from: tunnel.local,
+          udpPort: tunnel.port,
+        })];
+      })
     );
-    return addresses.map(({ destination, from, udpPort }) => ({
-      title: "Packets of the tunnel between hosts",
-      destination,
-      network: new Prefix(destination, addressBits(destination.family)),
-      from,
-      ...(udpPort === undefined ? {} : { udpPort }),
-    }));
   }
 
   /** The lookups: packets of pods and of this host to some peers. */
   #checks(paths: readonly PodPaths[]): PathCheck[] {
     const { hostNetwork: { host: { value: host } }, planner: { latest, peers } } = this.#options;
     return paths.flatMap(({ family, network, subnet, inside }) => {
-      const own = family === 4 ? host.address : host.addressV6;
-      const sample = sampleOf(peers)
-        .map(({ subnet }) => family === 4 ? subnet.ipv4 : subnet.ipv6);
-      return sample.flatMap((prefix) => {
+      const own = ownAddress(host, family);
+      return sampleOf(peers).flatMap((peer) => {
+        const prefix = peer.subnet[`ipv${family}`];
         const way = prefix &&
           latest && (latest.routes.get(prefix.toString()) ?? latest.routes.get(network.toString()));
         if (!prefix || !way?.link || way.type !== "unicast") return [];
@@ -265,7 +258,7 @@ export class Surroundings {
         const check = {
           network,
           destination: prefix.address.add(2n),
-          expected: { link, ...(gateway ? { gateway } : {}) },
+          expected: present({ link, gateway }),
         };
         const pods: PathCheck = {
           ...check,
@@ -281,6 +274,14 @@ export class Surroundings {
 
 function toFinding({ packets, message, remedy }: Diversion, code: Finding["code"]): Finding {
   return { code, object: packets, message, remedy };
+}
+
+function publicIpOf({ attributes }: Lease, family: Family): Address | undefined {
+  return family === 4 ? attributes.publicIp : attributes.publicIpv6;
+}
+
+function ownAddress({ address, addressV6 }: Host, family: Family): Address | undefined {
+  return family === 4 ? address : addressV6;
 }
 
 function sampleOf(peers: Peers): Lease[] {
