@@ -13,7 +13,7 @@ export interface ShellBlock {
 
 export const SHELL_BLOCKS: Readonly<Record<string, ShellBlock>> = {
   "README.md: npx --yes deno@2.9.6 task demo": { run: ".ci/run" },
-  "README.md: npx --yes deno@2.9.6 task compile": {
+  "README.md: npx --yes deno@2.9.6 task package": {
     not: "the short form of docs/install-ecs.md",
   },
   "docs/docker.md: apt-get install docker.io": { run: "tests/machine/documents_test.ts" },

@@ -18,7 +18,8 @@ export function terminalColumns(
 ): number | undefined {
   if (TERM === "dumb" || !Deno.stderr.isTerminal()) return undefined;
   try {
-    return Deno.consoleSize().columns;
+    // A pseudo-terminal that nobody gave a size has none.
+    return Deno.consoleSize().columns || 80;
   } catch {
     return undefined;
   }
