@@ -68,6 +68,15 @@ interface Case {
   readonly hasMoved: boolean;
 }
 
+/** What became of a case, at the last look and before. */
+interface Verdict {
+  state: StrayState;
+  readonly reason: string | undefined;
+  /** At the look before; a state is logged once it lasts. */
+  before?: StrayState;
+  told?: StrayState;
+}
+
 /** What the cloud said of an instance. */
 interface Known {
   readonly state: "gone" | "exists" | "unknown";
@@ -94,11 +103,7 @@ export class Clearance {
   readonly #brake: RemovalBrake;
   readonly #instances = new Map<string, Known>();
   #ask = newQuestion();
-  readonly #cleared = new Set<string>();
-  readonly #states = new Map<string, { readonly state: StrayState; readonly reason?: string }>();
-  /** At the last look; a state is logged once it lasts. */
-  readonly #before = new Map<string, StrayState>();
-  readonly #told = new Map<string, StrayState>();
+  readonly #verdicts = new Map<string, Verdict>();
   #obstacles: readonly CloudRoute[] = [];
   #held: Brake | undefined;
   #toldAt = -Infinity;
@@ -118,12 +123,14 @@ export class Clearance {
    */
   askAnew(): void {
     this.#ask = newQuestion();
-    this.#cleared.clear();
+    for (const verdict of this.#verdicts.values()) {
+      if (verdict.state === "going") verdict.state = "grace";
+    }
   }
 
   /** Whether the entry may be removed, or led elsewhere. */
   mayTake(route: CloudRoute): boolean {
-    if (!this.#cleared.has(keyOfRoute(route))) return false;
+    if (this.#verdicts.get(keyOfRoute(route))?.state !== "going") return false;
     const holder = this.#options.holderOf(route.destination);
     return holder.is === "nobody" || (holder.is === "host" && !isHeldBy(route, holder));
   }
@@ -139,7 +146,7 @@ export class Clearance {
       ...this.#obstacles.map((route) => ({ ...pick(route), ageMs: 0 })),
     ].map((stray): Stray => ({
       ...stray,
-      state: this.#states.get(keyOfRoute(stray))?.state ?? "grace",
+      state: this.#verdicts.get(keyOfRoute(stray))?.state ?? "grace",
     }));
     return {
       orphans,
@@ -165,9 +172,7 @@ export class Clearance {
       blocks && !isSameHost ? routes : []
     );
     const keys = new Set(cases.map(keyOfCase));
-    for (const memory of [this.#cleared, this.#states, this.#before, this.#told]) {
-      for (const key of memory.keys()) if (!keys.has(key)) memory.delete(key);
-    }
+    for (const key of this.#verdicts.keys()) if (!keys.has(key)) this.#verdicts.delete(key);
     const due = cases.filter((each) =>
       each.blocks || each.hasMoved ||
       each.routes.every((route) => this.#options.orphans.isDue(route))
@@ -195,7 +200,7 @@ export class Clearance {
     else {
       // How many go together is known once all were asked about.
       for (const each of proved) {
-        if (!this.#cleared.has(keyOfCase(each))) this.#set(each, "grace");
+        if (this.#verdicts.get(keyOfCase(each))?.state !== "going") this.#set(each, "grace");
       }
     }
     this.#tell(due.filter(({ isSameHost }) => !isSameHost));
@@ -288,18 +293,17 @@ export class Clearance {
     }));
     const { released, brake } = await this.#brake.release(takings, entries, options);
     proved.forEach((each, at) => {
-      if (released.has(keyOfTaking(takings[at]!))) {
-        this.#set(each, "going");
-        this.#cleared.add(keyOfCase(each));
-      } else this.#set(each, "held");
+      this.#set(each, released.has(keyOfTaking(takings[at]!)) ? "going" : "held");
     });
     this.#tellBrake(brake);
   }
 
   #set(each: Case, state: StrayState, reason?: string): void {
-    const key = keyOfCase(each);
-    if (state !== "going") this.#cleared.delete(key);
-    this.#states.set(key, { state, ...(reason === undefined ? {} : { reason }) });
+    this.#verdicts.set(keyOfCase(each), {
+      ...this.#verdicts.get(keyOfCase(each)),
+      state,
+      reason,
+    });
   }
 
   #tellBrake(brake: Brake | undefined): void {
@@ -322,22 +326,21 @@ export class Clearance {
 
   /** Says once of each entry why it is left. */
   #tell(cases: readonly Case[]): void {
-    const news = cases.filter((each) => {
-      const key = keyOfCase(each);
-      const state = this.#states.get(key)!.state;
+    const bySense = new Map<string, string[]>();
+    for (const each of cases) {
+      const verdict = this.#verdicts.get(keyOfCase(each))!;
+      const { state, reason, before, told } = verdict;
       // A host that has moved states it within a round.
-      const isLasting = this.#before.get(key) === state;
-      this.#before.set(key, state);
-      const isNews = isLasting && REMEDIES[state] !== undefined && this.#told.get(key) !== state;
-      if (isNews) this.#told.set(key, state);
-      return isNews;
-    });
-    const bySense = Map.groupBy(news, (each) => {
-      const { state, reason } = this.#states.get(keyOfCase(each))!;
-      return `${REMEDIES[state]}${state === "unknown" && reason ? ` (${reason})` : ""}`;
-    });
-    for (const [sense, some] of bySense) {
-      const routes = some.map(({ destination, instanceId }) => `${destination} via ${instanceId}`);
+      const isLasting = before === state;
+      verdict.before = state;
+      const remedy = REMEDIES[state];
+      if (!isLasting || remedy === undefined || told === state) continue;
+      verdict.told = state;
+      const sense = state === "unknown" && reason ? `${remedy} (${reason})` : remedy;
+      const route = `${each.destination} via ${each.instanceId}`;
+      bySense.set(sense, [...bySense.get(sense) ?? [], route]);
+    }
+    for (const [sense, routes] of bySense) {
       this.#options.log.warn(
         `Leaves route entries that no lease of their instances asks for: ${nameSome(routes)}: ` +
           sense,

@@ -1,19 +1,9 @@
 /** Writes entries many at a time, in clouds that take them so. @module */
-import type { Logger } from "../../log.ts";
 import type { Change, FailedChange } from "../../reconcile/table.ts";
 import { CloudApiError, isUnavailable, mayConcernOne, reactionTo } from "./cloud_error.ts";
-import type { CallOptions, CloudRoute, RouteApi, RouteBatchApi, WriteOptions } from "./provider.ts";
-import {
-  type ClusterMark,
-  keyOf,
-  type Owner,
-  routeMark,
-  type Step,
-  stepAway,
-  stepTowards,
-} from "./route_entry.ts";
-import type { RouteReader } from "./route_reader.ts";
-import type { RouteViewKeeper } from "./route_view.ts";
+import type { CallOptions, CloudRoute, RouteBatchApi, WriteOptions } from "./provider.ts";
+import { keyOf, routeMark, type Step, stepAway, stepTowards } from "./route_entry.ts";
+import type { RouteContext, RouteReader } from "./route_reader.ts";
 import {
   conflictError,
   FenceError,
@@ -24,15 +14,10 @@ import {
 } from "./route_writer.ts";
 import type { Waits } from "./waits.ts";
 
-export interface RouteBatchesOptions {
-  readonly api: RouteApi;
-  readonly mark: ClusterMark;
+/** What else batches work with. */
+interface BatchContext extends RouteContext {
   readonly reader: RouteReader;
   readonly writer: RouteWriter;
-  readonly view: RouteViewKeeper;
-  readonly owner: () => Owner;
-  readonly log: Logger;
-  readonly now: () => number;
 }
 
 export type Add = Extract<Change<CloudRoute>, { op: "add" }>;
@@ -68,10 +53,10 @@ const FEW = 20;
  * entries is where it should be, is known to be refused, or is left to be looked at by itself.
  */
 export class RouteBatches {
-  readonly #options: RouteBatchesOptions;
+  readonly #options: BatchContext;
   readonly #unusableUntil = new Map<string, number>();
 
-  constructor(options: RouteBatchesOptions) {
+  constructor(options: BatchContext) {
     this.#options = options;
   }
 
@@ -196,7 +181,7 @@ class Batch<Of extends Add | Removal> {
   readonly left: Of[] = [];
   readonly #routeTableId: string;
   readonly #writing: Writing<Of>;
-  readonly #options: RouteBatchesOptions;
+  readonly #options: BatchContext;
   readonly #wait: Waits;
   /** Taken, or there by somebody else's hand; not seen as they should be yet. */
   #unsettled: Of[] = [];
@@ -207,7 +192,7 @@ class Batch<Of extends Add | Removal> {
     routeTableId: string,
     changes: readonly Of[],
     writing: Writing<Of>,
-    options: RouteBatchesOptions,
+    options: BatchContext,
   ) {
     this.#routeTableId = routeTableId;
     this.unsent = [...changes];

@@ -1,7 +1,9 @@
 /** Reads entries and notes what was seen. @module */
+import type { Logger } from "../../log.ts";
 import type { Orphans } from "./orphans.ts";
-import type { CallOptions, CloudRoute, RouteApi } from "./provider.ts";
+import type { CallOptions, Clock, CloudRoute, RouteApi } from "./provider.ts";
 import {
+  type ClusterMark,
   isOurs,
   isStale,
   keyOf,
@@ -12,17 +14,25 @@ import {
 } from "./route_entry.ts";
 import type { RouteViewKeeper } from "./route_view.ts";
 
-export interface RouteReaderOptions {
+/** What a route table's reader, writer and batches share. */
+export interface RouteContext extends Clock {
   readonly api: RouteApi;
+  readonly mark: ClusterMark;
   readonly view: RouteViewKeeper;
   readonly orphans: Orphans;
+  /** Who asks, at this moment: leases come and go while a write waits for its turn. */
   readonly owner: () => Owner;
+  readonly fence: ((options: CallOptions) => Promise<void>) | undefined;
+  /** How long one change waits for others before the next round looks at all of them anew. */
+  readonly patienceMs: number;
+  readonly log: Logger;
+  readonly random: () => number;
 }
 
 export class RouteReader {
-  readonly #options: RouteReaderOptions;
+  readonly #options: RouteContext;
 
-  constructor(options: RouteReaderOptions) {
+  constructor(options: RouteContext) {
     this.#options = options;
   }
 

@@ -115,30 +115,19 @@ export class RouteTable implements Table<CloudRoute> {
     this.#sweepAt = this.#options.now() + FIRST_SWEEP_MS * (0.5 + this.#options.random());
     this.orphans = new Orphans(this.#options);
     this.#view = new RouteViewKeeper(onView);
-    const owner = () => this.#owner;
-    this.#reader = new RouteReader({
-      api: options.api,
-      view: this.#view,
-      orphans: this.orphans,
-      owner,
-    });
-    this.#writer = new RouteWriter({
+    const context = {
       ...this.#options,
       fence,
-      reader: this.#reader,
       view: this.#view,
-      owner,
+      orphans: this.orphans,
+      owner: () => this.#owner,
       patienceMs: instanceId === undefined ? CLUSTER_PATIENCE_MS : HOST_PATIENCE_MS,
-    });
-    this.#batches = new RouteBatches({
-      ...this.#options,
-      reader: this.#reader,
-      writer: this.#writer,
-      view: this.#view,
-      owner,
-    });
+    };
+    const reader = this.#reader = new RouteReader(context);
+    const writer = this.#writer = new RouteWriter(context, reader);
+    this.#batches = new RouteBatches({ ...context, reader, writer });
     this.#owner = this.#makeOwner();
-    this.kind = routeEntryKind(owner);
+    this.kind = routeEntryKind(context.owner);
   }
 
   /** What is known of the tables. The object stays the same; what is in it changes. */

@@ -1,44 +1,24 @@
 /** Writes entries one by one, until each is seen to be right. @module */
 import { describeError } from "../../errors.ts";
-import type { Logger } from "../../log.ts";
 import type { Change } from "../../reconcile/table.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
-import { deadline, type delay } from "../../util/time.ts";
+import { deadline } from "../../util/time.ts";
 import { Turns } from "../../util/turns.ts";
 import { CloudApiError, isUnavailable } from "./cloud_error.ts";
 import type { Accepted, CallOptions, CloudRoute, RouteApi, WriteOptions } from "./provider.ts";
 import {
-  type ClusterMark,
   describeConflict,
   formatCloudRoute,
   isNeeded,
   keyOf,
-  type Owner,
   type Place,
   routeMark,
   type Step,
   stepAway,
   stepTowards,
 } from "./route_entry.ts";
-import type { RouteReader } from "./route_reader.ts";
-import type { RouteViewKeeper } from "./route_view.ts";
+import type { RouteContext, RouteReader } from "./route_reader.ts";
 import { Waits } from "./waits.ts";
-
-export interface RouteWriterOptions {
-  readonly api: RouteApi;
-  readonly mark: ClusterMark;
-  readonly reader: RouteReader;
-  readonly view: RouteViewKeeper;
-  /** Who asks, at this moment: leases come and go while a write waits for its turn. */
-  readonly owner: () => Owner;
-  readonly fence: ((options: CallOptions) => Promise<void>) | undefined;
-  /** How long one change waits for others before the next round looks at all of them anew. */
-  readonly patienceMs: number;
-  readonly log: Logger;
-  readonly now: () => number;
-  readonly delay: typeof delay;
-  readonly random: () => number;
-}
 
 /** A foreign entry stands where ours should be. */
 class RouteConflictError extends Error {
@@ -84,15 +64,17 @@ interface SentWrite {
  * are as many as the cloud serves at a time.
  */
 export class RouteWriter {
-  readonly #options: RouteWriterOptions;
+  readonly #options: RouteContext;
+  readonly #reader: RouteReader;
   readonly #turns: Turns;
   readonly #sent = new Map<string, SentWrite>();
   #canRepoint: boolean;
   #canMark: boolean;
 
-  constructor(options: RouteWriterOptions) {
+  constructor(options: RouteContext, reader: RouteReader) {
     const { api } = options;
     this.#options = options;
+    this.#reader = reader;
     this.#turns = new Turns(api.writesAtOnce);
     this.#canRepoint = api.repoint !== undefined;
     this.#canMark = api.rename !== undefined;
@@ -113,7 +95,7 @@ export class RouteWriter {
     change: Change<CloudRoute>,
     options: CallOptions & { readonly looked: boolean },
   ): Promise<void> {
-    const { reader, owner } = this.#options;
+    const { owner } = this.#options;
     const target = change.op === "remove" ? change.actual : change.desired;
     const wait = this.waits(
       change.op === "remove"
@@ -127,7 +109,7 @@ export class RouteWriter {
       let actual: CloudRoute | undefined;
       if (looks > 1 || change.op !== "add" || !options.looked) {
         try {
-          actual = await reader.read(target, options);
+          actual = await this.#reader.read(target, options);
         } catch (error) {
           turn.release();
           await wait.after(error, options);
