@@ -1,6 +1,6 @@
 /**
- * Small documents that the hosts of a cluster share, in a store that can compare and set each of
- * them by itself; nothing spans two documents.
+ * Small documents that the hosts of a cluster share. The store can compare and set each of them;
+ * nothing spans two documents.
  *
  * @module
  */
@@ -31,24 +31,21 @@ export interface WriteOptions extends CallOptions {
 }
 
 /**
- * The documents of one name.
- *
- * Calls fail with `StoreError`; reads are linearizable. Writes are compare-and-set: they return
- * `undefined` (`false`) when the document is not what the caller knows, and write nothing then. A
- * write whose outcome is unknown fails as `unavailable`: the caller reads again.
+ * The documents of one name. Calls fail with `StoreError`; reads are linearizable. Writes are
+ * compare-and-set: they return `undefined` (`false`), and write nothing, if the document is not
+ * what the caller knows. A write of unknown outcome fails as `unavailable`: the caller reads again.
  */
 export interface Documents {
   list(options: CallOptions): Promise<readonly Document[]>;
   get(key: string, options: CallOptions): Promise<Document | undefined>;
-  /** Creates the document if there is none. */
   create(key: string, value: string, options: WriteOptions): Promise<Document | undefined>;
-  /** Replaces the document if it still has this version. */
+  /** If it still has this version. */
   update(
     document: Pick<Document, "key" | "version">,
     value: string,
     options: WriteOptions,
   ): Promise<Document | undefined>;
-  /** Deletes the document if it still has this version. */
+  /** If it still has this version. */
   remove(document: Pick<Document, "key" | "version">, options: CallOptions): Promise<boolean>;
   /**
    * Follows one document: what it is now, then each change. Never throws for trouble of the store;

@@ -10,7 +10,7 @@ export interface LeaseLossOptions {
   readonly log: Logger;
 }
 
-/** Says when another host has taken the lease, and when it is held again; until disposed. */
+/** Logs when another host has taken the lease, and when it is held again; until disposed. */
 export function watchLeaseLoss(
   own: OwnLease,
   { onLeaseLoss, log }: LeaseLossOptions,

@@ -1,8 +1,7 @@
 /**
  * The seam to what a network's hosts share: its config, their leases, small documents and the
- * election of a leader. A store may let hosts choose their subnets, as etcd does, or be given them
- * from outside, as Kubernetes is; leases may expire in it or last as long as the host. What it keeps
- * where, and how it tells its own writes from others', is its own affair.
+ * election of a leader. A store may let hosts choose their subnets, as etcd does, or be given them,
+ * as Kubernetes is; leases may expire in it or last as long as the host.
  *
  * @module
  */
@@ -30,7 +29,6 @@ export interface ConfigSource {
   explainMissing(example: string, options: CallOptions): Promise<string>;
 }
 
-/** What {@linkcode LeaseStore.acquire} is told of this host. */
 export interface LeaseRequest {
   readonly network: Pick<NetworkConfig, "ipv4" | "ipv6">;
   readonly attributes: LeaseAttributes;
@@ -50,7 +48,6 @@ export interface LeaseRequest {
   readonly onWaiting?: (reason: string) => void;
 }
 
-/** How things stand with the own lease. */
 export type LeaseState =
   | {
     readonly held: true;
@@ -76,22 +73,21 @@ export interface OwnLease {
   /** Publishes other attributes, such as a changed address; `run` writes them. */
   publish(attributes: LeaseAttributes): void;
   /**
-   * Asks for another subnet, since something that `reason` names stands in the place of this one,
-   * or another host has it. To be called only while no pod needs an address of it. A store whose
-   * subnets are given does nothing.
+   * Asks for another subnet, since what `reason` names is in the way of this one, or another host
+   * has it. To be called only while no pod needs an address of it. A store whose subnets are given
+   * does nothing.
    */
   redraw(reason: string): void;
   /**
-   * Keeps the lease: renews it, takes it back where it was lost, writes what is published. Learns of
-   * changes by {@linkcode LeaseStore.followLeases}. Ends on abort only, with `signal.reason`.
+   * Keeps the lease: renews it, takes it back if it is lost, writes what is published. Changes are
+   * seen by {@linkcode LeaseStore.followLeases}. Ends on abort only, with `signal.reason`.
    */
   run(options: CallOptions): Promise<never>;
 }
 
 /**
- * What is said of all leases: first a snapshot, then changes in order. A further snapshot replaces
- * all that came before. `disconnected` says that nothing newer is known until the next update of
- * another type; it is yielded once per outage.
+ * All leases: first a snapshot, then changes in order. A further snapshot replaces all that came
+ * before. `disconnected` says, once per outage, that nothing newer is known until the next update.
  */
 export type LeaseUpdate =
   | { readonly type: "snapshot"; readonly entries: readonly LeaseEntry[] }
@@ -103,7 +99,6 @@ export type LeaseEvent =
   | { readonly type: "put"; readonly entry: LeaseEntry }
   | { readonly type: "delete"; readonly key: string };
 
-/** What {@linkcode LeaseStore.release} is told of this host. */
 export interface ReleaseRequest {
   /** By which the host owned its leases. */
   readonly addresses: readonly Address[];
@@ -123,14 +118,14 @@ export interface LeaseStore extends AsyncDisposable {
   readonly description: string;
   /** Read first: where it is found is where all else is. */
   readonly config: ConfigSource;
-  /** Comes by this host's lease, waiting until there is one to be had. */
+  /** Returns this host's lease, once one is to be had. */
   acquire(request: LeaseRequest, options: CallOptions): Promise<OwnLease>;
   /**
    * Follows the leases of all hosts, the own one included. Never throws for trouble of the store;
    * ends on abort only.
    */
   followLeases(options: CallOptions): AsyncIterable<LeaseUpdate>;
-  /** Gives back the leases of a host that has no daemon any more. */
+  /** Gives back the leases of a host whose daemon is gone. */
   release(request: ReleaseRequest, options: CallOptions): Promise<Released>;
   /**
    * Documents of one name: words of letters, digits, dots and hyphens with slashes between them,
@@ -141,8 +136,8 @@ export interface LeaseStore extends AsyncDisposable {
   documents(name: string): Documents;
   election(options: ElectionOptions): Election;
   /**
-   * To be called when this host's addresses have changed: connections from an address that is gone
-   * get no response any more.
+   * To be called when this host's addresses have changed: connections from a former one get no
+   * response any more.
    */
   addressesChanged(): void;
 }

@@ -1,5 +1,5 @@
 /**
- * Comes by a lease: lists, decides, writes, and begins again where another host was faster.
+ * Acquires a lease: lists, decides, writes, and begins again if another host was faster.
  *
  * @module
  */
@@ -38,9 +38,9 @@ export interface Acquired {
 }
 
 /**
- * Acquires a lease: the one that our public address has, else the subnet of the last run, else
- * a free one. A lost race starts again from a fresh list. Waits for a free subnet; fails with
- * what the store fails with.
+ * Acquires a lease: the one that our public address has, else the subnet of the last run, else a
+ * free one. A lost race starts again from a fresh list. Waits for a free subnet; fails as the store
+ * fails.
  */
 export async function acquire(
   options: AcquireOptions,
@@ -107,15 +107,15 @@ export async function acquire(
         });
         // What stays now has priority over whatever else happens.
         previous = { ...previous, ...step.kept };
-        // Another host may have chosen the added subnet at the same time; and a watch is to go on
-        // from a list without the old key.
+        // Another host may have chosen the same added subnet; and a watch goes on from a list
+        // without the old key.
         listed = await space.list({ signal });
         if (entry.expires && findEarlierRival(entry, listed) !== undefined) continue;
         break;
       }
       case "create":
         subnet = step.subnet;
-        // Where the outcome stays unknown this throws, and the next attempt finds our own lease.
+        // If the outcome is unknown this throws, and the next attempt finds our own lease.
         entry = await space.create(encodeLeaseKey(subnet), value, {
           signal,
           lifetimeSeconds: ttlSeconds,
@@ -141,8 +141,8 @@ export async function acquire(
 }
 
 /**
- * Says that a lease with our address may be another host's: this host had another subnet before. A
- * virtual IP that fails over takes the lease of its former host along, which lives on.
+ * Warns that a lease with our address may be another host's, as this host had another subnet
+ * before: a virtual IP that fails over takes the lease of its former host along.
  */
 function warnOfSharedAddress(
   { key, subnet }: Lease,

@@ -1,8 +1,7 @@
 /**
- * How gRPC gets its connection to a member. grpc-js opens sockets of its own and, for a server that
- * accepts and stays silent, or does not even accept, never closes them; and its TLS cannot verify an
- * IP address on Deno. So the addresses come from here, each with a signal that ends its socket, and
- * the way from socket to HTTP/2 leads through here.
+ * How gRPC gets its connection to a member. grpc-js never closes sockets to a server that stays
+ * silent, and its TLS cannot verify an IP address on Deno. So addresses come from here, each with a
+ * signal that ends its socket, and TLS is done here.
  *
  * @module
  */
@@ -22,7 +21,7 @@ export interface MemberChannel extends Disposable {
   readonly failure: Error | undefined;
   /** Whether TLS was agreed on. */
   readonly secured: boolean;
-  /** Gives up what is still tried at other addresses of the name, now that one works. */
+  /** Gives up other addresses of the name, now that one works. */
   settle(): void;
 }
 

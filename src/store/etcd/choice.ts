@@ -1,6 +1,6 @@
 /**
- * Which of etcd's two separate stores holds the network: v3, or v2 where only that one holds the
- * config or is served. Once made, the choice stays: leases in two stores would be two networks.
+ * Which of etcd's two separate stores holds the network: v3, or v2 if only that one holds the
+ * config or is served. The choice is final: leases in two stores would be two networks.
  *
  * @module
  */
@@ -14,7 +14,6 @@ import { configKey, type EtcdSettings } from "./options.ts";
 import { EtcdV2Registry } from "./v2.ts";
 import { EtcdV3Registry } from "./v3.ts";
 
-/** Which of etcd's two separate stores is meant. */
 export type EtcdApi = "v3" | "v2";
 
 /** How long a hint on a missing config may take to find where it is instead. */
@@ -31,7 +30,7 @@ export class EtcdChoice implements EtcdKeys {
     this.#api = api === "auto" ? undefined : api;
   }
 
-  /** Which one is used; `undefined` while that is not decided. */
+  /** `undefined` while that is not decided. */
   get api(): EtcdApi | undefined {
     return this.#api;
   }
@@ -100,7 +99,6 @@ export class EtcdChoice implements EtcdKeys {
     await Promise.all([...this.#open.values()].map((each) => each[Symbol.asyncDispose]()));
   }
 
-  /** The one in use, or that would be. */
   get #likely(): EtcdApi {
     return this.#api ?? "v3";
   }
@@ -126,7 +124,6 @@ export class EtcdChoice implements EtcdKeys {
     return this.#of(this.#api);
   }
 
-  /** Closes the store that was not chosen: its connection would be of no use. */
   async #closeOther(api: EtcdApi): Promise<void> {
     const registry = this.#open.get(otherApi(api));
     this.#open.delete(otherApi(api));
@@ -143,7 +140,7 @@ export class EtcdChoice implements EtcdKeys {
     }
   }
 
-  /** Where configs are that are not where they belong, as far as a store can be asked quickly. */
+  /** Misplaced configs, as far as a store can be asked quickly. */
   async #findConfigs(api: EtcdApi, options: CallOptions): Promise<readonly string[]> {
     using limit = deadline(SEARCH_MS, options);
     try {

@@ -10,7 +10,7 @@ import { EtcdError, joinFailures } from "./error.ts";
 import type { EtcdSettings } from "./options.ts";
 import type { CallOptions } from "../errors.ts";
 
-/** How long a member may take to respond while there is another one to ask. */
+/** How long a member may take while there is another one to ask. */
 export const FAILOVER_MS = 2_500;
 /** How long the last member to be asked may take: etcd may be slow, and there is no better one. */
 const LAST_CONNECT_MS = 5_000;
@@ -82,11 +82,7 @@ export class EtcdClient implements Disposable {
     throw joinFailures(failures);
   }
 
-  /**
-   * A connection that works, from whichever member can give one.
-   *
-   * @throws {StoreError} When none can.
-   */
+  /** A connection that works, to whichever member. @throws {StoreError} If there is none. */
   connect(options: CallOptions): Promise<EtcdConnection> {
     return this.run("idempotent", (connection) => Promise.resolve(connection), options);
   }
@@ -102,8 +98,8 @@ export class EtcdClient implements Disposable {
   }
 
   /**
-   * Leaves the present connection for a new one: it may be from an address that this host no longer
-   * has, so that no response arrives. A request that waits for one is sent again as if it had been lost.
+   * Leaves the present connection, which may be from an address that this host no longer has. A
+   * request that waits on it is sent again as if it had been lost.
    */
   reconnect(): void {
     const connection = this.#current;

@@ -69,7 +69,7 @@ export interface RequestOptions {
   readonly timeoutMs: number;
 }
 
-/** Where a cluster stands: its identity and the revision of a linearizable read. */
+/** A cluster's identity, and the revision of a linearizable read. */
 export interface StorePosition {
   readonly clusterId: string;
   readonly revision: bigint;
@@ -94,7 +94,7 @@ interface GrpcHost {
   getServiceClient(name: "KV" | "Lease" | "Auth" | "Watch"): GrpcClient;
 }
 
-/** A response may hold this much: a page of large foreign values must not fail for its size. */
+/** Enough for a page of large foreign values. */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /**
@@ -175,14 +175,13 @@ export class EtcdConnection implements Disposable {
     return this.#stack.disposed;
   }
 
-  /** Milliseconds since the member was last heard of. */
   get silentMs(): number {
     return performance.now() - this.#heardAt;
   }
 
   /**
-   * One request. Every request says `hasleader`: a member cut off from the others then refuses at
-   * once instead of letting us wait. A token that etcd no longer knows is replaced once.
+   * One request. With `hasleader` a member cut off from the others refuses at once instead of
+   * keeping us waiting. A token that etcd no longer knows is replaced once.
    */
   async call<M extends keyof Methods>(
     method: M,
@@ -211,7 +210,7 @@ export class EtcdConnection implements Disposable {
     return { clusterId: header.cluster_id, revision: BigInt(header.revision) };
   }
 
-  /** Prolongs an etcd lease once. Answers the seconds it has now, 0 if it does not exist. */
+  /** Prolongs an etcd lease once. Returns the seconds it has now, 0 if it does not exist. */
   async keepAlive(leaseId: string, options: RequestOptions): Promise<number> {
     const stream = this.#duplex("Lease", "leaseKeepAlive", options);
     try {
@@ -301,7 +300,7 @@ export class EtcdConnection implements Disposable {
     };
     const invoke = client[method] as (...args: unknown[]) => GrpcDuplex;
     const stream = invoke.call(client, this.#metadata(), deadline);
-    // The reader meets the error; this keeps one that nobody reads any more from being uncaught.
+    // The reader gets the error; one that nobody reads must not be uncaught.
     stream.on("error", () => {});
     this.#calls.add(stream);
     return stream;

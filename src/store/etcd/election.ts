@@ -12,19 +12,18 @@ import { HeldTerm } from "./held_term.ts";
 import type { Entry, KeySpace } from "./key_space.ts";
 import { Lifetime } from "./lifetime.ts";
 
-/** How long a leader is believed after it was last heard of. */
 export const ELECTION_TTL_SECONDS = 15;
 
-/** Time that a caller of {@linkcode Term.confirm} has at least for what it does then. */
+/** Default of {@linkcode ConfirmOptions}. */
 const CONFIRM_MARGIN_MS = 5_000;
 
-/** A thousand candidates that see the lead fall vacant come one after the other, over this. */
+/** Candidates that see the lead fall vacant are spread over this. */
 const CAMPAIGN_SPREAD_MS = 2_000;
 
 /** How long the store may take to say whether a key that seems deleted is there. */
 const VERIFY_MS = 2_000;
 
-/** How often a clock that jumps (a suspended virtual machine) is looked for. */
+/** How often a clock that jumps (a suspended virtual machine) is checked. */
 const TICK_MS = 1_000;
 
 export interface EtcdElectionOptions extends Pick<ElectionOptions, "holder" | "log">, Clocks {
@@ -40,7 +39,6 @@ export interface EtcdElectionOptions extends Pick<ElectionOptions, "holder" | "l
   readonly tickMs?: number;
 }
 
-/** What is known of the key. */
 interface Known {
   readonly entry: Entry | undefined;
   /** `undefined` while somebody leads. */
@@ -165,7 +163,6 @@ export class EtcdElection implements Election {
     await this.#release(options.signal);
   }
 
-  /** Takes note of every change of the key. */
   async #follow(signal: AbortSignal): Promise<void> {
     const { space, key } = this.#options;
     for await (const update of space.watch({ signal })) {
@@ -199,7 +196,6 @@ export class EtcdElection implements Election {
     this.#wakeup.wake();
   }
 
-  /** Does what is due, one thing after the other. */
   async #act(signal: AbortSignal): Promise<void> {
     while (true) {
       const waitMs = this.#untilDue();
@@ -254,7 +250,6 @@ export class EtcdElection implements Election {
     return (this.#pause?.leftMs ?? 0) > 0;
   }
 
-  /** In its turn: see {@linkcode Election.tryOnce}. */
   async #campaign(signal: AbortSignal): Promise<Term | undefined> {
     const { space, key, holder, log } = this.#options;
     if (this.term !== undefined) return this.term;
@@ -376,20 +371,18 @@ export class EtcdElection implements Election {
     this.#note(entry);
   }
 
-  /** Called once when `term` has ended. */
   #ended(term: HeldTerm, reason: string): void {
     const { key, log } = this.#options;
     if (this.#term !== term) return;
     this.#term = undefined;
     this.#isSuspect = false;
-    // Nobody that we know of: if that is wrong, the next look or the watch says so.
+    // If somebody leads, the next look or the watch shows it.
     this.#known = { entry: this.#known?.entry, vacantFor: new Stopwatch(this.#options) };
     log.info(`This host is the ${key} no more: ${reason}`, { term: term.id });
     this.#wakeup.wake();
     this.#tell();
   }
 
-  /** Takes note of the key as it is, while we hold no term. */
   #note(entry: Entry | undefined): void {
     const before = this.#known;
     const isHeld = entry !== undefined && entry.expires;
@@ -415,13 +408,13 @@ export class EtcdElection implements Election {
     this.#leadership.set({ holder, term });
   }
 
-  /** Runs `task` when all before it are through. They touch the key one at a time. */
+  /** Runs `task` after all before it: they use the key one at a time. */
   async #inTurn<T>(signal: AbortSignal, task: () => Promise<T>): Promise<T> {
     using _turn = await this.#turns.take({ signal });
     return await task();
   }
 
-  /** Carries out a write, and keeps in mind if its outcome is not known. */
+  /** Carries out a write, and remembers whether its outcome is unknown. */
   async #writing<T>(write: () => Promise<T>): Promise<T> {
     this.#isUnsure = true;
     const result = await write();

@@ -46,10 +46,7 @@ export class EtcdError extends StoreError {
     this.detail = detail;
   }
 
-  /**
-   * Whether the request may have been carried out all the same: the response was lost, not the
-   * request. A write is not repeated then.
-   */
+  /** Whether only the response may be lost: a write is not repeated then. */
   get mayHaveRun(): boolean {
     return this.kind === "lost" || this.kind === "timeout";
   }
@@ -83,7 +80,7 @@ export function fromGrpcError(error: unknown, endpoint: string): EtcdError {
   const { code, details } = error as { code?: unknown; details?: unknown };
   const text = typeof details === "string" && details !== "" ? details : describeError(error);
   const detail = text.replace(/^etcdserver: (mvcc: )?/, "");
-  // Without a cause, whose text would follow the sentence that says the same in plain words.
+  // Without a cause: its text would repeat the sentence.
   const make = (kind: EtcdErrorKind, what = detail) => new EtcdError(kind, endpoint, what);
   switch (code) {
     case DEADLINE_EXCEEDED:
@@ -138,8 +135,8 @@ export function portHint(endpoint: string): string {
 }
 
 /**
- * The failures of all members that were asked, as one error. Its kind is `not-served` if that is
- * what every member said that could be reached, and else that of the last one to say otherwise.
+ * The failures of all members as one error. Its kind is `not-served` if every member that could be
+ * reached said so, else that of the last one to say otherwise.
  */
 export function joinFailures(failures: readonly EtcdError[]): EtcdError {
   const reached = failures.filter(({ kind }) => kind !== "unreachable");

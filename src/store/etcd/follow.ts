@@ -1,4 +1,4 @@
-/** What the watches of all stores share: going on after failures, and times. @module */
+/** What the watches of both APIs share. @module */
 import { Backoff } from "../../util/time.ts";
 import type { DocumentUpdate } from "../documents.ts";
 import { StoreError } from "../errors.ts";
@@ -17,15 +17,15 @@ export interface WatchTiming {
 /** A silent connection is noticed within 15 s; the next member then has as long again. */
 export const WATCH_TIMING: WatchTiming = { silenceMs: 8_000, probeMs: 5_000, relistMs: 600_000 };
 
-/** A watch that held for so long has shown that the store works: waits start small again. */
+/** A watch that held for so long shows that the store works: back-off begins anew. */
 const STABLE_MS = 10_000;
 
 /**
- * Runs `attempt` again and again until `signal` aborts. An attempt yields what it sees, as long as
- * it works; it throws when the store fails, and ends when it wants to be started afresh at once.
+ * Repeats `attempt` until `signal` aborts. An attempt yields what it sees, throws when the store
+ * fails, and ends to be started afresh at once.
  *
- * One failure after a time of work is no outage yet, as another member often takes over at once;
- * when that fails as well, `disconnected` is yielded, once until something else comes.
+ * One failure after a time of work is no outage yet, as another member often takes over; if that
+ * fails as well, `disconnected` is yielded, once per outage.
  */
 export async function* keepFollowing(
   attempt: () => AsyncIterable<WatchUpdate>,
@@ -107,8 +107,8 @@ export async function* valueChanges(
 }
 
 /**
- * Milliseconds to the next reading of everything, a net below the watch. With n hosts that each
- * read n keys, a time that grows with n keeps the load on the store at n keys per second.
+ * Milliseconds to the next reading of everything, a net below the watch: it grows with the number
+ * of keys, so that n hosts load the store with n keys per second.
  */
 export function relistDelay(entries: number, timing: WatchTiming): number {
   return Math.max(timing.relistMs, entries * 1_000) * (0.8 + Math.random() * 0.4);

@@ -44,11 +44,10 @@ function closeLater(connect: Connect): Connect {
 }
 
 /**
- * Deno before 2.9 loses what a server sends before `http2.connect()` takes a socket over. grpc-js
- * hands over a socket that is connected already, etcd greets at once, and so about every second
- * connection hung for ever. There, this makes `http2.connect()` open the socket itself: same peer,
- * plain HTTP only. The one that grpc-js opened is kept until the session stands, since its end
- * would end the session, and then closed.
+ * Deno before 2.9 loses what a server sends before `http2.connect()` takes a socket over: about
+ * every second connection of grpc-js to etcd hung. There, `http2.connect()` opens the socket
+ * itself: same peer, plain HTTP only. The one that grpc-js opened is kept until the session stands,
+ * since its end would end the session.
  */
 function keepFirstBytes(connect: Connect): Connect {
   return (authority, options, listener) => {

@@ -1,8 +1,8 @@
 /**
- * What etcd's two APIs have in common: keys, values and revisions, nothing about flannel beyond the
- * places it uses: `<prefix>/config`, `<prefix>/subnets/<key>`, and beside them spaces of our own,
- * where upstream's daemons never look. Implemented over v3, the v2 keys API and, for tests, memory;
- * one contract suite runs on all.
+ * What etcd's two APIs have in common: keys, values and versions at the places that flannel uses,
+ * `<prefix>/config` and `<prefix>/subnets/<key>`, and beside them spaces of our own, where
+ * upstream's daemons never look. Implemented over v3, v2 and, for tests, memory; one contract suite
+ * runs on all.
  *
  * @module
  */
@@ -40,17 +40,15 @@ export type WatchEvent =
   | { readonly type: "delete"; readonly key: string };
 
 /**
- * What a watch yields: first a snapshot, then events in order. A further snapshot replaces all
- * that came before (after compaction, reconnection to a member that lags, …). `disconnected` says
- * that nothing newer is known until the next `snapshot` or `events`; it is yielded once per
- * outage, with the reason.
+ * What a watch yields: first a snapshot, then events in order. A further snapshot replaces all that
+ * came before. `disconnected` says, once per outage, that nothing newer is known until the next
+ * `snapshot` or `events`.
  */
 export type WatchUpdate =
   | { readonly type: "snapshot"; readonly entries: readonly Entry[] }
   | { readonly type: "events"; readonly events: readonly WatchEvent[] }
   | { readonly type: "disconnected"; readonly error: Error };
 
-/** What is known of a space. */
 export interface KnownEntries {
   /** What `list` of the same space returned: that very array. */
   readonly listed: readonly Entry[];
@@ -117,11 +115,8 @@ export interface Registry extends KeySpace, AsyncDisposable {
    */
   watchConfig(options: CallOptions): AsyncIterable<string | undefined>;
   /**
-   * The keys under `<prefix>/<name>/`, over the same connections. A name is one or more words of
-   * letters, digits, dots and hyphens with slashes between them, such as `ali-vpc/election`; not
-   * within `subnets` or `config`, which are flannel's.
-   *
-   * @throws {RangeError} If the name is not such a one.
+   * The keys under `<prefix>/<name>/`, over the same connections; see `LeaseStore.documents`.
+   * @throws {RangeError}
    */
   space(name: string): KeySpace;
 }

@@ -1,6 +1,5 @@
 /**
- * Keeps a lease in a store where leases expire: renews it, and writes its key only while the key's
- * revision and owner are what was seen.
+ * Keeps a lease: renews it, and writes its key only while revision and owner are what was seen.
  *
  * @module
  */
@@ -25,10 +24,9 @@ import { type OwnEntry, SpareLeases } from "./spare_leases.ts";
 /** Longest sleep in one piece, so that a clock that jumps (a suspended VM) is noticed. */
 const MAX_SLEEP_MS = 5 * 60_000;
 
-/** How often a lost subnet is looked at besides the watch. */
 const LOST_POLL_MS = 30_000;
 
-/** A foreign write over our own value is overwritten at most this often, lest two writers race. */
+/** A foreign write is overwritten at most this often, lest two writers race. */
 const REWRITE_INTERVAL_MS = 60_000;
 
 export interface LeaseKeeperOptions extends AcquireOptions, Clocks {
@@ -56,7 +54,6 @@ export class LeaseKeeper implements OwnLease {
   readonly #state: Cell<LeaseState>;
   /** By the clocks of the moment it is read in. */
   readonly state: ReadableCell<LeaseState>;
-  /** What the lease is to say. */
   #value: string;
   #entry: Entry;
   /** `undefined` for a reservation, and while the lease is not held. */
@@ -102,12 +99,11 @@ export class LeaseKeeper implements OwnLease {
     };
   }
 
-  /** Acquires a lease, see {@linkcode acquire}. */
   static async acquire(options: LeaseKeeperOptions, each: CallOptions): Promise<LeaseKeeper> {
     return new LeaseKeeper(options, await acquire(options, each));
   }
 
-  /** What the store held when the lease was acquired, for a watch to go on from. Given once. */
+  /** What the store held then, for a watch to go on from. Given once. */
   takeKnown(): KnownEntries | undefined {
     const known = this.#known;
     this.#known = undefined;
@@ -135,10 +131,10 @@ export class LeaseKeeper implements OwnLease {
   }
 
   /**
-   * Takes note of what a watch of the store says about the own key, and of the end of a lease that
-   * shared our subnet, as two dual-stack ones may: upstream's daemons then remove what leads to the
-   * subnet, whosever it is. The own lease is written once more, which makes them add it again.
-   * Further leases of this very host are given up, see {@linkcode SpareLeases}.
+   * Takes note of changes of the own key, and of the end of a lease that shared our subnet, as two
+   * dual-stack ones may: upstream's daemons then remove what leads to the subnet, whoever has it.
+   * Writing the own lease again makes them add it again. Further leases of this host are given up,
+   * see {@linkcode SpareLeases}.
    */
   observe(update: WatchUpdate): void {
     const { key, subnet } = this.#lease.value;
@@ -199,7 +195,6 @@ export class LeaseKeeper implements OwnLease {
     if (waitMs > 0) await this.#wakeup.sleep(Math.min(waitMs, MAX_SLEEP_MS), { signal });
   }
 
-  /** Does one thing; `false` if there was none. */
   async #doWhatIsDue(signal: AbortSignal): Promise<boolean> {
     const mayMove = this.#redraw !== undefined && this.#isTaken;
     if (this.#suspect || (this.#loss !== undefined && !mayMove)) await this.#verify(signal);
@@ -220,7 +215,7 @@ export class LeaseKeeper implements OwnLease {
     log.debug("Lease renewed", { subnet: formatSubnet(subnet) });
   }
 
-  /** Puts another subnet in the place of the present one, if there is a better one. */
+  /** Leases another subnet instead, if there is a better one. */
   async #drawAnother(reason: string, signal: AbortSignal): Promise<void> {
     const { space, network, log, random = Math.random, occupied } = this.#options;
     const former = formatSubnet(this.#lease.value.subnet);
@@ -234,7 +229,7 @@ export class LeaseKeeper implements OwnLease {
     });
     this.#redraw = undefined;
     if (step.action !== "create") {
-      if ("reason" in step) log.error(`${reason} stands in the place of ${former}. ${step.reason}`);
+      if ("reason" in step) log.error(`${reason} is in the way of ${former}. ${step.reason}`);
       return;
     }
     const { subnet } = step;
@@ -248,7 +243,7 @@ export class LeaseKeeper implements OwnLease {
       this.#suspect = true; // see what happened
       return;
     }
-    log.warn(`Another subnet was leased: ${reason} stands in the place of the first`, {
+    log.warn(`Another subnet was leased: ${reason} is in the way of the first`, {
       subnet: formatSubnet(subnet),
       former,
     });
@@ -273,7 +268,7 @@ export class LeaseKeeper implements OwnLease {
     }
   }
 
-  /** Brings the own key to what it should be, whatever happened to it. */
+  /** Brings the own key to what it should be. */
   async #verify(signal: AbortSignal): Promise<void> {
     const { space, log } = this.#options;
     const { key, attributes } = this.#lease.value;

@@ -1,4 +1,4 @@
-/** How long something lasts that expires in the store. @module */
+/** How long what expires in the store lasts. @module */
 import { type Clocks, Stopwatch } from "../../util/stopwatch.ts";
 
 export interface LifetimeOptions {
@@ -7,15 +7,15 @@ export interface LifetimeOptions {
   readonly renewMarginSeconds: number;
   readonly clocks: Clocks;
   /**
-   * What has run since it began. Where it matters that it is over here before it is
-   * over in the store, this is since the sending of the request. @default {since now}
+   * What has run since it began; since the request was sent, where it must be over here before it
+   * is over in the store. @default {since now}
    */
   readonly since?: Stopwatch;
   /** Hosts that came together renew apart, by this. @default {Math.random} */
   readonly random?: (() => number) | undefined;
 }
 
-/** How long something that expires in the store lasts, by the clocks of {@linkcode Stopwatch}. */
+/** By the clocks of {@linkcode Stopwatch}. */
 export class Lifetime {
   readonly #durationMs: number;
   readonly #marginMs: number;

@@ -1,6 +1,6 @@
 /**
- * What to do about a network config that is not where it is looked for. It may be at the prefix
- * itself, without the leading slash, in other case, or at upstream's default prefix.
+ * Finds a network config that is not where it is looked for: at the prefix itself, without the
+ * leading slash, in other case, or at upstream's default prefix.
  *
  * @module
  */

@@ -24,7 +24,6 @@ export async function openEtcdStore(options: OpenEtcdStoreOptions): Promise<Leas
   return new EtcdStore(await openEtcdKeys(options), options);
 }
 
-/** Opens the keys alone. */
 export async function openEtcdKeys(
   options: EtcdOptions & Pick<OpenEtcdStoreOptions, "api">,
 ): Promise<EtcdChoice> {

@@ -26,14 +26,12 @@ export interface EtcdOptions {
   readonly log: Logger;
 }
 
-/** PEM files for TLS, as given. */
 export interface TlsFiles {
   readonly caFile?: string;
   readonly certFile?: string;
   readonly keyFile?: string;
 }
 
-/** A user of etcd. */
 export interface Credentials {
   readonly username: string;
   readonly password: Secret;
@@ -122,7 +120,6 @@ export function parseEtcdOptions(options: EtcdOptions): EtcdSettings {
   };
 }
 
-/** Whether what is sent to `hostname` stays on this host. */
 function isLoopback(hostname: string): boolean {
   return hostname === "localhost" || hostname === "::1" || /^127\.[\d.]+$/.test(hostname);
 }

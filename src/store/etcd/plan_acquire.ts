@@ -1,4 +1,4 @@
-/** How to come by a lease in a store where hosts choose their subnets: decisions only. @module */
+/** Decides how to get a lease where hosts choose their subnets. @module */
 import type { NetworkConfig } from "../../config/network_config.ts";
 import {
   blockingPlaces,
@@ -55,12 +55,12 @@ export type AcquireStep =
   | { readonly action: "wait"; readonly reason: string };
 
 /**
- * Decides how to come by a lease (upstream's order: the lease of our public address, then the
- * subnet of before, then a free one; but the subnet of before first where the host has addresses of
- * it alone). Entries that are no leases are looked past, but their
- * subnets, where the key names one, are not handed out. Pods may have addresses of what was leased
- * before, so of that each family's subnet stays as long as the config allows it, even one that is
- * occupied by now; a subnet that is drawn covers neither a place in `occupied` nor another host.
+ * Decides how to get a lease: in upstream's order that of our public address, then the subnet of
+ * before, then a free one; but the subnet of before first if the host has addresses of it alone.
+ * Entries that are no leases are skipped, but a subnet that their key names is not handed out. Pods
+ * may have addresses of what was leased before, so each family's subnet stays as long as the config
+ * allows, even if it is occupied by now; a drawn subnet covers neither a place in `occupied` nor
+ * another host.
  */
 export function planAcquire(context: {
   readonly network: Pick<NetworkConfig, "ipv4" | "ipv6">;
@@ -159,7 +159,7 @@ export function planAcquire(context: {
       `${formatSubnet(kept)} stays`;
     return { action: "move", entry, lease, subnet, kept, reason };
   }
-  // A reservation is the operator's word; it is never deleted, even where it cannot be used.
+  // A reservation is the operator's; it is never deleted, even if it cannot be used.
   const misfit = own.find(({ entry }) => entry.expires);
   if (misfit) {
     const reason = `${formatSubnet(misfit.lease.subnet)} does not fit the network config any more`;
@@ -182,8 +182,8 @@ export function planAcquire(context: {
 }
 
 /**
- * The subnet of the last run, if this host has addresses of it and none of the lease that it is said
- * to have: a backup of the store that was restored may hold a lease from before the host moved.
+ * The subnet of the last run, if this host has addresses of it and none of its present lease: a
+ * restored backup may hold a lease from before the host moved.
  */
 function takeBack(
   { network, addresses = [] }: Pick<Parameters<typeof planAcquire>[0], "network" | "addresses">,
@@ -225,7 +225,7 @@ function keptParts(
   return parts.length === 0 ? undefined : Object.fromEntries(parts);
 }
 
-/** Which of the own leases is moved: the one whose subnet was served last, then a reservation. */
+/** The own lease to move: the one whose subnet was served last, then a reservation. */
 function rank(
   { entry, lease }: { readonly entry: Entry; readonly lease: Lease },
   previous: LeaseSubnet | undefined,
@@ -279,10 +279,9 @@ function nameSome(names: readonly string[]): string {
 }
 
 /**
- * The key of a lease that was there before `own` and shares addresses with it, if there is one among
- * `entries`, which were listed after `own` was created. Two hosts that lease at the same time may
- * choose the same IPv4 subnet with different IPv6 ones: their keys differ, so both are created. Of
- * the two the one that came later finds the other one, and only that one does.
+ * The key of an earlier lease among `entries`, listed after `own` was created, that shares
+ * addresses with it. Two dual-stack hosts may choose the same IPv4 subnet at once: their keys
+ * differ, so both are created, and the later one finds the other here.
  */
 export function findEarlierRival(own: Entry, entries: readonly Entry[]): string | undefined {
   const subnet = parseLeaseKey(own.key);

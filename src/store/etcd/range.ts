@@ -38,10 +38,7 @@ export interface RangeSnapshot {
 /** Keys per request: large enough to be quick, small enough that a page is some 250 kB. */
 const PAGE_KEYS = 1_000;
 
-/**
- * Reads a range completely, page by page, as of one revision. The first page is linearizable, so
- * nothing that was acknowledged before the call is missed.
- */
+/** Reads a range as of one revision. The first page is linearizable. */
 export async function readRange(
   range: KeyRange,
   request: (request: IRangeRequest) => Promise<IRangeResponse>,

@@ -20,8 +20,8 @@ export interface OwnEntry {
 }
 
 /**
- * Finds and gives up further leases of this host. One whose subnet pods may use is kept, and so is
- * one that comes back, as somebody must need it.
+ * Gives up further leases of this host. One whose subnet pods may use is kept, and so is one that
+ * comes back, as somebody must need it.
  */
 export class SpareLeases {
   readonly #space: KeySpace;
@@ -59,7 +59,6 @@ export class SpareLeases {
     return isNew;
   }
 
-  /** Judges what was found. */
   async giveUp(own: () => OwnEntry, { signal }: CallOptions): Promise<void> {
     const local = await this.#addresses!({ signal });
     for (const key of [...this.#found]) {

@@ -7,7 +7,7 @@ import { createPrivateKey, X509Certificate } from "node:crypto";
 import { describeError } from "../../errors.ts";
 import type { TlsFiles } from "./options.ts";
 
-/** What TLS is made with, PEM texts. */
+/** PEM texts. */
 export interface TlsMaterial {
   /** The only roots that are trusted; `undefined` for those that come with Deno. */
   readonly ca: string | undefined;

@@ -121,10 +121,7 @@ class EtcdV2Space implements KeySpace {
   }
 }
 
-/**
- * The registry over etcd's v2 keys API (HTTP), as upstream up to v0.17 used it. Revisions are
- * modification indexes, and a key's life is its node's TTL.
- */
+/** The registry over etcd's v2 keys API (HTTP), as upstream up to v0.17 used it. */
 export class EtcdV2Registry extends EtcdV2Space implements Registry {
   readonly description: string;
   readonly #client: EtcdV2Client;
@@ -155,8 +152,7 @@ export class EtcdV2Registry extends EtcdV2Space implements Registry {
   }
 
   /**
-   * Keys that hold something like a network config, elsewhere than where it is looked for. Reads
-   * some directories at most, and none with leases.
+   * Misplaced network configs. Reads some directories at most, and none with leases.
    *
    * @throws {StoreError} If the store cannot be asked; not for what the user may not read.
    */

@@ -58,7 +58,6 @@ const FailureSchema = v.object({
 /** What a successful request or a long poll returns. */
 export type Result = v.InferOutput<typeof ResultSchema>;
 
-/** How a request went. */
 export interface Reply {
   /** `undefined` if the key is absent, or the comparison did not hold. */
   readonly result: Result | undefined;
@@ -85,11 +84,9 @@ const UNAUTHORIZED = 110;
 const EVENT_INDEX_CLEARED = 401;
 
 /**
- * A cluster of etcd by its v2 API over HTTP. Like `EtcdClient` it keeps to a member while that
- * works and asks each member once before it gives up.
- *
- * Requests in clear text take the proxy that `http_proxy` names unless `no_proxy` excludes the
- * member, as upstream's client of this API did; `fetch` leaves no other choice.
+ * A cluster of etcd by its v2 API; like `EtcdClient` it keeps to a member while that works, and
+ * asks each once. Requests in clear text take the proxy of `http_proxy` unless `no_proxy` excludes
+ * the member, as upstream's client did; `fetch` leaves no other choice.
  */
 export class EtcdV2Client implements Disposable {
   readonly settings: EtcdSettings;
@@ -141,7 +138,7 @@ export class EtcdV2Client implements Disposable {
 
   /**
    * Waits for the first event at `index` or later, for at most `waitMs`. Without one the reply has
-   * no answer, and its index is the store's when the wait began: up to it there was no event.
+   * no result, and its index is the store's when the wait began.
    *
    * @throws {EtcdError} With kind `compacted` if the store no longer knows events so old.
    */
@@ -169,7 +166,7 @@ export class EtcdV2Client implements Disposable {
     this.addressesChanged();
   }
 
-  /** Closes all connections; a request that waits for its response there fails, and may be sent again. */
+  /** Closes all connections; a request that waits fails, and may be sent again. */
   addressesChanged(): void {
     this.#addresses.abort(new Error("the addresses of this host have changed"));
     this.#addresses = new AbortController();
@@ -322,8 +319,8 @@ function connectionError(cause: unknown, endpoint: Endpoint, files: TlsFiles): E
 }
 
 /**
- * The reason alone in an error of fetch, which puts both addresses in front of it: the URL is named
- * already, and the own port would make each attempt another trouble.
+ * The reason alone in an error of fetch, which puts both addresses in front of it: the own port
+ * would make each attempt another trouble.
  */
 export function fetchReason(text: string): string {
   const reason = text

@@ -129,8 +129,8 @@ class EtcdV3Space implements KeySpace {
   }
 
   /**
-   * Puts the key if `compare` holds, under an etcd lease of its own if it is to expire. What is to
-   * be done `before` belongs to the same transaction.
+   * Puts the key if `compare` holds, under an etcd lease of its own if it is to expire; `before`
+   * belongs to the same transaction.
    */
   async #putIf(
     compare: readonly ICompare[],
@@ -181,7 +181,7 @@ class EtcdV3Space implements KeySpace {
     return (await this.#client.call("idempotent", "leaseGrant", request, options)).ID;
   }
 
-  /** Takes back an etcd lease that no key uses. If that fails it ends by itself. */
+  /** An etcd lease that no key uses; if this fails it ends by itself. */
   async #revoke(lease: string, options: CallOptions): Promise<void> {
     if (lease === "0") return;
     try {
@@ -218,8 +218,7 @@ export class EtcdV3Registry extends EtcdV3Space implements Registry {
   }
 
   /**
-   * Keys that hold something like a network config, elsewhere than where it is looked for. Reads
-   * the names of some thousand keys at most.
+   * Misplaced network configs. Reads the names of some thousand keys at most.
    *
    * @throws {StoreError} If the store cannot be asked; not for what the user may not read.
    */

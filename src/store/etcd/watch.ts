@@ -150,9 +150,8 @@ class RangeFollower {
   }
 
   /**
-   * Whether the watch can go on where it was. Not if the store is another one, restored from a
-   * backup or replaced: its revisions say nothing of those we know, and a watch from a revision
-   * that is still to come would wait in silence.
+   * Whether the watch can go on where it was. Not if the store was restored or replaced: a watch
+   * from a revision that is still to come would wait in silence.
    */
   async #canResume(connection: EtcdConnection): Promise<boolean> {
     if (this.#next === undefined) return false;
@@ -163,8 +162,8 @@ class RangeFollower {
   }
 
   /**
-   * Whether the store was at `revision` what we know of it. One that was restored under its old
-   * name has the same id, and its revision may have passed ours again by now.
+   * Whether the store was at `revision` what we know of it: one restored under its old name has the
+   * same id, and its revision may have passed ours again.
    */
   async #hasOurHistory(connection: EtcdConnection, revision: bigint): Promise<boolean> {
     const { start, end } = this.#range;
@@ -231,9 +230,9 @@ class RangeFollower {
   }
 
   /**
-   * Notes how far `response` has brought us: to its last event, not to its header's revision, as
-   * etcd sends what a watch has missed in parts, each with the newest revision in its header.
-   * Without events it is a progress notification, and then the header counts.
+   * Notes how far `response` has brought us: to its last event, as etcd sends what a watch has
+   * missed in parts, each with the newest revision in its header. Only the header of a progress
+   * notification counts.
    */
   #advance(response: IWatchResponse): void {
     const seen = BigInt(response.events.at(-1)?.kv.mod_revision ?? response.header.revision);
