@@ -321,6 +321,19 @@ Deno.test("every shell block of the documents is run by a test, or it is said wh
   }
 });
 
+Deno.test("every problem code is described, in English with the program's own words", () => {
+  const source = Deno.readTextFileSync(join(root, "src", "status", "model.ts"));
+  const [, block] = /const PROBLEM_CODES = \{([^]*?)\n\} as const/.exec(source)!;
+  const codes = [...block!.matchAll(/"([a-z-]+)":\s+"([^"]+)"/g)].map((
+    [, code, text],
+  ) => [code, text]);
+  assert.ok(codes.length > 30);
+  const described = (manual: Manual) =>
+    manual.tableWith("starting").map(([code, text]) => [onlyCode(code!), text]);
+  assert.deepEqual(described(english), codes);
+  assert.deepEqual(described(chinese).map(([code]) => code), codes.map(([code]) => code));
+});
+
 Deno.test("environment variables that the sources read are described", () => {
   const sources = [...sourceTexts(join(root, "src"))].join("\n");
   const read = sources.match(

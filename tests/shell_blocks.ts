@@ -43,6 +43,8 @@ export const SHELL_BLOCKS: Readonly<Record<string, ShellBlock>> = {
   },
   "docs/install-ecs.md: npx --yes deno@2.9.6 task compile": { run: "tests/process/binary_test.ts" },
   "docs/install-ecs.md: apt-get install iptables": { run: "tests/machine/documents_test.ts" },
+  "docs/install-ecs.md: echo net.ipv4.ip_forward=1 > /etc/sysctl.d/90-flanneld.conf && sysctl -p /etc/sysctl.d/90-flanneld.conf":
+    { run: "tests/machine/documents_test.ts" },
   "docs/install-ecs.md: sudo -E dist/flanneld --etcd-endpoints=http://10.0.0.5:2379": {
     run: "tests/process/cloud_guide_test.ts",
   },

@@ -40,6 +40,7 @@ Deno.test({
     await type(1, "install-ecs", "apt-get install etcd-server");
     for (const m of [1, 2]) {
       await type(m, "install-ecs", "apt-get install iptables");
+      await type(m, "install-ecs", "echo net.ipv4.ip_forward");
       await type(
         m,
         "install-ecs",

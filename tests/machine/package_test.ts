@@ -36,7 +36,7 @@ Deno.test({
         "ETCDCTL_API=3 etcdctl --endpoints=http://10.79.0.1:2379 put /coreos.com/network/config " +
         `'{"Network":"10.24.0.0/16","Backend":{"Type":"vxlan"}}'`,
     );
-    await type("sysctl -qw net.ipv4.ip_forward=1");
+    await type(block("echo net.ipv4.ip_forward"));
 
     await type(block("apt-get install ./"));
     const state = "systemctl is-enabled flanneld || :; systemctl is-active flanneld || :";
