@@ -3,9 +3,12 @@
  * service and Docker run from it; an upgrade restarts it; it goes without a trace.
  */
 import assert from "node:assert/strict";
-import { basename } from "node:path";
+import { prepareBuild } from "../../dist/package/build.ts";
+import { prepareParts } from "../../dist/package/contents.ts";
+import { debianPackage } from "../../dist/package/distributions.ts";
 import { skippable } from "../prerequisites.ts";
-import { debianObstacle, Packages } from "../package/support.ts";
+import { ARCHITECTURE, debianObstacle } from "../package/support.ts";
+import { compiledBinary } from "../support/compiled_binary.ts";
 import { readDocument } from "../support/documents.ts";
 import { eventually } from "../support/eventually.ts";
 import { Machines, machinesObstacle } from "./machines.ts";
@@ -17,7 +20,10 @@ Deno.test({
   ignore: obstacle !== undefined,
   async fn() {
     const signal = AbortSignal.timeout(8 * 60_000);
-    await using packages = await Packages.make(signal);
+    const build = await prepareBuild({
+      target: Deno.build.arch,
+      binary: await compiledBinary(signal),
+    });
     await using machines = await Machines.start(1, signal);
     const type = (commands: string) => machines.shell(1, commands);
     const { blocks } = readDocument("docs/install-ecs.md");
@@ -26,8 +32,11 @@ Deno.test({
       assert.ok(found, `docs/install-ecs.md has no block that begins with ${start}`);
       return found.text.replaceAll("10.0.0.5", "10.79.0.1");
     };
-    const deb = packages.file(".deb");
-    await machines.put(1, deb, `/root/${basename(deb)}`);
+    const name = `flanneld_${build.version}_${ARCHITECTURE}.deb`;
+    const deb = await Deno.makeTempFile();
+    await Deno.writeFile(deb, debianPackage(build, await prepareParts(build)));
+    await machines.put(1, deb, `/root/${name}`);
+    await Deno.remove(deb);
     await type(
       "sed -i s/127.0.0.1/10.79.0.1/ /etc/default/etcd\n" +
         "echo 'ETCD_LISTEN_CLIENT_URLS=\"http://10.79.0.1:2379\"' >> /etc/default/etcd\n" +
@@ -55,7 +64,7 @@ Deno.test({
     // The same version again is an upgrade to dpkg.
     const processId = () => type("systemctl show -P MainPID flanneld");
     const before = await processId();
-    await type(`dpkg --install ${basename(deb)}`);
+    await type(`dpkg --install ${name}`);
     await eventually(
       async () =>
         await processId() !== before &&
