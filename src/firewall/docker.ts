@@ -14,7 +14,7 @@ export type ListInterfaces = () => readonly { readonly name: string; readonly ad
 
 /**
  * Whether Docker refuses packets for containers whose bridge has its address in one of `networks`.
- * Other bridges of Docker are its own business.
+ * Docker's other bridges are not our concern.
  */
 export function isClosedByDocker(
   dump: Dump,
@@ -35,7 +35,7 @@ export function isClosedByDocker(
   });
 }
 
-/** What Docker has for those who route packets to containers; `undefined` if others refuse them. */
+/** Docker's settings for routing to containers; `undefined` if something else refuses the packets. */
 export function adviseOnDocker(
   { table, hook }: BaseChain,
   { chain, rule }: Refusal,

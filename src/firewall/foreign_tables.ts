@@ -1,8 +1,8 @@
 /**
- * Chains of others in nftables that drop or reject what the network needs: packets between pods of
- * this host and of others, and those of the tunnel between hosts. A packet must pass every base
- * chain of each hook it comes to, so no rule of ours can outvote such a chain. It is named, with a
- * command that lets the network through, and never changed.
+ * Foreign chains that drop or reject what the network needs: packets between pods of this host and
+ * of others, and those of the tunnel between hosts. A packet must pass every base chain of each hook
+ * that it reaches, so no rule of ours can override such a chain. It is reported, with a command that
+ * lets the network through, and never changed.
  *
  * @module
  */
@@ -62,8 +62,8 @@ type Hook =
   | "egress";
 
 /**
- * A chain of others that refuses packets: all of pods or of the tunnel, or those of some pods alone,
- * such as those with published ports, which Docker 28 closes to other hosts by default.
+ * A foreign chain that refuses packets: all of pods, of the tunnel, or only those of some pods, such
+ * as those with published ports, which Docker 28 closes to other hosts by default.
  */
 export interface ForeignRefusal extends Finding {
   readonly code: "pods-refused" | "tunnel-refused" | "some-pods-refused";
@@ -91,7 +91,7 @@ export interface ForeignTablesOptions extends RuleProgramOptions {
   readonly hasLegacyTables: (family: Family) => boolean;
 }
 
-/** Reads the rules of others and names the chains that refuse packets of `paths`. */
+/** Finds the foreign chains that refuse packets of `paths`. */
 export async function surveyForeignTables(
   paths: readonly PodPaths[],
   options: ForeignTablesOptions,
@@ -126,7 +126,7 @@ export async function surveyForeignTables(
     );
     tables.push({
       sets,
-      // Those that iptables has printed are looked at as it words them.
+      // Chains that iptables has printed are read in its wording.
       chains: new Map([...all].map(([name, { base: _, ...chain }]) => {
         const base = bases.get(name);
         return [name, base ? { ...chain, base } : chain];
@@ -170,7 +170,7 @@ export function findRefusals(table: TableContent, paths: readonly PodPaths[]): F
           const refusal = findRefusal(table, base.name, flow);
           if (!refusal) continue;
           found.push(describeRefusal(base, refusal, { ...passage, flow }, path, table));
-          break; // one packet of this kind says it
+          break; // one packet of a kind is enough
         }
       }
     }
@@ -186,7 +186,7 @@ const POD_HOOKS: readonly Hook[] = ["ingress", "prerouting", "forward", "postrou
 const IN_HOOKS: readonly Hook[] = ["ingress", "prerouting", "input"];
 const OUT_HOOKS: readonly Hook[] = ["output", "postrouting", "egress"];
 
-/** What passes, as it is seen at `hook`: no outgoing link is known before the route is. */
+/** What passes `hook`, as known there: the outgoing link only once there is a route. */
 function passages(path: PodPaths, hook: Hook, table: TableContent): Passage[] {
   const { family, network, subnet, inside, outside, tunnel } = path;
   const links = (inputLink: string, outputLink: string) => ({
@@ -211,7 +211,7 @@ function passages(path: PodPaths, hook: Hook, table: TableContent): Passage[] {
   ];
 }
 
-/** So many of the pods that rules name are looked at. */
+/** At most this many of the pods that rules name are checked. */
 const MAX_TARGETS = 4;
 
 /** Pods of this host that rules of `table` name one by one, as Docker does, and their ports. */

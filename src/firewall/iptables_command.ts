@@ -1,4 +1,4 @@
-/** Runs iptables, its save and its restore. @module */
+/** Runs `iptables`, `iptables-save` and `iptables-restore`. @module */
 import { OperatorError } from "../errors.ts";
 import type { Family } from "../net/mod.ts";
 import { runProgram } from "../util/process.ts";
@@ -48,8 +48,8 @@ export class IptablesCommand {
   }
 
   /**
-   * The content of `tables`. One table is read alone if it `mayCreate`: the legacy variant makes
-   * the kernel set up a table that is asked for by name. Else everything is read, in one run too.
+   * The content of `tables`. A single table is read by name if that `mayCreate` it, as the legacy
+   * variant does. Otherwise everything is read, also in one run.
    */
   async save(
     tables: readonly string[],
@@ -104,8 +104,8 @@ export class IptablesCommand {
 }
 
 /**
- * What `iptables-save` prints of the tables over nf_tables and of those of the kernel's ip_tables,
- * as far as there are any: to look at them must not make the kernel set them up.
+ * What `iptables-save` prints of the tables over nf_tables, and of those of the kernel's ip_tables if
+ * there are any, since listing them would create them.
  */
 export async function saveForeignIptables(
   family: Family,

@@ -1,6 +1,6 @@
 /**
- * The tables of iptables as chains that `findRefusal()` can walk: each rule in the words in which
- * `nft -j` prints rules. What is not known here becomes a match that is not understood.
+ * The tables of iptables as chains that `findRefusal()` can walk, with rules as `nft -j` prints them.
+ * Unknown conditions become matches that are not understood.
  *
  * @module
  */
@@ -87,8 +87,8 @@ function readStatements(rule: string, family: Family): Statement[] {
         break;
       case "-m":
         module = value;
-        // Most modules only announce what follows.
-        if (!ANNOUNCED_MODULES.has(value)) unknown();
+        // These only introduce the options that follow.
+        if (!KNOWN_MODULES.has(value)) unknown();
         break;
       case "--dport":
       case "--sport": {
@@ -114,7 +114,7 @@ function readStatements(rule: string, family: Family): Statement[] {
         break;
       }
       case "--match-set":
-        // Docker's own bridges with their subnets; what else sets hold is not known.
+        // Docker's own bridges with their subnets; the content of other sets is unknown.
         if (!/^docker-ext-bridges-v[46]$/.test(value) || second !== "dst") unknown();
         else match({ meta: { key: "oifname" } }, "docker0");
         break;
@@ -131,7 +131,7 @@ function readStatements(rule: string, family: Family): Statement[] {
   return statements;
 }
 
-const ANNOUNCED_MODULES: ReadonlySet<string> = new Set([
+const KNOWN_MODULES: ReadonlySet<string> = new Set([
   "addrtype",
   "comment",
   "conntrack",

@@ -36,7 +36,7 @@ export function parseDump(text: string): Dump {
       const end = line.indexOf(" ", 3);
       const name = end < 0 ? line.slice(3) : line.slice(3, end);
       const chain = table.get(name);
-      if (!chain) throw new Error(`Cannot read rules: chain ${name} was not announced`);
+      if (!chain) throw new Error(`Cannot read rules: chain ${name} was not declared`);
       chain.rules.push(end < 0 ? "" : line.slice(end + 1));
     } else {
       throw new Error(`Cannot read rules: unexpected line "${line}"`);
@@ -48,8 +48,7 @@ export function parseDump(text: string): Dump {
 
 /**
  * The tables that `iptables-nft-save` leaves out, since nft has put something into them that it
- * cannot print. (Where that is whole base chains, only these are left out, which is harmless: they
- * are no chains of iptables.)
+ * cannot print. (It leaves out only whole base chains of nft, which is harmless.)
  */
 export function findUnprintedTables(text: string): string[] {
   return [...text.matchAll(/^# Table `(.*)' is incompatible/gm)].map(([, table]) => table!);

@@ -44,7 +44,7 @@ export const PLACES: Readonly<Record<Purpose, Place>> = {
 
 export const PURPOSES = Object.keys(PLACES) as readonly Purpose[];
 
-/** A rule as `iptables-save` words it, read as far as its meaning is known here. */
+/** A rule as `iptables-save` prints it, as far as it is understood. */
 export interface ReadRule {
   readonly mark?: { readonly value: number; readonly mask: number };
   readonly source?: PrefixMatch;
@@ -155,7 +155,7 @@ export function readRule(text: string): ReadRule {
   return rule;
 }
 
-/** The rule as one of ours, or `undefined` if it says anything that ours never do. */
+/** The rule as one of ours; `undefined` if ours never look like it. */
 export function toRuleSpec(rule: ReadRule): RuleSpec | undefined {
   if (rule.other || rule.inInterface !== undefined || rule.outInterface !== undefined) {
     return undefined;

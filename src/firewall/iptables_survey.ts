@@ -32,11 +32,11 @@ export interface Survey {
   readonly rules: readonly RuleSpec[];
   /** Number of jumps from the hook to our chain. */
   readonly jumps: number;
-  /** Ours, and not where they should be: rules of earlier versions, misplaced jumps. */
+  /** Ours in the wrong place: rules of earlier versions, misplaced jumps. */
   readonly strays: readonly PlacedRule[];
-  /** Other people's jumps to our chain. They go only with the chain, which could not go else. */
+  /** Foreign jumps to our chain; removed only with the chain, which they would keep. */
   readonly references: readonly PlacedRule[];
-  /** Chains of ours that belong into another table; upstream's cleaning up leaves one. */
+  /** Chains of ours that belong in another table; upstream's clean-up leaves one. */
   readonly misplacedChains: readonly string[];
   /** One phrase for each thing that is wrong, whatever rules are desired. */
   readonly faults: readonly string[];
@@ -74,7 +74,7 @@ export function surveyTable(
   const misplacedChains = here[0] === place
     ? OWN_CHAINS.filter((name) => !here.some(({ chain }) => chain === name) && chains.has(name))
     : [];
-  for (const name of misplacedChains) faults.push(`${name} does not belong into ${place.table}`);
+  for (const name of misplacedChains) faults.push(`${name} does not belong in ${place.table}`);
 
   let jumps = 0;
   const isOfNeighbour = ({ target, comment }: ReadRule) =>

@@ -22,14 +22,14 @@ export interface IptablesTableOptions {
   readonly command: IptablesCommand;
   /** What rules will be desired here; empty where there may only be leftovers. */
   readonly wanted: readonly Purpose[];
-  /** The networks of the command's family: whose traffic matters, and unmarked rules' sign. */
+  /** The networks of the command's family, which also identify v0.14's rules. */
   readonly networks: readonly Prefix[];
   /** Whether rules of ours accept forwarding, here or elsewhere. */
   readonly forwards: boolean;
   /** Set where these are not the tables that `iptables` manages. */
   readonly variant?: IptablesVariant;
   readonly listInterfaces: ListInterfaces;
-  /** Takes what is found of others' rules. */
+  /** Reports foreign rules. */
   readonly foreign: ProblemLog;
   readonly log: Logger;
 }
@@ -38,12 +38,12 @@ export interface IptablesTableOptions {
  * The rule sets of one family in iptables: our chains in each table and the jumps to them.
  * A round reads with one program, and writes nothing if all is right.
  *
- * A table for which nothing is desired is read until it was once found free of ours: nothing that
- * may run beside this daemon puts rules there.
+ * A table for which nothing is desired is read until it was once found without rules of ours, since
+ * nothing that may run beside this daemon adds any.
  */
 export class IptablesTable implements RulePlace {
   readonly #options: IptablesTableOptions;
-  /** What is still read. */
+  /** What is still listed. */
   readonly #purposes = new Set<Purpose>(PURPOSES);
   #closedByDocker = false;
 
@@ -116,7 +116,7 @@ export class IptablesTable implements RulePlace {
     return surveyTable(dump, purpose, { networks, replacesForward: forwards });
   }
 
-  /** An accept in nftables or in the other variant does not outvote a drop here. */
+  /** An accept in nftables or in the other variant does not override a drop here. */
   #noticePolicy(dump: Dump): void {
     const { command, wanted, forwards, foreign } = this.#options;
     const { table, hook } = PLACES.forward;

@@ -20,7 +20,6 @@ const NFT: RuleProgram = {
   modules: "nf_tables, nft_chain_nat, nft_masq",
 };
 
-/** Options of what runs nft. */
 export interface RuleProgramOptions {
   readonly signal: AbortSignal;
 }
@@ -57,7 +56,7 @@ export function listNftChain(
   return ifThere(["list", "chain", family, table, name], chain, options);
 }
 
-/** What nft prints; `undefined` where it fails because there is no such object, as it lists then. */
+/** What nft prints; `undefined` if it fails and its listing lacks the object. */
 async function ifThere(
   args: readonly string[],
   { kind, ...wanted }: { readonly kind: string } & Readonly<Record<string, string>>,

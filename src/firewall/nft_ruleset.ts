@@ -102,7 +102,7 @@ const Rule = v.object({ chain: v.string(), expr: v.array(v.unknown()) });
 /**
  * Reads the output of `nft -j list table` for our table of `family`.
  *
- * @throws {Error} If it is not such output.
+ * @throws {Error} If it is anything else.
  */
 export function parseNftTable(text: string, family: Family): RuleSetSpec {
   const faults: string[] = [];

@@ -9,10 +9,10 @@ import * as v from "valibot";
 import { Address, type Family, type Prefix } from "../net/mod.ts";
 import { readAddressText, readListing } from "./nft_listing.ts";
 
-/** The first packets of connections of one kind: neither marked nor for a port that has a rule. */
+/** First packets of connections, without a mark, to a port that no rule names unless given. */
 export interface Flow {
   readonly family: Family;
-  /** Every address in these is meant. */
+  /** All addresses in these. */
   readonly source: Prefix;
   readonly destination: Prefix;
   readonly inputLink?: string;
@@ -112,7 +112,7 @@ export function readNftTable(text: string): TableContent {
   const chains = new Map<string, ChainContent>();
   const sets = new Map<string, readonly unknown[]>();
   for (const [kind, value] of readListing(text)) {
-    // A sleeping table does nothing.
+    // A dormant table does nothing.
     if (kind === "table" && v.is(TableObject, value) && /dormant/.test(String(value.flags))) break;
     if (kind === "chain" && v.is(ChainObject, value)) {
       const { name, policy = "accept" } = value;
@@ -127,12 +127,12 @@ export function readNftTable(text: string): TableContent {
   return { chains, sets };
 }
 
-/** Chains that lead into each other deeper than this are not followed (the kernel's limit is 16). */
+/** Deeper jumps are not followed (the kernel's limit is 16). */
 const MAX_DEPTH = 16;
 
 /**
  * Where base chain `name` drops or rejects every packet of `flow`; `undefined` if it does not, or
- * if that hangs on something that is not understood.
+ * if that depends on something that is not understood.
  */
 export function findRefusal(table: TableContent, name: string, flow: Flow): Refusal | undefined {
   const base = table.chains.get(name);
@@ -244,7 +244,7 @@ class Walk {
     return undefined;
   }
 
-  /** Whether a statement lets the rule go on. */
+  /** Whether a statement's condition holds. */
   #holds(statement: Readonly<Record<string, unknown>>): Truth {
     const [kind, value] = Object.entries(statement)[0] ?? ["", undefined];
     if (kind === "match") {
@@ -341,8 +341,8 @@ interface Verdict {
 }
 
 /**
- * Matches of iptables whose conditions nft does not print, and that name some packets among many:
- * established connections, local addresses, certain ports.
+ * Matches of iptables whose conditions nft does not print, and that select few packets: established
+ * connections, local addresses, certain ports.
  */
 const FALSE_MATCHES: ReadonlySet<string> = new Set([
   "addrtype",
@@ -376,7 +376,7 @@ function valueOf(element: unknown): unknown {
   return v.is(Element, element) ? element.elem.val : element;
 }
 
-/** Whether all addresses of `prefix` are among `right`. Where only some are, it is for others. */
+/** Whether all addresses of `prefix` are in `right`; a rule for only some counts as false. */
 function matchesAddress(prefix: Prefix, right: unknown): Truth {
   if (v.is(RangeText, right)) {
     const [first, last] = right.range.map((each) => Address.tryParse(String(each)));
@@ -386,7 +386,7 @@ function matchesAddress(prefix: Prefix, right: unknown): Truth {
   return readAddressText(right)?.contains(prefix);
 }
 
-/** Ranges of so many ports are taken to mean a port that no rule names, too. */
+/** Ranges of at least this many ports match a port that no rule names. */
 const WIDE_RANGE = 32_768;
 
 function matchesNumber(port: number | undefined, right: unknown): Truth {

@@ -37,7 +37,7 @@ export interface OpenFirewallOptions {
 
 /** The host's traffic rules, as far as they are ours. */
 export interface Firewall {
-  /** To be given all of what `planRuleSets()` plans for the same mode. */
+  /** Takes all that `planRuleSets()` plans for the same mode. */
   readonly table: Table<RuleSetSpec>;
   /** Whether masquerading can, and is allowed to, choose source ports at random. */
   readonly randomFully: boolean;
@@ -47,7 +47,7 @@ export interface Firewall {
    * Looks for foreign chains that refuse packets of `paths`, and logs them. To be called once
    * the own rules are in place.
    *
-   * @returns Of what was found, what cuts off all pods.
+   * @returns The findings that cut off all pods.
    */
   survey(
     paths: readonly PodPaths[],
@@ -138,7 +138,7 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
   };
 }
 
-/** The family's iptables. Only a `required` one may be missed or found broken. */
+/** The family's iptables; a missing or broken one is an error only if `required`. */
 async function findIptables(
   family: Family,
   required: boolean,

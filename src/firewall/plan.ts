@@ -51,7 +51,7 @@ export interface RuleSetSpec {
    * not the one that the command `iptables` manages.
    */
   readonly variant?: IptablesVariant;
-  /** Only in actual state: what is there and should not be, or is missing; one phrase each. */
+  /** Only in actual state: one phrase for each thing that is wrong. */
   readonly faults?: readonly string[];
 }
 
@@ -154,7 +154,7 @@ function masqueradeRules(network: Prefix, subnet: Prefix, options: PlanOptions):
       destination: outside(multicast(network.family)),
       verdict: masquerade,
     },
-    // From hosts to remote pods: the answer must come back through the network.
+    // From hosts to remote pods: the reply must come back through the network.
     { source: outside(network), destination: inside(network), verdict: masquerade },
   ];
 }
@@ -166,7 +166,7 @@ function forwardRules(network: Prefix): RuleSpec[] {
   ];
 }
 
-/** Only packets of pods come to a container; and what answers containers in their own name. */
+/** Only packets of pods reach a container, and replies to its own. */
 function dockerChains(network: Prefix, subnet: Prefix, options: PlanOptions): RuleChainSpec[] {
   const accept = (source: Prefix): RuleSpec => ({
     ...conditionOn("source", source),
@@ -217,7 +217,7 @@ export const ruleSetKind: Kind<RuleSetSpec> = {
       JSON.stringify(desired.chains.map(comparable)) ===
         JSON.stringify(actual.chains.map(comparable));
   },
-  /** Tables list nothing but what bears flanneld's names or comments. */
+  /** Tables list only what has flanneld's names or comments. */
   owns: () => true,
   format(set) {
     const chains = set.chains.map(({ purpose, rules }) => `${rules.length} to ${purpose}`);
@@ -230,7 +230,7 @@ function comparable({ purpose, rules }: RuleChainSpec): unknown {
   return [purpose, rules.map(ruleText)];
 }
 
-/** One text per meaning, for comparing rules. */
+/** A canonical text, for comparing rules. */
 export function ruleText({ mark, source, destination, verdict }: RuleSpec): string {
   const parts: string[] = [];
   if (mark) parts.push(`mark ${mark.value}/${mark.mask}`);

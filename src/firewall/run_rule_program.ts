@@ -13,7 +13,7 @@ export interface RuleProgram {
 /** Attempts at a command that meets a lock or a concurrent change. */
 const MAX_ATTEMPTS = 6;
 
-/** What the programs and their plug-ins read; see iptables(8). Names that end in `*` are beginnings. */
+/** What the programs and their plug-ins read; see iptables(8). `*` matches any ending. */
 const VARIABLES = [
   "PATH",
   "LANG",
@@ -24,8 +24,8 @@ const VARIABLES = [
 ];
 
 /**
- * The environment of rule programs: of ours, what they need. Everybody who may look at a process
- * may read its environment, and ours may hold AccessKeys and passwords.
+ * The environment of rule programs: only what they need of ours, which may hold AccessKeys and
+ * passwords.
  */
 export function ruleProgramEnvironment(
   environment: Readonly<Record<string, string>> = Deno.env.toObject(),
@@ -38,8 +38,8 @@ export function ruleProgramEnvironment(
 }
 
 /**
- * Runs the program; it has to succeed. Where it met another program's lock or change (iptables
- * exits with 4 or says EAGAIN), it is run again, a few times with jittered pauses of up to 1 s.
+ * Runs the program, which must succeed. After another program's lock or change (iptables exits with
+ * 4 or prints EAGAIN), it is retried a few times with jittered pauses of up to 1 s.
  *
  * @throws {ProgramNotFoundError} If it is not installed.
  * @throws {OperatorError} If it may not change rules, or the kernel lacks what the rules need.

@@ -1,6 +1,6 @@
 /**
- * Files that are replaced atomically, safely even in directories where other users may write: the
- * daemon is root, and no link or file of theirs may redirect it.
+ * Replaces files atomically, safely even in directories where other users may write: the daemon is
+ * root, and no link or file of theirs may redirect it.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
  * `flanneld docker-opts`: dockerd's options from subnet.env, as upstream's mk-docker-opts.sh writes
- * them. What dockerd would refuse, it names first.
+ * them. Options that dockerd would refuse are reported first.
  *
  * @module
  */

@@ -39,7 +39,7 @@ function argumentMemory(): { start: bigint; length: number } {
   return { start, length };
 }
 
-/** Where secrets stand in NUL-terminated arguments: [from, to). */
+/** Where secrets are in NUL-terminated arguments: [from, to). */
 function* secretRanges(
   memory: Uint8Array,
   names: readonly string[],
@@ -52,7 +52,7 @@ function* secretRanges(
       yield [from, to];
       wholeNext = false;
     } else {
-      // A character for each byte, so that what is found in the text has its place in memory.
+      // One character per byte, so that indexes in the text are those in memory.
       const text = String.fromCharCode(...memory.subarray(from, to));
       const match = /^--?([^=]*)(=?)/.exec(text);
       const users = /:\/\/([^]*)@/.exec(text);

@@ -142,7 +142,7 @@ export class HostNetwork implements AsyncDisposable {
   #found: ExternalInterface;
   /** The lists that last confirmed `#found`. */
   #facts: InterfaceFacts;
-  /** Since when only an address of another kind is left instead of the published one. */
+  /** Since when only a stand-in for the published address is left. */
   #standInSince: number | undefined;
   #standInTimer: ReturnType<typeof setTimeout> | undefined;
   readonly #host: Cell<Host>;
@@ -270,7 +270,7 @@ export class HostNetwork implements AsyncDisposable {
 
   /**
    * Adopts changed addresses and MTU of the interface chosen at start; while it has no usable
-   * address, the former ones stand.
+   * address, the former ones are kept.
    */
   async #lookAgain(signal: AbortSignal): Promise<void> {
     const facts = {

@@ -95,7 +95,7 @@ export async function requireRightsOfHost(
   }
 }
 
-/** Whether the kernel lets this process change its network, tried by removing no link at all. */
+/** Whether the kernel lets this process change its network: removes a link that cannot exist. */
 export async function mayChangeNetwork(
   netlink: Pick<Netlink, "change">,
   options: { readonly signal: AbortSignal },

@@ -40,13 +40,13 @@ const PATIENCE_MS = 3_000;
 const RETRY_MS = 100;
 /** Attempts if the locked file was removed meanwhile. */
 const MAX_TRIES = 5;
-/** How often connections of those who asked for the holder are closed. */
+/** How often connections of processes that asked for the holder are closed. */
 const REFRESH_MS = 60_000;
 /** Longer commands are shown by their beginning and end. */
 const SHOWN_CHARS = { start: 40, end: 240 };
 const MAX_NAME_BYTES = 100;
 
-/** What makes this process the only one of its kind; disposing lets others in. */
+/** Held by the only process of its kind; disposing releases it. */
 export interface InstanceLock extends Disposable {
   /** Removes the lock's file, while it is held. */
   removeFile(): Promise<void>;
@@ -195,7 +195,7 @@ class NameLock implements Disposable {
   readonly #name: string;
   readonly #log: Logger;
   #held: AbstractName | undefined;
-  /** Asked for once: each question occupies the holder's backlog for a while. */
+  /** Asked for once: each query occupies the holder's backlog for a while. */
   #holder: NameHolder | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;
 
@@ -241,7 +241,7 @@ async function lockPath(subnetFile: string): Promise<string> {
 
 /** `flanneld:/coreos.com/network`, or a digest where that is too long. */
 function lockName(etcdPrefix: string): string {
-  const name = `flanneld:${joinPath(etcdPrefix)}`; // of all ways to write it, the same
+  const name = `flanneld:${joinPath(etcdPrefix)}`; // canonical
   if (new TextEncoder().encode(name).length <= MAX_NAME_BYTES) return name;
   return `flanneld:${createHash("sha256").update(name).digest("hex")}`;
 }
@@ -253,7 +253,7 @@ function withoutSecrets(words: readonly string[]): string {
     if (isSecret(word)) return word.replace(/=[^]*/, "=…");
     return at > 0 && isSecret(words[at - 1]!) && !words[at - 1]!.includes("=") ? "…" : word;
   });
-  // deno-lint-ignore no-control-regex -- a line for people
+  // deno-lint-ignore no-control-regex -- a line for a message
   return shown.join(" ").replaceAll(/[\u0000-\u001f\u007f]+/g, " ").trim();
 }
 

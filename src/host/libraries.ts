@@ -30,7 +30,7 @@ export function hearLibraries(log: Logger): Disposable {
     const object = stack?.split("\n").find((line) => /^ +at /.test(line))?.trim() ?? "unknown";
     const finding = { code: "stray-error", object, message: describeError(error) } as const;
     problems.set([finding]);
-    problems.set([]); // it is an event, which lasts no longer
+    problems.set([]); // an event, not a state
     log.debug("A stray error came from here", { error: finding.message, stack });
   };
   for (const type of ["error", "unhandledrejection"] as const) {

@@ -16,7 +16,7 @@ import { deadline, delay } from "../util/time.ts";
 import { Wakeup } from "../util/wakeup.ts";
 import { type HostFacts, type HostNeeds, nameServers, planHostNeeds } from "./host_needs.ts";
 
-/** Period of checks besides those on events: a changed name server causes none. */
+/** Period of checks besides those on events: a changed name server causes no event. */
 const LOOK_MS = 60_000;
 /** Least time between two checks. */
 const PAUSE_MS = 500;
@@ -143,7 +143,7 @@ export class ReservedSpace {
     }
   }
 
-  /** Reads the host's state and files now, and takes them as they are. */
+  /** Reads the host's state and files now, without waiting for confirmation. */
   async look(options: { readonly signal: AbortSignal }): Promise<void> {
     this.#accept(await this.#read(options));
   }

@@ -157,9 +157,9 @@ export class Surroundings {
   }
 
   #findForwardingOff(family: Family, links: readonly string[]): Finding[] {
-    using libc = Libc.open();
+    using _libc = Libc.open(); // once for all that is read
     const name = family === 4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding";
-    if (isForwarding(family, { libc }) === false) {
+    if (isForwarding(family) === false) {
       return !this.#forwarded.has(family) ? [] : [{
         code: "forwarding-off",
         object: name,
@@ -170,7 +170,7 @@ export class Surroundings {
     }
     this.#forwarded.add(family);
     if (family === 6) return [];
-    const off = [...new Set(links)].filter((link) => isForwardingFrom(link, { libc }) === false);
+    const off = [...new Set(links)].filter((link) => isForwardingFrom(link) === false);
     return off.map((link) => ({
       code: "forwarding-off",
       object: link,

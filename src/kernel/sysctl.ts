@@ -7,8 +7,6 @@ import type { Family } from "../net/mod.ts";
 export interface SysctlOptions {
   /** @default {"/proc/sys"} */
   readonly root?: string;
-  /** For who reads several. @default one is opened, which costs more than the reading */
-  readonly libc?: Libc;
 }
 
 /**
@@ -18,11 +16,7 @@ export interface SysctlOptions {
  */
 export function readSysctl(name: string, options: SysctlOptions = {}): string | undefined {
   const path = join(options.root ?? "/proc/sys", ...name.split(name.includes("/") ? "/" : "."));
-  if (!options.libc) {
-    using libc = Libc.open();
-    return readSysctl(name, { ...options, libc });
-  }
-  const { libc } = options;
+  using libc = Libc.open();
   try {
     return libc.readKernelFile(path).trim();
   } catch (error) {
