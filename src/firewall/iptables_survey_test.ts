@@ -112,7 +112,7 @@ Deno.test("parseDump() refuses what is cut short or something else", () => {
   assert.throws(() => parseDump("*nat\n:POSTROUTING ACCEPT [0:0]\n"), /cut short/);
   assert.throws(() => parseDump("*nat\n*filter\nCOMMIT\n"), /cut short/);
   assert.throws(() => parseDump("usage: iptables-save\n"), /unexpected line/);
-  assert.throws(() => parseDump("*nat\n-A X -j Y\nCOMMIT\n"), /not announced/);
+  assert.throws(() => parseDump("*nat\n-A X -j Y\nCOMMIT\n"), /not declared/);
   const strange = "# Table `nat' is incompatible, use 'nft' tool.\n";
   assert.equal(parseDump(strange).size, 0);
   assert.deepEqual(findUnprintedTables(strange), ["nat"]);
