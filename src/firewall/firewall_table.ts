@@ -1,3 +1,4 @@
+/** The rule sets of all places as one Table. @module */
 import { describeError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Family } from "../net/mod.ts";

@@ -1,3 +1,4 @@
+/** Finds foreign rules of iptables that decide before ours. @module */
 import type { Prefix } from "../net/mod.ts";
 import type { Finding } from "../status/model.ts";
 import type { Dump } from "./iptables_dump.ts";

@@ -1,3 +1,4 @@
+/** Reads what `iptables-save` and `iptables -S` print. @module */
 /** A chain as `iptables-save` prints it. */
 export interface DumpedChain {
   /** `ACCEPT` or `DROP` of a built-in chain, `-` of any other. */

@@ -1,3 +1,4 @@
+/** What one table of iptables holds of ours, and the transaction that corrects it. @module */
 import type { Prefix } from "../net/mod.ts";
 import type { Dump, DumpedChain } from "./iptables_dump.ts";
 import {

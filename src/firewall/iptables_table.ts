@@ -1,3 +1,4 @@
+/** The rule sets of one family in iptables. @module */
 import type { Logger } from "../log.ts";
 import type { Prefix } from "../net/mod.ts";
 import type { Change } from "../reconcile/table.ts";

@@ -1,3 +1,4 @@
+/** Our table in nftables as text: rendering its rules, reading them back. @module */
 import * as v from "valibot";
 import type { Family } from "../net/mod.ts";
 import { readAddressText, readListing } from "./nft_listing.ts";

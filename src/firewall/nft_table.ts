@@ -1,3 +1,4 @@
+/** The rule set of one family in nftables. @module */
 import type { Logger } from "../log.ts";
 import type { Family } from "../net/mod.ts";
 import type { Change } from "../reconcile/table.ts";

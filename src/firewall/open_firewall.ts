@@ -1,3 +1,4 @@
+/** Finds the programs for traffic rules and opens the Table over them. @module */
 import { describeError, OperatorError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Family, Prefix } from "../net/mod.ts";

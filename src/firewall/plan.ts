@@ -1,3 +1,4 @@
+/** Plans the traffic rules: masquerading, forwarding. @module */
 import { Address, type Family, Prefix } from "../net/mod.ts";
 import type { Kind } from "../reconcile/table.ts";
 

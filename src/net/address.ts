@@ -1,3 +1,4 @@
+/** IPv4 and IPv6 addresses. @module */
 import ipaddr from "ipaddr.js";
 
 /** The IP version. */

@@ -1,3 +1,4 @@
+/** EUI-48 addresses. @module */
 /** The character codes of hexadecimal digits, and of the colon between octets. */
 const DIGITS = new TextEncoder().encode("0123456789abcdef");
 const COLON = ":".charCodeAt(0);

@@ -1,3 +1,4 @@
+/** Parts of the address space that no pod may use, and their search by overlap. @module */
 import type { Prefix } from "./prefix.ts";
 
 /** A part of the address space that is needed for something other than pods. */

@@ -1,3 +1,4 @@
+/** IP prefixes, and addresses of interfaces. @module */
 import { Address, addressBits, type Family } from "./address.ts";
 
 /** An IP prefix: a network address without host bits, and a length in bits. */
