@@ -1,8 +1,8 @@
 /**
  * flanneld: flags, signals and exit code; everything else is in `src/app/daemon.ts`.
  *
- * Exit codes: 0 after SIGINT, SIGTERM, `--help` and `--version`; 1 when only a person can mend
- * what is wrong; 2 for a wrong command line or environment.
+ * Exit codes: 0 after SIGINT, SIGTERM and a command that did what it was asked for; 1 when an
+ * operator is needed; 2 for a wrong command line or environment.
  *
  * @module
  */

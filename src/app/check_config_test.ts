@@ -56,6 +56,7 @@ Deno.test("checkConfig() lists the faults of the network, the backend and both t
   );
   assert.ok(!valid);
   assert.equal(complaints.length, 3, complaints.join("\n"));
+  assert.match(complaints.join("\n"), /Overflow must be one of: .* did you mean vxlan\?/);
   assert.match((await check("“")).complaints[0]!, /U\+201C/);
 });
 

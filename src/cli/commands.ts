@@ -29,8 +29,9 @@ export const COMMANDS = [
   {
     name: "cleanup",
     synopsis: "[--release] [flags]",
-    help: "remove the links, routes, traffic rules and the subnet file that runs with the same " +
-      "flags left on this host, and with --release the lease; refused while flanneld runs",
+    help:
+      "remove what flanneld with the same flags left on this host: links, routes, traffic rules " +
+      "and the subnet file, and with --release also the lease; refused while flanneld runs",
     flags: [
       { name: "release", help: "also give up the lease, and the host's route entries in a cloud" },
       ...USABLE_FLAGS,
@@ -45,7 +46,7 @@ export const COMMANDS = [
   {
     name: "self-test",
     synopsis: "",
-    help: "try each part of the program that is loaded late, and name those that are missing",
+    help: "try each part of the program that is loaded on demand, and name those that are missing",
     flags: [],
   },
   {
@@ -57,7 +58,7 @@ export const COMMANDS = [
   },
   { name: "man", synopsis: "", help: "print the manual page, for man(1)", flags: [] },
   { name: "version", synopsis: "", help: "print the version", flags: [] },
-  { name: "help", synopsis: "", help: "print this text", flags: [] },
+  { name: "help", synopsis: "", help: "print all commands and flags", flags: [] },
 ] as const satisfies readonly Command[];
 
 /** A command's name. */

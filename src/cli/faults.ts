@@ -5,7 +5,7 @@
  * @module
  */
 import { describeCharacter, firstOddCharacter } from "../util/characters.ts";
-import { nearest } from "../util/nearest.ts";
+import { nearest, oneOf } from "../util/nearest.ts";
 import { COMMANDS } from "./commands.ts";
 import { type Flag, FLAGS } from "./flags.ts";
 import { quote } from "./quote.ts";
@@ -116,9 +116,7 @@ export function describeChoice(
   words: readonly string[],
   choices: readonly string[],
 ): string {
-  const expected = `"flanneld ${command}" takes one of: ${choices.join(", ")}`;
-  if (words.length !== 1) return expected;
-  const hint = nearest(words[0]!, choices);
-  return `Unexpected argument ${quote(words[0]!)}: ${expected}` +
-    (hint === undefined ? "" : `; did you mean ${hint}?`);
+  if (words.length !== 1) return `"flanneld ${command}" takes ${oneOf(choices, "")}`;
+  const [word] = words as [string];
+  return `Unexpected argument ${quote(word)}: "flanneld ${command}" takes ${oneOf(choices, word)}`;
 }

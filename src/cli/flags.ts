@@ -60,7 +60,7 @@ export const FLAGS = [
     default: "/coreos.com/network",
     group: "Store",
     value: "PATH",
-    help: "where the network config and the leases are",
+    help: "prefix of the network config and the leases",
   },
   {
     name: "etcd-api",
@@ -76,7 +76,7 @@ export const FLAGS = [
     default: "",
     group: "Store",
     value: "FILE",
-    help: "certificate authority of etcd's certificates (PEM); else the system's",
+    help: "CA of etcd's certificates (PEM) instead of the system's",
   },
   {
     name: "etcd-certfile",
@@ -108,7 +108,7 @@ export const FLAGS = [
     default: "",
     group: "Store",
     value: "TEXT",
-    help: "the etcd user's password; better given as FLANNELD_ETCD_PASSWORD, which ps cannot show",
+    help: "password of the etcd user; prefer FLANNELD_ETCD_PASSWORD, which ps does not show",
     secret: true,
   },
   {
@@ -157,7 +157,7 @@ export const FLAGS = [
     default: "",
     group: "External interface",
     value: "IP",
-    help: "the interface that the route to this address leaves by",
+    help: "the interface of the route to this address",
   },
   {
     name: "public-ip",
@@ -165,7 +165,7 @@ export const FLAGS = [
     default: "",
     group: "External interface",
     value: "IPv4",
-    help: "address that other hosts reach this one at; else the interface's",
+    help: "address at which other hosts reach this one, instead of the interface's",
   },
   {
     name: "public-ipv6",
@@ -181,7 +181,7 @@ export const FLAGS = [
     default: 60,
     group: "External interface",
     value: "SECONDS",
-    help: "how long to wait for an interface that fits, such as one with a default route",
+    help: "how long to wait for a suitable interface, such as one with a default route",
   },
   {
     name: "ip-masq",
@@ -218,7 +218,7 @@ export const FLAGS = [
     default: 5,
     group: "Traffic rules",
     value: "SECONDS",
-    help: "how often the rules are looked at, 1 or more",
+    help: "how often the rules are checked, 1 or more",
   },
   {
     name: "ip-blackhole-route",
@@ -233,7 +233,7 @@ export const FLAGS = [
     default: "",
     group: "Alibaba Cloud VPC",
     value: "URL",
-    help: "VPC API; else the region's endpoint inside the VPC",
+    help: "VPC API, instead of the region's endpoint inside the VPC",
   },
   {
     name: "ali-ecs-endpoint",
@@ -241,7 +241,7 @@ export const FLAGS = [
     default: "",
     group: "Alibaba Cloud VPC",
     value: "URL",
-    help: "ECS API; else the region's endpoint inside the VPC",
+    help: "ECS API, instead of the region's endpoint inside the VPC",
   },
   {
     name: "ali-metadata-endpoint",
@@ -257,7 +257,8 @@ export const FLAGS = [
     default: "auto",
     group: "Alibaba Cloud VPC",
     value: "auto|never",
-    help: "whether this host may be the leader, which writes the route entries of all hosts",
+    help:
+      "never: this host does not become the leader, which writes the route entries of all hosts",
   },
   {
     name: "healthz-ip",
@@ -265,7 +266,7 @@ export const FLAGS = [
     default: "0.0.0.0",
     group: "Health and logs",
     value: "IP",
-    help: "address for /healthz, /readyz and /status (of 0.0.0.0, the last to this host alone)",
+    help: "address for /healthz, /readyz and /status; with 0.0.0.0, /status is for this host only",
   },
   {
     name: "healthz-port",
@@ -313,7 +314,7 @@ export const FLAGS = [
     default: "",
     group: "Other",
     value: "FILE|-",
-    help: "say whether the network config in this file (- for stdin) is valid, and exit",
+    help: "check the network config in this file, or in stdin for -, and exit",
     ends: true,
   },
   {
@@ -329,7 +330,7 @@ export const FLAGS = [
     type: "bool",
     default: false,
     group: "Other",
-    help: "print this text and exit; also -h",
+    help: "print all commands and flags and exit; also -h",
     ends: true,
   },
   {

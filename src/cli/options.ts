@@ -1,5 +1,6 @@
 import { Address, type Endpoint, type Family, parseEndpoint, Prefix } from "../net/mod.ts";
 import { Secret } from "../secret.ts";
+import { oneOf } from "../util/nearest.ts";
 import type { FlagName, FlagValues } from "./flags.ts";
 import type { CompilePattern, Pattern } from "./go_syntax.ts";
 
@@ -84,7 +85,7 @@ export function readOptions(
   }
   function choice<const Choice extends string>(name: StringFlag, choices: readonly Choice[]) {
     const found = choices.find((each) => each === values[name]);
-    if (found === undefined) findings.fault(name, `it must be one of: ${choices.join(", ")}`);
+    if (found === undefined) findings.fault(name, `it must be ${oneOf(choices, values[name])}`);
     return found ?? choices[0]!;
   }
   function address(name: StringFlag, family?: Family): Address | undefined {

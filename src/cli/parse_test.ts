@@ -62,8 +62,8 @@ Deno.test("parseCommandLine() reads the words that print something", () => {
   const shells = '"flanneld completion" takes one of: bash, zsh, fish';
   assert.deepEqual(faultsOf(["completion"]), [shells]);
   assert.deepEqual(faultsOf(["completion", "bash", "zsh"]), [shells]);
-  assert.deepEqual(faultsOf(["completion", "zhs"]), [
-    `Unexpected argument "zhs": ${shells}; did you mean zsh?`,
+  assert.deepEqual(faultsOf(["completion", "bsah"]), [
+    `Unexpected argument "bsah": ${shells}; did you mean bash?`,
   ]);
 });
 
@@ -243,6 +243,10 @@ Deno.test("parseCommandLine() sees --help and --version before anything else", (
 Deno.test("parseCommandLine() says in one line what is wrong", () => {
   const cases: [string[], string][] = [
     [["--etcd-endpoint=x"], "Unknown flag --etcd-endpoint; did you mean --etcd-endpoints?"],
+    [
+      ["--log-format=jsno"],
+      'Invalid value "jsno" for --log-format: it must be one of: human, json; did you mean json?',
+    ],
     [["--colour", "red"], "Unknown flag --colour; see --help for all flags"],
     [
       ["--ip-masq", "false"],

@@ -3,7 +3,7 @@ import { ConfigError } from "../errors.ts";
 import { Address, Prefix } from "../net/mod.ts";
 import { Secret } from "../secret.ts";
 import { firstOddCharacter } from "../util/characters.ts";
-import { nearest } from "../util/nearest.ts";
+import { nearest, oneOf } from "../util/nearest.ts";
 
 /** Bounds and default of {@linkcode FieldReader.integer}. */
 export interface IntegerOptions {
@@ -130,7 +130,7 @@ export class FieldReader {
     if (value === undefined) return undefined;
     const found = choices.find((choice) => choice === value.toLowerCase());
     if (found === undefined) {
-      this.faultOf(name, `must be one of: ${choices.join(", ")}${oddity(value)}`);
+      this.faultOf(name, `must be ${oneOf(choices, value)}${oddity(value)}`);
     }
     return found;
   }

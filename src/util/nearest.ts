@@ -18,6 +18,12 @@ export function nearest(text: string, candidates: Iterable<string>): string | un
   return best?.candidate ?? (completions.length === 1 ? completions[0] : undefined);
 }
 
+/** `one of: v3, v2`, with the choice that `text` is likely meant to be; short ones tell nothing. */
+export function oneOf(choices: readonly string[], text: string): string {
+  const hint = text.length > 3 ? nearest(text, choices) : undefined;
+  return `one of: ${choices.join(", ")}` + (hint === undefined ? "" : `; did you mean ${hint}?`);
+}
+
 /** Optimal string alignment distance: edits that turn `a` into `b`. */
 function editDistance(a: string, b: string): number {
   // Hostile input must not cause quadratic work; such lengths are never near anything.
