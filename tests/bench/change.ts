@@ -25,6 +25,7 @@ const LATER_CHANGES = 1_000;
 const LATER_PERIOD_MS = 40;
 /** What the start needed is given back some seconds after it. */
 const SETTLED_MS = 10_000;
+const FLAGS = ["--iptables-forward-rules=false"];
 
 export async function run(report: Report, { signal }: { signal: AbortSignal }): Promise<void> {
   const program = await binaryProgram(report);
@@ -38,7 +39,7 @@ export async function run(report: Report, { signal }: { signal: AbortSignal }): 
       await measure(report, lab, process, "upstream: ", peers, signal);
     }
     await using lab = await openFilledLab(program, peers, signal);
-    const daemon = await lab.hosts[0]!.startDaemon({ flags: ["--iptables-forward-rules=false"] });
+    const daemon = await lab.hosts[0]!.startDaemon({ flags: FLAGS });
     await daemon.ready({ signal });
     const costs = await measure(report, lab, daemon.process, "", peers, signal);
     if (peers === 100) few.push(...costs);
@@ -49,7 +50,7 @@ export async function run(report: Report, { signal }: { signal: AbortSignal }): 
 }
 
 /** A host, and the leases of `peers` others. */
-async function openFilledLab(
+export async function openFilledLab(
   program: DaemonProgram,
   peers: number,
   signal: AbortSignal,

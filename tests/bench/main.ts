@@ -17,6 +17,7 @@ const BENCHMARKS: Record<string, () => Promise<Benchmark>> = {
   udp: () => import("./udp.ts"),
   kernel: () => import("./kernel.ts"),
   change: () => import("./change.ts"),
+  slices: () => import("./slices.ts"),
   throughput: () => import("./kernel_throughput.ts"),
 };
 

@@ -1,8 +1,12 @@
-import { PERMISSIONS } from "../../dist/compile.ts";
+import { PERMISSIONS, V8_FLAGS } from "../../dist/compile.ts";
 
 /** How the daemon under test is run. */
 export type DaemonProgram =
-  | { readonly kind: "source" }
+  | {
+    readonly kind: "source";
+    /** Another entry point, which runs with the heap of the binary. */
+    readonly main?: string;
+  }
   | { readonly kind: "binary"; readonly path: string };
 
 /** Names a compiled daemon that the lab runs instead of the sources. */
@@ -29,7 +33,8 @@ export function daemonCommand(
     program: Deno.execPath(),
     args: [
       ...["run", "--cached-only", "--no-prompt", ...PERMISSIONS],
-      ...[`${REPOSITORY}main.ts`, ...flags],
+      ...(program.main ? [`--v8-flags=${V8_FLAGS}`, program.main] : [`${REPOSITORY}main.ts`]),
+      ...flags,
     ],
   };
 }
