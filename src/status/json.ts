@@ -13,11 +13,9 @@ import type {
   FirewallStatus,
   Instant,
   LeaderStatus,
-  LeadingStatus,
   LeaseStatus,
   LeftOutStatus,
   Problem,
-  ProblemCode,
   ReconcilerStatus,
   StatusSource,
   TableStatus,
@@ -28,14 +26,7 @@ import { reasonsOf, remarksOf } from "./readiness.ts";
 /** ISO 8601. */
 type Time = string;
 
-/** A {@linkcode Problem}. */
-export interface ProblemJson {
-  readonly code: ProblemCode;
-  readonly object: string;
-  readonly message: string;
-  readonly remedy?: string;
-  readonly since: Time;
-}
+export type ProblemJson = Omit<Problem, "since" | "cause"> & { readonly since: Time };
 
 /** A {@linkcode TableStatus}. */
 export interface TableJson extends Omit<TableStatus, "problems" | "since" | "lastChangeAt"> {
@@ -45,53 +36,7 @@ export interface TableJson extends Omit<TableStatus, "problems" | "since" | "las
   readonly lastChange: Time | null;
 }
 
-/** A reconciler's last round. */
-export interface RoundJson {
-  readonly inSync: boolean;
-  readonly changed: number;
-  readonly problems: readonly string[];
-  readonly unseen: boolean;
-}
-
-/** The own lease. */
-export interface LeaseJson extends Pick<LeaseStatus, "key" | "subnet" | "attributes"> {
-  readonly state: {
-    readonly held: boolean;
-    /** Milliseconds since the epoch. */
-    readonly expiresAt?: number;
-    /** Why it cannot be renewed. */
-    readonly trouble?: string;
-    /** Why it is not held. */
-    readonly reason?: string;
-    /** Whether another host holds it. */
-    readonly taken?: boolean;
-    readonly since: Time;
-  };
-  readonly acquiredAt: Time;
-}
-
-/** A host's place in a cloud. */
-export interface CloudJson extends Pick<CloudStatus, "instance" | "credentials"> {
-  readonly vpc: string;
-  readonly role: "route writer" | "writes its own route" | "host";
-  /** What the leader says of this host, or the tables that it writes itself. */
-  readonly route?: CloudStatus["place"] | { readonly routeTables: readonly string[] };
-  readonly cluster?:
-    & Pick<ClusterStatus, "id" | "term" | "trouble" | "tables" | "overflow" | "occupied">
-    & {
-      readonly routeWriter: string | undefined;
-      readonly vacantSeconds?: number;
-      readonly orphans: readonly {
-        readonly routeTableId: string;
-        readonly destination: string;
-        readonly instance: string | undefined;
-        readonly state: string | undefined;
-        readonly seconds: number;
-      }[];
-      readonly waitsForApproval?: ClusterStatus["held"];
-    };
-  readonly writing?: RoundJson & Pick<LeadingStatus, "hosts">;
-}
+export type RoundJson = ReturnType<typeof roundJson>;
 
 /** What `/status` serves. A part that cannot be determined is `{error}` instead. */
 export interface StatusJson {
@@ -121,7 +66,7 @@ export interface StatusFacts {
   readonly backend?: string;
   readonly interface?: DaemonStatus["interface"];
   readonly overlaps?: readonly string[];
-  readonly lease?: LeaseJson;
+  readonly lease?: ReturnType<typeof renderLease>;
   readonly store?: {
     readonly what: string;
     readonly connected: boolean;
@@ -134,7 +79,7 @@ export interface StatusFacts {
   readonly skippedLeases?: Record<string, string>;
   readonly firewall?: { readonly program: string; readonly warnings: readonly string[] };
   readonly surroundings?: { readonly warnings: readonly string[] };
-  readonly cloud?: CloudJson;
+  readonly cloud?: ReturnType<typeof renderCloud>;
   readonly dataPlane?: DaemonStatus["dataPlane"];
 }
 
@@ -260,7 +205,7 @@ const RENDERERS: { [Part in keyof DaemonStatus]-?: Render<NonNullable<DaemonStat
   dataPlane: (counters) => ({ dataPlane: counters }),
 };
 
-function renderLease(lease: LeaseStatus, clock: WallClock): LeaseJson {
+function renderLease(lease: LeaseStatus, clock: WallClock) {
   const { key, subnet, attributes, state, since, acquiredAt, expiresAt, problem } = lease;
   const because = problem && { [state === "held" ? "trouble" : "reason"]: problem.message };
   return {
@@ -269,9 +214,11 @@ function renderLease(lease: LeaseStatus, clock: WallClock): LeaseJson {
     attributes,
     state: {
       held: state === "held",
+      // Milliseconds since the epoch.
       ...(state === "held" && expiresAt !== undefined
         ? { expiresAt: clock.epochMs(expiresAt) }
         : {}),
+      // Whether another host holds it.
       ...(state === "held" ? {} : { taken: state === "taken" }),
       ...because,
       since: clock.time(since),
@@ -281,7 +228,7 @@ function renderLease(lease: LeaseStatus, clock: WallClock): LeaseJson {
 }
 
 /** A reconciler's last round. */
-export function roundJson(report: ReconcilerStatus): RoundJson {
+export function roundJson(report: ReconcilerStatus) {
   const { inSync, changed, problems, problemCount, unseen } = report;
   const more = problemCount - problems.length;
   const rest = more > 0 ? [`and ${more} more`] : [];
@@ -294,13 +241,14 @@ const ROLES = {
   "host": "host",
 } as const satisfies Record<CloudStatus["role"], string>;
 
-function renderCloud(cloud: CloudStatus): CloudJson {
+function renderCloud(cloud: CloudStatus) {
   const { instance, network, credentials, role, place, ownTables, leading } = cloud;
   return {
     instance,
     vpc: network,
     ...(credentials === undefined ? {} : { credentials }),
     role: ROLES[role],
+    // The tables that it writes itself, or what the leader says of this host.
     ...(ownTables ? { route: { routeTables: ownTables } } : place ? { route: place } : {}),
     ...(cloud.cluster ? { cluster: renderCluster(cloud.cluster, cloud.leader) } : {}),
     ...(leading ? { writing: { hosts: leading.hosts, ...roundJson(leading.round) } } : {}),
@@ -310,7 +258,7 @@ function renderCloud(cloud: CloudStatus): CloudJson {
 function renderCluster(
   { held, orphans, ...cluster }: ClusterStatus,
   { holder, vacantMs = 0 }: LeaderStatus,
-): NonNullable<CloudJson["cluster"]> {
+) {
   return {
     ...cluster,
     routeWriter: holder,
