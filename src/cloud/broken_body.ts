@@ -1,9 +1,7 @@
 /**
- * Calls `onBroken` whenever an HTTP answer ends before its announced length, until disposed.
- *
- * Deno 2.7's `node:http` neither ends nor fails such an answer: the failure comes up as an
- * unhandled rejection, which no caller can catch and which ends the process. While at least one
- * such listener is there, it does not. (2.9 tells the answer's reader, and this has nothing to do.)
+ * Calls `onBroken` whenever an HTTP reply ends before its announced length, until disposed. Deno
+ * 2.7's `node:http` neither ends nor fails such a reply: the failure is an unhandled rejection,
+ * which ends the process unless such a listener is there. (2.9 tells the reader.)
  */
 export function onBrokenBody(onBroken: () => void): Disposable {
   const listener = (event: PromiseRejectionEvent) => {

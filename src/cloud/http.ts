@@ -11,15 +11,15 @@ export interface HttpRequestOptions {
   readonly method?: "GET" | "PUT" | "POST";
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
-  /** From the first packet to the end of the answer. */
+  /** From the first packet to the end of the reply. */
   readonly timeoutMs: number;
   /** Whether no proxy may be used, whatever the environment says. @default {false} */
   readonly direct?: boolean;
-  /** Longer answers are an error. @default {65_536} */
+  /** Longer replies are an error. @default {65_536} */
   readonly maxBytes?: number;
 }
 
-/** An answer, whatever its status. */
+/** A reply, whatever its status. */
 export interface HttpAnswer {
   readonly status: number;
   readonly text: string;

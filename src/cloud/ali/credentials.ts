@@ -9,7 +9,6 @@ import { cleanText } from "../clean_text.ts";
 import { react } from "./errors.ts";
 import type { Metadata } from "./metadata.ts";
 
-/** A key pair, and a token if it is a temporary one. */
 export interface Credentials {
   readonly accessKeyId: Secret;
   readonly accessKeySecret: Secret;
@@ -23,7 +22,7 @@ export interface CredentialsProvider {
   get(options: { signal: AbortSignal }): Promise<Credentials>;
   /**
    * Says that the service refused `credentials`: the next `get` fetches new ones. `false` if there
-   * can be no others.
+   * are no others.
    */
   invalidate(credentials: Credentials): boolean;
 }
@@ -33,7 +32,6 @@ export interface CredentialsChainOptions {
     AliVpcConfig,
     "accessKeyId" | "accessKeySecret" | "securityToken" | "ramRole"
   >;
-  /** A variable of the environment. */
   readonly env: (name: string) => string | undefined;
   readonly metadata: Metadata;
   /** URL of the security token service, for the OIDC source. */
@@ -48,13 +46,12 @@ export interface CredentialsChainOptions {
   readonly random?: () => number;
 }
 
-/** One place that credentials can come from. */
 interface Source {
   readonly name: string;
   /** Whether a later `load` may give others. */
   readonly renewable: boolean;
   /** @throws {NotConfiguredError} If the operator did not choose this source. */
-  load(options: { signal: AbortSignal }): Promise<Credentials>;
+  load(options: { signal: AbortSignal }): Credentials | Promise<Credentials>;
 }
 
 /** The source is not in use; the message says what is missing. */
@@ -64,7 +61,7 @@ class NotConfiguredError extends Error {}
 const STALE_BEFORE_MS = 15 * 60_000;
 /** After a renewal that failed or brought nothing newer. */
 const RENEW_AGAIN_MS = 60_000;
-/** Replaced keys may still stand in a message that is being written. */
+/** Replaced keys may still be in a message that is being written. */
 const FORGET_AFTER_MS = 60 * 60_000;
 
 /**
@@ -124,7 +121,7 @@ export class CredentialsChain implements CredentialsProvider, Disposable {
 
   invalidate(credentials: Credentials): boolean {
     const current = this.#current;
-    // Somebody else's call has been refused before, and new ones are here already.
+    // Another call was refused before, and new ones are here already.
     if (current === undefined || current.credentials !== credentials) return true;
     if (!current.source.renewable) return false;
     this.#current = {
@@ -164,9 +161,7 @@ export class CredentialsChain implements CredentialsProvider, Disposable {
       } catch (error) {
         options.signal.throwIfAborted();
         reasons.push(`${source.name}: ${cleanText(describeError(error), 400)}`);
-        if (!(error instanceof NotConfiguredError || error instanceof OperatorError)) {
-          hopeless = false;
-        }
+        hopeless &&= error instanceof NotConfiguredError || error instanceof OperatorError;
       }
     }
     const message = `Cannot find credentials for Alibaba Cloud; tried ${reasons.join("; ")}`;
@@ -201,7 +196,7 @@ export class CredentialsChain implements CredentialsProvider, Disposable {
     return credentials.expiresAt === undefined || this.#now() < credentials.expiresAt;
   }
 
-  /** Lets go of keys that ended long ago, or the list of secrets would grow for ever. */
+  /** Forgets keys that ended long ago, or the list of secrets would grow for ever. */
   #forget(now: number): void {
     const old = this.#replaced.filter(({ at }) => now - at > FORGET_AFTER_MS);
     this.#replaced = this.#replaced.filter((each) => !old.includes(each));
@@ -232,13 +227,9 @@ function configSource({ config }: CredentialsChainOptions): Source {
     load() {
       const { accessKeyId, accessKeySecret, securityToken } = config;
       if (accessKeyId === undefined || accessKeySecret === undefined) {
-        return Promise.reject(new NotConfiguredError("it has no AccessKeyID and AccessKeySecret"));
+        throw new NotConfiguredError("it has no AccessKeyID and AccessKeySecret");
       }
-      return Promise.resolve({
-        accessKeyId,
-        accessKeySecret,
-        ...(securityToken ? { securityToken } : {}),
-      });
+      return { accessKeyId, accessKeySecret, ...(securityToken ? { securityToken } : {}) };
     },
   };
 }
@@ -254,18 +245,15 @@ function environmentSource(
       const [id, secret] = [env(names.id)?.trim(), env(names.secret)?.trim()];
       if (!id || !secret) {
         const missing = [!id && names.id, !secret && names.secret].filter((name) => name);
-        return Promise.reject(
-          new NotConfiguredError(
-            `${missing.join(" and ")} ${missing.length > 1 ? "are" : "is"} not set`,
-          ),
-        );
+        const are = missing.length > 1 ? "are" : "is";
+        throw new NotConfiguredError(`${missing.join(" and ")} ${are} not set`);
       }
       const token = names.token === undefined ? undefined : env(names.token)?.trim();
-      return Promise.resolve({
+      return {
         accessKeyId: new Secret(id),
         accessKeySecret: new Secret(secret),
         ...(token ? { securityToken: new Secret(token) } : {}),
-      });
+      };
     },
   };
 }
@@ -333,7 +321,7 @@ function oidcSource(
         });
       }
       using secret = new TransientSecret(token);
-      const answer = await httpRequest(`${await stsEndpoint()}/`, {
+      const { status, text: body } = await httpRequest(`${await stsEndpoint()}/`, {
         signal,
         method: "POST",
         timeoutMs: stsTimeoutMs,
@@ -357,19 +345,17 @@ function oidcSource(
           Code: v.optional(v.string()),
           Message: v.optional(v.string(), ""),
         }),
-        parseJson(answer.text),
+        parseJson(body),
       );
       if (!reply.success) {
-        throw new Error(
-          `AssumeRoleWithOIDC answers HTTP status ${answer.status}: ${faultOf(reply.issues[0])}`,
-        );
+        const fault = faultOf(reply.issues[0]);
+        throw new Error(`AssumeRoleWithOIDC returns HTTP status ${status}: ${fault}`);
       }
       const { Credentials: keys, Code: code, Message: message } = reply.output;
       if (keys !== undefined) return fromTemporaryKeys(keys);
-      const text = `AssumeRoleWithOIDC of ${role}: ${code ?? `HTTP status ${answer.status}`} ${
-        cleanText(message)
-      }`.trim();
-      const reaction = react({ status: answer.status, code: code ?? "", message });
+      const reason = `${code ?? `HTTP status ${status}`} ${cleanText(message)}`.trim();
+      const text = `AssumeRoleWithOIDC of ${role}: ${reason}`;
+      const reaction = react({ status, code: code ?? "", message });
       throw reaction.do === "fatal" || reaction.do === "denied"
         ? new OperatorError(text)
         : new Error(text);

@@ -3,7 +3,6 @@ import { lookup } from "node:dns/promises";
 import { createConnection } from "node:net";
 import { OperatorError } from "../../errors.ts";
 
-/** The services that are called. */
 export type Product = "vpc" | "ecs" | "sts";
 
 /**
@@ -52,7 +51,7 @@ export function normalizeEndpoint(text: string, scheme: "http" | "https" = "http
 export interface EndpointProbe {
   /** Whether the system's resolver knows a host name. */
   resolve(host: string): Promise<unknown>;
-  /** Whether a host answers at port 443. */
+  /** Whether a host accepts connections to port 443. */
   connect(host: string): Promise<unknown>;
 }
 
@@ -75,8 +74,8 @@ const PROBE: EndpointProbe = {
 
 /**
  * The URL of a service: the in-VPC name, which instances without Internet access can use, or the
- * public one where the resolver does not know the former, or where only the public one answers. The
- * in-VPC name's address is one of `100.64.0.0/10`, which other networks on a host take for theirs.
+ * public one if the resolver does not know the former or only the public one responds. The in-VPC
+ * address is in `100.64.0.0/10`, which other networks on a host take, too.
  */
 export async function chooseEndpoint(
   product: Product,
@@ -92,8 +91,8 @@ export async function chooseEndpoint(
   try {
     await probe.connect(inside);
   } catch {
-    const answers = await probe.connect(outside).then(() => true, () => false);
-    if (answers) return `https://${outside}`;
+    const responds = await probe.connect(outside).then(() => true, () => false);
+    if (responds) return `https://${outside}`;
   }
   return `https://${inside}`;
 }

@@ -95,7 +95,7 @@ function rows(codes: readonly string[], reaction: Reaction): ErrorRule[] {
 }
 
 /**
- * Every error code the VPC, ECS and gateway documentation and their other users name, with the
+ * The error codes that the VPC, ECS and gateway documentation and their other users name, with the
  * service's own misspellings. Looked up by {@linkcode react}: exact rows first (those with a
  * message or status before those without), then the longest prefix.
  */
@@ -117,12 +117,10 @@ export const ERROR_RULES: readonly ErrorRule[] = [
     [
       "IncorrectRouteEntryStatus",
       "IncorrcetRouteEntryStatus",
-      "IncorrectStatus.VpcRouteEntry",
       "IncorrectVpcStatus",
       "IncorrectVSwitchStatus",
       "IncorrectHaVipStatus",
       "InvalidVBRStatus",
-      "IncorrectStatus.RouteTableStatus",
       "IncorrectStatus.*",
     ],
     changing,
@@ -139,8 +137,6 @@ export const ERROR_RULES: readonly ErrorRule[] = [
   ...rows(
     [
       "Throttling",
-      "Throttling.User",
-      "Throttling.Api",
       "Throttling.*",
       "Rejected.Throttling",
     ],
@@ -228,9 +224,6 @@ export const ERROR_RULES: readonly ErrorRule[] = [
       "OperationDenied",
       "OperationDenied.*",
       "Forbbiden",
-      "OperationDenied.DeleteManagedRouteEntry",
-      "OperationDenied.RouteTableTypeNotPermitted",
-      "OperationDenied.UseGatewayRouteEntryQueryInterface",
     ],
     foreign,
   ),
@@ -254,9 +247,6 @@ export const ERROR_RULES: readonly ErrorRule[] = [
   ...rows(["InvalidTimeStamp.Expired", "InvalidTimeStamp.Format"], clock),
   ...rows(
     [
-      "InvalidSecurityToken.Expired",
-      "InvalidSecurityToken.Malformed",
-      "InvalidSecurityToken.MismatchWithAccessKey",
       "InvalidSecurityToken.*",
       "MissingSecurityToken",
     ],
@@ -264,7 +254,6 @@ export const ERROR_RULES: readonly ErrorRule[] = [
   ),
   ...rows(
     [
-      "MissingParameter",
       "Missing*",
       "InvalidParameter",
       "InvalidApi.NotFound",
@@ -279,32 +268,35 @@ export const ERROR_RULES: readonly ErrorRule[] = [
   { code: "DryRunOperation", reaction: { do: "pass" } },
 ];
 
-/** The reaction to an error answer. */
+/** The reaction to an error. */
 export function react(
-  answer: { readonly status: number; readonly code: string; readonly message: string },
+  { status, code, message }: {
+    readonly status: number;
+    readonly code: string;
+    readonly message: string;
+  },
 ): Reaction {
   const holds = (rule: ErrorRule) =>
-    (rule.status === undefined || rule.status === answer.status) &&
-    (rule.message === undefined || rule.message.test(answer.message));
-  const exact = ERROR_RULES.filter((rule) => rule.code === answer.code && holds(rule));
+    (rule.status === undefined || rule.status === status) &&
+    (rule.message === undefined || rule.message.test(message));
+  const exact = ERROR_RULES.filter((rule) => rule.code === code && holds(rule));
   const best = exact.find((rule) => rule.message !== undefined || rule.status !== undefined) ??
     exact[0];
   if (best !== undefined) return best.reaction;
   let prefix: ErrorRule | undefined;
   for (const rule of ERROR_RULES) {
-    if (!rule.code.endsWith("*") || !answer.code.startsWith(rule.code.slice(0, -1))) continue;
+    if (!rule.code.endsWith("*") || !code.startsWith(rule.code.slice(0, -1))) continue;
     if (rule.code.length > (prefix?.code.length ?? 0)) prefix = rule;
   }
   if (prefix !== undefined) return prefix.reaction;
   // How batches spell this one is not documented.
-  if (/quota.*exceed|exceed.*quota/i.test(answer.code)) return quota;
-  return answer.status >= 500 || answer.status === 0 ? busy : fatal(
+  if (/quota.*exceed|exceed.*quota/i.test(code)) return quota;
+  return status >= 500 || status === 0 ? busy : fatal(
     "request",
     "the code is unknown here; see the service's documentation of it",
   );
 }
 
-/** Details of an {@linkcode AliApiError} that its call knows. */
 type AliApiErrorDetails = Omit<CloudApiErrorDetails, "action" | "reaction"> & {
   readonly requestId?: string;
 };
@@ -354,9 +346,8 @@ export function oddReply(
 }
 
 /**
- * The error to throw before anything has been written: what needs an operator becomes an
- * {@linkcode OperatorError}, so that start-up ends; anything else stays what it is, so that
- * start-up waits and tries again.
+ * The error to throw before anything was written: an {@linkcode OperatorError}, so that the start
+ * ends, for what needs an operator; anything else stays, so that the start tries again.
  */
 export function asStartupError(error: unknown): unknown {
   return error instanceof AliApiError && "advice" in error.reaction

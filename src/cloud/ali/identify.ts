@@ -32,7 +32,6 @@ export interface AliVpcOptions {
     readonly sts?: string;
     readonly metadata?: string;
   };
-  /** A variable of the environment. */
   readonly env: (name: string) => string | undefined;
   readonly log: Logger;
   readonly signal: AbortSignal;
@@ -51,11 +50,10 @@ export interface AliVpcInstance extends AliVpcClaim, CloudInstance {
 const RESERVED = Prefix.parse("100.64.0.0/10");
 
 /**
- * How fast one host calls each service, which counts an account's calls by action and minute, with
- * 300 as a usual limit: in bursts, enough for the checks at start or one batch; in the long run, well
- * below the limit for one action. A leader makes about two calls a second while it creates
- * entries by the fifty, and one for each interface whose check is on; others make hardly any. Each
- * service has its own, so that neither waits for the other.
+ * How fast one host calls each service, which counts an account's calls by action and minute,
+ * usually up to 300. Bursts suffice for the checks at the start or one batch. A leader makes about
+ * two calls a second while it creates entries in batches, and one for each interface whose check is
+ * on; others hardly any.
  */
 const CALL_RATES = { vpc: { burst: 30, perSecond: 2 }, ecs: { burst: 30, perSecond: 3 } } as const;
 
@@ -67,11 +65,11 @@ const ID = /^[a-z]+-[a-z0-9-]{1,120}$/;
 const MAC = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i;
 
 /**
- * Asks the metadata service who this instance is and checks that the config agrees. No call to the
- * VPC's or the ECS service is made and no credentials are needed.
+ * Asks the metadata service who this instance is and checks that the config agrees, without calls
+ * to the VPC's or ECS service and without credentials.
  *
  * @throws {OperatorError} What needs an operator.
- * @throws {Error} What time may mend (silent metadata): call again.
+ * @throws {Error} What may pass (silent metadata): call again.
  */
 export async function identifyAliVpc(options: AliVpcOptions): Promise<AliCloud> {
   const { config, network, signal, env, clock = {} } = options;

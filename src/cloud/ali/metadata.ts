@@ -20,7 +20,7 @@ export interface MetadataOptions {
   readonly now?: () => number;
 }
 
-/** The metadata service gives no answer, or none that helps. Time may mend it. */
+/** The metadata service gives no response, or none that helps. It may later. */
 export class MetadataUnavailableError extends Error {
   override name = "MetadataUnavailableError";
 }
@@ -138,7 +138,7 @@ export class Metadata {
     }
     const answer = await get(token);
     if (answer.status !== 401 || token === undefined) return answer;
-    // The token ended early (the service restarted, or the instance was moved): once more.
+    // The token ended early (the service restarted, the instance was moved): once more.
     this.#token = undefined;
     return await get(await this.#currentToken(options));
   }
@@ -171,7 +171,7 @@ export class Metadata {
       return this.#token.secret;
     }
     if (answer.status === 429 || answer.status >= 500) {
-      throw new Error(`the token service answers HTTP status ${answer.status}`);
+      throw new Error(`the token service returns HTTP status ${answer.status}`);
     }
     // Not found, not allowed: a service older than tokens.
     if (answer.status === 404 || answer.status === 405 || answer.status === 501) {

@@ -31,13 +31,13 @@ export interface RpcOptions {
   readonly apiVersion: string;
   readonly credentials: CredentialsProvider;
   readonly limiter: RateLimiter;
-  /** Told whether calls are answered. */
+  /** Told whether calls get a response. */
   readonly silence?: Silence;
   /** @default {5_000} */
   readonly connectTimeoutMs?: number;
   /**
-   * From connection to the end of the answer; half of it for reads, as their repetition is
-   * harmless, and not every runtime tells when a connection ends in the middle. @default {20_000}
+   * From connection to the end of the reply; half of it for reads, whose repetition is harmless.
+   * @default {20_000}
    */
   readonly timeoutMs?: number;
 }
@@ -45,10 +45,8 @@ export interface RpcOptions {
 /** One RPC-style service of Alibaba Cloud. */
 export interface Rpc {
   /**
-   * Makes one call and checks its answer against `schema`. Refused credentials are renewed once,
-   * a repeated nonce is drawn anew; nothing else is tried twice. `beforeSend` is awaited each time
-   * after all other waits, so that what it finds still holds when the request goes; if it rejects,
-   * nothing is sent, and the call rejects with its reason.
+   * Makes one call and checks the reply against `schema`. Refused credentials are renewed once, a
+   * repeated nonce is drawn anew; nothing else is tried twice.
    *
    * @throws {AliApiError} On any failure; `outcomeUnknown` if a write may have happened.
    * @throws `signal.reason` on abort, at once; a write may have happened then.
@@ -87,7 +85,7 @@ interface PopClient {
 }
 
 const NONCE_TRIES = 3;
-/** The largest real answers, lists of a hundred interfaces, have a few hundred kilobytes. */
+/** The largest real replies, lists of a hundred interfaces, have a few hundred kilobytes. */
 const MAX_ANSWER_BYTES = 4 * 2 ** 20;
 
 /** What the first call opens. */
@@ -317,7 +315,6 @@ export class PopRpc implements Rpc, AsyncDisposable {
   }
 }
 
-/** The answer is not read to its end. */
 class RefusedAnswerError extends Error {
   override name = "RefusedAnswerError";
 }

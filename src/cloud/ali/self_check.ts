@@ -4,7 +4,7 @@ import { Secret } from "../../secret.ts";
 import { RateLimiter } from "../rate_limiter.ts";
 import { PopRpc } from "./rpc.ts";
 
-/** One call, to a service of our own: loaded in the wrong way it gets no answer. */
+/** One call to a service of our own, which fails if the SDK was loaded in the wrong way. */
 export async function useClient({ signal }: { signal: AbortSignal }): Promise<void> {
   const reply = { RequestId: "self-test" };
   await using server = Deno.serve(
