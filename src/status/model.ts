@@ -222,11 +222,11 @@ export interface ClusterStatus {
   readonly id: string | undefined;
   readonly term: string;
   /** Why the leader cannot write. */
-  readonly trouble?: string;
+  readonly trouble?: string | undefined;
   readonly tables: readonly {
     readonly id: string;
-    readonly used?: number;
-    readonly limit?: number;
+    readonly used?: number | undefined;
+    readonly limit?: number | undefined;
   }[];
   /** Keys of the leases whose hosts are reached by the tunnel. */
   readonly overflow: readonly string[];
@@ -236,8 +236,8 @@ export interface ClusterStatus {
   readonly orphans: readonly {
     readonly routeTableId: string;
     readonly destination: Prefix;
-    readonly instanceId?: string;
-    readonly state?: string;
+    readonly instanceId?: string | undefined;
+    readonly state?: string | undefined;
     readonly ageMs: number;
   }[];
   /** Removals that need an operator's approval, and the command that gives it. */
@@ -258,7 +258,7 @@ export interface CloudStatus {
   readonly place?: {
     readonly instanceId: string;
     readonly state: string;
-    readonly reason?: string;
+    readonly reason?: string | undefined;
     readonly checkOff: boolean;
   };
   readonly leader: LeaderStatus;

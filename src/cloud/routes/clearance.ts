@@ -14,7 +14,7 @@
  *
  * @module
  */
-import type { Brake, Stray, StrayState } from "./cluster_state.ts";
+import type { Brake, ClusterSummary, Stray, StrayState } from "./cluster_state.ts";
 import type { Orphans } from "./orphans.ts";
 import type { CloudRoute } from "./provider.ts";
 import { describeError } from "../../errors.ts";
@@ -130,29 +130,21 @@ export class Clearance {
 
   /** Whether the entry may be removed, or led elsewhere. */
   mayTake(route: CloudRoute): boolean {
-    if (this.#verdicts.get(keyOfRoute(route))?.state !== "going") return false;
+    if (this.#verdicts.get(keyOf(route))?.state !== "going") return false;
     const holder = this.#options.holderOf(route.destination);
     return holder.is === "nobody" || (holder.is === "host" && !isHeldBy(route, holder));
   }
 
   /** What is to be published. */
-  get report(): {
-    readonly orphans: readonly Stray[];
-    readonly ask?: string;
-    readonly brake?: Brake;
-  } {
+  get report(): Pick<ClusterSummary, "orphans" | "ask" | "brake"> {
     const orphans = [
       ...this.#options.orphans.list(),
       ...this.#obstacles.map((route) => ({ ...pick(route), ageMs: 0 })),
     ].map((stray): Stray => ({
       ...stray,
-      state: this.#verdicts.get(keyOfRoute(stray))?.state ?? "grace",
+      state: this.#verdicts.get(keyOf(stray))?.state ?? "grace",
     }));
-    return {
-      orphans,
-      ...(orphans.length === 0 ? {} : { ask: this.#ask }),
-      ...(this.#held === undefined ? {} : { brake: this.#held }),
-    };
+    return { orphans, ask: orphans.length === 0 ? undefined : this.#ask, brake: this.#held };
   }
 
   /**
@@ -171,7 +163,7 @@ export class Clearance {
     this.#obstacles = cases.flatMap(({ blocks, isSameHost, routes }) =>
       blocks && !isSameHost ? routes : []
     );
-    const keys = new Set(cases.map(keyOfCase));
+    const keys = new Set(cases.map(keyOf));
     for (const key of this.#verdicts.keys()) if (!keys.has(key)) this.#verdicts.delete(key);
     const due = cases.filter((each) =>
       each.blocks || each.hasMoved ||
@@ -200,7 +192,7 @@ export class Clearance {
     else {
       // How many go together is known once all were asked about.
       for (const each of proved) {
-        if (this.#verdicts.get(keyOfCase(each))?.state !== "going") this.#set(each, "grace");
+        if (this.#verdicts.get(keyOf(each))?.state !== "going") this.#set(each, "grace");
       }
     }
     this.#tell(due.filter(({ isSameHost }) => !isSameHost));
@@ -210,7 +202,7 @@ export class Clearance {
     strays: readonly CloudRoute[],
     options: CallOptions,
   ): Promise<readonly Case[]> {
-    const groups = Map.groupBy(strays, keyOfRoute);
+    const groups = Map.groupBy(strays, keyOf);
     if (groups.size === 0) return [];
     const { store } = this.#options;
     const statements = await readStatements(store, this.#ask, options);
@@ -299,8 +291,8 @@ export class Clearance {
   }
 
   #set(each: Case, state: StrayState, reason?: string): void {
-    this.#verdicts.set(keyOfCase(each), {
-      ...this.#verdicts.get(keyOfCase(each)),
+    this.#verdicts.set(keyOf(each), {
+      ...this.#verdicts.get(keyOf(each)),
       state,
       reason,
     });
@@ -328,7 +320,7 @@ export class Clearance {
   #tell(cases: readonly Case[]): void {
     const bySense = new Map<string, string[]>();
     for (const each of cases) {
-      const verdict = this.#verdicts.get(keyOfCase(each))!;
+      const verdict = this.#verdicts.get(keyOf(each))!;
       const { state, reason, before, told } = verdict;
       // A host that has moved states it within a round.
       const isLasting = before === state;
@@ -371,12 +363,11 @@ function isHeldBy({ instanceId }: { instanceId: string }, holder: Holder): boole
   return holder.is === "host" && holder.instanceId === instanceId;
 }
 
-function keyOfCase({ destination, instanceId }: Case): string {
-  return `${destination} ${instanceId}`;
-}
-
-function keyOfRoute(
-  { destination, instanceId = "" }: { destination: Prefix; instanceId?: string },
+function keyOf(
+  { destination, instanceId = "" }: {
+    readonly destination: Prefix;
+    readonly instanceId?: string | undefined;
+  },
 ): string {
   return `${destination} ${instanceId}`;
 }

@@ -7,11 +7,10 @@
 import type { Prefix } from "../../net/mod.ts";
 import type { CloudRouteSpec } from "../../state/mod.ts";
 import type {
-  Brake,
   ClusterState,
+  ClusterSummary,
   HostState,
   HostStatus,
-  Stray,
   TableStatus,
 } from "./cluster_state.ts";
 import type { Occupied } from "./occupied.ts";
@@ -39,11 +38,7 @@ export interface ClusterInputs {
   readonly owns: (entry: CloudRoute) => boolean;
   /** The id in the names of the cluster's entries. */
   readonly cluster?: string;
-  readonly strays: {
-    readonly orphans: readonly Stray[];
-    readonly ask?: string;
-    readonly brake?: Brake;
-  };
+  readonly strays: Pick<ClusterSummary, "orphans" | "ask" | "brake">;
   /** Entries of others in the network. */
   readonly occupied?: readonly Occupied[];
   /** Whether the source/destination check of an interface was seen off; `undefined`: not seen. */
@@ -52,7 +47,7 @@ export interface ClusterInputs {
   readonly api: Pick<RouteApi, "words">;
   readonly overflow: Overflow;
   /** Entries that a table holds at most, if the operator says. */
-  readonly routeQuota?: number;
+  readonly routeQuota?: number | undefined;
   /** Whether hosts still keep the tunnel's device after the last overflow has ended. */
   readonly vtepLingers: boolean;
   /** On the clock of {@linkcode TableView.full}, in milliseconds. */
@@ -60,7 +55,7 @@ export interface ClusterInputs {
   readonly term: string;
   /** The leader's instance. */
   readonly writer: string;
-  readonly trouble?: string;
+  readonly trouble?: string | undefined;
 }
 
 export interface ClusterPlan {
@@ -121,7 +116,7 @@ export function planCluster(inputs: ClusterInputs): ClusterPlan {
     hosts.set(claim.key, {
       instanceId: claim.instanceId,
       state,
-      ...(reason === undefined ? {} : { reason }),
+      reason,
       // A new leader believes the former one until it has looked itself.
       checkOff: inputs.isCheckOff(claim.networkInterfaceId) ?? before?.checkOff ?? false,
     });
@@ -132,10 +127,10 @@ export function planCluster(inputs: ClusterInputs): ClusterPlan {
     tables: tables.map((table) => table.status()),
     overflow: inOverflowOrder(overflow, former),
     vtep: overflow.length > 0 || inputs.vtepLingers,
-    ...(inputs.cluster === undefined ? {} : { cluster: inputs.cluster }),
+    cluster: inputs.cluster,
     ...inputs.strays,
-    ...(inputs.occupied && inputs.occupied.length > 0 ? { occupied: inputs.occupied } : {}),
-    ...(inputs.trouble === undefined ? {} : { trouble: inputs.trouble }),
+    occupied: inputs.occupied?.length ? inputs.occupied : undefined,
+    trouble: inputs.trouble,
   };
   return { routes, state: { summary, hosts } };
 }
@@ -223,13 +218,7 @@ class Slots {
 
   status(): TableStatus {
     const { used, error } = this.#view ?? {};
-    const limit = this.#limit;
-    return {
-      id: this.id,
-      ...(used === undefined ? {} : { used }),
-      ...(limit === undefined ? {} : { limit }),
-      ...(error === undefined ? {} : { trouble: error }),
-    };
+    return { id: this.id, used, limit: this.#limit, trouble: error };
   }
 
   /** What the operator says, or what the table has shown by refusing more. */

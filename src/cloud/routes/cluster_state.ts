@@ -20,11 +20,11 @@ import { MAX_OCCUPIED, type Occupied } from "./occupied.ts";
 export interface TableStatus {
   readonly id: string;
   /** Entries that count against the quota; absent while the table cannot be read. */
-  readonly used?: number;
+  readonly used?: number | undefined;
   /** What the table holds at most, where that is known. */
-  readonly limit?: number;
+  readonly limit?: number | undefined;
   /** Why it cannot be read or written. */
-  readonly trouble?: string;
+  readonly trouble?: string | undefined;
 }
 
 /**
@@ -39,7 +39,7 @@ export type HostState = "routed" | "pending" | "overflow" | "unrouted";
 export interface HostStatus {
   readonly instanceId: string;
   readonly state: HostState;
-  readonly reason?: string;
+  readonly reason?: string | undefined;
   /** Whether the leader has seen the source/destination check of its interface off. */
   readonly checkOff: boolean;
 }
@@ -60,8 +60,8 @@ export interface Stray {
   readonly routeTableId: string;
   readonly destination: Prefix;
   /** Absent in what former releases have published. */
-  readonly instanceId?: string;
-  readonly state?: StrayState;
+  readonly instanceId?: string | undefined;
+  readonly state?: StrayState | undefined;
   /** For how long leaders have watched it stand for nobody, up to the whole grace. */
   readonly ageMs: number;
 }
@@ -85,16 +85,16 @@ export interface ClusterSummary {
   /** Whether hosts are to have the tunnel's device. */
   readonly vtep: boolean;
   /** The id in the names of the cluster's entries. */
-  readonly cluster?: string;
+  readonly cluster?: string | undefined;
   /** Entries of ours that no lease speaks for, and those in the way of another's lease. */
   readonly orphans: readonly Stray[];
   /** Instances that these lead to are to state their subnets, with this token. */
-  readonly ask?: string;
-  readonly brake?: Brake;
+  readonly ask?: string | undefined;
+  readonly brake?: Brake | undefined;
   /** Entries of others where subnets could be leased: no new lease is to take these. */
-  readonly occupied?: readonly Occupied[];
+  readonly occupied?: readonly Occupied[] | undefined;
   /** Why nothing is written at present. */
-  readonly trouble?: string;
+  readonly trouble?: string | undefined;
 }
 
 /** All that is published. */
@@ -160,8 +160,8 @@ const SummaryText = v.pipe(
       v.transform(({ routeTableId, destination, instance, state, ageSeconds }): Stray => ({
         routeTableId,
         destination,
-        ...(instance === undefined ? {} : { instanceId: instance }),
-        ...(state === undefined ? {} : { state }),
+        instanceId: instance,
+        state,
         ageMs: ageSeconds * 1_000,
       })),
     )),
@@ -195,11 +195,10 @@ const HostsText = v.pipe(
 );
 
 export function encodeSummary(summary: ClusterSummary): string {
-  const { trouble } = summary;
   return JSON.stringify({
     ...summary,
     tables: summary.tables.map((table) => ({ ...table, trouble: cut(table.trouble) })),
-    ...(trouble === undefined ? {} : { trouble: cut(trouble) }),
+    trouble: cut(summary.trouble),
     orphans: summary.orphans.map(({ routeTableId, destination, instanceId, state, ageMs }) => ({
       routeTableId,
       destination: String(destination),
@@ -214,7 +213,7 @@ export function encodeSummary(summary: ClusterSummary): string {
 
 /** @throws {Error} If `text` is no summary. */
 export function parseSummary(text: string): ClusterSummary {
-  return parse(SummaryText, text, "the summary") as ClusterSummary;
+  return parse(SummaryText, text, "the summary");
 }
 
 export function encodeHosts(term: string, hosts: Iterable<[string, HostStatus]>): string {
@@ -238,12 +237,7 @@ export function parseHosts(
     hosts: new Map(
       Object.entries(hosts).map(([key, { instance, state, reason, check }]) => [
         key,
-        {
-          instanceId: instance,
-          state,
-          ...(reason === undefined ? {} : { reason }),
-          checkOff: check === "off",
-        },
+        { instanceId: instance, state, reason, checkOff: check === "off" },
       ]),
     ),
   };

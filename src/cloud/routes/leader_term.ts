@@ -347,12 +347,12 @@ export class LeaderTerm {
       former: this.#former,
       api: cloud.routes,
       overflow: config.overflow,
-      ...(config.routeQuota === undefined ? {} : { routeQuota: config.routeQuota }),
+      routeQuota: config.routeQuota,
       vtepLingers: now - this.#overflowAt < VTEP_LINGERS_MS,
       now,
       term: this.#term.id,
       writer: cloud.instance.instanceId,
-      ...(this.#trouble === undefined ? {} : { trouble: this.#trouble }),
+      trouble: this.#trouble,
     });
     if (plan.state.summary.overflow.length > 0) this.#overflowAt = now;
     return plan;

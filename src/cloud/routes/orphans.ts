@@ -1,16 +1,10 @@
 /** For how long entries have had no lease. @module */
 import type { Prefix } from "../../net/mod.ts";
+import type { Stray } from "./cluster_state.ts";
 import { keyOf, type Place } from "./route_entry.ts";
 
-/** A route entry that no lease speaks for, as it is published for the next leader. */
-export interface Orphan {
-  readonly routeTableId: string;
-  readonly destination: Prefix;
-  /** Where it leads; absent in what former releases have published. */
-  readonly instanceId?: string;
-  /** For how long it has been seen to be one, up to the whole grace. */
-  readonly ageMs: number;
-}
+/** A route entry without a lease, as it is published for the next leader. */
+export type Orphan = Omit<Stray, "state">;
 
 export interface OrphansOptions {
   /** How long an entry must have been an orphan before it may go. */

@@ -64,7 +64,7 @@ Deno.test("ClusterFollower follows a shard through a storm of leases, and anothe
   follower.leaseChanged();
   await settle();
   assert.deepEqual(watches().slice(1), [`ali-vpc/hosts-${shardOf(other)}`]);
-  const status = { instanceId: "i-1", state: "routed", checkOff: true } as const;
+  const status = { instanceId: "i-1", state: "routed", reason: undefined, checkOff: true } as const;
   const value = encodeHosts("7", [[other, status]]);
   store.answer(`ali-vpc/hosts-${shardOf(other)}`, {
     type: "current",

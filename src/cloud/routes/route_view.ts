@@ -5,14 +5,14 @@ import { keyOf, type Place } from "./route_entry.ts";
 /** What is known of one table. */
 export interface TableView {
   /** Entries that count against the quota; known in the cluster's scope, once the table was read. */
-  readonly used?: number;
+  readonly used?: number | undefined;
   /**
    * A create was refused for want of room, with so many entries in the table, at this time on the
    * Table's clock. Gone as soon as a create is accepted or entries have gone.
    */
-  readonly full?: { readonly used?: number; readonly at: number };
+  readonly full?: { readonly used: number | undefined; readonly at: number } | undefined;
   /** Why it could not be read the last time. */
-  readonly error?: string;
+  readonly error?: string | undefined;
 }
 
 /** What the tables hold, as far as they were read. Keys are those of the entries' Kind. */
@@ -45,10 +45,7 @@ export class RouteViewKeeper implements RouteView {
     for (const entry of listed) this.entries.set(keyOf(entry), entry);
     const { full } = this.tables.get(routeTableId) ?? {};
     const roomier = used !== undefined && full?.used !== undefined && used < full.used;
-    this.tables.set(routeTableId, {
-      ...(used === undefined ? {} : { used }),
-      ...(full === undefined || roomier ? {} : { full }),
-    });
+    this.tables.set(routeTableId, { used, full: roomier ? undefined : full });
     this.#onChange();
   }
 
@@ -74,7 +71,7 @@ export class RouteViewKeeper implements RouteView {
   }
 
   /** A table refused an entry for want of room. */
-  full(routeTableId: string, full: { readonly used?: number; readonly at: number }): void {
+  full(routeTableId: string, full: NonNullable<TableView["full"]>): void {
     this.#updateTable(routeTableId, { full });
     this.#onChange();
   }
@@ -114,16 +111,8 @@ export class RouteViewKeeper implements RouteView {
     if (changed) this.#onChange();
   }
 
-  #updateTable(
-    routeTableId: string,
-    change: { [Key in keyof TableView]?: TableView[Key] | undefined },
-  ): void {
-    const { used, full, error } = { ...this.tables.get(routeTableId), ...change };
-    this.tables.set(routeTableId, {
-      ...(used === undefined ? {} : { used }),
-      ...(full === undefined ? {} : { full }),
-      ...(error === undefined ? {} : { error }),
-    });
+  #updateTable(routeTableId: string, change: TableView): void {
+    this.tables.set(routeTableId, { ...this.tables.get(routeTableId), ...change });
   }
 }
 

@@ -34,9 +34,17 @@ Deno.test("RouteViewKeeper shows the last listing of each table, and what was se
     "vtb-1 10.24.3.0/24",
   ]);
   assert.equal(view.entries.get("vtb-1 10.24.2.0/24")?.instanceId, "i-9");
-  assert.deepEqual(view.tables.get("vtb-1"), { used: 7 }, "one has come and one has gone");
+  assert.deepEqual(
+    view.tables.get("vtb-1"),
+    { used: 7, full: undefined },
+    "one has come and one has gone",
+  );
   view.sawOne(entry(4), entry(4, { isStatic: false }));
-  assert.deepEqual(view.tables.get("vtb-1"), { used: 7 }, "dynamic entries do not count");
+  assert.deepEqual(
+    view.tables.get("vtb-1"),
+    { used: 7, full: undefined },
+    "dynamic entries do not count",
+  );
   view.saw("vtb-1", [], 5);
   assert.deepEqual([...view.entries.keys()], ["vtb-2 10.24.1.0/24"]);
 });
@@ -64,10 +72,10 @@ Deno.test("RouteViewKeeper tells why a table cannot be read, until it can", () =
   const { view } = keeper();
   view.saw("vtb-1", [entry(1)], 1);
   view.unread("vtb-1", "throttled");
-  assert.deepEqual(view.tables.get("vtb-1"), { used: 1, error: "throttled" });
+  assert.deepEqual(view.tables.get("vtb-1"), { used: 1, full: undefined, error: "throttled" });
   assert.equal(view.entries.size, 1, "what was known stays");
   view.saw("vtb-1", [entry(1)], 1);
-  assert.deepEqual(view.tables.get("vtb-1"), { used: 1 });
+  assert.deepEqual(view.tables.get("vtb-1"), { used: 1, full: undefined });
 });
 
 Deno.test("RouteViewKeeper forgets what nobody asks for any more, and is quiet otherwise", () => {

@@ -306,7 +306,7 @@ export class RouteWriter {
   ): Promise<TableFullError> {
     const { api, view, now } = this.#options;
     const used = await countEntries(api, routeTableId, options);
-    view.full(routeTableId, { ...(used === undefined ? {} : { used }), at: now() });
+    view.full(routeTableId, { used, at: now() });
     return new TableFullError(tableFull(used, refusal), { cause: refusal });
   }
 
