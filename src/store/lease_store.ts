@@ -79,6 +79,11 @@ export interface OwnLease {
    */
   redraw(reason: string): void;
   /**
+   * Told whether pods have a network here, where a store has a place to say so, as Kubernetes has
+   * for its scheduler.
+   */
+  setReady?(isReady: boolean): void;
+  /**
    * Keeps the lease: renews it, takes it back if it is lost, writes what is published. Changes are
    * seen by {@linkcode LeaseStore.followLeases}. Ends on abort only, with `signal.reason`.
    */
@@ -112,12 +117,20 @@ export interface Released {
   readonly kept: readonly LeaseSubnet[];
 }
 
+/** Addresses that an operator gave this host in the store. */
+export interface StoredAddresses {
+  readonly publicIp?: Address;
+  readonly publicIpv6?: Address;
+}
+
 /** A store. Calls fail with `StoreError`, and do not retry beyond their deadline. */
 export interface LeaseStore extends AsyncDisposable {
   /** For messages: `etcd v3 at http://10.0.0.5:2379`. */
   readonly description: string;
   /** Read first: where it is found is where all else is. */
   readonly config: ConfigSource;
+  /** What stands before the flags `--public-ip` and `--public-ipv6`. */
+  storedAddresses?(options: CallOptions): Promise<StoredAddresses>;
   /** Returns this host's lease, once one is to be had. */
   acquire(request: LeaseRequest, options: CallOptions): Promise<OwnLease>;
   /**

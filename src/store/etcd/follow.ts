@@ -4,6 +4,9 @@ import type { DocumentUpdate } from "../documents.ts";
 import { StoreError } from "../errors.ts";
 import type { Entry, WatchUpdate } from "./key_space.ts";
 
+/** That nothing newer is known, as of a {@linkcode WatchUpdate}. */
+type Disconnected = Extract<WatchUpdate, { readonly type: "disconnected" }>;
+
 /** Times of a watch. */
 export interface WatchTiming {
   /** After this much silence the connection is asked whether it lives. @default {8_000} */
@@ -27,10 +30,10 @@ const STABLE_MS = 10_000;
  * One failure after a time of work is no outage yet, as another member often takes over; if that
  * fails as well, `disconnected` is yielded, once per outage.
  */
-export async function* keepFollowing(
-  attempt: () => AsyncIterable<WatchUpdate>,
+export async function* keepFollowing<Update = WatchUpdate>(
+  attempt: () => AsyncIterable<Update>,
   options: { readonly signal: AbortSignal },
-): AsyncGenerator<WatchUpdate> {
+): AsyncGenerator<Update | Disconnected> {
   const { signal } = options;
   const backoff = new Backoff({ initialMs: 100, maxMs: 5_000 });
   // Asking again does not make a password right, and checking one costs etcd much.
