@@ -27,7 +27,7 @@ import { CleanUpSummary } from "./cleanup_summary.ts";
 import { openHostKernel } from "../host/host_network.ts";
 import { Desired } from "../state/desired.ts";
 import { KernelTables, linkAlias } from "../kernel/kernel_tables.ts";
-import { openStore } from "./open_store.ts";
+import { openStore, type OpenStoreContext } from "./open_store.ts";
 
 /** What the clean-up is given. */
 export interface CleanUpOptions {
@@ -63,7 +63,7 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
   requireCleanUpRights();
   const problems: string[] = [];
   const summary = new CleanUpSummary();
-  const networks = await findNetworks(options, { log, signal });
+  const networks = await findNetworks(options, context);
   await using netlink = await openHostKernel({ log, signal });
 
   const tables = new KernelTables({
@@ -95,7 +95,7 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
   }
   if (release) {
     try {
-      const { kept, released } = await releaseLeases(options, netlink, { log, signal });
+      const { kept, released } = await releaseLeases(options, netlink, context);
       summary.removed("lease", released.length);
       for (const subnet of kept) summary.left(`the reservation of ${formatSubnet(subnet)}`);
       if (kept.length === 0) {
@@ -144,13 +144,14 @@ async function empty(
 /** The networks whose routes and rules are ours: the last run's, else the config's. */
 async function findNetworks(
   options: Options,
-  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+  context: OpenStoreContext,
 ): Promise<readonly Prefix[]> {
+  const { log, signal } = context;
   const { subnetFile } = options;
   const networks = previousNetworks(await readSubnetFile(subnetFile) ?? "");
   if (networks.length > 0) return networks;
   try {
-    await using store = await openStore(options, log);
+    await using store = await openStore(options, context);
     const text = await readConfig(store, { signal });
     if (text !== undefined) {
       const { config: { ipv4, ipv6 } } = parseNetworkConfig(text);
@@ -171,10 +172,11 @@ async function findNetworks(
 async function releaseLeases(
   options: Options,
   netlink: Netlink,
-  { log, signal }: { readonly log: Logger; readonly signal: AbortSignal },
+  context: OpenStoreContext,
 ): Promise<Released> {
+  const { log, signal } = context;
   using limit = deadline(STORE_LIMIT_MS, { signal });
-  await using store = await openStore(options, log);
+  await using store = await openStore(options, context);
   const local = (await netlink.listAddresses({ signal }))
     .filter(({ scope }) => scope === "universe")
     .map(({ address }) => address.address);
@@ -198,14 +200,15 @@ async function withLastSubnet(
  * is no failure: many a host has no right to. Returns what is left, if anything is.
  */
 async function releaseRemnants(
-  { options, environment, backends, log, signal }: CleanUpOptions,
+  context: CleanUpOptions,
   released: readonly Prefix[],
   summary: CleanUpSummary,
 ): Promise<string | undefined> {
+  const { options, environment, backends, log, signal } = context;
   // Until the config is read, nobody knows whether there is anything.
   let remnants: Remnants | undefined;
   try {
-    await using store = await openStore(options, log);
+    await using store = await openStore(options, context);
     const text = await readConfig(store, { signal });
     if (text === undefined) return undefined;
     const { network, backend } = configureNetwork(text, log, backends);

@@ -23,7 +23,7 @@ import type { StatusSource } from "../status/model.ts";
 import { patiently } from "../status/patience.ts";
 import { Readiness } from "../status/readiness.ts";
 import { isTransient } from "../store/errors.ts";
-import type { OwnLease } from "../store/lease_store.ts";
+import type { LeaseStore, OwnLease, StoredAddresses } from "../store/lease_store.ts";
 import { waitForNetworkConfig } from "../runtime/await_config.ts";
 import { openStore } from "./open_store.ts";
 import { type Loop, Operation, type Parts } from "./operation.ts";
@@ -98,7 +98,7 @@ class DaemonRun implements AsyncDisposable {
     );
     await formerPath.resume({ signal: this.#signal });
 
-    const store = this.#resources.use(await openStore(options, log));
+    const store = this.#resources.use(await openStore(options, this.#context));
     this.#onStatus("Reading the network config");
     const configured = await waitForNetworkConfig({ ...shared, backends, store });
     requireRights(options, configured);
@@ -113,6 +113,7 @@ class DaemonRun implements AsyncDisposable {
     const hostNetwork = this.#resources.use(
       await openHostNetwork({
         ...shared,
+        options: { ...options, ...await this.#storedAddresses(store) },
         network,
         formerNetworks: former.networks,
         formerSubnet: former.subnet,
@@ -154,6 +155,13 @@ class DaemonRun implements AsyncDisposable {
 
   readonly #onStatus = (message: string): void =>
     this.#readiness.condition("start-up").unmet({ code: "starting", object: "start-up", message });
+
+  /** Addresses that an operator gave this host in the store: they go before flags, as upstream. */
+  #storedAddresses(store: LeaseStore): Promise<StoredAddresses> {
+    const shared = { ...this.#context, signal: this.#signal, onStatus: this.#onStatus };
+    const ask = async () => await store.storedAddresses?.(shared) ?? {};
+    return patiently("read this host's addresses in the store", ask, shared);
+  }
 
   #openFirewall(configured: ConfiguredNetwork): Promise<Firewall> {
     const { options, log } = this.#context;

@@ -8,9 +8,19 @@ import type { Logger } from "../log.ts";
 import { openEtcdStore, type OpenEtcdStoreOptions } from "../store/etcd/open.ts";
 import type { LeaseStore } from "../store/lease_store.ts";
 
+/** What is told of a run besides its options. */
+export interface OpenStoreContext {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
 /** Opens the store. It need not be up: its calls fail while it is not. */
-export function openStore(options: Options, log: Logger): Promise<LeaseStore> {
-  return openEtcdStore(etcdOptions(options, log));
+export async function openStore(options: Options, context: OpenStoreContext): Promise<LeaseStore> {
+  const { environment, log, signal } = context;
+  if (options.kube === undefined) return await openEtcdStore(etcdOptions(options, log));
+  const { openKubeStore } = await import("../store/kube/open.ts");
+  return await openKubeStore({ ...options.kube, environment, log: log.child("kube") }, { signal });
 }
 
 /** What the command line says about etcd. */

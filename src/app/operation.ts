@@ -283,7 +283,10 @@ export class Operation implements Disposable {
     const { store, hostNetwork, runtime, own } = this.#parts;
     const { onLeaseLoss } = this.#options;
     const all = [
-      this.#readiness.unmet.subscribe(() => this.#file.request()),
+      this.#readiness.unmet.subscribe(() => {
+        this.#file.request();
+        own.setReady?.(this.#readiness.ready);
+      }),
       runtime.withKernel?.drift.subscribe(() => this.#kernel.request()),
       runtime.facts.subscribe(() => {
         this.#publish();

@@ -21,6 +21,7 @@ const parts = (backends: readonly BackendEntry[]): readonly SelfTest[] => [
   ...backends.flatMap(({ selfTest }) => selfTest ?? []),
   { name: "libnl", use: useLibnl },
   { name: "regular expressions", use: useRegex },
+  { name: "kubeconfig", use: useKubeconfig },
 ];
 
 /** Options of {@linkcode selfTest}. */
@@ -61,6 +62,15 @@ async function useEtcd(): Promise<void> {
 async function useRegex(): Promise<void> {
   const compile = await loadGoRegex();
   if (!compile("^eth[[:digit:]]$").test("eth0")) throw new Error("eth0 does not match");
+}
+
+/** A kubeconfig is YAML mostly, whose parser is loaded for one alone. */
+async function useKubeconfig(): Promise<void> {
+  const { parseKubeconfig } = await import("../store/kube/kubeconfig.ts");
+  const text = "current-context: a\nclusters: [{name: a, cluster: {server: 'https://a'}}]\n" +
+    "contexts:\n- name: a\n  context: {cluster: a}\n";
+  const { server } = await parseKubeconfig(text, "of the self-test");
+  if (server !== "https://a") throw new Error("its server is another one");
 }
 
 /** Lists links through libnl: an executable's through the one it carries, whatever the host has. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { DOCKER_FLAGS } from "./docker_opts.ts";
-import { type Argument, USABLE_FLAGS } from "./flags.ts";
+import { type Argument, FLAGS } from "./flags.ts";
 
 /** A word that comes first, and asks for something else than to run the daemon. */
 export interface Command {
@@ -34,7 +34,7 @@ export const COMMANDS = [
       "and the subnet file, and with --release also the lease; refused while flanneld runs",
     flags: [
       { name: "release", help: "also give up the lease, and the host's route entries in a cloud" },
-      ...USABLE_FLAGS,
+      ...FLAGS,
     ],
   },
   {

@@ -4,7 +4,7 @@
  * @module
  */
 import { type Command, COMMANDS, type Shell } from "./commands.ts";
-import { type Argument, type Flag, FLAGS, USABLE_FLAGS, withDashes } from "./flags.ts";
+import { type Argument, type Flag, FLAGS, withDashes } from "./flags.ts";
 
 /** The script that `shell` is to load. */
 export function completion(shell: Shell): string {
@@ -22,7 +22,7 @@ function valuesOf({ name, value = "" }: Argument): readonly string[] | "file" | 
 }
 
 const BOOLEANS: ReadonlySet<string> = new Set(
-  USABLE_FLAGS.filter(({ type, ends }) => type === "bool" && !ends).map(({ name }) => name),
+  FLAGS.filter(({ type, ends }: Flag) => type === "bool" && !ends).map(({ name }) => name),
 );
 const LISTS: ReadonlySet<string> = new Set(
   FLAGS.filter(({ type }: Flag) => type === "list").map(({ name }) => name),
@@ -36,7 +36,7 @@ function takesWord({ value }: Argument): boolean {
 /** Every flag of every command, by name. */
 const ALL_FLAGS: readonly Argument[] = [
   ...new Map(
-    [...USABLE_FLAGS, ...COMMAND_LIST.flatMap(({ flags }) => flags)].map((flag) => [
+    [...FLAGS, ...COMMAND_LIST.flatMap(({ flags }) => flags)].map((flag) => [
       flag.name,
       flag,
     ]),
@@ -71,10 +71,10 @@ ${values.join("\n")}
   esac
   case \${COMP_WORDS[1]} in
 ${commands.join("\n")}
-    *) words="${shown(USABLE_FLAGS)}" ;;
+    *) words="${shown(FLAGS)}" ;;
   esac
   if ((COMP_CWORD == 1)); then
-    words="${COMMAND_LIST.map(({ name }) => name).join(" ")} ${shown(USABLE_FLAGS)}"
+    words="${COMMAND_LIST.map(({ name }) => name).join(" ")} ${shown(FLAGS)}"
   fi
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
   if [[ \${#COMPREPLY[@]} -eq 1 && \${COMPREPLY[0]} == *= ]]; then compopt -o nospace; fi
@@ -131,7 +131,7 @@ ${commands.join("\n")}
   case $first in
 ${cases.join("\n")}
     *) _arguments \\
-${specs(USABLE_FLAGS)} ;;
+${specs(FLAGS)} ;;
   esac
 }
 if [[ $funcstack[1] == _flanneld ]]; then _flanneld "$@"; else compdef _flanneld flanneld; fi
@@ -173,7 +173,7 @@ function fish(): string {
     '# Completion of flanneld for fish, as "flanneld completion fish" prints it.',
     "complete -c flanneld -f",
     ...commands,
-    ...flagsOf(`not __fish_seen_subcommand_from ${names}`, USABLE_FLAGS),
+    ...flagsOf(`not __fish_seen_subcommand_from ${names}`, FLAGS),
     ...COMMAND_LIST.flatMap(({ name, flags, words = [] }) => [
       ...(words.length === 0 ? [] : [
         `complete -c flanneld -n '__fish_seen_subcommand_from ${name}' -a '${words.join(" ")}'`,

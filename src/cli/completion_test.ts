@@ -14,7 +14,7 @@ const CASES: readonly Case[] = [
   { typed: "flanneld ", offers: ["cleanup", "docker-opts", "completion", "man"], lacks: ["bash"] },
   { typed: "flanneld cl", offers: ["cleanup"], lacks: ["man"] },
   { typed: "flanneld --etcd-", offers: ["--etcd-api", "--etcd-prefix"], lacks: ["--release"] },
-  { typed: "flanneld --kube-", offers: [], lacks: ["--kube-subnet-mgr"] },
+  { typed: "flanneld --kube-s", offers: ["--kube-subnet-mgr"], lacks: ["--kube-api-url"] },
   { typed: "flanneld --etcd-api=", offers: ["auto", "v2", "v3"], lacks: ["human"] },
   { typed: "flanneld --etcd-api v", offers: ["v2", "v3"], lacks: ["auto"] },
   { typed: "flanneld --ip-masq --log-format ", offers: ["human", "json"], lacks: ["cleanup"] },

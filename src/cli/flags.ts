@@ -23,26 +23,19 @@ export interface Flag extends Argument {
   readonly secret?: true;
   /** Asks for something else than a run, so no variable stands in for it. */
   readonly ends?: true;
-  /**
-   * Upstream's flag for a part that is not built: asking for anything but the default is refused,
-   * with this advice.
-   */
-  readonly refused?: string;
 }
 
 /** Groups in the order of the usage text. */
 export const GROUPS = [
   "Store",
+  "Kubernetes",
   "Lease",
   "External interface",
   "Traffic rules",
   "Alibaba Cloud VPC",
   "Health and logs",
   "Other",
-  "Upstream flags that this version refuses",
 ] as const;
-
-const NO_KUBERNETES = "leave it out: leases are kept in etcd only (see --etcd-endpoints)";
 
 /** The table. */
 export const FLAGS = [
@@ -110,6 +103,52 @@ export const FLAGS = [
     value: "TEXT",
     help: "password of the etcd user; prefer FLANNELD_ETCD_PASSWORD, which ps does not show",
     secret: true,
+  },
+  {
+    name: "kube-subnet-mgr",
+    type: "bool",
+    default: false,
+    group: "Kubernetes",
+    help: "take the subnet from this host's Node object, and publish in its annotations",
+  },
+  {
+    name: "kube-api-url",
+    type: "string",
+    default: "",
+    group: "Kubernetes",
+    value: "URL",
+    help: "API server; else that of the kubeconfig, or of the pod",
+  },
+  {
+    name: "kubeconfig-file",
+    type: "string",
+    default: "",
+    group: "Kubernetes",
+    value: "FILE",
+    help: "kubeconfig; else the pod's service account",
+  },
+  {
+    name: "kube-annotation-prefix",
+    type: "string",
+    default: "flannel.alpha.coreos.com",
+    group: "Kubernetes",
+    value: "PREFIX",
+    help: "prefix of the annotations, a domain or domain/name",
+  },
+  {
+    name: "net-config-path",
+    type: "string",
+    default: "/etc/kube-flannel/net-conf.json",
+    group: "Kubernetes",
+    value: "FILE",
+    help: "the network config",
+  },
+  {
+    name: "set-node-network-unavailable",
+    type: "bool",
+    default: true,
+    group: "Kubernetes",
+    help: "set the condition NetworkUnavailable of the node to False once its pods have a network",
   },
   {
     name: "subnet-file",
@@ -333,58 +372,6 @@ export const FLAGS = [
     help: "print all commands and flags and exit; also -h",
     ends: true,
   },
-  {
-    name: "kube-subnet-mgr",
-    type: "bool",
-    default: false,
-    group: "Upstream flags that this version refuses",
-    help: "keep leases in Kubernetes",
-    refused: NO_KUBERNETES,
-  },
-  {
-    name: "kube-api-url",
-    type: "string",
-    default: "",
-    group: "Upstream flags that this version refuses",
-    value: "URL",
-    help: "Kubernetes API server",
-    refused: NO_KUBERNETES,
-  },
-  {
-    name: "kube-annotation-prefix",
-    type: "string",
-    default: "flannel.alpha.coreos.com",
-    group: "Upstream flags that this version refuses",
-    value: "PREFIX",
-    help: "prefix of node annotations",
-    refused: NO_KUBERNETES,
-  },
-  {
-    name: "kubeconfig-file",
-    type: "string",
-    default: "",
-    group: "Upstream flags that this version refuses",
-    value: "FILE",
-    help: "access to the Kubernetes API",
-    refused: NO_KUBERNETES,
-  },
-  {
-    name: "net-config-path",
-    type: "string",
-    default: "/etc/kube-flannel/net-conf.json",
-    group: "Upstream flags that this version refuses",
-    value: "FILE",
-    help: "network config in Kubernetes mode",
-    refused: NO_KUBERNETES,
-  },
-  {
-    name: "set-node-network-unavailable",
-    type: "bool",
-    default: true,
-    group: "Upstream flags that this version refuses",
-    help: "set the node's condition",
-    refused: NO_KUBERNETES,
-  },
 ] as const satisfies readonly Flag[];
 
 /** A flag's name. */
@@ -406,11 +393,6 @@ export type FlagValues = {
 export function withDashes(name: string): string {
   return name.length === 1 ? `-${name}` : `--${name}`;
 }
-
-/** The flags that may be used, without those that are refused. */
-export const USABLE_FLAGS: readonly Flag[] = FLAGS.filter((flag: Flag) =>
-  flag.refused === undefined
-);
 
 /** The flags that a variable may stand in for. */
 export const FLAGS_WITH_VARIABLE: readonly (typeof FLAGS)[number][] = FLAGS.filter((flag: Flag) =>

@@ -54,13 +54,9 @@ export function manualPage(version: string): string {
     ),
     ...GROUPS.flatMap((group) => {
       const flags: readonly Flag[] = FLAGS.filter((flag) => flag.group === group);
-      const usable = flags.filter(({ refused }) => refused === undefined);
       return [
         `.SS "${text(group)}"`,
-        ...usable.flatMap((flag) => option({ ...flag, help: flag.help + describeDefault(flag) })),
-        ...(usable.length === 0
-          ? [text(flags.map(({ name }) => withDashes(name)).join(", ") + ".")]
-          : []),
+        ...flags.flatMap((flag) => option({ ...flag, help: flag.help + describeDefault(flag) })),
       ];
     }),
     ...commands.flatMap(({ name, flags }) => {
@@ -70,8 +66,7 @@ export function manualPage(version: string): string {
     section("ENVIRONMENT"),
     text("Each flag has a variable, which counts where the flag is not given:"),
     text(
-      FLAGS_WITH_VARIABLE.filter((flag: Flag) => flag.refused === undefined)
-        .map(({ name }) => environmentName(name)).join(", ") + ".",
+      FLAGS_WITH_VARIABLE.map(({ name }) => environmentName(name)).join(", ") + ".",
     ),
     ".PP",
     text(

@@ -19,6 +19,9 @@ export interface Options {
   readonly etcdUsername?: string;
   readonly etcdPassword?: Secret;
 
+  /** Present if leases are kept in Kubernetes, not in etcd. */
+  readonly kube?: KubeOptions;
+
   readonly subnetFile: string;
   /** 1..1439 */
   readonly subnetLeaseRenewMarginMinutes: number;
@@ -52,6 +55,17 @@ export interface Options {
   readonly healthzPort: number;
   readonly logFormat: "human" | "json";
   readonly verbosity: number;
+}
+
+/** How leases are kept in Kubernetes. */
+export interface KubeOptions {
+  readonly apiUrl?: string;
+  readonly kubeconfigFile?: string;
+  /** As given; the store checks it. */
+  readonly annotationPrefix: string;
+  readonly netConfigPath: string;
+  /** Whether the node's condition NetworkUnavailable is set. */
+  readonly setsCondition: boolean;
 }
 
 /** What {@linkcode readOptions} found wrong, or probably meant otherwise. */
@@ -115,6 +129,17 @@ export function readOptions(
     return undefined;
   }
 
+  function readKube(): KubeOptions {
+    const kubeconfigFile = values["kubeconfig-file"].trim();
+    return {
+      ...optional("apiUrl", url("kube-api-url")?.href),
+      ...optional("kubeconfigFile", kubeconfigFile === "" ? undefined : kubeconfigFile),
+      annotationPrefix: text("kube-annotation-prefix").trim(),
+      netConfigPath: text("net-config-path"),
+      setsCondition: values["set-node-network-unavailable"],
+    };
+  }
+
   /** A flag about the source files of upstream: taken as there, without effect. */
   function ofUpstreamsSources(name: StringFlag, form: RegExp, mustBe: string): void {
     const value = values[name].trim();
@@ -137,6 +162,7 @@ export function readOptions(
     etcdPrefix: text("etcd-prefix").trim(),
     etcdApi: choice("etcd-api", ["auto", "v3", "v2"]),
     ...readEtcdIdentity(values, users, findings),
+    ...optional("kube", values["kube-subnet-mgr"] ? readKube() : undefined),
     subnetFile: text("subnet-file"),
     subnetLeaseRenewMarginMinutes: integer("subnet-lease-renew-margin", 1, 1439),
     onLeaseLoss: choice("on-lease-loss", ["keep", "reassign"]),

@@ -178,7 +178,6 @@ function parseFlags(
     args,
     isSet: (name) => settings.has(name as FlagName),
   }));
-  refuseUnavailable(settings, faults);
 
   const values = Object.fromEntries(
     FLAGS.map(({ name, default: fallback }) => [name, settings.get(name)?.value ?? fallback]),
@@ -304,16 +303,6 @@ function parseValue(
         faults.push(badValue(flag, source, text, "it must be a whole number"));
       }
       return value;
-    }
-  }
-}
-
-/** Asking for the default of a flag that is not available asks for nothing, and is accepted. */
-function refuseUnavailable(settings: ReadonlyMap<FlagName, Setting>, faults: string[]): void {
-  for (const [name, { value, source }] of settings) {
-    const flag: Flag = BY_NAME.get(name)!;
-    if (flag.refused !== undefined && value !== flag.default) {
-      faults.push(`${source} is not available in this version; ${flag.refused}`);
     }
   }
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { UsageError } from "../errors.ts";
-import { environmentName, type Flag, FLAGS } from "./flags.ts";
+import { environmentName, FLAGS } from "./flags.ts";
 import type { Options } from "./options.ts";
 import { loadGoRegex } from "./go_syntax.ts";
 import { parseCommandLine, readCommandLine, SECRET_FLAGS } from "./parse.ts";
@@ -438,18 +438,28 @@ Deno.test("parseCommandLine() reports every fault together, the environment's by
   );
 });
 
-Deno.test("parseCommandLine() refuses flags of parts that are not built, by name", () => {
-  const refused = FLAGS.filter((flag: Flag) => flag.refused !== undefined);
-  assert.equal(refused.length, 6);
-  for (const flag of refused as readonly Flag[]) {
-    const other = flag.type === "bool" ? String(!flag.default) : "other";
-    const argument = `--${flag.name}=${other}`;
-    const expected = ` is not available in this version; ${flag.refused}`;
-    assert.deepEqual(faultsOf([argument]), [`--${flag.name}${expected}`]);
-    const variable = environmentName(flag.name);
-    assert.deepEqual(faultsOf([], { [variable]: other }), [`${variable}${expected}`]);
-    assert.deepEqual(faultsOf([`--${flag.name}=${flag.default}`]), []);
-  }
+Deno.test("parseCommandLine() reads the flags of Kubernetes where it is the store", () => {
+  assert.equal(optionsOf([]).kube, undefined);
+  assert.equal(optionsOf(["--kubeconfig-file=/etc/k"]).kube, undefined);
+  assert.deepEqual(optionsOf(["--kube-subnet-mgr"]).kube, {
+    annotationPrefix: "flannel.alpha.coreos.com",
+    netConfigPath: "/etc/kube-flannel/net-conf.json",
+    setsCondition: true,
+  });
+  const given = optionsOf(["--kube-subnet-mgr", "--set-node-network-unavailable=false"], {
+    FLANNELD_KUBE_API_URL: "https://api:6443",
+    FLANNELD_KUBECONFIG_FILE: "/etc/k",
+    FLANNELD_KUBE_ANNOTATION_PREFIX: "org.com/x",
+    FLANNELD_NET_CONFIG_PATH: "/n.json",
+  });
+  assert.deepEqual(given.kube, {
+    apiUrl: "https://api:6443/",
+    kubeconfigFile: "/etc/k",
+    annotationPrefix: "org.com/x",
+    netConfigPath: "/n.json",
+    setsCondition: false,
+  });
+  assert.match(String(faultsOf(["--kube-subnet-mgr", "--kube-api-url=x"])), /must be a URL/);
 });
 
 Deno.test("parseCommandLine() keeps the password out of every text", () => {
@@ -592,6 +602,7 @@ Deno.test("parseCommandLine() drops carriage returns and blanks at the ends of e
     "public-ip": "10.0.0.7",
     "public-ipv6": "fd00::7",
     "no-masq-cidr": "10.0.0.0/8",
+    "kube-api-url": "http://127.0.0.1:4",
     "ali-vpc-endpoint": "http://127.0.0.1:1",
     "ali-ecs-endpoint": "http://127.0.0.1:2",
     "ali-metadata-endpoint": "http://127.0.0.1:3",
@@ -601,7 +612,7 @@ Deno.test("parseCommandLine() drops carriage returns and blanks at the ends of e
     "vmodule": "main=1",
     "log_backtrace_at": "main.go:7",
   };
-  const flags = FLAGS.filter((flag: Flag) => flag.refused === undefined && flag.group !== "Other")
+  const flags = FLAGS.filter(({ group }) => group !== "Other")
     .map(({ name, type }) => ({ name, value: values[name] ?? values[type]! }));
   const variables = (end: string) =>
     Object.fromEntries(flags.map(({ name, value }) => [environmentName(name), value + end]));

@@ -17,15 +17,9 @@ const NO_BREAK_SPACE = "\u00a0";
 export function usage(): string {
   const groups = GROUPS.map((group) => {
     const flags: Flag[] = FLAGS.filter((flag) => flag.group === group);
-    const refused = flags.filter((flag) => flag.refused !== undefined);
-    const lines = [
-      ...flags.filter((flag) => flag.refused === undefined).flatMap((flag) =>
-        describe({ ...flag, help: flag.help + describeDefault(flag) })
-      ),
-      ...wrap(refused.map(({ name }) => `--${name}`).join(", "), WIDTH - 2).map((each) =>
-        `  ${each}`
-      ),
-    ];
+    const lines = flags.flatMap((flag) =>
+      describe({ ...flag, help: flag.help + describeDefault(flag) })
+    );
     return `${group}:\n${lines.join("\n")}\n`;
   });
   return `flanneld leases this host a subnet of a shared network and makes it reachable

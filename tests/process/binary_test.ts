@@ -50,6 +50,7 @@ binaryTest("the binary has every part that it loads late", async ({ path, signal
     "ok: packet worker",
     "ok: libnl (carried)",
     "ok: regular expressions",
+    "ok: kubeconfig",
   ]);
 });
 

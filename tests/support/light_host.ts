@@ -338,7 +338,7 @@ class SharedStore implements AsyncDisposable {
   ) {
     this.flags = etcdEndpoint === undefined ? [] : [`--etcd-endpoints=${etcdEndpoint}`];
     this.#context = context;
-    this.registry = open?.() ?? openStore(parseFlags(this.flags), context.log);
+    this.registry = open?.() ?? openStore(parseFlags(this.flags), { environment: {}, ...context });
   }
 
   /** The leases, followed from the first call on. */

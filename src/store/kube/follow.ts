@@ -49,7 +49,7 @@ export interface FollowTiming {
 }
 
 /** Bookmarks come each minute where anything changes at all. */
-export const FOLLOW_TIMING: FollowTiming = { silenceMs: 150_000, watchSeconds: 1_800 };
+const FOLLOW_TIMING: FollowTiming = { silenceMs: 150_000, watchSeconds: 1_800 };
 
 /** Options of {@linkcode followObjects}. */
 export interface FollowOptions extends CallOptions {
