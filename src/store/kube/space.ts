@@ -11,7 +11,15 @@ import * as v from "valibot";
 import { Stopwatch } from "../../util/stopwatch.ts";
 import { Wakeup } from "../../util/wakeup.ts";
 import { childSignal } from "../../util/child_signal.ts";
-import type { Entry, KeySpace, WatchEvent, WatchOptions, WatchUpdate } from "../etcd/key_space.ts";
+import type { WriteOptions } from "../documents.ts";
+import type {
+  Entry,
+  KeySpace,
+  SeenKey,
+  WatchEvent,
+  WatchOptions,
+  WatchUpdate,
+} from "../etcd/key_space.ts";
 import type { CallOptions } from "../errors.ts";
 import type { KubeClient } from "./client.ts";
 import { KubeError } from "./error.ts";
@@ -69,7 +77,7 @@ export class KubeSpace implements KeySpace {
   readonly #path: string;
   readonly #selector: string;
   /** The version of each key that was seen last, and for how long. */
-  readonly #seen = new Map<string, { readonly revision: string; readonly since: Stopwatch }>();
+  readonly #seen = new Map<string, { readonly version: string; readonly since: Stopwatch }>();
 
   /** @throws {RangeError} If the name is not words with slashes between them. */
   constructor(options: KubeSpaceOptions) {
@@ -100,11 +108,10 @@ export class KubeSpace implements KeySpace {
   async create(
     key: string,
     value: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<Entry | undefined> {
     try {
-      const body = this.#encode(key, value, ttlSeconds);
+      const body = this.#encode(key, value, options);
       return this.#read(await this.#call("create", "", { method: "POST", body }, options));
     } catch (error) {
       if (!isStatus(error, 409)) throw error;
@@ -112,21 +119,17 @@ export class KubeSpace implements KeySpace {
     // It may be one that is over, in whose place there is room.
     const former = parseObject(await this.#find(key, options));
     if (former !== undefined && this.#read(former) !== undefined) return undefined;
-    const revision = former?.metadata.resourceVersion;
-    return revision === undefined
-      ? undefined
-      : await this.update(key, value, revision, ttlSeconds, options);
+    const version = former?.metadata.resourceVersion;
+    return version === undefined ? undefined : await this.update({ key, version }, value, options);
   }
 
   async update(
-    key: string,
+    { key, version }: SeenKey,
     value: string,
-    revision: string,
-    ttlSeconds: number | undefined,
-    options: CallOptions,
+    options: WriteOptions,
   ): Promise<Entry | undefined> {
     try {
-      const body = this.#encode(key, value, ttlSeconds, revision);
+      const body = this.#encode(key, value, options, version);
       const name = this.objectName(key);
       return this.#read(await this.#call("update", name, { method: "PUT", body }, options));
     } catch (error) {
@@ -136,21 +139,20 @@ export class KubeSpace implements KeySpace {
   }
 
   async renew(
-    key: string,
-    revision: string,
-    ttlSeconds: number,
-    options: CallOptions,
+    { key, version }: SeenKey,
+    lifetimeSeconds: number,
+    { signal }: CallOptions,
   ): Promise<Entry | undefined> {
-    const entry = await this.get(key, options);
-    return entry?.revision === revision
-      ? await this.update(key, entry.value, revision, ttlSeconds, options)
+    const entry = await this.get(key, { signal });
+    return entry?.version === version
+      ? await this.update(entry, entry.value, { lifetimeSeconds, signal })
       : undefined;
   }
 
-  async remove(key: string, revision: string, options: CallOptions): Promise<boolean> {
+  async remove({ key, version }: SeenKey, options: CallOptions): Promise<boolean> {
     const body = {
       ...{ apiVersion: "v1", kind: "DeleteOptions" },
-      preconditions: { resourceVersion: revision },
+      preconditions: { resourceVersion: version },
     };
     try {
       await this.#call("delete", this.objectName(key), { method: "DELETE", body }, options);
@@ -276,16 +278,16 @@ export class KubeSpace implements KeySpace {
       : v.is(lease, raw)
       ? raw.spec?.holderIdentity
       : undefined;
-    const { resourceVersion: revision, uid } = object.metadata;
+    const { resourceVersion: version, uid } = object.metadata;
     const life = this.#lifeOf(object, key);
     if (typeof value !== "string" || (life !== undefined && life.leftMs <= 0)) return undefined;
-    return { key, value, revision, order: uid, expires: life !== undefined };
+    return { key, value, version, order: uid, expires: life !== undefined };
   }
 
   /** How long the object still counts; `undefined` for ever. */
   #lifeOf(object: KubeObject, key: string): { readonly leftMs: number } | undefined {
     const { client, kind } = this.#options;
-    const { annotations, resourceVersion: revision } = object.metadata;
+    const { annotations, resourceVersion: version } = object.metadata;
     if (kind === "ConfigMap") {
       const until = Date.parse(annotations?.[EXPIRES] ?? "");
       return Number.isNaN(until) ? undefined : { leftMs: until - client.serverNow };
@@ -294,14 +296,19 @@ export class KubeSpace implements KeySpace {
     const seconds = spec.success ? spec.output.spec?.leaseDurationSeconds : undefined;
     if (seconds === undefined || seconds === null) return undefined;
     let seen = this.#seen.get(key);
-    if (seen === undefined || seen.revision !== revision) {
-      seen = { revision, since: new Stopwatch({}) };
+    if (seen === undefined || seen.version !== version) {
+      seen = { version, since: new Stopwatch({}) };
       this.#seen.set(key, seen);
     }
     return { leftMs: seconds * 1_000 - seen.since.elapsedMs };
   }
 
-  #encode(key: string, value: string, ttlSeconds: number | undefined, revision?: string): unknown {
+  #encode(
+    key: string,
+    value: string,
+    { lifetimeSeconds }: WriteOptions,
+    version?: string,
+  ): unknown {
     const { client, kind, namespace, name } = this.#options;
     const isDocument = kind === "ConfigMap";
     const now = new Date(client.serverNow).toISOString();
@@ -314,16 +321,16 @@ export class KubeSpace implements KeySpace {
         labels: { "app.kubernetes.io/managed-by": "flanneld", [SPACE]: plain(name, 63) },
         annotations: {
           [KEY]: key,
-          ...(isDocument && ttlSeconds !== undefined
-            ? { [EXPIRES]: new Date(client.serverNow + ttlSeconds * 1_000).toISOString() }
+          ...(isDocument && lifetimeSeconds !== undefined
+            ? { [EXPIRES]: new Date(client.serverNow + lifetimeSeconds * 1_000).toISOString() }
             : {}),
         },
-        ...(revision === undefined ? {} : { resourceVersion: revision }),
+        ...(version === undefined ? {} : { resourceVersion: version }),
       },
       ...(isDocument ? { data: { value } } : {
         spec: {
           holderIdentity: value,
-          ...(ttlSeconds === undefined ? {} : { leaseDurationSeconds: ttlSeconds }),
+          ...(lifetimeSeconds === undefined ? {} : { leaseDurationSeconds: lifetimeSeconds }),
           // Exactly six decimals, or it is refused.
           renewTime: now.replace("Z", "000Z"),
         },

@@ -11,7 +11,7 @@
  */
 import type { Logger } from "../../log.ts";
 import { Address } from "../../net/mod.ts";
-import { SpaceDocuments } from "../etcd/documents.ts";
+import { spaceDocuments } from "../etcd/documents.ts";
 import { EtcdElection } from "../etcd/election.ts";
 import type { Documents } from "../documents.ts";
 import type { Election, ElectionOptions } from "../election.ts";
@@ -145,7 +145,7 @@ export class KubeStore implements LeaseStore {
 
   documents(name: string): Documents {
     const space = this.#space("ConfigMap", name);
-    return new SpaceDocuments(space, (key, value) => {
+    return spaceDocuments(space, (key, value) => {
       const { namespace } = this.#options;
       const literal = `--from-literal=value='${value.replaceAll("'", `'\\''`)}'`;
       // Not by a name alone: the daemon finds its documents by label and annotation.
