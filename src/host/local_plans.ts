@@ -7,6 +7,7 @@
 import type { Host, NetworkFamilies } from "../backends/mod.ts";
 import type { Options } from "../cli/options.ts";
 import {
+  type FamilyNetwork,
   type Firewall,
   type FirewallMode,
   planRuleSets,
@@ -28,6 +29,17 @@ export function firewallMode({ network }: Pick<Configured, "network">): Firewall
   return network.enableNFTables ? "nftables" : "iptables";
 }
 
+/** The families of the lease `own`: IPv4 first. */
+export function ownFamilies(
+  configured: Pick<Configured, "network">,
+  own: Lease,
+): readonly FamilyNetwork[] {
+  return enabledFamilies(configured).flatMap(({ name, network }) => {
+    const subnet = own.subnet[name];
+    return subnet ? [{ network, subnet }] : [];
+  });
+}
+
 /** The traffic rules for the subnet of the lease `own`. */
 export function planTrafficRules(
   options: Options,
@@ -37,10 +49,7 @@ export function planTrafficRules(
 ): readonly RuleSetSpec[] {
   return planRuleSets({
     mode: firewallMode(configured),
-    families: enabledFamilies(configured).flatMap(({ name, network }) => {
-      const subnet = own.subnet[name];
-      return subnet ? [{ network, subnet }] : [];
-    }),
+    families: ownFamilies(configured, own),
     masquerade: options.ipMasq,
     forward: options.iptablesForwardRules,
     noMasqueradeCidrs: options.noMasqCidr,
@@ -56,17 +65,11 @@ export function planSubnetFile(
   host: Host,
   own: Lease,
 ): SubnetFileSpec {
-  const families = Object.fromEntries(
-    enabledFamilies(configured).flatMap(({ name, network }) => {
-      const subnet = own.subnet[name];
-      return subnet ? [[name, { network, subnet }]] : [];
-    }),
-  );
   const { backend, network } = configured;
   return {
     path: options.subnetFile,
     text: renderSubnetEnv({
-      ...families,
+      families: ownFamilies(configured, own),
       mtuBytes: backend.podMtuBytes(network, host),
       masquerade: options.ipMasq,
     }),

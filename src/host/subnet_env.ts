@@ -1,29 +1,21 @@
 /** The format of subnet.env: what the CNI plugin, Docker and the next start read. @module */
+import type { FamilyNetwork } from "../firewall/mod.ts";
 import type { LeaseSubnet } from "../lease/lease.ts";
 import { type Family, InterfaceAddress, type Prefix } from "../net/mod.ts";
 
-/** One family's lines of subnet.env. */
-export interface SubnetEnvFamily {
-  /** The whole network. */
-  readonly network: Prefix;
-  /** This host's subnet; the file names its first address, which the bridge gets. */
-  readonly subnet: Prefix;
-}
-
 /** What the CNI plugin, Docker's helper and the next start read from subnet.env. */
 export interface SubnetEnv {
-  readonly ipv4?: SubnetEnvFamily;
-  readonly ipv6?: SubnetEnvFamily;
+  /** At most one per family. The file names the first address of each subnet, the bridge's. */
+  readonly families: readonly FamilyNetwork[];
   /** MTU of the pods' links. */
   readonly mtuBytes: number;
   /** Whether flanneld masquerades, so that others must not. */
   readonly masquerade: boolean;
 }
 
-const FAMILIES: readonly [key: "ipv4" | "ipv6", prefix: string, family: Family][] = [
-  ["ipv4", "FLANNEL_", 4],
-  ["ipv6", "FLANNEL_IPV6_", 6],
-];
+/** How the names of each family's variables begin. */
+const PREFIXES = { 4: "FLANNEL_", 6: "FLANNEL_IPV6_" } as const;
+const FAMILIES = [4, 6] as const;
 
 /**
  * The text of subnet.env: upstream's lines in upstream's order, LF, no quotes. No other
@@ -31,11 +23,10 @@ const FAMILIES: readonly [key: "ipv4" | "ipv6", prefix: string, family: Family][
  */
 export function renderSubnetEnv(env: SubnetEnv): string {
   const lines: string[] = [];
-  for (const [key, prefix] of FAMILIES) {
-    const part = env[key];
-    if (!part) continue;
-    const first = new InterfaceAddress(part.subnet.address.add(1n), part.subnet.length);
-    lines.push(`${prefix}NETWORK=${part.network}`, `${prefix}SUBNET=${first}`);
+  for (const { network, subnet } of env.families) {
+    const prefix = PREFIXES[network.family];
+    const first = new InterfaceAddress(subnet.address.add(1n), subnet.length);
+    lines.push(`${prefix}NETWORK=${network}`, `${prefix}SUBNET=${first}`);
   }
   lines.push(`FLANNEL_MTU=${env.mtuBytes}`, `FLANNEL_IPMASQ=${env.masquerade}`);
   return lines.join("\n") + "\n";
@@ -67,9 +58,9 @@ export function parseDotenv(text: string): Map<string, string> {
 export function previousSubnet(text: string): LeaseSubnet | undefined {
   const variables = parseDotenv(text);
   const subnet: { ipv4?: Prefix; ipv6?: Prefix } = {};
-  for (const [key, prefix, family] of FAMILIES) {
-    const found = prefixes(variables.get(`${prefix}SUBNET`), family);
-    if (found.length === 1) subnet[key] = found[0]!;
+  for (const family of FAMILIES) {
+    const found = prefixes(variables.get(`${PREFIXES[family]}SUBNET`), family);
+    if (found.length === 1) subnet[`ipv${family}`] = found[0]!;
   }
   return subnet.ipv4 || subnet.ipv6 ? subnet : undefined;
 }
@@ -77,8 +68,8 @@ export function previousSubnet(text: string): LeaseSubnet | undefined {
 /** The networks that an earlier run served, according to subnet.env. */
 export function previousNetworks(text: string): Prefix[] {
   const variables = parseDotenv(text);
-  return FAMILIES.flatMap(([, prefix, family]) =>
-    prefixes(variables.get(`${prefix}NETWORK`), family).filter(({ length }) => length > 0)
+  return FAMILIES.flatMap((family) =>
+    prefixes(variables.get(`${PREFIXES[family]}NETWORK`), family).filter(({ length }) => length > 0)
   );
 }
 

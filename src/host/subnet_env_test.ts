@@ -11,7 +11,7 @@ Deno.test("renderSubnetEnv() writes upstream's lines in upstream's order", () =>
   const ipv4 = { network: prefix("10.42.0.0/16"), subnet: prefix("10.42.0.0/24") };
   const ipv6 = { network: prefix("2001:cafe:42::/56"), subnet: prefix("2001:cafe:42::/64") };
   assert.equal(
-    renderSubnetEnv({ ipv4, ipv6, mtuBytes: 1450, masquerade: true }),
+    renderSubnetEnv({ families: [ipv4, ipv6], mtuBytes: 1450, masquerade: true }),
     `FLANNEL_NETWORK=10.42.0.0/16
 FLANNEL_SUBNET=10.42.0.1/24
 FLANNEL_IPV6_NETWORK=2001:cafe:42::/56
@@ -21,7 +21,7 @@ FLANNEL_IPMASQ=true
 `,
   );
   assert.equal(
-    renderSubnetEnv({ ipv6, mtuBytes: 1500, masquerade: false }),
+    renderSubnetEnv({ families: [ipv6], mtuBytes: 1500, masquerade: false }),
     `FLANNEL_IPV6_NETWORK=2001:cafe:42::/56
 FLANNEL_IPV6_SUBNET=2001:cafe:42::1/64
 FLANNEL_MTU=1500
@@ -44,8 +44,10 @@ Deno.test("previousSubnet() reads back what renderSubnetEnv() wrote", () => {
       fc.boolean(),
       (ipv4, ipv6, masquerade) => {
         const text = renderSubnetEnv({
-          ...(ipv4 ? { ipv4: { network: prefix("10.0.0.0/8"), subnet: ipv4 } } : {}),
-          ...(ipv6 ? { ipv6: { network: prefix("fd00::/16"), subnet: ipv6 } } : {}),
+          families: [
+            ...(ipv4 ? [{ network: prefix("10.0.0.0/8"), subnet: ipv4 }] : []),
+            ...(ipv6 ? [{ network: prefix("fd00::/16"), subnet: ipv6 }] : []),
+          ],
           mtuBytes: 1450,
           masquerade,
         });

@@ -20,6 +20,7 @@ import type { Desired } from "../state/desired.ts";
 import { present } from "../util/present.ts";
 import { delay } from "../util/time.ts";
 import type { HostNetwork } from "./host_network.ts";
+import { ownFamilies } from "./local_plans.ts";
 import { enabledFamilies, type NetworkConfig } from "../config/network_config.ts";
 import type { Finding, Problem } from "../status/model.ts";
 import { Outage, ProblemLog, sentenceOf } from "../status/problems.ts";
@@ -187,9 +188,7 @@ export class Surroundings {
     const addresses = await hostNetwork.netlink.listAddresses({ signal });
     const links = await hostNetwork.netlink.listLinks({ signal });
     const { value: host } = hostNetwork.host;
-    return enabledFamilies(configured).flatMap(({ name, network }): PodPaths[] => {
-      const subnet = own.subnet[name];
-      if (!subnet) return [];
+    return ownFamilies(configured, own).map(({ network, subnet }): PodPaths => {
       const { family } = network;
       const bridge = addresses.find((each) =>
         !isHostLength(each) && subnet.contains(each.address.address)
@@ -202,14 +201,14 @@ export class Surroundings {
         }
       }
       const peer = peers[Symbol.iterator]().map((each) => publicIpOf(each, family)).find(Boolean);
-      return [present({
+      return present({
         family,
         network,
         subnet,
         inside,
         outside: outside.size > 0 ? [...outside] : [host.link],
         tunnel: this.#tunnel(family, peer),
-      })];
+      });
     });
   }
 
