@@ -141,12 +141,48 @@ Deno.test("every flag is described once, with its default", () => {
   }
 });
 
+Deno.test("the words of which a flag's value may be one are described with it", () => {
+  for (const manual of both) {
+    const meanings = new Map(
+      manual.tableWith("--etcd-endpoints").map(([flag, , meaning]) => [onlyCode(flag!), meaning]),
+    );
+    for (const { name, value = "", default: fallback } of FLAGS as readonly Flag[]) {
+      if (!/^[a-z0-9]+(?:\|[a-z0-9]+)+$/.test(value)) continue;
+      const described = new Set(codeSpans(meanings.get(`--${name}`)!));
+      for (const word of value.split("|")) {
+        const where = `${manual.language}: --${name}=${word}`;
+        assert.ok(word === fallback || described.has(word), where);
+      }
+    }
+  }
+});
+
+/** Flags in the documents that are other programs', by program. */
+const FOREIGN_FLAGS: Readonly<Record<string, string>> = {
+  npx: "yes",
+  "deno task": "backend hosts quota overflow keep binary filter quiet output target",
+  etcd: "advertise-client-urls listen-client-urls enable-v2",
+  etcdctl: "endpoints prefix print-value-only",
+  docker: "bip mtu rm net cap-add name attachable subnet network",
+  systemctl: "now",
+  kubernetes: "allocate-node-cidrs",
+  "examples of Go's syntax": "x flag",
+};
+
 Deno.test("flags and variables that the documents use anywhere exist", () => {
   const names = new Set<string>(FLAGS.map(({ name }) => name));
+  const all = new Set([
+    ...names,
+    ...COMMANDS.flatMap(({ flags }) => flags.map(({ name }) => name)),
+    ...Object.values(FOREIGN_FLAGS).flatMap((line) => line.split(" ")),
+  ]);
   const variables = new Set(FLAGS.map(({ name }) => environmentName(name)));
   for (const { name, text } of both.flatMap(({ documents }) => documents)) {
     for (const [variable] of text.matchAll(/\bFLANNELD_[A-Z_]*[A-Z]/g)) {
       assert.ok(variables.has(variable), `${name}: ${variable}`);
+    }
+    for (const [, flag] of text.matchAll(/(?<![\w-])--([a-z][\w-]*)(?![\w…-])/g)) {
+      assert.ok(all.has(flag!), `${name}: --${flag}`);
     }
     for (const [, flag] of text.matchAll(/flanneld --([a-z-]+)/g)) {
       assert.ok(names.has(flag!), `${name}: --${flag}`);
@@ -350,6 +386,10 @@ Deno.test("exit codes and the fields of /status are those of the program", () =>
     const described = tables.find((rows) => rows[1]?.[0] === "0")?.slice(1).map(([code]) => code);
     assert.deepEqual(described, EXIT_CODES.map(([code]) => String(code)), language);
   }
+  const [, block] = /export interface StatusFacts \{([^]*?)\n\}/.exec(sources)!;
+  const parts = [...block!.matchAll(/^ {2}readonly (\w+)/gm)].map(([, part]) => part);
+  const named = english.tableWith("version").flatMap(([fields]) => codeSpans(fields!));
+  assert.deepEqual(named.toSorted(), parts.sort());
   for (const [fields] of english.tableWith("version")) {
     for (const field of codeSpans(fields!)) {
       assert.match(sources, new RegExp(`\\b${field}\\b`), field);
