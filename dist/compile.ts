@@ -25,7 +25,7 @@ import {
   pinnedPackages,
 } from "./debian/packages.ts";
 import { elfMachine, oldestGlibc } from "./elf.ts";
-import { CACHE, deno, ROOT, run } from "./run.ts";
+import { CACHE, deno, ROOT, run, runTool } from "./run.ts";
 import { parseTarget, type Target, TARGETS } from "./target.ts";
 
 /** The least that works: the daemon's own needs, nothing for npm packages beyond them. */
@@ -69,15 +69,7 @@ const cache = join(CACHE, "compile");
 /** What stands before the time of a file in the table of those inside. */
 const TIME_MARK = '"t":';
 
-if (import.meta.main) {
-  try {
-    await main();
-  } catch (error) {
-    console.error(describeError(error));
-    if (!(error instanceof OperatorError) && error instanceof Error) console.error(error.stack);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) await runTool(main);
 
 async function main(): Promise<void> {
   const { values } = parseArgs({

@@ -6,11 +6,14 @@
  * @module
  */
 import { parseArgs } from "node:util";
-import { describeError, OperatorError } from "../src/errors.ts";
+import { OperatorError } from "../src/errors.ts";
 import { BUILD_OPTIONS, prepareBuild } from "./package/build.ts";
 import { imageArchive } from "./package/image.ts";
+import { runTool } from "./run.ts";
 
-try {
+if (import.meta.main) await runTool(main);
+
+async function main(): Promise<void> {
   const { values } = parseArgs({
     args: Deno.args,
     options: { ...BUILD_OPTIONS, output: { type: "string" } },
@@ -22,8 +25,4 @@ try {
   console.log(
     `${values.output}: ${name}, ${mebibytes(archive.length)}, unpacked ${mebibytes(size)}`,
   );
-} catch (error) {
-  console.error(describeError(error));
-  if (!(error instanceof OperatorError) && error instanceof Error) console.error(error.stack);
-  Deno.exit(1);
 }

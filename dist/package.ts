@@ -9,7 +9,6 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { describeError, OperatorError } from "../src/errors.ts";
 import { type Build, BUILD_OPTIONS, prepareBuild } from "./package/build.ts";
 import { prepareParts, tarballEntries } from "./package/contents.ts";
 import { debianPackage, rpmPackage } from "./package/distributions.ts";
@@ -17,18 +16,10 @@ import { type Bytes, sorted } from "./package/files.ts";
 import { gzip } from "./package/gzip.ts";
 import { imageArchive } from "./package/image.ts";
 import { writeTar } from "./package/tar.ts";
-import { ROOT } from "./run.ts";
+import { ROOT, runTool } from "./run.ts";
 import { TARGETS } from "./target.ts";
 
-if (import.meta.main) {
-  try {
-    await main();
-  } catch (error) {
-    console.error(describeError(error));
-    if (!(error instanceof OperatorError) && error instanceof Error) console.error(error.stack);
-    Deno.exit(1);
-  }
-}
+if (import.meta.main) await runTool(main);
 
 async function main(): Promise<void> {
   const { values } = parseArgs({

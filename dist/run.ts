@@ -1,6 +1,7 @@
+// deno-lint-ignore-file no-console -- what it prints is for the operator
 /** Runs what compilation and packaging need, and says in one line why it failed. @module */
 import { basename, join } from "node:path";
-import { OperatorError } from "../src/errors.ts";
+import { describeError, OperatorError } from "../src/errors.ts";
 import { describeDownloadFailure } from "./download_failure.ts";
 
 /** The checkout. */
@@ -8,6 +9,19 @@ export const ROOT = join(import.meta.dirname!, "..");
 
 /** Where what is downloaded or generated on the way lies. */
 export const CACHE = join(ROOT, "dist", "cache");
+
+/**
+ * Does a tool's work, and says in one line why it could not.
+ */
+export async function runTool(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    console.error(describeError(error));
+    if (!(error instanceof OperatorError) && error instanceof Error) console.error(error.stack);
+    Deno.exit(1);
+  }
+}
 
 /** Runs this Deno; returns what it wrote. @throws {OperatorError} If it fails. */
 export function deno(args: readonly string[]): Promise<string> {

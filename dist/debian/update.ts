@@ -1,16 +1,20 @@
 // deno-lint-ignore-file no-console -- what it prints is its purpose
 /**
  * `deno run -A dist/debian/update.ts`: pins the newest packages that Debian has for each purpose, in
- * `lock.json`. What changes then, a reader of the diff sees.
+ * `lock.json`: by indices that Debian has signed. A reader of the diff sees what changes.
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { run } from "../run.ts";
 import { type DebianArchitecture, TARGETS } from "../target.ts";
 import type { DebianLock, DebianPackage, Purpose } from "./packages.ts";
 
 const MIRROR = Deno.env.get("DEBIAN_MIRROR")?.replace(/\/+$/, "") ?? "http://deb.debian.org";
+
+/** Of Debian's package debian-archive-keyring. */
+const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /** Archives and suites, and the names of the packages taken from them. */
 const SOURCES: Readonly<Record<Purpose, { suites: readonly string[]; names: readonly string[] }>> =
@@ -56,12 +60,18 @@ async function readSuite(
   architecture: DebianArchitecture,
   names: readonly string[],
 ): Promise<DebianPackage[]> {
-  const response = await fetch(`${MIRROR}/${suite}/main/binary-${architecture}/Packages.xz`);
-  if (!response.ok) throw new Error(`Cannot read ${response.url}: HTTP status ${response.status}`);
-  const packed = await Deno.makeTempFile({ suffix: ".xz" });
-  await Deno.writeFile(packed, await response.bytes());
+  const index = `main/binary-${architecture}/Packages.xz`;
+  const directory = await Deno.makeTempDir();
+  const release = await download(`${suite}/InRelease`, `${directory}/InRelease`);
+  // What Debian has signed names the checksum of the index, and the index those of the packages.
+  await run("gpgv", [`--keyring=${KEYRING}`, release]);
+  const packed = await download(`${suite}/${index}`, `${directory}/Packages.xz`);
+  const sum = createHash("sha256").update(await Deno.readFile(packed)).digest("hex");
+  const isSigned = (await Deno.readTextFile(release)).split("\n")
+    .some((line) => line.startsWith(` ${sum} `) && line.endsWith(` ${index}`));
+  if (!isSigned) throw new Error(`Cannot use ${suite}/${index}: Debian has not signed it`);
   const text = await run("xz", ["--decompress", "--stdout", packed]);
-  await Deno.remove(packed);
+  await Deno.remove(directory, { recursive: true });
   return text.split("\n\n").flatMap((paragraph) => {
     const field = (name: string) => new RegExp(`^${name}: (.*)$`, "m").exec(paragraph)?.[1] ?? "";
     const name = field("Package");
@@ -69,6 +79,13 @@ async function readSuite(
     const path = `${suite.split("/")[0]}/${field("Filename")}`;
     return { name, version: field("Version"), path, sha256: field("SHA256") };
   });
+}
+
+async function download(path: string, target: string): Promise<string> {
+  const response = await fetch(`${MIRROR}/${path}`);
+  if (!response.ok) throw new Error(`Cannot read ${response.url}: HTTP status ${response.status}`);
+  await Deno.writeFile(target, await response.bytes());
+  return target;
 }
 
 async function newest(name: string, from: readonly DebianPackage[]): Promise<DebianPackage> {
