@@ -45,6 +45,7 @@ const TOOLS = {
   "gcc": program("gcc", "gcc"),
   "dpkg": program("dpkg", "dpkg"),
   "rpm": program("rpm", "rpm"),
+  "qemu-aarch64-static": program("qemu-aarch64-static", "qemu-user-static"),
   "skopeo": program("skopeo", "skopeo"),
   "runc": program("runc", "runc"),
   "libc headers": header("stdio.h", "libc6-dev"),

@@ -70,7 +70,7 @@ const FILE_START = /^(?:\x1b\[[\d;]*m)*running \d+ tests? from /gm;
 const DURATIONS: readonly (readonly [file: RegExp, seconds: number])[] = [
   [/process\/(?:binary|cloud_cluster_kill|cloud_faults|cloud_kill|secrets|store_outage)_test/, 200],
   [/process\/(?:cloud_|lifecycle_|kernel_matrix|store_lease|store_v2)/, 120],
-  [/(?:process|machine)\//, 80],
+  [/(?:process|machine)\/|package\/(?:packages|aarch64)/, 80],
   [/store\/etcd_/, 60],
   [/./, 20],
 ];

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { prepareBuild } from "../../dist/package/build.ts";
 import { prepareParts } from "../../dist/package/contents.ts";
 import { debianPackage } from "../../dist/package/distributions.ts";
+import { imageArchive } from "../../dist/package/image.ts";
 import { skippable } from "../prerequisites.ts";
 import { ARCHITECTURE, debianObstacle } from "../package/support.ts";
 import { compiledBinary } from "../support/compiled_binary.ts";
@@ -19,7 +20,7 @@ Deno.test({
   name: skippable("an operator installs, upgrades and removes the Debian package", obstacle),
   ignore: obstacle !== undefined,
   async fn() {
-    const signal = AbortSignal.timeout(8 * 60_000);
+    const signal = AbortSignal.timeout(12 * 60_000);
     const build = await prepareBuild({
       target: Deno.build.arch,
       binary: await compiledBinary(signal),
@@ -33,10 +34,13 @@ Deno.test({
       return found.text.replaceAll("10.0.0.5", "10.79.0.1");
     };
     const name = `flanneld_${build.version}_${ARCHITECTURE}.deb`;
-    const deb = await Deno.makeTempFile();
-    await Deno.writeFile(deb, debianPackage(build, await prepareParts(build)));
-    await machines.put(1, deb, `/root/${name}`);
-    await Deno.remove(deb);
+    const put = async (bytes: Uint8Array, target: string) => {
+      const path = await Deno.makeTempFile();
+      await Deno.writeFile(path, bytes);
+      await machines.put(1, path, target);
+      await Deno.remove(path);
+    };
+    await put(debianPackage(build, await prepareParts(build)), `/root/${name}`);
     await type(
       "sed -i s/127.0.0.1/10.79.0.1/ /etc/default/etcd\n" +
         "echo 'ETCD_LISTEN_CLIENT_URLS=\"http://10.79.0.1:2379\"' >> /etc/default/etcd\n" +
@@ -60,6 +64,19 @@ Deno.test({
     );
     const [, subnet] = /FLANNEL_SUBNET=(\S+)/.exec(await type("cat /run/flannel/subnet.env"))!;
     assert.ok((await type("ip -br addr show docker0")).includes(` ${subnet} `));
+
+    // Both programs read the image, and run what is in it.
+    const image = await imageArchive(build);
+    await put(image.archive, "/root/image.tar");
+    await type(
+      "docker load --input=image.tar; ctr images import --snapshotter=native image.tar",
+    );
+    for (
+      const start of [
+        `docker run --rm --read-only ${image.name}`,
+        `ctr run --rm --snapshotter=native ${image.name} flanneld /usr/bin/flanneld`,
+      ]
+    ) assert.match(await type(`${start} --version`), /^flanneld \d/);
 
     // The same version again is an upgrade to dpkg.
     const processId = () => type("systemctl show -P MainPID flanneld");
