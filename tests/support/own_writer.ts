@@ -1,11 +1,11 @@
-import { HostRoutes } from "../../src/cloud/routes/host_routes.ts";
 import {
   type AliVpcInstance,
   type AliVpcOptions,
   identifyAliVpc,
 } from "../../src/cloud/ali/identify.ts";
-import { Patience } from "../../src/cloud/routes/patience.ts";
-import type { RouteTable } from "../../src/cloud/routes/route_table.ts";
+import { startPatience } from "../../src/cloud/routes/patience.ts";
+import { RouteTable } from "../../src/cloud/routes/route_table.ts";
+import { scopeOwnRoutes } from "../../src/cloud/routes/switched_routes.ts";
 import { makeChecks, type SourceDestCheckTable } from "../../src/cloud/routes/source_dest_check.ts";
 import type { Lease } from "../../src/lease/lease.ts";
 
@@ -18,7 +18,7 @@ export interface OwnWriter extends AsyncDisposable {
   readonly routes: RouteTable;
   readonly sourceDestCheck: SourceDestCheckTable;
   readonly credentialsSource: string | undefined;
-  /** See {@linkcode HostRoutes.follow}; answers the same object while the facts stay the same. */
+  /** See {@linkcode scopeOwnRoutes}; returns the same object while the facts stay the same. */
   follow(
     own: Lease,
     peers: readonly Lease[],
@@ -40,27 +40,27 @@ export async function openOwnWriter(options: AliVpcOptions): Promise<OwnWriter> 
     log,
   })!;
   if (config.sourceDestCheck === "disable") {
-    await new Patience({ words: cloud.routes.words, log, signal, clock }).call(() =>
+    await startPatience({ words: cloud.routes.words, log, signal, clock })(() =>
       sourceDestCheck.list({ signal })
     );
   }
-  const routes = new HostRoutes(cloud, access, {
-    mark: { clusterId: CLUSTER_ID, network: options.network },
-    log,
-  });
+  const { routes: api, instance: { instanceId } } = cloud;
+  const mark = { clusterId: CLUSTER_ID, network: options.network };
+  const table = new RouteTable({ ...clock, api, mark, instanceId, log });
   let facts = { ...cloud.instance, routeTableIds: access.routeTableIds };
   const resources = stack.move();
   return {
     get facts() {
       return facts;
     },
-    routes: routes.table,
+    routes: table,
     sourceDestCheck,
     get credentialsSource() {
       return cloud.credentialsSource;
     },
     async follow(own, peers, each) {
-      const routeTableIds = await routes.follow(own, peers, each);
+      const hosts = { instanceId, own, peers };
+      const routeTableIds = await scopeOwnRoutes({ table, access }, hosts, each);
       if (routeTableIds.join() !== facts.routeTableIds.join()) facts = { ...facts, routeTableIds };
       return facts;
     },

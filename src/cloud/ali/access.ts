@@ -4,7 +4,7 @@ import { OperatorError } from "../../errors.ts";
 import type { Logger } from "../../log.ts";
 import { Prefix } from "../../net/mod.ts";
 import { CloudApiError } from "../routes/cloud_error.ts";
-import { Patience } from "../routes/patience.ts";
+import { type Patience, startPatience } from "../routes/patience.ts";
 import type { Clock, CloudAccess } from "../routes/provider.ts";
 import { countEntries, tableFull } from "../routes/route_writer.ts";
 import { TableChoice } from "../routes/table_choice.ts";
@@ -33,8 +33,8 @@ export interface AccessOptions {
  */
 export async function openAccess(options: AccessOptions): Promise<CloudAccess> {
   const { instance: { vpcId, vSwitchId }, vpc, config, network, log, signal, clock } = options;
-  const patience = new Patience({ words: WORDS, log, signal, clock });
-  refuseOverlap(network, vpcId, await patience.call(() => vpc.cidrs({ signal })));
+  const patience = startPatience({ words: WORDS, log, signal, clock });
+  refuseOverlap(network, vpcId, await patience(() => vpc.cidrs({ signal })));
   const choice = new TableChoice({
     directory: vpc,
     vpcId,
@@ -44,7 +44,7 @@ export async function openAccess(options: AccessOptions): Promise<CloudAccess> {
     staleMs: Math.max(TABLES_STALE_MS, TABLES_STALE_RESYNCS * config.resyncSeconds * 1_000),
     ...clock,
   });
-  const tables = await patience.call(() => choice.resolveOwn({ signal }));
+  const tables = await patience(() => choice.resolveOwn({ signal }));
   const routeTableIds = tables.map((table) => table.id);
   const full = await checkRouteTables(routeTableIds, patience, options);
   return {
@@ -79,10 +79,10 @@ async function checkRouteTables(
   const fills = new Map<string, number>();
   let full: string | undefined;
   for (const id of routeTableIds) {
-    if (await patience.call(() => holdsEntry(id, options))) continue;
+    if (await patience(() => holdsEntry(id, options))) continue;
     const used = await countEntries(vpc, id, { signal });
     if (used !== undefined) fills.set(id, used);
-    const refusal = await patience.call(() => tryToWrite(id, used, options));
+    const refusal = await patience(() => tryToWrite(id, used, options));
     if (refusal !== undefined) full ??= `route table ${id}: ${refusal}`;
   }
   // A table past the default quota shows that the account's was raised.

@@ -320,7 +320,8 @@ function oidcSource(
           cause,
         });
       }
-      using secret = new TransientSecret(token);
+      const secret = new Secret(token);
+      using _oneExchange = { [Symbol.dispose]: () => forgetSecret(token) };
       const { status, text: body } = await httpRequest(`${await stsEndpoint()}/`, {
         signal,
         method: "POST",
@@ -334,7 +335,7 @@ function oidcSource(
           SignatureNonce: `${now()}-${random()}`,
           RoleArn: role,
           OIDCProviderArn: provider,
-          OIDCToken: secret.text,
+          OIDCToken: secret.reveal(),
           RoleSessionName: env("ALIBABA_CLOUD_ROLE_SESSION_NAME")?.trim() || "flanneld",
           DurationSeconds: "3600",
         }).toString(),
@@ -361,19 +362,6 @@ function oidcSource(
         : new Error(text);
     },
   };
-}
-
-/** A secret of one exchange only. */
-class TransientSecret implements Disposable {
-  readonly text: string;
-
-  constructor(text: string) {
-    this.text = new Secret(text).reveal();
-  }
-
-  [Symbol.dispose](): void {
-    forgetSecret(this.text);
-  }
 }
 
 /** The RAM role attached to this instance. */

@@ -4,43 +4,30 @@ import type { LeaseMap } from "../../lease/lease_map.ts";
 import type { ClusterClaim } from "./cluster_plan.ts";
 import type { ReadClaim } from "./config.ts";
 
-export class ClaimReader {
-  readonly #leases: LeaseMap;
-  readonly #vpcId: string;
-  readonly #readClaim: ReadClaim;
+/** Returns what reads the claims of the leases whose instances are in the VPC, in order. */
+export function claimReader(
+  leases: LeaseMap,
+  vpcId: string,
+  readClaim: ReadClaim,
+): () => readonly ClusterClaim[] {
   /** An unchanged lease is the same object. */
-  readonly #known = new WeakMap<Lease, ClusterClaim | "none">();
-
-  constructor(leases: LeaseMap, vpcId: string, readClaim: ReadClaim) {
-    this.#leases = leases;
-    this.#vpcId = vpcId;
-    this.#readClaim = readClaim;
-  }
-
-  /** The claims of the leases whose instances are in the VPC, in order. */
-  read(): readonly ClusterClaim[] {
+  const known = new WeakMap<Lease, ClusterClaim | "none">();
+  const claimOf = (lease: Lease): ClusterClaim | "none" => {
+    const { subnet: { ipv4: destination }, attributes: { publicIp } } = lease;
+    const claim = readClaim(lease);
+    const isOurs = typeof claim === "object" && claim.vpcId === vpcId;
+    if (destination === undefined || !isOurs) return "none";
+    const { instanceId, networkInterfaceId } = claim;
+    const address = publicIp === undefined ? {} : { publicIp: String(publicIp) };
+    return { key: lease.key, destination, instanceId, networkInterfaceId, ...address };
+  };
+  return () => {
     const claims: ClusterClaim[] = [];
-    for (const lease of this.#leases.leases()) {
-      const claim = this.#known.get(lease) ?? this.#claimOf(lease) ?? "none";
-      this.#known.set(lease, claim);
+    for (const lease of leases.leases()) {
+      const claim = known.get(lease) ?? claimOf(lease);
+      known.set(lease, claim);
       if (claim !== "none") claims.push(claim);
     }
     return claims.sort((a, b) => a.key < b.key ? -1 : 1);
-  }
-
-  #claimOf(lease: Lease): ClusterClaim | undefined {
-    const destination = lease.subnet.ipv4;
-    const claim = this.#readClaim(lease);
-    const isOurs = typeof claim === "object" && claim.vpcId === this.#vpcId;
-    if (destination === undefined || !isOurs) return undefined;
-    const { instanceId, networkInterfaceId } = claim;
-    const { publicIp } = lease.attributes;
-    return {
-      key: lease.key,
-      destination,
-      instanceId,
-      networkInterfaceId,
-      ...(publicIp === undefined ? {} : { publicIp: String(publicIp) }),
-    };
-  }
+  };
 }

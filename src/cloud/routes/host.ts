@@ -20,7 +20,6 @@ import { ensureClusterId } from "./cluster_identity.ts";
 import type { ClusterSummary, HostStatus } from "./cluster_state.ts";
 import type { CloudStatus, ClusterStatus, Finding } from "../../status/model.ts";
 import type { ClusterStore } from "./cluster_store.ts";
-import { HostRoutes } from "./host_routes.ts";
 import { ClusterLeader, type ClusterLeaderOptions } from "./leader.ts";
 import {
   APART_MS,
@@ -33,8 +32,9 @@ import type { CallOptions } from "./provider.ts";
 import { ClusterFollower, readSummary } from "./publication.ts";
 import { makeChecks, type SourceDestCheckTable } from "./source_dest_check.ts";
 import { approvalCommand } from "./removal_brake.ts";
+import { RouteTable } from "./route_table.ts";
 import { SubnetStatements } from "./subnet_statement.ts";
-import { SwitchedRoutes } from "./switched_routes.ts";
+import { type OwnRoutes, scopeOwnRoutes, SwitchedRoutes } from "./switched_routes.ts";
 
 export interface CloudHostOptions<Base> extends Omit<ClusterLeaderOptions, "leases" | "election"> {
   /** What else belongs to the facts. */
@@ -121,7 +121,7 @@ class CloudHost<Base extends object> implements AsyncDisposable {
   #follower: ClusterFollower | undefined;
   #leader: ClusterLeader | undefined;
   /** Opened once this host has to write its own route. */
-  #ownRoutes: HostRoutes | undefined;
+  #ownRoutes: OwnRoutes | undefined;
   /** Whether this host writes its own route. */
   #isAlone = false;
   /** As it was read last. */
@@ -200,7 +200,9 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     this.#hosts = peers.size + 1;
     if (this.#isAlone) {
       this.#ownRoutes ??= await this.#openOwnRoutes(options);
-      const routeTableIds = await this.#ownRoutes.follow(own, [...peers], options);
+      const { instanceId } = this.#options.cloud.instance;
+      const hosts = { instanceId, own, peers: [...peers] };
+      const routeTableIds = await scopeOwnRoutes(this.#ownRoutes, hosts, options);
       const { value: facts } = this.facts;
       if (!sameItems(facts.routeTableIds, routeTableIds)) {
         this.facts.set({ ...facts, routeTableIds });
@@ -343,13 +345,15 @@ class CloudHost<Base extends object> implements AsyncDisposable {
     return undefined;
   }
 
-  async #openOwnRoutes({ signal }: CallOptions): Promise<HostRoutes> {
+  async #openOwnRoutes({ signal }: CallOptions): Promise<OwnRoutes> {
     const { cloud, network, log } = this.#options;
     const access = await cloud.connect({ signal });
     const clusterId = await this.#findClusterId({ signal });
     // Alone, a host knows no entries but those of its own subnet where these carry no mark.
     const bookless = cloud.routes.hasMarks ? {} : { isBooked: () => false };
-    return new HostRoutes(cloud, access, { mark: { clusterId, network, ...bookless }, log });
+    const { routes: api, clock, instance: { instanceId } } = cloud;
+    const mark = { clusterId, network, ...bookless };
+    return { table: new RouteTable({ ...clock, api, mark, instanceId, log }), access };
   }
 
   /** As the store has it, or had it last: a host writes its route without the store, too. */

@@ -14,7 +14,7 @@ import { StoreError } from "../../store/errors.ts";
 import { childSignal } from "../../util/child_signal.ts";
 import { Backoff, delay } from "../../util/time.ts";
 import { Wakeup } from "../../util/wakeup.ts";
-import { ClaimReader } from "./claims.ts";
+import { claimReader } from "./claims.ts";
 import { ClaimStore } from "./claim_store.ts";
 import { Clearance } from "./clearance.ts";
 import { reactionTo } from "./cloud_error.ts";
@@ -33,7 +33,7 @@ import { type ClusterMark, keyOf, makerOf } from "./route_entry.ts";
 import { RouteTable } from "./route_table.ts";
 import { ShownLimits } from "./route_view.ts";
 import { makeChecks, type SourceDestCheckTable } from "./source_dest_check.ts";
-import { TableFill } from "./table_quota.ts";
+import { logTableFill } from "./table_quota.ts";
 
 export interface LeaderTermOptions {
   readonly cloud: Cloud;
@@ -71,12 +71,12 @@ export class LeaderTerm {
   /** Of its own, so that trouble with interfaces holds up no route. */
   readonly #checking: Reconciler | undefined;
   readonly #due = new Wakeup();
-  readonly #fill: TableFill;
+  readonly #logFill: (state: ClusterState) => void;
   readonly #checks: SourceDestCheckTable | undefined;
   readonly #rest: LeaseRest;
   readonly #clusterId: string;
   readonly #mark: ClusterMark;
-  readonly #reader: ClaimReader;
+  readonly #readClaims: () => readonly ClusterClaim[];
   readonly #book: ClaimStore;
   readonly #ends: LeaseEnds;
   readonly #clearance: Clearance;
@@ -118,14 +118,14 @@ export class LeaderTerm {
         isBooked: (destination, id) => this.#book.get(String(destination), id) !== undefined,
       }),
     };
-    this.#reader = new ClaimReader(leases, vpcId, readClaim);
+    this.#readClaims = claimReader(leases, vpcId, readClaim);
     this.#ends = new LeaseEnds(leases);
     this.#rest = new LeaseRest(leases);
     this.#access = access;
     this.#term = term;
     this.#chosen = { routeTableIds: access.routeTableIds, otherTableIds: [] };
     this.#publication = new ClusterPublication(store, { log });
-    this.#fill = new TableFill(log, api, { overflow: config.overflow });
+    this.#logFill = logTableFill(log, api, config.overflow);
     this.#routes = new RouteTable({
       ...cloud.clock,
       api,
@@ -177,7 +177,7 @@ export class LeaderTerm {
       this.#book.forget();
       this.#clearance.askAnew();
     }
-    const claims = this.#reader.read();
+    const claims = this.#readClaims();
     this.#ends.changed(claims);
     const same = claims.length === this.#claims.length &&
       claims.every((claim, at) => claim === this.#claims[at]);
@@ -399,7 +399,7 @@ export class LeaderTerm {
         continue;
       }
       this.#former = state;
-      this.#fill.tell(state);
+      this.#logFill(state);
     }
   }
 

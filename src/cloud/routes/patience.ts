@@ -19,22 +19,18 @@ const PATIENCE = {
   other: { budgetMs: 30_000, initialMs: 1_000, maxMs: 8_000 },
 } as const;
 
+/** Repeats a step of the start. */
+export type Patience = <Result>(step: () => Promise<Result>) => Promise<Result>;
+
 /**
- * Repeats a step of the start that may succeed later. Beginning all over instead would cost every
- * host of a large cluster a dozen calls more each time, and never end where one call in a few
- * fails.
+ * Returns what repeats steps of the start that may succeed later. Beginning all over instead would
+ * cost every host of a large cluster a dozen calls more each time, and never end where one call in a
+ * few fails. The long wait is logged once, whichever calls it holds up; the caller logs the others.
  */
-export class Patience {
-  readonly #options: PatienceOptions;
-  #saidThrottled = false;
-
-  constructor(options: PatienceOptions) {
-    this.#options = options;
-  }
-
-  async call<Result>(step: () => Promise<Result>): Promise<Result> {
-    const { signal, clock } = this.#options;
-    const { now = () => performance.now(), delay: wait = delay } = clock;
+export function startPatience({ words, log, signal, clock }: PatienceOptions): Patience {
+  const { now = () => performance.now(), delay: wait = delay } = clock;
+  let isSaid = false;
+  return async (step) => {
     const startedAt = now();
     const backoffs = {
       throttled: new Backoff(PATIENCE.throttled),
@@ -48,19 +44,11 @@ export class Patience {
         if (!(error instanceof CloudApiError) || error.reaction.do !== "retry") throw error;
         const kind = error.reaction.cause === "throttled" ? "throttled" : "other";
         if (now() - startedAt > PATIENCE[kind].budgetMs) throw error;
-        this.#say(kind, error);
+        if (kind === "other") log.debug(`${error.message}; trying again`);
+        else if (!isSaid) log.info(words.waitingForRate, { reason: error.code });
+        isSaid ||= kind === "throttled";
         await wait(backoffs[kind].next(), { signal });
       }
     }
-  }
-
-  /** One line for the long wait; the caller logs the others. */
-  #say(kind: keyof typeof PATIENCE, error: CloudApiError): void {
-    const { words, log } = this.#options;
-    if (kind === "other") return log.debug(`${error.message}; trying again`);
-    if (!this.#saidThrottled) {
-      log.info(words.waitingForRate, { reason: error.code });
-    }
-    this.#saidThrottled = true;
-  }
+  };
 }

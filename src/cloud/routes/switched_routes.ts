@@ -1,6 +1,8 @@
 /** A host's own routes as a Table that is in use only while no leader writes them. @module */
-import type { CloudRoute } from "./provider.ts";
-import { formatCloudRoute } from "./route_entry.ts";
+import type { Lease } from "../../lease/lease.ts";
+import type { CallOptions, CloudAccess, CloudRoute } from "./provider.ts";
+import { formatCloudRoute, keyOf } from "./route_entry.ts";
+import type { RouteTable } from "./route_table.ts";
 import type { Change, FailedChange, Kind, Table } from "../../reconcile/table.ts";
 
 export interface SwitchedRoutesOptions {
@@ -55,8 +57,35 @@ export class SwitchedRoutes implements Table<CloudRoute> {
 const IDLE_KIND: Kind<CloudRoute> = {
   id: "route-entry",
   name: "route entry",
-  key: ({ routeTableId, destination }) => `${routeTableId} ${destination}`,
+  key: keyOf,
   equal: () => true,
   owns: () => false,
   format: formatCloudRoute,
 };
+
+/** A host's own route entry, in every table that peers look routes up in. */
+export interface OwnRoutes {
+  /** In the scope of this host alone. */
+  readonly table: RouteTable;
+  readonly access: CloudAccess;
+}
+
+/**
+ * Sets the scope of a host's own table before a round: its subnet, and the tables that its peers use.
+ * Returns their ids. It costs no call while there is one table, and few otherwise; with trouble of
+ * the cloud the tables known before stay.
+ */
+export async function scopeOwnRoutes(
+  { table, access }: OwnRoutes,
+  { instanceId, own, peers }: {
+    readonly instanceId: string;
+    readonly own: Lease;
+    readonly peers: readonly Lease[];
+  },
+  options: CallOptions,
+): Promise<readonly string[]> {
+  const chosen = await access.tablesFor(peers, options);
+  const { ipv4: destination } = own.subnet;
+  table.setScope({ ...chosen, claims: destination ? [{ destination, instanceId }] : [] });
+  return chosen.routeTableIds;
+}

@@ -31,45 +31,38 @@ export function quotaAdvice({ words }: Pick<RouteApi, "words">, overflow: Overfl
   return words.raiseQuota + (overflow === "vxlan" ? "" : ' or set Backend.Overflow to "vxlan"');
 }
 
-/** Tells of each table once when it gets nearly full, when it is full, and when it is neither. */
-export class TableFill {
-  readonly #log: Logger;
-  readonly #api: Pick<RouteApi, "words" | "defaultQuota">;
-  readonly #overflow: Overflow;
-  readonly #levels = new Map<string, FillLevel>();
-
-  constructor(
-    log: Logger,
-    api: Pick<RouteApi, "words" | "defaultQuota">,
-    options: { readonly overflow: Overflow },
-  ) {
-    this.#log = log;
-    this.#api = api;
-    this.#overflow = options.overflow;
-  }
-
-  tell({ summary, hosts }: ClusterState): void {
-    const { defaultQuota } = this.#api;
-    const advice = quotaAdvice(this.#api, this.#overflow);
+/**
+ * Logs of each table once when it gets nearly full, when it is full, and when it is neither. The
+ * returned function is to be called with each published state.
+ */
+export function logTableFill(
+  log: Logger,
+  api: Pick<RouteApi, "words" | "defaultQuota">,
+  overflow: Overflow,
+): (state: ClusterState) => void {
+  const levels = new Map<string, FillLevel>();
+  const advice = quotaAdvice(api, overflow);
+  return ({ summary, hosts }) => {
+    const { defaultQuota } = api;
     const left =
       [...hosts.values()].filter(({ state }) => state === "overflow" || state === "unrouted")
         .length;
     for (const { id, used, limit } of summary.tables) {
       if (used === undefined) continue;
       const level = fillLevel(used, limit, defaultQuota);
-      if (level === (this.#levels.get(id) ?? "roomy")) continue;
-      this.#levels.set(id, level);
+      if (level === (levels.get(id) ?? "roomy")) continue;
+      levels.set(id, level);
       const fields = { used, limit: limit ?? defaultQuota };
-      if (level === "roomy") this.#log.info(`Route table ${id} has room again`, fields);
+      if (level === "roomy") log.info(`Route table ${id} has room again`, fields);
       else if (level === "nearly full") {
-        this.#log.warn(`Route table ${id} is nearly full; ${advice}`, fields);
+        log.warn(`Route table ${id} is nearly full; ${advice}`, fields);
       } else {
-        const fate = this.#overflow === "vxlan" ? "are reached by VXLAN" : "have no route";
-        this.#log.warn(`Route table ${id} is full: hosts without an entry ${fate}; ${advice}`, {
+        const fate = overflow === "vxlan" ? "are reached by VXLAN" : "have no route";
+        log.warn(`Route table ${id} is full: hosts without an entry ${fate}; ${advice}`, {
           ...fields,
           hosts: left,
         });
       }
     }
-  }
+  };
 }

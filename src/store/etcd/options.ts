@@ -8,8 +8,15 @@ import { joinPath } from "../../util/go_path.ts";
 /** Upstream's default of `--etcd-prefix`. */
 export const DEFAULT_PREFIX = "/coreos.com/network";
 
+/** PEM files. They are read again for each new connection, so replacing them is enough. */
+export interface TlsFiles {
+  readonly caFile?: string;
+  readonly certFile?: string;
+  readonly keyFile?: string;
+}
+
 /** How to reach etcd; the same for both APIs. */
-export interface EtcdOptions {
+export interface EtcdOptions extends TlsFiles {
   /**
    * `http://host:port` or `https://host:port`. Without a port, 2379; without a scheme, http, or https
    * if there is a client certificate, as upstream's client has it.
@@ -17,19 +24,9 @@ export interface EtcdOptions {
   readonly endpoints: readonly string[];
   /** @default {"/coreos.com/network"} */
   readonly prefix?: string;
-  /** PEM files. They are read again for each new connection, so replacing them is enough. */
-  readonly caFile?: string;
-  readonly certFile?: string;
-  readonly keyFile?: string;
   readonly username?: string;
   readonly password?: Secret;
   readonly log: Logger;
-}
-
-export interface TlsFiles {
-  readonly caFile?: string;
-  readonly certFile?: string;
-  readonly keyFile?: string;
 }
 
 export interface Credentials {
