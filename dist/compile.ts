@@ -45,7 +45,16 @@ export const PERMISSIONS = [
  * Small heap: an idle daemon makes little garbage, and 1,000 nodes run it. The young generation is
  * of 1 MB, and the old one is collected when it has grown by a fifth, not when it has doubled.
  */
-export const V8_FLAGS = "--max-semi-space-size=1,--heap-growing-percent=20";
+export const V8_FLAGS = [
+  "--max-semi-space-size=1",
+  "--heap-growing-percent=20",
+  // Freed memory goes back after 2 s of quiet instead of 8.
+  "--memory-reducer-delay-ms=2000",
+  // Ten times the default: to optimize what runs once per change costs more than it saves, for as
+  // long as a few hundred changes. The packet path is past that within a second.
+  "--invocation-count-for-maglev=4000",
+  "--invocation-count-for-turbofan=30000",
+].join(",");
 
 /**
  * Entry points and where each is bundled to. One file in place of a hundred spares about 8 MB and

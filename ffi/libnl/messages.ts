@@ -116,8 +116,8 @@ export interface Message {
   readonly end: number;
 }
 
-/** Visits the messages of one datagram in order. @throws {RangeError} If a length does not fit. */
-export function forEachMessage(view: DataView, visit: (message: Message) => void): void {
+/** The messages of one datagram in order. @throws {RangeError} If a length does not fit. */
+export function* messagesIn(view: DataView): Generator<Message, void> {
   for (let at = 0; at + nlmsghdr.size <= view.byteLength;) {
     const length = view.getUint32(at + nlmsghdr.nlmsg_len, LITTLE_ENDIAN);
     if (length < nlmsghdr.size || at + length > view.byteLength) {
@@ -125,13 +125,13 @@ export function forEachMessage(view: DataView, visit: (message: Message) => void
         `Cannot read netlink message: length ${length} in ${view.byteLength - at} bytes`,
       );
     }
-    visit({
+    yield {
       type: view.getUint16(at + nlmsghdr.nlmsg_type, LITTLE_ENDIAN),
       flags: view.getUint16(at + nlmsghdr.nlmsg_flags, LITTLE_ENDIAN),
       sequence: view.getUint32(at + nlmsghdr.nlmsg_seq, LITTLE_ENDIAN),
       start: at + nlmsghdr.size,
       end: at + length,
-    });
+    };
     at += align(length);
   }
 }

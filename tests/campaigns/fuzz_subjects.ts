@@ -4,7 +4,7 @@
  * @module
  */
 import { ConfigError } from "../../src/errors.ts";
-import { forEachMessage, type Message, MessageWriter } from "../../ffi/libnl/messages.ts";
+import { type Message, messagesIn, MessageWriter } from "../../ffi/libnl/messages.ts";
 import { parseHosts, parseSummary } from "../../src/cloud/routes/cluster_state.ts";
 import { parseNetworkConfig } from "../../src/config/network_config.ts";
 import {
@@ -178,7 +178,7 @@ function netlinkSubject(): Subject {
       const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
       for (const decode of decoders) {
         try {
-          forEachMessage(view, (message) => void decode(view, message));
+          for (const message of messagesIn(view)) decode(view, message);
         } catch (error) {
           if (!(error instanceof RangeError)) throw error;
         }

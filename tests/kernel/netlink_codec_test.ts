@@ -9,7 +9,7 @@ import { LITTLE_ENDIAN } from "../../ffi/byte_order.ts";
 import { Libc } from "../../ffi/libc/open.ts";
 import { AF_BRIDGE, AF_LLC } from "../../ffi/libc/constants.ts";
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } from "../../ffi/libnl/constants.ts";
-import { forEachMessage, type Message, MessageWriter } from "../../ffi/libnl/messages.ts";
+import { type Message, messagesIn, MessageWriter } from "../../ffi/libnl/messages.ts";
 import { type CObject, openLibnl } from "../../ffi/libnl/open.ts";
 import {
   NTF_SELF,
@@ -115,7 +115,7 @@ function decode<T>(
 ): T {
   const values: T[] = [];
   const view = new DataView(bytes.buffer);
-  forEachMessage(view, (message) => values.push(read(view, message)));
+  for (const message of messagesIn(view)) values.push(read(view, message));
   assert.equal(values.length, 1);
   return values[0]!;
 }
@@ -379,7 +379,7 @@ toolTest("decodeAddress() reads what libnl-route writes", LIBNL, () => {
   });
 });
 
-Deno.test("forEachMessage() and the decoders survive any bytes", () => {
+Deno.test("messagesIn() and the decoders survive any bytes", () => {
   const anything = fc.uint8Array({ minLength: 0, maxLength: 200 });
   fc.assert(fc.property(anything, (tail) => {
     const bytes = new Uint8Array(16 + tail.length);
@@ -388,7 +388,7 @@ Deno.test("forEachMessage() and the decoders survive any bytes", () => {
     const view = new DataView(bytes.buffer);
     for (const read of [decodeRoute, decodeAddress]) {
       try {
-        forEachMessage(view, (message) => read(view, message));
+        for (const message of messagesIn(view)) read(view, message);
       } catch (error) {
         assert.ok(error instanceof RangeError, String(error));
       }

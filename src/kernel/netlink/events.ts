@@ -8,7 +8,7 @@ import { LITTLE_ENDIAN } from "../../../ffi/byte_order.ts";
 import * as sys from "../../../ffi/libc/constants.ts";
 import type { BpfInstruction } from "../../../ffi/libc/open.ts";
 import { ReceiveOverflowError } from "../../../ffi/libnl/errors.ts";
-import { forEachMessage, type Message } from "../../../ffi/libnl/messages.ts";
+import { type Message, messagesIn } from "../../../ffi/libnl/messages.ts";
 import type { NetlinkSocket } from "../../../ffi/libnl/open.ts";
 import { nlmsghdr } from "../../../ffi/libnl/structs.ts";
 import * as rt from "../../../ffi/libnl_route/constants.ts";
@@ -128,10 +128,10 @@ function drain(socket: NetlinkSocket): NetlinkEvent[] {
     try {
       const view = socket.receive();
       if (!view) break;
-      forEachMessage(view, (message) => {
+      for (const message of messagesIn(view)) {
         const event = readEvent(view, message);
         if (event) events.push(event);
-      });
+      }
     } catch (error) {
       if (!(error instanceof ReceiveOverflowError)) throw error;
       events.push({ kind: "lost" });

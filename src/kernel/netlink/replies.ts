@@ -1,7 +1,7 @@
 /** Reading of netlink replies: outcomes of requests, and messages of dumps. @module */
 import { LITTLE_ENDIAN } from "../../../ffi/byte_order.ts";
 import * as nl from "../../../ffi/libnl/constants.ts";
-import { Attributes, type Message } from "../../../ffi/libnl/messages.ts";
+import { Attributes, type Message, messagesIn } from "../../../ffi/libnl/messages.ts";
 import { nlmsgerr, nlmsghdr } from "../../../ffi/libnl/structs.ts";
 
 /** What a message says; `undefined` if it is not what was asked for. */
@@ -18,15 +18,12 @@ export interface Outcome {
   readonly detail?: string | undefined;
 }
 
-/** A datagram and its messages. */
-export interface HeldDatagram {
-  readonly view: DataView<ArrayBuffer>;
-  readonly messages: readonly Message[];
-}
+/** The bytes of a datagram of a dump. */
+export type Datagram = DataView<ArrayBuffer>;
 
 /** What `decode` makes of the messages. A datagram of them takes some tenths of a millisecond. */
 export function* decodeInSteps<T>(
-  datagrams: readonly HeldDatagram[],
+  datagrams: readonly Datagram[],
   decode: Decode<T>,
 ): Generator<void, T[]> {
   const values: T[] = [];
@@ -39,12 +36,12 @@ export function* decodeInSteps<T>(
 
 /** What `decode` makes of the messages, one by one: of thousands few are there at a time. */
 export function* decodeLazily<T>(
-  datagrams: readonly HeldDatagram[],
+  datagrams: readonly Datagram[],
   decode: Decode<T>,
 ): Generator<T, void> {
-  for (const { view, messages } of datagrams) {
-    for (const message of messages) {
-      const value = decode(view, message);
+  for (const view of datagrams) {
+    for (const message of messagesIn(view)) {
+      const value = message.type === nl.NLMSG_DONE ? undefined : decode(view, message);
       if (value !== undefined) yield value;
     }
   }

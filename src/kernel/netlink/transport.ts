@@ -16,18 +16,12 @@ import {
   NetlinkError,
   ReceiveOverflowError,
 } from "../../../ffi/libnl/errors.ts";
-import { forEachMessage, type Message, MessageWriter } from "../../../ffi/libnl/messages.ts";
+import { type Message, messagesIn, MessageWriter } from "../../../ffi/libnl/messages.ts";
 import { type Libnl, type NetlinkSocket, openLibnl } from "../../../ffi/libnl/open.ts";
 import { inSlices } from "../../util/slices.ts";
 import { Backoff, delay } from "../../util/time.ts";
 import { Turns } from "../../util/turns.ts";
-import {
-  type Decode,
-  decodeInSteps,
-  decodeLazily,
-  type HeldDatagram,
-  readOutcome,
-} from "./replies.ts";
+import { type Datagram, type Decode, decodeInSteps, decodeLazily, readOutcome } from "./replies.ts";
 
 /** So few quick requests take the kernel less time than another thread takes to begin. */
 const QUICK_REQUESTS = 8;
@@ -46,8 +40,8 @@ const RECEIVE_BUFFER_BYTES = 1 << 20;
 /** Attempts at a dump that changes interrupt: each takes milliseconds, changes come in bursts. */
 const DUMP_ATTEMPTS = 10;
 
-/** A dump of this many, each with hundreds of messages, takes some milliseconds. */
-const LONG_DUMP_DATAGRAMS = 16;
+/** Reading of a long dump pauses after this time. */
+const SLICE_MS = 4;
 
 /** An exchange that has begun is not given up, nor one that is to end the use of the socket. */
 const UNENDING = new AbortController();
@@ -166,6 +160,7 @@ export class NetlinkTransport implements AsyncDisposable {
     try {
       if (quick) socket.sendNow(bytes);
       else await socket.send(bytes);
+      let begin = performance.now();
       for (let done = false; !done;) {
         const view = socket.receive();
         if (!view) {
@@ -173,12 +168,15 @@ export class NetlinkTransport implements AsyncDisposable {
             `Cannot read from netlink: the kernel did not reply within ${RECEIVE_TIMEOUT_MS} ms`,
           );
         }
-        forEachMessage(view, (message) => {
+        for (const message of messagesIn(view)) {
           if (message.type === nl.NLMSG_OVERRUN) {
             throw new ReceiveOverflowError("Cannot receive from netlink: messages were lost");
           }
           done = visit(view, message) || done;
-        });
+        }
+        if (done || performance.now() - begin < SLICE_MS) continue;
+        await delay(0, UNENDING);
+        begin = performance.now();
       }
     } catch (error) {
       this.#socket = undefined;
@@ -193,10 +191,9 @@ export class NetlinkTransport implements AsyncDisposable {
   }
 
   /** The messages of one dump. @throws {DumpInterruptedError} */
-  async #dumpOnce({ operation, encode }: Query): Promise<readonly HeldDatagram[]> {
-    const datagrams: HeldDatagram[] = [];
-    let received: DataView<ArrayBuffer> | undefined;
-    let messages: Message[];
+  async #dumpOnce({ operation, encode }: Query): Promise<readonly Datagram[]> {
+    const datagrams: Datagram[] = [];
+    let received: Datagram | undefined;
     const sequence = this.#nextSequence();
     const writer = new MessageWriter();
     encode(writer, sequence);
@@ -214,11 +211,9 @@ export class NetlinkTransport implements AsyncDisposable {
       if (view !== received) {
         // The socket reuses this memory for the next datagram.
         const end = view.byteOffset + view.byteLength;
-        messages = [];
-        datagrams.push({ view: new DataView(view.buffer.slice(view.byteOffset, end)), messages });
+        datagrams.push(new DataView(view.buffer.slice(view.byteOffset, end)));
         received = view;
       }
-      messages.push(message);
       return false;
     });
     if (errno > 0) throw new NetlinkError(operation, errno);
@@ -251,15 +246,12 @@ export class NetlinkTransport implements AsyncDisposable {
   async #dumpWhole(
     query: Query,
     { signal }: { signal: AbortSignal },
-  ): Promise<readonly HeldDatagram[]> {
+  ): Promise<readonly Datagram[]> {
     const backoff = new Backoff({ initialMs: 2, maxMs: 100 });
     for (;;) {
       signal.throwIfAborted();
       try {
-        const datagrams = await this.#dumpOnce(query);
-        // The dump itself cannot be sliced: nothing else may use its socket until it is over.
-        if (datagrams.length >= LONG_DUMP_DATAGRAMS) await delay(0, { signal });
-        return datagrams;
+        return await this.#dumpOnce(query);
       } catch (error) {
         const again = error instanceof DumpInterruptedError ||
           error instanceof ReceiveOverflowError;
