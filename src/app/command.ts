@@ -140,6 +140,7 @@ export async function runCommand(
     return 0;
   } catch (error) {
     if (stop.signal.aborted) return 0;
+    progress.end();
     notifier.status(describeError(error));
     log.error(describeError(error));
     if (!(error instanceof OperatorError) && error instanceof Error && error.stack) {

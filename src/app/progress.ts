@@ -9,8 +9,9 @@ import type { Notifier } from "../service_manager/notify.ts";
 
 /** How often the seconds are brought up to date. */
 const TICK_MS = 1_000;
+const UP = "\u001b[1A";
 /** Up one line, and everything away from there. */
-const ERASE = "\u001b[1A\u001b[J";
+const ERASE = `${UP}\u001b[J`;
 
 /** The terminal's width, if stderr is one that can move its cursor. */
 export function terminalColumns(
@@ -61,7 +62,7 @@ export class Progress {
   following(notifier: Notifier): Notifier {
     if (this.#columns === undefined) return notifier;
     const ending = <T>(then: () => T) => () => {
-      this.#end();
+      this.end();
       return then();
     };
     return {
@@ -83,8 +84,9 @@ export class Progress {
     this.#draw();
   }
 
-  #end(): void {
-    if (this.#isShown) this.#put("");
+  /** Takes the line away for good. */
+  end(): void {
+    if (this.#isShown) this.#put(UP); // the line feed that follows leads back
     this.#isOver = true;
     this.#isShown = false;
     this.#waiting = undefined;

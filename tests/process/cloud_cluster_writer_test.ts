@@ -118,7 +118,7 @@ async function cutOffStore(
   await delay(SELF_MS, { signal });
   // Others are cut off at the same time: each heals its own.
   await lab.router.heal({ signal, port: writer.identity.port });
-  await writer.daemon.process.waitForLine(/A route leader sees to this host's route again/, {
+  await writer.daemon.process.waitForLine(/A route leader maintains this host's route again/, {
     signal,
   });
   await first.take(cluster.subnet(2), { signal });

@@ -422,8 +422,8 @@ class CloudHost<Base extends object> implements AsyncDisposable {
       this.#ownRoutes = undefined;
       log.info(
         isAlone
-          ? "No route leader sees to this host's route: it does so itself until one does"
-          : "A route leader sees to this host's route again",
+          ? "No route leader maintains this host's route: it does so itself until one does"
+          : "A route leader maintains this host's route again",
       );
     }
     return Math.min(
