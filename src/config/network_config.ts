@@ -2,6 +2,7 @@
 import { ConfigError, describeError } from "../errors.ts";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import { rememberSecret } from "../secret.ts";
+import { present } from "../util/present.ts";
 import { FieldReader, kindOf, MAX_SECRET_CHARS } from "./fields.ts";
 import { parseJson, place } from "./json.ts";
 
@@ -78,9 +79,9 @@ export function parseNetworkConfig(
   }
   const enableNFTables = fields.boolean("EnableNFTables") ?? false;
   const backend = readBackend(fields);
+  const families = present({ ipv4, ipv6 });
   if (backend !== undefined) {
     try {
-      const families = { ...(ipv4 ? { ipv4 } : {}), ...(ipv6 ? { ipv6 } : {}) };
       options.readBackend?.(backend, families).forEach((warning) => fields.warn(warning));
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
@@ -90,8 +91,7 @@ export function parseNetworkConfig(
   const warnings = fields.finish();
   return {
     config: {
-      ...(ipv4 ? { ipv4 } : {}),
-      ...(ipv6 ? { ipv6 } : {}),
+      ...families,
       enableNFTables,
       backend: backend!, // it is only missing beside a fault
     },

@@ -7,6 +7,7 @@
  */
 import * as v from "valibot";
 import { Address, Prefix } from "../net/mod.ts";
+import { present } from "../util/present.ts";
 
 /** What a path is opened with, and cannot change later. */
 export interface PathSettings {
@@ -71,12 +72,10 @@ export function encodePathRecord(record: PathRecord): string {
     version: VERSION,
     settings,
     mtuBytes,
-    ipv4: ipv4?.toString(),
-    ipv6: ipv6?.toString(),
-    sockets: sockets.map(({ address, port }) => ({ address: address.toString(), port })),
-    forwarding: forwarding.map((
-      { destination, address, port },
-    ) => [destination.toString(), address.toString(), port]),
+    ipv4,
+    ipv6,
+    sockets: sockets.map(({ address, port }) => ({ address, port })),
+    forwarding: forwarding.map(({ destination, address, port }) => [destination, address, port]),
   });
 }
 
@@ -85,14 +84,14 @@ export function parsePathRecord(text: string): PathRecord | undefined {
   const result = v.safeParse(RecordText, text);
   if (!result.success) return undefined;
   const { settings, mtuBytes, ipv4, ipv6, sockets, forwarding } = result.output;
-  return {
+  return present({
     settings,
     mtuBytes,
-    ...(ipv4 === undefined ? {} : { ipv4 }),
-    ...(ipv6 === undefined ? {} : { ipv6 }),
+    ipv4,
+    ipv6,
     sockets,
     forwarding: forwarding.map(([destination, address, port]) => ({ destination, address, port })),
-  };
+  });
 }
 
 /** Whether paths opened with `a` and `b` are the same. */

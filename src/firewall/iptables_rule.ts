@@ -1,5 +1,6 @@
 /** Rules as iptables words them. @module */
 import { Prefix } from "../net/mod.ts";
+import { present } from "../util/present.ts";
 import type { PrefixMatch, Purpose, RuleSpec } from "./plan.ts";
 
 /** Where iptables keeps the rules of a purpose. Names and comments are upstream's. */
@@ -164,10 +165,6 @@ export function toRuleSpec(rule: ReadRule): RuleSpec | undefined {
   const verdicts = Object.keys(TARGETS) as RuleSpec["verdict"][];
   const verdict = verdicts.find((each) => TARGETS[each] === target);
   if (verdict === undefined) return undefined;
-  return {
-    ...(rule.mark ? { mark: rule.mark } : {}),
-    ...(rule.source ? { source: rule.source } : {}),
-    ...(rule.destination ? { destination: rule.destination } : {}),
-    verdict,
-  };
+  const { mark, source, destination } = rule;
+  return present({ mark, source, destination, verdict });
 }

@@ -1,6 +1,7 @@
 /** Runs the programs of iptables and nftables. @module */
 import { OperatorError } from "../errors.ts";
 import { ProgramNotFoundError, runProgram, type RunResult } from "../util/process.ts";
+import { present } from "../util/present.ts";
 import { Backoff } from "../util/time.ts";
 
 /** A program of the iptables or nftables family, for messages and repair. */
@@ -51,11 +52,10 @@ export async function runRuleProgram(
   options: { readonly signal: AbortSignal; readonly stdin?: string },
 ): Promise<string> {
   const { signal, stdin } = options;
-  const given = { signal, ...(stdin === undefined ? {} : { stdin }) };
-  const wholeEnv = ruleProgramEnvironment();
+  const given = present({ signal, stdin, wholeEnv: ruleProgramEnvironment() });
   const retry = new Backoff({ initialMs: 200, maxMs: 1_000 });
   for (let attempt = 1;; attempt++) {
-    const result = await runProgram(program.name, args, { ...given, wholeEnv });
+    const result = await runProgram(program.name, args, given);
     if (result.code === 0) return result.stdout;
     if (attempt >= MAX_ATTEMPTS || !isContention(result)) throw failure(program, args, result);
     await retry.wait(options);

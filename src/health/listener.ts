@@ -199,26 +199,18 @@ async function linger(connection: Deno.TcpConn, buffer: Uint8Array): Promise<voi
   }
 }
 
-function encode(response: HealthResponse, { bodyless = false } = {}): Uint8Array {
-  const { status, type, body } = response;
+function encode({ status, type, body }: HealthResponse, { bodyless = false } = {}): Uint8Array {
   const encoder = new TextEncoder();
-  const content = encoder.encode(body);
-  const head = encoder.encode(
-    [
-      `HTTP/1.1 ${status} ${REASONS[status] ?? "Unknown"}`,
-      `content-type: ${type}`,
-      `content-length: ${content.length}`,
-      "cache-control: no-store",
-      "x-content-type-options: nosniff",
-      "connection: close",
-      "\r\n",
-    ].join("\r\n"),
-  );
-  if (bodyless) return head;
-  const whole = new Uint8Array(head.length + content.length);
-  whole.set(head);
-  whole.set(content, head.length);
-  return whole;
+  const head = [
+    `HTTP/1.1 ${status} ${REASONS[status] ?? "Unknown"}`,
+    `content-type: ${type}`,
+    `content-length: ${encoder.encode(body).length}`,
+    "cache-control: no-store",
+    "x-content-type-options: nosniff",
+    "connection: close",
+    "\r\n",
+  ].join("\r\n");
+  return encoder.encode(bodyless ? head : head + body);
 }
 
 function closeQuietly(resource: { close(): void }): void {

@@ -8,6 +8,7 @@
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import { IPPROTO_UDP } from "../../ffi/tun/constants.ts";
 import type { Address, Prefix } from "../net/mod.ts";
+import { present } from "../util/present.ts";
 import { LinkIndex } from "./links.ts";
 import { type Netlink, type Route, type RouteLookup, type Rule, TABLE_MAIN } from "./netlink.ts";
 
@@ -57,11 +58,7 @@ export async function findDiversions(
     const { destination, from, inputLink, udpPort, expected } = check;
     const input = inputLink === undefined ? undefined : links.named(inputLink);
     if (inputLink !== undefined && !input) continue;
-    const lookup: RouteLookup = {
-      ...(from ? { from } : {}),
-      ...(input ? { inputLinkIndex: input.index } : {}),
-      ...(udpPort === undefined ? {} : { udpPort }),
-    };
+    const lookup: RouteLookup = present({ from, inputLinkIndex: input?.index, udpPort });
     let way: string;
     try {
       const route = await netlink.routeGet(destination, { ...options, ...lookup });

@@ -6,6 +6,7 @@
  */
 import { RTPROT_KERNEL } from "../../ffi/libnl_route/constants.ts";
 import { type Address, addressBits, type Family } from "../net/mod.ts";
+import { present } from "../util/present.ts";
 import type { Link, LinkAddress, Route } from "./netlink.ts";
 
 /** The kernel's lists, as read at one moment. */
@@ -40,13 +41,9 @@ export function defaultPaths(family: Family, routes: readonly Route[]): readonly
         : route.linkIndex === undefined
         ? []
         : [{ ...route, linkIndex: route.linkIndex, weight: 1 }];
-      return hops.filter(({ dead }) => !dead).map(({ linkIndex, weight, gateway }) => ({
-        linkIndex,
-        metric,
-        weight,
-        ...(gateway ? { gateway } : {}),
-        ...(source ? { source } : {}),
-      }));
+      return hops.filter(({ dead }) => !dead).map(({ linkIndex, weight, gateway }) =>
+        present({ linkIndex, metric, weight, gateway, source })
+      );
     });
   // Sorting is stable: equals stay in the kernel's order.
   return paths.toSorted((a, b) => a.metric - b.metric || b.weight - a.weight);
