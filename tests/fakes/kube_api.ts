@@ -148,16 +148,7 @@ export class FakeKubeApi implements AsyncDisposable {
     const response = await this.#serve(request.method, url, body, request.headers);
     const seconds = this.clockAheadSeconds * 1_000;
     response.headers.set("date", new Date(Date.now() + seconds).toUTCString());
-    if (fault !== "cut") return response;
-    const cut = (await response.text()).slice(0, CUT_BYTES);
-    return new Response(
-      new ReadableStream({
-        start(controller) {
-          controller.enqueue(encoder.encode(cut));
-          controller.error(new Error("cut"));
-        },
-      }),
-    );
+    return fault === "cut" ? new Response(cutOff(response.body!)) : response;
   }
 
   async #serve(
@@ -300,17 +291,19 @@ export class FakeKubeApi implements AsyncDisposable {
     if (isWatchList && !this.hasWatchList) return status(fixtures.noWatchList);
     const asked = Number(query.get("resourceVersion") ?? 0);
     let watch: Watch | undefined;
+    let isOpen = true;
     const body = new ReadableStream<Uint8Array>({
       start: (controller) => {
-        let isOpen = true;
         watch = {
           ...{ collection, partial, matches },
           // In two pieces: chunks are cut anywhere.
           send(line) {
             const bytes = encoder.encode(JSON.stringify(line) + "\n");
             const half = Math.floor(bytes.length / 2);
-            controller.enqueue(bytes.slice(0, half));
-            controller.enqueue(bytes.slice(half));
+            for (const piece of [bytes.slice(0, half), bytes.slice(half)]) {
+              // Its reader may go between the two.
+              if (isOpen) controller.enqueue(piece);
+            }
           },
           end: () => {
             this.#watches.delete(watch!);
@@ -336,7 +329,10 @@ export class FakeKubeApi implements AsyncDisposable {
         const timer = setTimeout(() => watch!.end(), Math.min(seconds * 1_000, 2 ** 31 - 1));
         this.#timers.add(timer);
       },
-      cancel: () => void this.#watches.delete(watch!),
+      cancel: () => {
+        isOpen = false;
+        watch!.end();
+      },
     });
     return new Response(body, { headers: { "content-type": "application/json" } });
   }
@@ -347,6 +343,20 @@ export class FakeKubeApi implements AsyncDisposable {
       object: { kind: "Node", metadata: { resourceVersion: String(this.#version), annotations } },
     };
   }
+}
+
+/** The first bytes of a body. */
+function cutOff(body: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
+  let left = CUT_BYTES;
+  return body.pipeThrough(
+    new TransformStream({
+      transform(chunk, controller) {
+        controller.enqueue(chunk.slice(0, left));
+        left -= chunk.length;
+        if (left <= 0) controller.terminate();
+      },
+    }),
+  );
 }
 
 function json(value: unknown, code = 200): Response {

@@ -67,6 +67,8 @@ export interface FollowOptions extends CallOptions {
 const PAGE_OBJECTS = 500;
 /** How long all pages, or the first part of a WatchList, may take. */
 const LIST_MS = 60_000;
+/** Without a word for so long, it is no WatchList. */
+const SILENT_LIST_MS = 15_000;
 /** A watch that ends sooner, with nothing said, is no watch. */
 const SHORTEST_WATCH_MS = 1_000;
 
@@ -248,6 +250,7 @@ class Follower {
     const { path, labelSelector, signal } = this.#options;
     const objects = new Map<string, KubeObject>();
     const what = `list ${this.#what}`;
+    const since = performance.now();
     try {
       const stream = this.#client.watch({
         what,
@@ -260,7 +263,7 @@ class Follower {
           timeoutSeconds: String(LIST_MS / 1_000),
           labelSelector,
         },
-        silenceMs: LIST_MS / 4,
+        silenceMs: SILENT_LIST_MS,
       }, { signal });
       for await (const lines of stream) {
         for (const line of lines) {
@@ -280,9 +283,12 @@ class Follower {
       const isUnknown = error instanceof KubeError &&
         (error.status === 422 || error.status === 400 ||
           (error.status === 500 && error.code === "InternalError"));
-      if (!isUnknown) throw error;
+      if (isUnknown) return undefined;
+      throw error;
     }
-    return undefined;
+    // In silence: a server that takes the request for a watch.
+    if (performance.now() - since >= SILENT_LIST_MS) return undefined;
+    throw new KubeError(what, { message: "the list was cut short" });
   }
 
   async #pages(): Promise<{ objects: readonly KubeObject[]; version: string }> {
