@@ -9,7 +9,7 @@ import { type Cluster, GRACE_SECONDS, openClusters } from "./cloud_clusters.ts";
 const GRACE_MS = GRACE_SECONDS * 1_000;
 /** Two rounds of the writer, its write, and what a busy machine adds. */
 const LATE_MS = 35_000;
-/** Until another one is in office, nobody watches; and what was watched is handed on in steps. */
+/** Until another one leads, nobody watches; and what was watched is handed on in steps. */
 const UNWATCHED_MS = 45_000;
 /** A lease that ends with no other one around that time has run out. */
 const ALONE_MS = 11_000;

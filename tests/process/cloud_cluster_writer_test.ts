@@ -162,7 +162,7 @@ async function cutOffCloud(
   cluster.assertReady();
 }
 
-/** SIGTERM: the office is given back, and another host need not wait for its term to end. */
+/** SIGTERM: the leader resigns, and another host need not wait for its term to end. */
 async function endInOrder(
   cluster: Cluster,
   { signal }: { readonly signal: AbortSignal },

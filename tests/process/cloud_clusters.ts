@@ -222,14 +222,14 @@ export class Cluster {
     ]));
   }
 
-  /** The host that holds the office now, if any does. */
+  /** The leader, if there is one. */
   async writer(options: CallOptions): Promise<Host | undefined> {
     const [text] = (await this.lab.etcd.list(`${this.prefix}/ali-vpc/election/`, options)).values();
     const instance = text && JSON.parse(text).instance;
     return this.hosts.find(({ identity }) => identity.instanceId === instance);
   }
 
-  /** Waits until somebody holds the office, who is not `former`. */
+  /** Waits until somebody leads who is not `former`. */
   async successor(
     former: Host | undefined,
     options: CallOptions & { readonly timeoutMs?: number },
@@ -250,7 +250,7 @@ export class Cluster {
 
   /**
    * Waits until the tables hold the entries of all leases of ours, in force, and none else but
-   * those in `orphans`; and what is published says so, by whoever holds the office.
+   * those in `orphans`; and what is published says so, by whoever leads.
    */
   async settled(
     options: CallOptions & {

@@ -62,7 +62,7 @@ labTest("hosts without any right are ready as long as one has written their rout
     assert.deepEqual(linesOf(host.daemon, / (WARN|ERROR) /).filter(isUnexpected), []);
   }
 
-  // The office falls to the one that cannot fill it: it says why, and nobody suffers.
+  // The one that is elected cannot lead: it says why, and nobody suffers.
   await writer.daemon.stop();
   const line = await powerless.daemon.process.waitForLine(/Cannot act as the route leader/, {
     signal,

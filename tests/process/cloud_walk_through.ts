@@ -120,7 +120,7 @@ export async function walkThrough(
   note(`calls of both restarts (${restart.length}): ${countCalls(restart)}`);
   assert.deepEqual(writesAmong(restart), []);
   assert.deepEqual(restart.filter(({ params }) => params["DryRun"] === "true"), []);
-  // The office may pass to the second when the first stops, and to either when both are back.
+  // The lead may pass to the second when the first stops, and to either when both are back.
   assert.ok(restart.length <= 20, countCalls(restart));
   assert.deepEqual(await lab.leases({ signal }), leases);
   assert.deepEqual(await Promise.all(lab.hosts.map(subnetOf)), subnets);

@@ -1,6 +1,6 @@
 /**
  * A candidate of an election as a process of its own: `election_candidate.ts <v3|v2> <etcd's URL>
- * <name> <ttlSeconds> <marginMs>`. While it holds the office it confirms that again and again.
+ * <name> <ttlSeconds> <marginMs>`. While it leads it confirms that again and again.
  * Each line on its standard output is an {@linkcode Observation}. It runs until it is killed.
  *
  * @module

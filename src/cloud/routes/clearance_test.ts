@@ -179,7 +179,7 @@ Deno.test("what the store's book does not know stays, whatever the cloud says", 
   }
 });
 
-Deno.test("a store that loses its keys while a writer is in office proves nothing", async () => {
+Deno.test("a store that loses its keys within a leader's term proves nothing", async () => {
   const store = new MemoryStore();
   const world = await open({ holders: { 1: "i-a" }, instances: ["i-me"], store });
   await world.look();

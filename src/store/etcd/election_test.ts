@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import assert from "node:assert/strict";
 import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registry.ts";
-import { createLogger } from "../../log.ts";
+import { recordLog } from "../../../tests/support/log.ts";
 import { ELECTION_TTL_SECONDS, EtcdElection, type EtcdElectionOptions } from "./election.ts";
 import type { Term } from "../election.ts";
 import { StoreError } from "../errors.ts";
@@ -15,7 +15,7 @@ const { signal } = new AbortController();
 /** A store, and a clock for it and for all candidates, that is moved by hand. */
 class World implements AsyncDisposable {
   readonly store = new MemoryStore();
-  readonly office = this.store.area(FOLDER);
+  readonly keys = this.store.area(FOLDER);
   readonly candidates: Candidate[] = [];
   milliseconds = 0;
 
@@ -63,7 +63,8 @@ class World implements AsyncDisposable {
 class Candidate {
   readonly registry: MemoryRegistry;
   readonly election: EtcdElection;
-  readonly lines: string[] = [];
+  readonly #recorded = recordLog();
+  readonly lines = this.#recorded.lines;
   changes = 0;
   /** How far this host's clocks have gone apart from the world's. */
   readonly skew = { wallMs: 0, monotonicMs: 0 };
@@ -76,11 +77,7 @@ class Candidate {
       space: this.registry.space(FOLDER),
       key: KEY,
       holder: name,
-      log: createLogger({
-        format: "human",
-        verbosity: 0,
-        write: (line) => void this.lines.push(line.replace(/^\S+ /, "")),
-      }),
+      log: this.#recorded.log,
       now: () => 1e12 + world.milliseconds + this.skew.wallMs,
       monotonicNow: () => world.milliseconds + this.skew.monotonicMs,
       tickMs: 1,
@@ -139,7 +136,7 @@ Deno.test("Election has one holder, whom all know", async () => {
     undefined,
   ]);
   await world.until(() => candidates.some(({ election }) => election.term !== undefined), 3);
-  const holder = world.office.get(KEY)!;
+  const holder = world.keys.get(KEY)!;
   assert.equal(holder.expires, true);
   for (const { election, name, changes } of candidates) {
     assert.equal(election.leadership.value?.holder, holder.value);
@@ -166,7 +163,7 @@ Deno.test("Election costs the store one renewal per third of the TTL, and follow
   assert.equal(holder.changes, 2, "vacant, then held");
 });
 
-Deno.test("Election fills the office once the time of a crashed holder is up", async () => {
+Deno.test("Election elects another leader once the time of a crashed one is up", async () => {
   await using world = new World();
   const { candidate, term } = await startHolder(world, "a");
   const next = world.add("b").start();
@@ -174,13 +171,13 @@ Deno.test("Election fills the office once the time of a crashed holder is up", a
   await candidate.stop();
   assert.equal(term.signal.aborted, true);
   await assert.rejects(term.confirm({ signal }), /term is over: the election is left/);
-  assert.equal(world.office.get(KEY)?.value, "a", "the key is left for a restart");
+  assert.equal(world.keys.get(KEY)?.value, "a", "the key is left for a restart");
   const seconds = await world.until(() => next.election.term !== undefined, TTL + 5);
   assert(seconds > TTL / 2, `${seconds} s: the key had its time`);
   assert.notEqual(next.election.term!.id, term.id);
 });
 
-Deno.test("Election says for how long nobody has held the office", async () => {
+Deno.test("Election says for how long there has been no leader", async () => {
   await using world = new World();
   const follower = world.add("b");
   follower.election.candidate = false;
@@ -315,7 +312,7 @@ Deno.test("Term goes on when the time of day is set back, and still ends in time
   assert.equal(term.signal.aborted, true);
 });
 
-Deno.test("Election survives short outages, and in a long one the office goes to who is reachable", async () => {
+Deno.test("Election survives short outages, and in a long one the lead goes to a candidate that is reachable", async () => {
   await using world = new World();
   const { candidate, term } = await startHolder(world, "a");
   const rival = world.add("b").start();
@@ -349,16 +346,16 @@ Deno.test("Election does not wait for its own key when the answer to its creatio
   candidate.start();
   const seconds = await world.until(() => candidate.election.term !== undefined, TTL);
   assert(seconds < 6, `${seconds} s`);
-  assert.equal(candidate.election.term!.id, world.office.get(KEY)!.version);
+  assert.equal(candidate.election.term!.id, world.keys.get(KEY)!.version);
   await world.pass(2 * TTL);
   assert.deepEqual(await world.writers(), ["a"]);
 });
 
 Deno.test("Term ends when somebody writes the key by hand", async (t) => {
-  await t.step("with an end: the office is theirs until then", async () => {
+  await t.step("with an end: they lead until then", async () => {
     await using world = new World();
     const { election, term } = await startHolder(world, "a");
-    world.office.put(KEY, "somebody", { ttlSeconds: 60 });
+    world.keys.put(KEY, "somebody", { ttlSeconds: 60 });
     await settle();
     assert.equal(term.signal.aborted, true);
     assert.match(String(term.signal.reason), /has been changed by somebody else/);
@@ -372,19 +369,19 @@ Deno.test("Term ends when somebody writes the key by hand", async (t) => {
   await t.step("without an end: nobody keeps it, and it is replaced", async () => {
     await using world = new World();
     const { candidate, election, term } = await startHolder(world, "a");
-    world.office.put(KEY, "somebody");
+    world.keys.put(KEY, "somebody");
     await settle();
     assert.equal(term.signal.aborted, true);
     assert.equal(election.leadership.value?.holder, undefined);
     await world.until(() => election.term !== undefined, 4);
-    assert.equal(world.office.get(KEY)?.expires, true);
+    assert.equal(world.keys.get(KEY)?.expires, true);
     assert.match(candidate.lines.join("\n"), /writer was written by hand, without an end/);
   });
 
   await t.step("our own text, which is not our writing", async () => {
     await using world = new World();
     const { election, term } = await startHolder(world, "a");
-    world.office.put(KEY, "a", { ttlSeconds: 60 });
+    world.keys.put(KEY, "a", { ttlSeconds: 60 });
     await world.pass(1);
     assert.equal(term.signal.aborted, true);
     assert.equal(election.leadership.value?.holder, "a");
@@ -396,30 +393,30 @@ Deno.test("Term ends when somebody deletes the key, and confirm() knows before t
   await using world = new World();
   const { candidate, election, term } = await startHolder(world, "a");
   const confirmed = term.confirm({ signal });
-  world.office.delete(KEY);
+  world.keys.delete(KEY);
   await assert.rejects(confirmed, /term is over: the key has been deleted/);
   assert.equal(term.signal.aborted, true);
   await world.until(() => election.term !== undefined, 4);
 
   const second = election.term!;
-  world.office.delete(KEY);
+  world.keys.delete(KEY);
   await settle();
   assert.equal(second.signal.aborted, true, "seen by the watch");
 
   await world.until(() => election.term !== undefined, 4);
   const third = election.term!;
   candidate.registry.failNext("get");
-  world.office.delete(KEY);
+  world.keys.delete(KEY);
   await settle();
   assert.match(String(third.signal.reason), /seems to have gone, and the store cannot be asked/);
 });
 
-Deno.test("resign() gives the office up at once, and keeps away for the pause", async () => {
+Deno.test("resign() gives the lead up at once, and keeps away for the pause", async () => {
   await using world = new World();
   const { candidate, election, term } = await startHolder(world, "a");
   await election.resign({ signal, pauseMs: 30_000 });
   assert.equal(term.signal.aborted, true);
-  assert.equal(world.office.get(KEY), undefined);
+  assert.equal(world.keys.get(KEY), undefined);
   assert.equal(election.leadership.value?.holder, undefined);
   assert.equal(await election.tryOnce({ signal }), undefined);
   await world.pass(29);
@@ -441,7 +438,7 @@ Deno.test("resign() gives the office up at once, and keeps away for the pause", 
   assert.equal(other.election.term, undefined);
   other.registry.reconnect();
   await world.pass(TTL + 1);
-  assert.equal(world.office.get(KEY), undefined);
+  assert.equal(world.keys.get(KEY), undefined);
   assert.equal(candidate.election.term, undefined, "it pauses still");
 });
 
@@ -449,9 +446,9 @@ Deno.test("resign() of one who has stopped still deletes the key", async () => {
   await using world = new World();
   const { candidate, election } = await startHolder(world, "a");
   await candidate.stop();
-  assert.equal(world.office.get(KEY)?.value, "a");
+  assert.equal(world.keys.get(KEY)?.value, "a");
   await election.resign({ signal, pauseMs: 0 });
-  assert.equal(world.office.get(KEY), undefined);
+  assert.equal(world.keys.get(KEY), undefined);
 });
 
 Deno.test("resign() leaves the key of another alone", async () => {
@@ -460,7 +457,7 @@ Deno.test("resign() leaves the key of another alone", async () => {
   const other = world.add("b").start();
   await settle();
   await other.election.resign({ signal, pauseMs: 0 });
-  assert.equal(world.office.get(KEY)?.value, "a");
+  assert.equal(world.keys.get(KEY)?.value, "a");
 });
 
 Deno.test("resign() holds while a campaign is under way", async () => {
@@ -478,7 +475,7 @@ Deno.test("resign() holds while a campaign is under way", async () => {
   assert.equal(resigned.length, 1);
   await Promise.all(resigned);
   assert.equal(election.term, undefined);
-  assert.equal(world.office.get(KEY), undefined);
+  assert.equal(world.keys.get(KEY), undefined);
 });
 
 Deno.test("Term goes on when the watch tells late of what was before it", async () => {
@@ -497,9 +494,9 @@ Deno.test("Term goes on when the watch tells late of what was before it", async 
   await settle();
   const late = Promise.withResolvers<void>();
   told = late.promise;
-  world.office.put(KEY, "b", { ttlSeconds: 60 });
-  world.office.put(KEY, "a", { ttlSeconds: 60 }); // by the name of this host, long ago
-  world.office.delete(KEY);
+  world.keys.put(KEY, "b", { ttlSeconds: 60 });
+  world.keys.put(KEY, "a", { ttlSeconds: 60 }); // by the name of this host, long ago
+  world.keys.delete(KEY);
   const term = await election.tryOnce({ signal });
   assert(term !== undefined);
   late.resolve();
@@ -533,16 +530,16 @@ Deno.test("Term.confirm() waits for a renewal under way, which may change the re
   await settle();
   answered.resolve();
   await confirmed;
-  assert.notEqual(world.office.get(KEY)?.version, term.id);
+  assert.notEqual(world.keys.get(KEY)?.version, term.id);
 });
 
-Deno.test("Election without candidacy only follows, and gives up an office that it holds", async () => {
+Deno.test("Election without candidacy only follows, and resigns if it leads", async () => {
   await using world = new World();
   const { candidate, election, term } = await startHolder(world, "a");
   election.candidate = false;
   assert.equal(term.signal.aborted, true);
   await settle();
-  assert.equal(world.office.get(KEY), undefined);
+  assert.equal(world.keys.get(KEY), undefined);
   candidate.takeCalls();
   await world.pass(10);
   assert.equal(await election.tryOnce({ signal }), undefined);
@@ -551,7 +548,7 @@ Deno.test("Election without candidacy only follows, and gives up an office that 
   await world.until(() => election.term !== undefined, 3);
 });
 
-Deno.test("Election takes over the office of its former run at once", async () => {
+Deno.test("Election takes over the term of its former run at once", async () => {
   await using world = new World();
   const { candidate, term } = await startHolder(world, "a");
   const rival = world.add("b").start();
@@ -656,10 +653,10 @@ Deno.test("Election never lets two write at a time, whatever happens", async () 
             registry.failNext("create", { applied: true });
             break;
           case "deleted":
-            world.office.delete(KEY);
+            world.keys.delete(KEY);
             break;
           case "written":
-            world.office.put(KEY, "somebody", { ttlSeconds: 5 });
+            world.keys.put(KEY, "somebody", { ttlSeconds: 5 });
             break;
           case "jump":
             skew.wallMs += 3_600_000;
@@ -671,7 +668,7 @@ Deno.test("Election never lets two write at a time, whatever happens", async () 
         await world.pass(seconds, 500);
         const writers = await world.writers();
         assert(writers.length <= 1, `${writers} at once`);
-        if (writers.length === 1) assert.equal(world.office.get(KEY)?.value, writers[0]);
+        if (writers.length === 1) assert.equal(world.keys.get(KEY)?.value, writers[0]);
         for (const term of ended) assert.equal(term.signal.aborted, true);
       }
       for (const { registry } of running) registry.reconnect();

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registry.ts";
+import { recordLog } from "../../../tests/support/log.ts";
 import { encodeLeaseValue } from "../../lease/codec.ts";
-import { createLogger } from "../../log.ts";
 import { Address, Places, Prefix } from "../../net/mod.ts";
 import type { LeaseSubnet } from "../../lease/lease.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
@@ -39,7 +39,7 @@ function subnet(text: string) {
 /** A keeper's surroundings: a store, a clock that is moved by hand, and what was logged. */
 function setUp(ip = "192.0.2.1", store = new MemoryStore()) {
   const registry = new MemoryRegistry(store);
-  const lines: string[] = [];
+  const { lines, log } = recordLog();
   const time = { ms: 1_000_000, monotonicMs: 0 };
   const options: LeaseKeeperOptions = {
     space: registry,
@@ -47,11 +47,7 @@ function setUp(ip = "192.0.2.1", store = new MemoryStore()) {
     attributes: attributes(ip),
     previous: undefined,
     renewMarginSeconds: 3600,
-    log: createLogger({
-      format: "human",
-      verbosity: 0,
-      write: (line) => void lines.push(line.replace(/^\S+ /, "")),
-    }),
+    log,
     random: () => 0,
     now: () => time.ms,
     monotonicNow: () => time.monotonicMs,
