@@ -106,7 +106,7 @@ export class IptablesTable implements RulePlace {
     const survey = this.#survey(dump, purpose);
     if (isRight(survey, desired)) return;
     for (const fault of survey?.faults ?? []) {
-      log.info(`Mending ${ruleSetKind.key(set)}: ${fault}`);
+      log.info(`Correcting ${ruleSetKind.key(set)}: ${fault}`);
     }
     const hookRules = dump.get(table)?.get(hook)?.rules;
     await command.restore(renderTransaction(purpose, survey, desired, hookRules), { signal });

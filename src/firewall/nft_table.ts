@@ -44,7 +44,7 @@ export class NftTable implements RulePlace {
     const set = change.op === "remove" ? { ...change.actual, chains: [] } : change.desired;
     const faults = change.op === "add" ? [] : change.actual.faults ?? [];
     for (const fault of faults) {
-      this.#options.log.info(`Mending ${ruleSetKind.key(set)}: ${fault}`);
+      this.#options.log.info(`Correcting ${ruleSetKind.key(set)}: ${fault}`);
     }
     await applyNftScript(renderNftScript(set), { signal });
   }

@@ -116,7 +116,7 @@ export class ClaimStore {
   async #load(page: Page, options: CallOptions): Promise<void> {
     page.claims = parseOrWarn(await page.document.read(options), parseBookPage, {
       log: this.#log,
-      warning: "A page of the book of claims is begun anew",
+      warning: "A page of the record of claims is started afresh",
     }) ?? new Map();
   }
 }

@@ -115,7 +115,7 @@ export class ClusterLeader {
         return PUBLISH_EVERY_MS;
       }
       if (error instanceof OtherClusterError) {
-        log.warn(`Begins anew as the route leader: ${error.message}`);
+        log.warn(`Starting over as the route leader: ${error.message}`);
         return PUBLISH_EVERY_MS;
       }
       this.#trouble.failing(error);

@@ -251,7 +251,7 @@ export class RouteWriter {
         }
         if (write === "repoint" && isUnavailable(thrown)) {
           this.#canRepoint = false;
-          log.warn("Cannot re-point a route entry in place; it is deleted and created anew", {
+          log.warn("Cannot re-point a route entry in place; it is deleted and created again", {
             error: thrown.message,
           });
           return;

@@ -278,7 +278,7 @@ export class TunnelPath implements AsyncDisposable {
       return adopt(stored);
     } catch (error) {
       this.#libc.close(stored);
-      this.#log.info(`Opening the ${title} anew: ${describeError(error)}`);
+      this.#log.info(`Reopening the ${title}: ${describeError(error)}`);
       return undefined;
     }
   }

@@ -365,7 +365,7 @@ export class EtcdElection implements Election {
       entry === undefined
         ? "the key has been deleted"
         : entry.value === this.#options.holder
-        ? "the key has been written anew under the name of this host"
+        ? "the key has been rewritten under the name of this host"
         : "the key has been changed by somebody else",
     );
     this.#note(entry);
@@ -378,7 +378,7 @@ export class EtcdElection implements Election {
     this.#isSuspect = false;
     // If somebody leads, the next look or the watch shows it.
     this.#known = { entry: this.#known?.entry, vacantFor: new Stopwatch(this.#options) };
-    log.info(`This host is the ${key} no more: ${reason}`, { term: term.id });
+    log.info(`This host is no longer the ${key}: ${reason}`, { term: term.id });
     this.#wakeup.wake();
     this.#tell();
   }
