@@ -56,7 +56,7 @@ export async function prepareBuild(
   const { version } = JSON.parse(await Deno.readTextFile(join(ROOT, "deno.json")));
   const components = [
     runtimeComponent(runtimeVersion(executable)!),
-    ...debianComponents(packages, target),
+    ...debianComponents(packages, 11, target),
     ...await npmComponents(),
   ];
   return { version, epoch: await sourceEpoch(), target, executable, glibc, components };

@@ -67,15 +67,16 @@ function licenseFiles(directory: string): string {
     .map((name) => Deno.readTextFileSync(join(directory, name)).trim()).join("\n\n");
 }
 
-/** Debian packages, whose licences are in their copyright files. */
+/** Packages of a release of Debian, whose licences are in their copyright files. */
 export function debianComponents(
   packages: readonly UnpackedPackage[],
+  release: 11 | 12,
   target: Target,
 ): Component[] {
   return packages.map(({ name, version, sha256, path, entries }) => {
     const copyright = entries.find(({ path }) => basename(path) === "copyright");
-    // +deb12u1, or a file name's ~deb12u2; what has neither is told by its suite in lock.json.
-    const query = `arch=${path.endsWith("_all.deb") ? "all" : TARGETS[target].debian}`;
+    const architecture = path.endsWith("_all.deb") ? "all" : TARGETS[target].debian;
+    const query = `arch=${architecture}&distro=debian-${release}`;
     return {
       name,
       version,

@@ -47,15 +47,9 @@ export function writeDeb({ control, scripts, conffiles, entries, epoch }: DebCon
 function writeAr(members: readonly (readonly [name: string, bytes: Bytes])[], epoch: number) {
   const pieces = [toBytes("!<arch>\n")];
   for (const [name, bytes] of members) {
-    const fields: [text: string, width: number][] = [
-      ...[[name, 16], [String(epoch), 12], ["0", 6], ["0", 6], ["100644", 8]] as const,
-      [String(bytes.length), 10],
-    ].map(([text, width]) => [text as string, width as number]);
-    pieces.push(
-      toBytes(`${fields.map(([text, width]) => text.padEnd(width)).join("")}\`\n`),
-      bytes,
-    );
-    if (bytes.length % 2 === 1) pieces.push(toBytes("\n"));
+    const header = name.padEnd(16) + String(epoch).padEnd(12) + "0".padEnd(6).repeat(2) +
+      "100644".padEnd(8) + String(bytes.length).padEnd(10) + "`\n";
+    pieces.push(toBytes(header), bytes, toBytes("\n".repeat(bytes.length % 2)));
   }
   return concat(pieces);
 }

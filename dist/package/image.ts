@@ -53,7 +53,7 @@ export async function imageArchive(build: Build): Promise<ImageArchive> {
   const { version, epoch, target } = build;
   const architecture = TARGETS[target].debian;
   const packages = await fetchPackages(pinnedPackages("image", architecture));
-  const components = [...build.components, ...debianComponents(packages, target)];
+  const components = [...build.components, ...debianComponents(packages, 12, target)];
   const bill = softwareBill({ name: "flanneld-image", version, epoch, components });
   const layers = [
     { entries: systemEntries(packages), comment: "Debian's packages" },

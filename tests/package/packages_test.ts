@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { fetchPackages, findFile, pinnedPackages } from "../../dist/debian/packages.ts";
-import { sorted } from "../../dist/package/files.ts";
+import { concat, sorted, toBytes } from "../../dist/package/files.ts";
 import { writeTar } from "../../dist/package/tar.ts";
-import { GLIBC_FLOOR } from "../../dist/target.ts";
+import { type DebianArchitecture, GLIBC_FLOOR } from "../../dist/target.ts";
 import { runProgram } from "../../src/util/process.ts";
 import { REPOSITORY } from "../lab/mod.ts";
 import { missingTools, skippable } from "../prerequisites.ts";
@@ -15,19 +15,21 @@ import { ARCHITECTURE, BareRoot, debianObstacle, pack, Packages, unpackImage } f
 const signal = AbortSignal.timeout(12 * 60_000);
 const { version } = JSON.parse(await Deno.readTextFile(`${REPOSITORY}deno.json`));
 
+/** A program that can be packed: any for old systems will do, and a small one does it fast. */
+async function smallProgram(architecture: DebianArchitecture): Promise<string> {
+  const libraries = await fetchPackages(pinnedPackages("libnl", architecture));
+  const program = findFile(libraries.flatMap(({ entries }) => entries), "libnl-3.so.200")!;
+  const path = await Deno.makeTempFile();
+  await Deno.writeFile(path, concat([program, toBytes("Deno/9.9.9")]));
+  return path;
+}
+
 Deno.test({
   name: skippable("two runs give the same packages", debianObstacle),
   ignore: debianObstacle !== undefined,
   async fn() {
     const directory = await Deno.makeTempDir();
-    // Any program for old systems will do; a small one does it fast.
-    const libraries = await fetchPackages(pinnedPackages("libnl", ARCHITECTURE));
-    const program = findFile(libraries.flatMap(({ entries }) => entries), "libnl-3.so.200")!;
-    const binary = `${directory}/program`;
-    await Deno.writeFile(
-      binary,
-      new Uint8Array([...program, ...new TextEncoder().encode("Deno/9.9.9")]),
-    );
+    const binary = await smallProgram(ARCHITECTURE);
     const sums = await Promise.all(["UTC", "Asia/Shanghai"].map(async (TZ) => {
       const output = `${directory}/${TZ}`;
       await pack(binary, output, { signal, env: { TZ, LC_ALL: TZ === "UTC" ? "C" : "C.UTF-8" } });
@@ -36,6 +38,44 @@ Deno.test({
     assert.equal(sums[0], sums[1]);
     assert.equal(sums[0]!.trim().split("\n").length, 5);
     await Deno.remove(directory, { recursive: true });
+    await Deno.remove(binary);
+  },
+});
+
+const foreignObstacle = debianObstacle ??
+  missingTools(["dpkg", "rpm", "skopeo", "qemu-aarch64-static"]) ??
+  (Deno.build.arch === "x86_64" ? undefined : "needs x86_64");
+
+Deno.test({
+  name: skippable("packages for aarch64 are made on x86_64", foreignObstacle),
+  ignore: foreignObstacle !== undefined,
+  async fn() {
+    const directory = await Deno.makeTempDir();
+    const binary = await smallProgram("arm64");
+    await assert.rejects(pack(binary, directory, { signal }), /it is for another machine/);
+    await pack(binary, directory, { signal, args: ["--target=aarch64"] });
+    const says = async (program: string, ...args: string[]) =>
+      (await run(program, args, { signal, timeoutMs: 60_000 })).trim();
+    const base = `${directory}/flanneld`;
+    assert.equal(
+      await says("dpkg-deb", "--field", `${base}_${version}_arm64.deb`, "Architecture"),
+      "arm64",
+    );
+    const rpm = `${base}-${version}-1.aarch64.rpm`;
+    assert.equal(await says("rpm", "-qp", "--queryformat=%{ARCH}", rpm), "aarch64");
+    const image = `${base}-${version}-image-arm64.tar`;
+    const inspected = await says("skopeo", "inspect", `docker-archive:${image}`);
+    assert.equal(JSON.parse(inspected).Architecture, "arm64");
+    const root = `${directory}/root`;
+    await unpackImage(image, root, signal);
+    // The nft variant and nft speak Netfilter's netlink, which is not emulated.
+    const iptables = `${root}/usr/sbin/xtables-legacy-multi`;
+    assert.match(
+      await says("qemu-aarch64-static", "-L", root, iptables, "iptables", "--version"),
+      /^iptables v1\./,
+    );
+    await Deno.remove(directory, { recursive: true });
+    await Deno.remove(binary);
   },
 });
 

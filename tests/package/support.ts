@@ -24,11 +24,15 @@ export const debianObstacle = await fetchPackages(pinnedPackages("test", ARCHITE
 export async function pack(
   binary: string,
   output: string,
-  { signal, env = {} }: { signal: AbortSignal; env?: Readonly<Record<string, string>> },
+  { signal, env = {}, args = [] }: {
+    readonly signal: AbortSignal;
+    readonly env?: Readonly<Record<string, string>>;
+    readonly args?: readonly string[];
+  },
 ): Promise<void> {
   await run(Deno.execPath(), [
     ...["run", "-A", "--cached-only", `${REPOSITORY}dist/package.ts`],
-    ...[`--binary=${binary}`, `--output=${output}`],
+    ...[`--binary=${binary}`, `--output=${output}`, ...args],
   ], { signal, timeoutMs: 240_000, env });
 }
 
