@@ -72,8 +72,11 @@ const BUNDLES = [
  */
 const CARRIED_PACKAGES = ["@alicloud/pop-core"];
 
-/** What goes into the executable: bundles, and beside them what they look for at `./lib/`. */
-const cache = join(CACHE, "compile");
+/**
+ * What goes into the executable: bundles, and beside them what they look for at `./lib/`. Each
+ * compilation has its own, as others may be under way.
+ */
+const cache = join(CACHE, `compile-${Deno.pid}`);
 
 /** What stands before the time of a file in the table of those inside. */
 const TIME_MARK = '"t":';
@@ -98,29 +101,15 @@ async function main(): Promise<void> {
  * @throws {OperatorError} If it cannot be made, or lacks a part.
  */
 export async function compile(output: string, target: Target): Promise<void> {
-  const { signal } = new AbortController();
-  await carryLibraries(target, signal);
-  const compiler = await findCompiler(target);
-  await deno(["check", "--quiet", join(ROOT, "main.ts")]);
-  await writeRuntimeConfig();
-  const { npmCache } = JSON.parse(await deno(["info", "--json"]));
-  for (const [source, bundle] of BUNDLES) {
-    const path = join(cache, bundle);
-    await deno([
-      "bundle",
-      "--quiet",
-      ...CARRIED_PACKAGES.flatMap((name) => ["--external", name]),
-      `--output=${path}`,
-      join(ROOT, source),
-    ]);
-    // Where the packages lie on this machine is no part of the program.
-    const text = await Deno.readTextFile(path);
-    await Deno.writeTextFile(path, text.replaceAll(`${relative(ROOT, npmCache)}/`, "npm/"));
-  }
-  await carryProtoFiles();
   // Under its name only when it was found to be whole.
   const unproven = `${output}.unproven`;
   try {
+    await carryLibraries(target);
+    const compiler = await findCompiler(target);
+    await deno(["check", "--quiet", join(ROOT, "main.ts")]);
+    await writeRuntimeConfig();
+    await writeBundles();
+    await carryProtoFiles();
     await run(compiler, [
       "compile",
       "--quiet",
@@ -143,6 +132,24 @@ export async function compile(output: string, target: Target): Promise<void> {
     Deno.renameSync(unproven, output);
   } finally {
     removeIfThere(unproven);
+    removeIfThere(cache);
+  }
+}
+
+async function writeBundles(): Promise<void> {
+  const { npmCache } = JSON.parse(await deno(["info", "--json"]));
+  for (const [source, bundle] of BUNDLES) {
+    const path = join(cache, bundle);
+    await deno([
+      "bundle",
+      "--quiet",
+      ...CARRIED_PACKAGES.flatMap((name) => ["--external", name]),
+      `--output=${path}`,
+      join(ROOT, source),
+    ]);
+    // Where the packages lie on this machine is no part of the program.
+    const text = await Deno.readTextFile(path);
+    await Deno.writeTextFile(path, text.replaceAll(`${relative(ROOT, npmCache)}/`, "npm/"));
   }
 }
 
@@ -275,16 +282,15 @@ export function escapeNonAscii(source: string): string {
  * Writes libnl to where `--include` and the program's own URL find it: Debian's old packages of it,
  * which need no newer glibc than `denort`. Where those cannot be had, the system's own stands in.
  */
-async function carryLibraries(target: Target, signal: AbortSignal): Promise<void> {
+async function carryLibraries(target: Target): Promise<void> {
   Deno.mkdirSync(join(cache, "lib"), { recursive: true });
-  for (const [soname, bytes] of await findLibraries(target, signal)) {
+  for (const [soname, bytes] of await findLibraries(target)) {
     Deno.writeFileSync(libraryCopy(soname), bytes);
   }
 }
 
 async function findLibraries(
   target: Target,
-  signal: AbortSignal,
 ): Promise<(readonly [soname: string, bytes: Uint8Array])[]> {
   try {
     const packages = await fetchPackages(pinnedPackages("libnl", TARGETS[target].debian));
@@ -296,6 +302,7 @@ async function findLibraries(
     });
   } catch (error) {
     if (!(error instanceof PackageUnavailableError) || target !== Deno.build.arch) throw error;
+    const { signal } = new AbortController();
     await ensurePrerequisites(LIBNL_NEEDS, { signal, say: console.error });
     const own = LIBNL_SONAMES.map((soname) => [soname, readSystemLibrary(soname)] as const);
     const glibc = oldestGlibc(own.map(([, bytes]) => bytes));
@@ -388,7 +395,7 @@ function denortVersion(path: string, target: Target): string {
 
 function removeIfThere(path: string): void {
   try {
-    Deno.removeSync(path);
+    Deno.removeSync(path, { recursive: true });
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
