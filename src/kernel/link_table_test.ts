@@ -4,23 +4,12 @@ import { OperatorError } from "../errors.ts";
 import { Address } from "../net/mod.ts";
 import type { LinkSpec } from "../state/mod.ts";
 import { createLinkTable } from "./link_table.ts";
+import { vxlanLink } from "../../tests/support/links.ts";
 
 const { signal } = new AbortController();
 
 const specs: LinkSpec[] = [
-  {
-    name: "flannel.1",
-    kind: "vxlan",
-    mtuBytes: 1450,
-    vxlan: {
-      vni: 1,
-      port: 8472,
-      underlay: "eth0",
-      local: Address.parse("192.0.2.1"),
-      learning: false,
-      gbp: false,
-    },
-  },
+  vxlanLink("192.0.2.1"),
   {
     name: "flannel.ipip",
     kind: "ipip",

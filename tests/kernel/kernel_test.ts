@@ -11,6 +11,7 @@ import { createRouteTable } from "../../src/kernel/route_table.ts";
 import { Address, InterfaceAddress, MacAddress, Prefix } from "../../src/net/mod.ts";
 import { type LinkSpec, ROUTE_PROTOCOL, type RouteSpec } from "../../src/state/mod.ts";
 import { createTestNamespace, namespaceObstacle, type TestNamespace } from "./namespace.ts";
+import { vxlanLink } from "../support/links.ts";
 
 const obstacle = namespaceObstacle();
 
@@ -54,18 +55,8 @@ function spec(destination: string, rest: Partial<RouteSpec> = {}): RouteSpec {
 }
 
 const VXLAN: LinkSpec = {
-  name: "flannel.1",
-  kind: "vxlan",
-  mtuBytes: 1450,
+  ...vxlanLink("192.0.2.1", { gbp: true }),
   mac: MacAddress.parse("02:00:00:00:00:01"),
-  vxlan: {
-    vni: 1,
-    port: 8472,
-    underlay: "eth0",
-    local: Address.parse("192.0.2.1"),
-    learning: false,
-    gbp: true,
-  },
 };
 const OWNED = { ownsLink: (name: string) => name === "flannel.1" };
 

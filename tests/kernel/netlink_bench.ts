@@ -7,10 +7,11 @@ import { createLinkTable } from "../../src/kernel/link_table.ts";
 import { createFdbTable, createNeighborTable } from "../../src/kernel/link_entry_table.ts";
 import { openNetlink } from "../../src/kernel/netlink/rtnetlink.ts";
 import { createRouteTable } from "../../src/kernel/route_table.ts";
-import { Address, InterfaceAddress, MacAddress, Prefix } from "../../src/net/mod.ts";
+import { Address, MacAddress, Prefix } from "../../src/net/mod.ts";
 import type { Table } from "../../src/reconcile/table.ts";
 import { ROUTE_PROTOCOL } from "../../src/state/mod.ts";
 import { createTestNamespace } from "./namespace.ts";
+import { vxlanLink } from "../support/links.ts";
 
 const PEERS = Number(Deno.args[0] ?? 10_000);
 const { signal } = new AbortController();
@@ -61,22 +62,9 @@ await namespace.run("ip", "link", "set", "eth0", "up");
 await namespace.run("ip", "address", "add", "192.0.2.1/24", "dev", "eth0");
 await using netlink = openNetlink({ namespace: namespace.path });
 const owned = { ownsLink: (name: string) => name === "flannel.1" };
-await createLinkTable(netlink, owned).apply([{
-  op: "add",
-  desired: {
-    name: "flannel.1",
-    kind: "vxlan",
-    mtuBytes: 1450,
-    vxlan: {
-      vni: 1,
-      port: 8472,
-      underlay: "eth0",
-      local: InterfaceAddress.parse("192.0.2.1/24").address,
-      learning: false,
-      gbp: false,
-    },
-  },
-}], { signal });
+await createLinkTable(netlink, owned).apply([{ op: "add", desired: vxlanLink("192.0.2.1") }], {
+  signal,
+});
 
 const peers = Array.from({ length: PEERS }, (_, i) => ({
   subnet: new Prefix(Address.parse("10.0.0.0").add(BigInt(i) << 8n), 24),

@@ -7,24 +7,11 @@
 import assert from "node:assert/strict";
 import { createLinkTable } from "../../src/kernel/link_table.ts";
 import { openNetlink } from "../../src/kernel/netlink/rtnetlink.ts";
-import { Address } from "../../src/net/mod.ts";
-import type { LinkSpec } from "../../src/state/mod.ts";
 import { eventually } from "../support/eventually.ts";
 import { openNamespaces } from "../support/namespace.ts";
+import { vxlanLink } from "../support/links.ts";
 
-const DESIRED: LinkSpec = {
-  name: "flannel.1",
-  kind: "vxlan",
-  mtuBytes: 1450,
-  vxlan: {
-    vni: 1,
-    port: 8472,
-    underlay: "eth0",
-    local: Address.parse("10.0.0.1"),
-    learning: false,
-    gbp: false,
-  },
-};
+const DESIRED = vxlanLink("10.0.0.1");
 
 const holders: [title: string, link: string | undefined, named: RegExp][] = [
   [
