@@ -124,14 +124,23 @@ export async function openFirewall(options: OpenFirewallOptions): Promise<Firewa
     ? `nftables ${nftVersion}`
     : `iptables ${version?.version} (${version?.variant})`;
   log.info(program === "none" ? "No traffic rules are wanted" : `Traffic rules go to ${program}`);
+  const table = new FirewallTable(own, leftovers, log);
+  const closedByDocker = () =>
+    [...own].flatMap(([family, place]) => place.closedByDocker ? [family] : []);
   return {
-    table: new FirewallTable(own, leftovers, log),
+    table,
     randomFully: canRandomize && !options.randomFullyDisabled,
     get docker() {
-      return [...own].flatMap(([family, place]) => place.closedByDocker ? [family] : []);
+      return closedByDocker();
     },
     async survey(paths, options) {
-      const found = await surveyForeignTables(paths, options);
+      const before = closedByDocker();
+      let found = await surveyForeignTables(paths, options);
+      if (found.length > 0 && before.length < own.size) {
+        // Docker may have come since the last listing: what it drops, the next round accepts.
+        await table.list(options);
+        if (closedByDocker().length > before.length) found = [];
+      }
       foreign.set(found, "foreign tables");
       return found.filter(({ code }) => code !== "some-pods-refused");
     },

@@ -320,6 +320,7 @@ for (const { name, engines, before = [], after = [], closed, named, onePod, reme
         });
       assert.deepEqual((await rules.round(firewall, desired, { signal })).failures, []);
       await run(after);
+      if (closed) assert.deepEqual(await rules.survey(firewall, [PATHS], { signal }), []);
       assert.deepEqual((await rules.round(firewall, desired, { signal })).failures, []);
 
       await using stack = new AsyncDisposableStack();
