@@ -48,6 +48,8 @@ export const PERMISSIONS = [
 export const V8_FLAGS = [
   "--max-semi-space-size=1",
   "--heap-growing-percent=20",
+  // For once, after the start.
+  "--expose-gc",
   // Freed memory goes back after 2 s of quiet instead of 8.
   "--memory-reducer-delay-ms=2000",
   // Ten times the default: to optimize what runs once per change costs more than it saves, for as

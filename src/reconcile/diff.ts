@@ -25,28 +25,28 @@ export function* diffInSteps<Spec>(
   actual: Iterable<Spec>,
 ): Generator<void, Difference<Spec>> {
   let count = 0;
-  /** Keys of desired objects that were found. */
-  const found = new Set<string>();
+  /** Desired objects that were found; not their keys, of which this makes thousands. */
+  const found = new Set<Spec>();
   /** What was found where that is not right. */
-  const wrong = new Map<string, Spec>();
+  const wrong = new Map<Spec, Spec>();
   const removals: Change<Spec>[] = [];
   for (const object of actual) {
     if (++count % STEP_OBJECTS === 0) yield;
     const key = kind.key(object);
     const spec = desired.get(key);
-    if (spec !== undefined && found.size < found.add(key).size) {
-      if (!kind.equal(spec, object)) wrong.set(key, object);
+    if (spec !== undefined && found.size < found.add(spec).size) {
+      if (!kind.equal(spec, object)) wrong.set(spec, object);
     } // A second object of one key (duplicate rules, say): whichever is ours goes.
     else if (kind.owns(object)) removals.push({ op: "remove", actual: object });
   }
   const writes: Change<Spec>[] = [];
   const conflicts: Conflict<Spec>[] = [];
   const isRight = found.size === desired.size && wrong.size === 0;
-  for (const [key, spec] of isRight ? [] : desired.entries()) {
+  for (const [, spec] of isRight ? [] : desired.entries()) {
     if (++count % STEP_OBJECTS === 0) yield;
-    const object = wrong.get(key);
+    const object = wrong.get(spec);
     if (object === undefined) {
-      if (!found.has(key)) writes.push({ op: "add", desired: spec });
+      if (!found.has(spec)) writes.push({ op: "add", desired: spec });
     } else if (kind.owns(object)) writes.push({ op: "replace", desired: spec, actual: object });
     else conflicts.push({ desired: spec, actual: object });
   }
