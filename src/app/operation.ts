@@ -337,7 +337,6 @@ export class Operation implements Disposable {
     const condition = this.#readiness.condition("lease");
     if (state.held) condition.met();
     else condition.unmet({ code: "lease-lost", object: this.#lease.key, message: state.message });
-    this.#cloud?.leaseStateChanged();
   }
 
   /** Another subnet: nothing that held for the old one counts. */

@@ -36,7 +36,6 @@ export class RemoteLoop {
   readonly #stages: readonly AnyStage[];
   /** What each stage desired when it was looked at last. */
   #wanted: readonly unknown[] | undefined;
-  #wasLost = false;
 
   constructor(options: RemoteLoopOptions) {
     const { cloud, planner, leases, keeper, condition, log } = options;
@@ -54,6 +53,10 @@ export class RemoteLoop {
       },
       hold: () => cloud.waitingFor(),
     });
+    keeper.state.subscribe((state, before) => {
+      if (!state.held) cloud.disown();
+      else if (!before.held) this.reconciler.desiredChanged();
+    });
     cloud.changes.subscribe(() => {
       this.reconciler.desiredChanged();
       this.#lookForBlocker();
@@ -63,13 +66,6 @@ export class RemoteLoop {
   /** To be called after any lease has changed. */
   leasesChanged(): void {
     this.#options.cloud.leasesChanged();
-  }
-
-  /** To be called after the keeper's state or lease has changed. */
-  leaseStateChanged(): void {
-    if (this.#isLost) this.#options.cloud.disown();
-    else if (this.#wasLost) this.reconciler.desiredChanged();
-    this.#wasLost = this.#isLost;
   }
 
   /** To be called when the planner's desired state may be another one. */

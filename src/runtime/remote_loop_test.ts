@@ -27,7 +27,7 @@ Deno.test("RemoteLoop writes nothing for a lease that is not held, be it taken o
   } as unknown as RemoteTables;
   const wanted = Desired.of({ cloudRoutes: [] });
   using readiness = new Readiness();
-  const loop = new RemoteLoop({
+  new RemoteLoop({
     cloud,
     planner: { latest: wanted } as unknown as Planner,
     leases: new LeaseMap({ network: { ipv4: { network: Prefix.parse("10.24.0.0/16") } } as never }),
@@ -38,10 +38,8 @@ Deno.test("RemoteLoop writes nothing for a lease that is not held, be it taken o
   assert.equal(desired(), wanted);
   for (const loss of ["taken", "expired"] as const) {
     state.set({ held: false, loss, message: "lost" });
-    loop.leaseStateChanged();
     assert.equal(desired(), undefined);
     state.set({ held: true, expiresAt: undefined });
-    loop.leaseStateChanged();
     assert.equal(desired(), wanted);
   }
   assert.equal(disowned, 2);

@@ -298,7 +298,6 @@ export class LightHost implements AsyncDisposable {
       const condition = readiness.condition("lease");
       if (state.held) condition.met();
       else condition.unmet({ code: "lease-lost", object, message: state.message });
-      cloud.leaseStateChanged();
     };
     onState();
     resources.use(keeper.state.subscribe(onState));
