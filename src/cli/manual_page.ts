@@ -35,7 +35,8 @@ export function manualPage(version: string): string {
     ]),
     section("DESCRIPTION"),
     text(
-      "flanneld leases this host a subnet of one large network from etcd, and a backend makes " +
+      "flanneld leases this host a subnet of one large network from etcd, or takes the node's from " +
+        "Kubernetes, and a backend makes " +
         "every host's subnet reachable from every other host: by the VPC's route tables, by plain " +
         "routes, or through a tunnel. It writes the subnet to a file for the container runtime and " +
         "keeps routes, traffic rules and the lease as they should be until SIGINT or SIGTERM, " +
