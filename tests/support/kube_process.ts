@@ -6,6 +6,7 @@
  */
 import { eventually } from "./eventually.ts";
 import { type LoggedProcess, startLogged } from "./logged_process.ts";
+import type { NetworkNamespace } from "./namespace.ts";
 import { run } from "./run.ts";
 
 /** Why tests that need a real API server cannot run here; `undefined` if they can. */
@@ -27,6 +28,8 @@ export interface StartKubeOptions {
   readonly etcd?: "3.4" | "3.6";
   /** Further flags of the API server. */
   readonly flags?: readonly string[];
+  /** Where it serves others: in a namespace, at an address of it. @default loopback */
+  readonly at?: { readonly namespace: NetworkNamespace; readonly address: string };
 }
 
 /** A server. */
@@ -65,8 +68,12 @@ export class KubeServer implements AsyncDisposable {
     await Deno.remove(this.#directory, { recursive: true });
   }
 
+  get #address(): string {
+    return this.#options.at?.address ?? "127.0.0.1";
+  }
+
   get url(): string {
-    return `https://127.0.0.1:${this.#ports[0]}`;
+    return `https://${this.#address}:${this.#ports[0]}`;
   }
 
   /** A kubeconfig of the user that may do everything. */
@@ -81,7 +88,10 @@ export class KubeServer implements AsyncDisposable {
   /** Resolves once requests are answered. */
   async ready(): Promise<void> {
     await eventually(
-      async () => (await this.request("GET", "/readyz").catch(() => undefined))?.ok === true,
+      async () => {
+        if (this.#api?.ended !== undefined) throw new Error("it has ended");
+        return await this.kubectl(["get", "--raw", "/readyz"]) === "ok";
+      },
       { signal: this.#options.signal, title: "the API server", timeoutMs: 90_000 },
     );
   }
@@ -90,7 +100,7 @@ export class KubeServer implements AsyncDisposable {
     const [, client, peer] = this.#ports;
     const is34 = this.#options.etcd === "3.4";
     const tools = Deno.env.get("KUBE_TOOLS")!;
-    this.#etcd = startLogged({
+    this.#etcd = this.#spawn({
       program: is34 ? "etcd" : `${tools}/bin/etcd-3.6`,
       args: [
         ...["--data-dir", `${this.#directory}/etcd`, "--log-level", "warn"],
@@ -102,7 +112,7 @@ export class KubeServer implements AsyncDisposable {
         ...["--initial-advertise-peer-urls", `http://127.0.0.1:${peer}`],
         ...["--initial-cluster", `default=http://127.0.0.1:${peer}`],
       ],
-    }, { title: "etcd", logFile: `${this.#directory}/etcd.log`, env: environment() });
+    }, "etcd");
   }
 
   /** Ends etcd under the running API server. */
@@ -112,12 +122,12 @@ export class KubeServer implements AsyncDisposable {
 
   startApi(): void {
     const at = (file: string) => `${this.#directory}/${file}`;
-    this.#api = startLogged({
+    this.#api = this.#spawn({
       program: `${Deno.env.get("KUBE_TOOLS")}/bin/kube-apiserver`,
       args: [
         `--etcd-servers=http://127.0.0.1:${this.#ports[1]}`,
         `--secure-port=${this.#ports[0]}`,
-        ...["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"],
+        ...[`--bind-address=${this.#address}`, `--advertise-address=${this.#address}`],
         `--cert-dir=${at("certs")}`,
         `--token-auth-file=${at("tokens.csv")}`,
         "--authorization-mode=RBAC",
@@ -130,7 +140,29 @@ export class KubeServer implements AsyncDisposable {
         `--tls-private-key-file=${at("server.key")}`,
         ...this.#options.flags ?? [],
       ],
-    }, { title: "API server", logFile: at("api.log"), env: environment() });
+    }, "api");
+  }
+
+  #spawn(
+    { program, args }: { readonly program: string; readonly args: readonly string[] },
+    title: string,
+  ): LoggedProcess {
+    const command = this.#options.at?.namespace.command(program, args) ?? { program, args };
+    return startLogged(command, {
+      title,
+      logFile: `${this.#directory}/${title}.log`,
+      env: environment(),
+    });
+  }
+
+  /** Runs kubectl as the administrator; returns what it printed. */
+  async kubectl(args: readonly string[], object?: unknown): Promise<string> {
+    const { at, signal } = this.#options;
+    const all = ["--kubeconfig", this.kubeconfig, ...args];
+    const program = `${Deno.env.get("KUBE_TOOLS")}/bin/kubectl`;
+    const command = at?.namespace.command(program, all) ?? { program, args: all };
+    const stdin = object === undefined ? {} : { stdin: JSON.stringify(object) };
+    return await run(command.program, command.args, { signal, ...stdin });
   }
 
   /** Ends the API server as a power cut would. */
@@ -138,7 +170,7 @@ export class KubeServer implements AsyncDisposable {
     await this.#api?.kill();
   }
 
-  /** A request of the administrator, by the command-line tool's own means. */
+  /** A request of the administrator to a server on loopback. */
   async request(method: string, path: string, body?: unknown): Promise<Response> {
     const client = Deno.createHttpClient({
       caCerts: [await Deno.readTextFile(`${this.#directory}/ca.crt`)],
@@ -184,7 +216,7 @@ export class KubeServer implements AsyncDisposable {
       ...["req", ...key, "-keyout", at("server.key"), "-out", at("server.csr")],
       ...["-subj", "/CN=kube-apiserver"],
     );
-    await Deno.writeTextFile(at("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n");
+    await Deno.writeTextFile(at("names"), `subjectAltName=IP:${this.#address}\n`);
     await openssl(
       ...["x509", "-req", "-in", at("server.csr"), "-CA", at("ca.crt"), "-CAkey", at("ca.key")],
       ...["-CAcreateserial", "-days", "2", "-extfile", at("names"), "-out", at("server.crt")],
