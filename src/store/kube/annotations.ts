@@ -8,6 +8,7 @@ import { encodeLeaseKey, parseLeaseValue } from "../../lease/codec.ts";
 import type { Json, LeaseAttributes, LeaseSubnet } from "../../lease/lease.ts";
 import type { LeaseEntry } from "../../lease/lease_map.ts";
 import { Address, type Family, Prefix } from "../../net/mod.ts";
+import type { KubeObject } from "./follow.ts";
 
 /** The names of the annotations below one prefix. */
 export interface AnnotationNames {
@@ -83,6 +84,16 @@ export function parseNode(
   });
   const createdAt = creationTimestamp ?? "";
   return { name, uid, createdAt, podCidrs: cidrs, annotations: Object.fromEntries(kept) };
+}
+
+/** `object` with what {@linkcode parseNode} looks at alone; a whole one has ten kilobytes. */
+export function trimNode(object: KubeObject, names: AnnotationNames): KubeObject {
+  const node = parseNode(object, names);
+  if (node === undefined) return object;
+  const { name, uid, createdAt, podCidrs, annotations } = node;
+  const { resourceVersion } = object.metadata;
+  const metadata = { name, uid, resourceVersion, creationTimestamp: createdAt, annotations };
+  return { metadata, ...(podCidrs === undefined ? {} : { spec: { podCIDRs: podCidrs } }) };
 }
 
 function allNames(names: AnnotationNames): readonly string[] {

@@ -58,6 +58,8 @@ export interface FollowOptions extends CallOptions {
   readonly labelSelector?: string;
   /** One object that is sure to be there, to ask for the server's version by. @default none */
   readonly probe?: string;
+  /** What is kept of an object of a list: thousands are held until the last one has come. */
+  readonly trim?: (object: KubeObject) => KubeObject;
   /** Changes tell of metadata alone. @default {false} */
   readonly metadataOnly?: boolean;
   readonly timing?: FollowTiming;
@@ -228,6 +230,10 @@ class Follower {
     return { type: type === "DELETED" ? "delete" : "put", object };
   }
 
+  #trim(object: KubeObject): KubeObject {
+    return this.#options.trim?.(object) ?? object;
+  }
+
   async #snapshot(): Promise<{ objects: readonly KubeObject[]; version: string }> {
     if (!withoutWatchList.has(this.#client)) {
       const found = await this.#watchList();
@@ -271,7 +277,7 @@ class Follower {
           if (event instanceof KubeError) throw event;
           if (event === undefined) continue;
           const { metadata } = event.object;
-          if (event.type === "put") objects.set(metadata.name, event.object);
+          if (event.type === "put") objects.set(metadata.name, this.#trim(event.object));
           else if (event.type === "delete") objects.delete(metadata.name);
           else if (metadata.annotations?.["k8s.io/initial-events-end"] === "true") {
             return { objects: [...objects.values()], version: metadata.resourceVersion };
@@ -305,7 +311,7 @@ class Follower {
       const { metadata, items } = v.parse(listSchema, page);
       for (const item of items) {
         const object = parseObject(item);
-        if (object !== undefined) objects.push(object);
+        if (object !== undefined) objects.push(this.#trim(object));
       }
       if (!metadata.continue) return { objects, version: metadata.resourceVersion };
       next = metadata.continue;

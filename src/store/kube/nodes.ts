@@ -1,7 +1,13 @@
 /** Reads, follows and patches Node objects. @module */
 import * as v from "valibot";
 import type { CallOptions } from "../errors.ts";
-import { type AnnotationNames, isManaged, type KubeNode, parseNode } from "./annotations.ts";
+import {
+  type AnnotationNames,
+  isManaged,
+  type KubeNode,
+  parseNode,
+  trimNode,
+} from "./annotations.ts";
 import type { KubeClient } from "./client.ts";
 import { KubeError } from "./error.ts";
 import { followObjects, type FollowTiming, type KubeObject } from "./follow.ts";
@@ -102,6 +108,7 @@ export class NodeApi {
     const known = new Map<string, KubeNode>();
     const updates = followObjects(client, {
       ...{ path: "/api/v1/nodes", probe: own, metadataOnly: true, signal },
+      trim: (object) => trimNode(object, this.names),
       ...(timing ? { timing } : {}),
     });
     for await (const update of updates) {
