@@ -2,17 +2,27 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { fetchPackages, findFile, pinnedPackages } from "../../dist/debian/packages.ts";
+import { elfFilesIn } from "../../dist/elf.ts";
 import { concat, sorted, toBytes } from "../../dist/package/files.ts";
 import { writeTar } from "../../dist/package/tar.ts";
 import { type DebianArchitecture, GLIBC_FLOOR } from "../../dist/target.ts";
+import { LIBNL_SONAMES } from "../../src/host/carried_libraries.ts";
 import { runProgram } from "../../src/util/process.ts";
 import { REPOSITORY } from "../lab/mod.ts";
 import { missingTools, skippable } from "../prerequisites.ts";
 import { binaryObstacle, compiledBinary } from "../support/compiled_binary.ts";
 import { run } from "../support/run.ts";
-import { ARCHITECTURE, BareRoot, debianObstacle, pack, Packages, unpackImage } from "./support.ts";
+import {
+  ARCHITECTURE,
+  BareRoot,
+  debianObstacle,
+  newerThanPromised,
+  pack,
+  Packages,
+  unpackImage,
+} from "./support.ts";
 
-const signal = AbortSignal.timeout(12 * 60_000);
+const signal = AbortSignal.timeout(14 * 60_000);
 const { version } = JSON.parse(await Deno.readTextFile(`${REPOSITORY}deno.json`));
 
 /** A program that can be packed: any for old systems will do, and a small one does it fast. */
@@ -81,6 +91,21 @@ Deno.test({
 
 const compileObstacle = binaryObstacle ?? debianObstacle ??
   (Deno.env.has("LAB_BINARY") ? "tests a given binary" : undefined);
+
+const glibcObstacle = binaryObstacle ?? debianObstacle;
+
+Deno.test({
+  name: skippable(
+    "the executable and what it carries run on the oldest glibc promised",
+    glibcObstacle,
+  ),
+  ignore: glibcObstacle !== undefined,
+  async fn() {
+    const files = elfFilesIn(await Deno.readFile(await compiledBinary(signal)));
+    assert.equal(files.length, 1 + LIBNL_SONAMES.length, "denort, libnl and libnl-route");
+    assert.deepEqual(newerThanPromised(files), []);
+  },
+});
 
 Deno.test({
   name: skippable("two compilations give the same executable", compileObstacle),

@@ -5,7 +5,8 @@
  * @module
  */
 import { fetchPackages, pinnedPackages } from "../../dist/debian/packages.ts";
-import { TARGETS } from "../../dist/target.ts";
+import { versionNeeds } from "../../dist/elf.ts";
+import { GLIBC_FLOOR, TARGETS } from "../../dist/target.ts";
 import { describeError } from "../../src/errors.ts";
 import { REPOSITORY } from "../lab/mod.ts";
 import { compiledBinary } from "../support/compiled_binary.ts";
@@ -136,4 +137,15 @@ export class BareRoot implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Deno.remove(this.path, { recursive: true });
   }
+}
+
+/** What `files` need that the promised glibc lacks, not going by the order of versions as one text. */
+export function newerThanPromised(files: readonly Uint8Array[]): string[] {
+  const [, promised] = GLIBC_FLOOR.split(".").map(Number) as [number, number];
+  return files.flatMap(versionNeeds)
+    .filter(({ version }) => {
+      const [, major, minor] = /^GLIBC_(\d+)\.(\d+)/.exec(version) ?? [];
+      return Number(major) > 2 || Number(minor) > promised;
+    })
+    .map(({ library, version }) => `${library} ${version}`);
 }
