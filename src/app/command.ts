@@ -62,6 +62,7 @@ export async function runCommand(
     write(Deno.stdout, isHelp ? paintHelp(text, styleOf(Deno.stdout, environment)) : text);
     return 0;
   }
+  if (command.action === "cni") return await (await import("../cni/mod.ts")).servePlugin();
   if (command.action === "self-test") {
     const { selfTest } = await import("./self_check.ts");
     return await selfTest({ backends, say: (line) => write(Deno.stdout, `${line}\n`) }) ? 0 : 1;

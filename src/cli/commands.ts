@@ -44,6 +44,14 @@ export const COMMANDS = [
     flags: DOCKER_FLAGS,
   },
   {
+    name: "cni",
+    synopsis: "",
+    help:
+      "serve one call of a container runtime, as the CNI plug-in flannel does; the executable " +
+      "does so under the name flannel, too",
+    flags: [],
+  },
+  {
     name: "self-test",
     synopsis: "",
     help: "try each part of the program that is loaded on demand, and name those that are missing",

@@ -35,6 +35,7 @@ export type PrintCommand =
 /** What the user asked for. */
 export type CommandLine =
   | PrintCommand
+  | { readonly action: "cni" }
   | { readonly action: "self-test" }
   | { readonly action: "check-config"; readonly file: string }
   | { readonly action: "docker-opts"; readonly options: DockerOptions }
