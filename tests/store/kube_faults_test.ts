@@ -401,6 +401,29 @@ Deno.test("kube: a token is read again when it is refused, and is in no text", a
   assert.match(waiting[0]!, /Unauthorized/);
 });
 
+Deno.test("kube: certificates that are replaced half are waited for", async () => {
+  await using bench = new Bench();
+  await bench.addNode("own", "10.24.1.0/24");
+  const kubeconfigFile = `${bench.folder}/kubeconfig`;
+  const write = (user: string) =>
+    Deno.writeTextFile(
+      kubeconfigFile,
+      `current-context: a
+contexts: [{name: a, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "${bench.api.url}"}}]
+users: [{name: u, user: {${user}}}]`,
+    );
+  await write("token: first");
+  const store = await bench.open({ kubeconfigFile, apiUrl: undefined });
+  await write(`client-certificate-data: ${btoa("half")}, client-key-data: ${btoa("half")}`);
+  bench.api.tokens.add("second"); // the refusal has the file read again
+  const waiting: string[] = [];
+  const acquiring = bench.acquire(store, { onWaiting: (reason: string) => waiting.push(reason) });
+  await bench.until(() => waiting.some((reason) => /certificates/.test(reason)), "the refusal");
+  await write("token: second");
+  assert.ok((await acquiring).state.value.held);
+});
+
 Deno.test("kube: documents end by the server's clock, however wrong the own one is", async () => {
   for (const aheadSeconds of [-7_200, 7_200]) {
     await using bench = new Bench();

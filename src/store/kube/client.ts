@@ -237,7 +237,13 @@ export class KubeClient implements Disposable {
   ): Promise<{ readonly response: Response } & Disposable> {
     const { what, method = "GET", path, query = {}, accept, body } = request;
     const access = await this.#currentAccess();
-    const pool = this.#poolFor(access);
+    let pool: Pool;
+    try {
+      pool = this.#poolFor(access);
+    } catch (cause) {
+      // A certificate that was replaced before its key; the next look may find both.
+      throw new KubeError(what, { message: describeError(cause), code: "certificates" });
+    }
     const search = new URLSearchParams(
       Object.entries(query).filter((pair): pair is [string, string] => pair[1] !== undefined),
     );
