@@ -35,7 +35,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   status: ["net", "state", "util", "service_manager"],
   service_manager: ["ffi"],
   cli: ["net", "config", "util"],
-  cni: ["net", "util", "host"],
+  cni: ["net", "util", "host", "reconcile"],
 };
 
 /** Files of `src` itself that any folder but `net` may import. */

@@ -5,6 +5,7 @@
  * @module
  */
 import type { Options } from "../cli/options.ts";
+import { removeConflist } from "../cni/conflist.ts";
 import { parseNetworkConfig } from "../config/network_config.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import { openFirewall } from "../firewall/mod.ts";
@@ -111,6 +112,7 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
   } else {
     summary.left("the lease, which --release would end");
   }
+  if (await removeConflist(options.cniConfFile)) summary.removed("CNI config file");
   // Last, since it tells the networks: what failed can be tried again.
   if (problems.length === 0 && await removeFile(options.subnetFile)) {
     summary.removed("subnet file");

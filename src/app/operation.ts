@@ -11,6 +11,7 @@
  * @module
  */
 import type { Options } from "../cli/options.ts";
+import { cniStages } from "../cni/conflist.ts";
 import { enabledFamilies } from "../config/network_config.ts";
 import { describeError, OperatorError } from "../errors.ts";
 import type { Firewall } from "../firewall/mod.ts";
@@ -249,17 +250,17 @@ export class Operation implements Disposable {
 
   #reconcileFile(): Reconciler {
     const { configured, hostNetwork } = this.#parts;
+    const desired = () => {
+      // Not before all that it promises is there; afterwards it follows changes.
+      this.#subnetFileDue ||= PROMISED.every((id) => this.#readiness.holds(id));
+      if (!this.#subnetFileDue) return undefined;
+      return [planSubnetFile(this.#options, configured, hostNetwork.host.value, this.#lease)];
+    };
     return this.#reconciler("subnet file", {
-      stages: [{
-        table: new SubnetFileTable(this.#options.subnetFile),
-        desired: () => {
-          // Not before all that it promises is there; afterwards it follows changes.
-          this.#subnetFileDue ||= PROMISED.every((id) => this.#readiness.holds(id));
-          if (!this.#subnetFileDue) return undefined;
-          const { value: host } = hostNetwork.host;
-          return [planSubnetFile(this.#options, configured, host, this.#lease)];
-        },
-      }],
+      stages: [
+        { table: new SubnetFileTable(this.#options.subnetFile), desired },
+        ...cniStages(this.#options.cniConfFile, () => desired()?.[0]?.text, this.#log),
+      ],
       resyncMs: FILE_RESYNC_MS,
     });
   }

@@ -159,6 +159,14 @@ export const FLAGS = [
     help: "environment file written for the container runtime, and read at start",
   },
   {
+    name: "cni-conf-file",
+    type: "string",
+    default: "",
+    group: "Lease",
+    value: "FILE",
+    help: "CNI config to be written last, with bridge and portmap for the subnet; by default none",
+  },
+  {
     name: "subnet-lease-renew-margin",
     type: "int",
     default: 60,

@@ -23,6 +23,8 @@ export interface Options {
   readonly kube?: KubeOptions;
 
   readonly subnetFile: string;
+  /** The CNI config to be written, if any. */
+  readonly cniConfFile?: string;
   /** 1..1439 */
   readonly subnetLeaseRenewMarginMinutes: number;
   readonly onLeaseLoss: "keep" | "reassign";
@@ -164,6 +166,7 @@ export function readOptions(
     ...readEtcdIdentity(values, users, findings),
     ...optional("kube", values["kube-subnet-mgr"] ? readKube() : undefined),
     subnetFile: text("subnet-file"),
+    ...optional("cniConfFile", values["cni-conf-file"].trim() || undefined),
     subnetLeaseRenewMarginMinutes: integer("subnet-lease-renew-margin", 1, 1439),
     onLeaseLoss: choice("on-lease-loss", ["keep", "reassign"]),
     iface: list(

@@ -20,6 +20,8 @@ Deno.test("usage() reads like this", () => {
     `Lease:
   --subnet-file=FILE              environment file written for the container runtime, and read at
                                   start (default /run/flannel/subnet.env)
+  --cni-conf-file=FILE            CNI config to be written last, with bridge and portmap for the
+                                  subnet; by default none
   --subnet-lease-renew-margin=MINUTES
                                   renew the lease this long before it expires, 1 to 1439
                                   (default 60)

@@ -1,4 +1,4 @@
-/** subnet.env as a Table with one object. @module */
+/** subnet.env, or another file for container runtimes, as a Table with one object. @module */
 import type { Change, FailedChange, Kind, Table } from "../reconcile/table.ts";
 import { openTrusted, writeFileAtomically } from "./atomic_file.ts";
 
@@ -30,16 +30,26 @@ const subnetFileKind: Kind<SubnetFileSpec> = {
  * pods that start while the daemon is down need it.
  */
 export class SubnetFileTable implements Table<SubnetFileSpec> {
-  readonly kind = subnetFileKind;
+  readonly kind: Kind<SubnetFileSpec>;
   readonly #path: string;
+  readonly #flag: string;
 
-  constructor(path: string) {
+  /** @param options For another file than subnet.env: what it is, and the flag that names it. */
+  constructor(
+    path: string,
+    { kind = subnetFileKind, flag = "--subnet-file" }: {
+      readonly kind?: Kind<SubnetFileSpec>;
+      readonly flag?: string;
+    } = {},
+  ) {
     this.#path = path;
+    this.kind = kind;
+    this.#flag = flag;
   }
 
   async list({ signal }: { signal: AbortSignal }): Promise<SubnetFileSpec[]> {
     signal.throwIfAborted();
-    const text = await readSubnetFile(this.#path);
+    const text = await readSubnetFile(this.#path, this.#flag);
     return text === undefined ? [] : [{ path: this.#path, text }];
   }
 
@@ -56,7 +66,7 @@ export class SubnetFileTable implements Table<SubnetFileSpec> {
       } catch (cause) {
         const error = new Error(
           `Cannot write ${this.#path}: check that its directory can be written, or choose ` +
-            `another place with --subnet-file`,
+            `another place with ${this.#flag}`,
           { cause },
         );
         failed.push({ change, error });
@@ -72,7 +82,10 @@ export class SubnetFileTable implements Table<SubnetFileSpec> {
  *
  * @throws If it exists and cannot be read.
  */
-export async function readSubnetFile(path: string): Promise<string | undefined> {
+export async function readSubnetFile(
+  path: string,
+  flag = "--subnet-file",
+): Promise<string | undefined> {
   try {
     using file = await openTrusted(path);
     if (!file) return undefined;
@@ -86,7 +99,7 @@ export async function readSubnetFile(path: string): Promise<string | undefined> 
     return new TextDecoder().decode(buffer.subarray(0, length));
   } catch (error) {
     throw new Error(
-      `Cannot read ${path}: see what is in its place, or choose another one with --subnet-file`,
+      `Cannot read ${path}: see what is in its place, or choose another one with ${flag}`,
       { cause: error },
     );
   }

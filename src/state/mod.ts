@@ -191,7 +191,8 @@ export type KindId =
   | "route-entry"
   | "source-dest-check"
   | "rule-set"
-  | "subnet-file";
+  | "subnet-file"
+  | "cni-conf-file";
 
 /** Everything a backend wants to hold. Absent lists are empty. */
 export interface DesiredState {

@@ -14,8 +14,12 @@ labTest(
     await Deno.writeTextFile(blocked, "");
     await lab.etcd.ctl(["del", `${ETCD_PREFIX}/config`], { signal });
 
+    const conflist = `${host.directory}/net.d/10-flannel.conflist`;
     const daemon = await host.startDaemon({
-      flags: ["--ip-masq", `--subnet-file=${subnetFile}`, ...HEALTH_FLAGS],
+      flags: [
+        ...["--ip-masq", `--subnet-file=${subnetFile}`, `--cni-conf-file=${conflist}`],
+        ...HEALTH_FLAGS,
+      ],
     });
     const status = (pattern: RegExp) =>
       eventually(() => daemon.statuses().some((each) => pattern.test(each)), {
@@ -41,8 +45,12 @@ labTest(
     // All but the file is done, and said to be.
     assert.equal(blockedAnswer.body.trim().split("\n").length, 2, blockedAnswer.body);
 
+    await assert.rejects(Deno.stat(conflist), Deno.errors.NotFound, "pods would start too early");
+
     await Deno.remove(blocked);
     await daemon.ready({ signal });
+    const { plugins: [bridge] } = JSON.parse(await Deno.readTextFile(conflist));
+    assert.deepEqual([bridge.type, bridge.mtu, bridge.ipMasq], ["bridge", 1500, false]);
     const [[key]] = [...await lab.leases({ signal })] as [[string, string]];
     const subnet = key.replace(/\.0-24$/, ".1/24");
     assert.equal(
