@@ -256,11 +256,10 @@ export class Operation implements Disposable {
       if (!this.#subnetFileDue) return undefined;
       return [planSubnetFile(this.#options, configured, hostNetwork.host.value, this.#lease)];
     };
+    const table = new SubnetFileTable(this.#options.subnetFile);
+    const written = () => desired()?.find(({ text }) => table.holds(text))?.text;
     return this.#reconciler("subnet file", {
-      stages: [
-        { table: new SubnetFileTable(this.#options.subnetFile), desired },
-        ...cniStages(this.#options.cniConfFile, () => desired()?.[0]?.text, this.#log),
-      ],
+      stages: [{ table, desired }, ...cniStages(this.#options.cniConfFile, written, this.#log)],
       resyncMs: FILE_RESYNC_MS,
     });
   }

@@ -64,7 +64,7 @@ export function openConflistTable(path: string): SubnetFileTable {
  * The stage that writes the file at `path`, if one is wanted; to be the last one, since runtimes start
  * pods once the file is there. Plug-ins that are missing are named once.
  *
- * @param subnetEnv The text of subnet.env; `undefined` until it is to be written.
+ * @param subnetEnv The text of subnet.env; `undefined` until it is written.
  */
 export function cniStages(
   path: string | undefined,

@@ -33,6 +33,7 @@ export class SubnetFileTable implements Table<SubnetFileSpec> {
   readonly kind: Kind<SubnetFileSpec>;
   readonly #path: string;
   readonly #flag: string;
+  #lastText: string | undefined;
 
   /** @param options For another file than subnet.env: what it is, and the flag that names it. */
   constructor(
@@ -47,9 +48,15 @@ export class SubnetFileTable implements Table<SubnetFileSpec> {
     this.#flag = flag;
   }
 
+  /** Whether the file had this text when it was last read or written. */
+  holds(text: string): boolean {
+    return this.#lastText === text;
+  }
+
   async list({ signal }: { signal: AbortSignal }): Promise<SubnetFileSpec[]> {
     signal.throwIfAborted();
     const text = await readSubnetFile(this.#path, this.#flag);
+    this.#lastText = text;
     return text === undefined ? [] : [{ path: this.#path, text }];
   }
 
@@ -63,6 +70,7 @@ export class SubnetFileTable implements Table<SubnetFileSpec> {
       if (change.op === "remove") continue;
       try {
         await writeFileAtomically(this.#path, change.desired.text);
+        this.#lastText = change.desired.text;
       } catch (cause) {
         const error = new Error(
           `Cannot write ${this.#path}: check that its directory can be written, or choose ` +
