@@ -18,6 +18,7 @@ const BENCHMARKS: Record<string, () => Promise<Benchmark>> = {
   kernel: () => import("./kernel.ts"),
   change: () => import("./change.ts"),
   slices: () => import("./slices.ts"),
+  cni: () => import("./cni.ts"),
   throughput: () => import("./kernel_throughput.ts"),
 };
 
