@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { EtcdElection } from "../../src/store/etcd/election.ts";
+import { KeyElection } from "../../src/store/keys/election.ts";
 import { delay } from "../../src/util/time.ts";
 import { MemoryRegistry, MemoryStore } from "../fakes/memory_registry.ts";
 import { TimedProcess, VirtualTime } from "../support/virtual_time.ts";
@@ -75,7 +75,7 @@ class Candidate {
   jumpedAtMs = -Infinity;
   readonly process = new TimedProcess();
   readonly registry: MemoryRegistry;
-  readonly election: EtcdElection;
+  readonly election: KeyElection;
   /** Called at each step that it takes with the store. */
   onStep: () => void = () => {};
 
@@ -85,7 +85,7 @@ class Candidate {
       this.onStep();
       return this.process.gate();
     };
-    this.election = new EtcdElection({
+    this.election = new KeyElection({
       space: this.registry.space("ali-vpc/election"),
       key: "writer",
       holder: JSON.stringify({ instance: name }),

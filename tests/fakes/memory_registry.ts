@@ -16,7 +16,7 @@ import {
   type SeenKey,
   type WatchEvent,
   type WatchUpdate,
-} from "../../src/store/etcd/key_space.ts";
+} from "../../src/store/keys/key_space.ts";
 import type { LeaseStore } from "../../src/store/lease_store.ts";
 import { EtcdStore } from "../../src/store/etcd/store.ts";
 import { spacePrefix } from "../../src/store/etcd/options.ts";

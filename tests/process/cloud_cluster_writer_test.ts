@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { delay } from "../../src/util/time.ts";
 import { type Host, labTest } from "../lab/mod.ts";
 import { eventually } from "../support/eventually.ts";
-import { ELECTION_TTL_SECONDS } from "../../src/store/etcd/election.ts";
+import { ELECTION_TTL_SECONDS } from "../../src/store/keys/election.ts";
 import { type Cluster, openClusters } from "./cloud_clusters.ts";
 
 /** A term that nobody renews, candidates' hesitation, and what a busy machine adds. */

@@ -6,7 +6,7 @@
  * @module
  */
 import { createLogger } from "../../src/log.ts";
-import { EtcdElection } from "../../src/store/etcd/election.ts";
+import { KeyElection } from "../../src/store/keys/election.ts";
 import { EtcdV2Registry } from "../../src/store/etcd/v2.ts";
 import { EtcdV3Registry } from "../../src/store/etcd/v3.ts";
 import { delay } from "../../src/util/time.ts";
@@ -31,7 +31,7 @@ async function run(args: readonly string[]): Promise<void> {
   const { signal } = new AbortController();
   const settings = settingsFor([endpoint]);
   const registry = api === "v2" ? new EtcdV2Registry(settings) : new EtcdV3Registry(settings);
-  const election = new EtcdElection({
+  const election = new KeyElection({
     space: registry.space("ali-vpc/election"),
     key: "writer",
     holder: name,

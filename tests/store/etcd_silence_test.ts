@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { EtcdSettings } from "../../src/store/etcd/options.ts";
 import { EtcdV2Registry } from "../../src/store/etcd/v2.ts";
 import { EtcdV3Registry } from "../../src/store/etcd/v3.ts";
-import type { Registry } from "../../src/store/etcd/key_space.ts";
+import type { Registry } from "../../src/store/keys/key_space.ts";
 import { EtcdServers } from "../support/etcd_process.ts";
 import { etcdTest, Relay, settingsFor } from "./support.ts";
 import { WatchLog } from "./watch_log.ts";

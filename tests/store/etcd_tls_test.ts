@@ -4,7 +4,7 @@ import { EtcdV2Registry } from "../../src/store/etcd/v2.ts";
 import { EtcdV3Registry } from "../../src/store/etcd/v3.ts";
 import type { EtcdSettings } from "../../src/store/etcd/options.ts";
 import { openEtcdKeys } from "../../src/store/etcd/open.ts";
-import type { Registry } from "../../src/store/etcd/key_space.ts";
+import type { Registry } from "../../src/store/keys/key_space.ts";
 import { EtcdServers } from "../support/etcd_process.ts";
 import { type CertificateFiles, TestCa } from "../support/test_ca.ts";
 import { rejectsWith } from "./registry_contract.ts";

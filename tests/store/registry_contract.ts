@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { StoreError } from "../../src/store/errors.ts";
-import type { KeySpace, Registry } from "../../src/store/etcd/key_space.ts";
+import type { KeySpace, Registry } from "../../src/store/keys/key_space.ts";
 import { eventually } from "../support/eventually.ts";
 import { WatchLog } from "./watch_log.ts";
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Entry, KeySpace, WatchEvent, WatchOptions } from "../../src/store/etcd/key_space.ts";
+import type { Entry, KeySpace, WatchEvent, WatchOptions } from "../../src/store/keys/key_space.ts";
 import { eventually } from "../support/eventually.ts";
 
 /** Follows a space's watch and checks, as it goes, what a user of it relies on. */

@@ -16,7 +16,7 @@ import { inSlices } from "../../util/slices.ts";
 import { Backoff } from "../../util/time.ts";
 import type { CallOptions } from "../errors.ts";
 import type { LeaseRequest } from "../lease_store.ts";
-import type { Entry, KeySpace } from "./key_space.ts";
+import type { Entry, KeySpace } from "../keys/key_space.ts";
 import { findEarlierRival, planAcquire } from "./plan_acquire.ts";
 
 /** Upstream's lease time. */

@@ -8,7 +8,7 @@ import { joinPath } from "../../util/go_path.ts";
 import { deadline } from "../../util/time.ts";
 import { type CallOptions, StoreError } from "../errors.ts";
 import { EtcdError } from "./error.ts";
-import type { EtcdKeys, Registry } from "./key_space.ts";
+import type { EtcdKeys, Registry } from "../keys/key_space.ts";
 import { configCommand, nameNear, quote } from "./missing_config.ts";
 import { configKey, type EtcdSettings } from "./options.ts";
 import { EtcdV2Registry } from "./v2.ts";

@@ -16,8 +16,8 @@ import { Wakeup } from "../../util/wakeup.ts";
 import type { CallOptions } from "../errors.ts";
 import type { LeaseState, OwnLease } from "../lease_store.ts";
 import { acquire, type Acquired, type AcquireOptions, LEASE_TTL_SECONDS } from "./acquire.ts";
-import type { Entry, KnownEntries, WatchUpdate } from "./key_space.ts";
-import { Lifetime } from "./lifetime.ts";
+import type { Entry, KnownEntries, WatchUpdate } from "../keys/key_space.ts";
+import { Lifetime } from "../keys/lifetime.ts";
 import { planAcquire } from "./plan_acquire.ts";
 import { type OwnEntry, SpareLeases } from "./spare_leases.ts";
 

@@ -8,7 +8,7 @@ import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
 import { StoreError } from "../errors.ts";
 import { watchLeaseLoss } from "../lease_loss.ts";
 import type { LeaseState } from "../lease_store.ts";
-import type { Entry } from "./key_space.ts";
+import type { Entry } from "../keys/key_space.ts";
 import { planAcquire } from "./plan_acquire.ts";
 
 const network = {

@@ -19,7 +19,7 @@ import {
   sharesSubnet,
 } from "../../lease/ownership.ts";
 import { type Address, addressBits, type Place, Places, Prefix } from "../../net/mod.ts";
-import type { Entry } from "./key_space.ts";
+import type { Entry } from "../keys/key_space.ts";
 
 /** Leases, and other things in the way, that a message names. */
 const NAMED = 3;

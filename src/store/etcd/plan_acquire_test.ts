@@ -7,7 +7,7 @@ import type { LeaseSubnet } from "../../lease/lease.ts";
 import { Address, Places, Prefix } from "../../net/mod.ts";
 import { isOwnedBy } from "../../lease/ownership.ts";
 import { type AcquireStep, planAcquire } from "./plan_acquire.ts";
-import type { Entry } from "./key_space.ts";
+import type { Entry } from "../keys/key_space.ts";
 
 const V4 = { Network: "10.24.0.0/16" };
 const V6 = { EnableIPv6: true, IPv6Network: "fd00:24::/56" };

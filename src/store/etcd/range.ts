@@ -2,7 +2,7 @@
 import type { IKeyValue, IRangeRequest, IRangeResponse } from "etcd3";
 import { Buffer } from "node:buffer";
 import { EtcdError } from "./error.ts";
-import { type Entry, orderOf } from "./key_space.ts";
+import { type Entry, orderOf } from "../keys/key_space.ts";
 
 /** A range of keys of etcd v3. */
 export interface KeyRange {

@@ -5,7 +5,7 @@ import { isOwnedBy } from "../../lease/ownership.ts";
 import type { Address } from "../../net/mod.ts";
 import type { CallOptions } from "../errors.ts";
 import type { Released, ReleaseRequest } from "../lease_store.ts";
-import type { Entry, KeySpace } from "./key_space.ts";
+import type { Entry, KeySpace } from "../keys/key_space.ts";
 
 /** Deletes the leases that these addresses own; a reservation is the operator's, and stays. */
 export async function releaseLeases(

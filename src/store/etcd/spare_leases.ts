@@ -11,7 +11,7 @@ import type { Logger } from "../../log.ts";
 import type { Address } from "../../net/mod.ts";
 import type { CallOptions } from "../errors.ts";
 import type { LeaseRequest } from "../lease_store.ts";
-import type { Entry, KeySpace, WatchUpdate } from "./key_space.ts";
+import type { Entry, KeySpace, WatchUpdate } from "../keys/key_space.ts";
 
 /** The own lease, and its text in the store. */
 export interface OwnEntry {

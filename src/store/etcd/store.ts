@@ -21,9 +21,9 @@ import type {
   Released,
   ReleaseRequest,
 } from "../lease_store.ts";
-import { spaceDocuments } from "./documents.ts";
-import { EtcdElection } from "./election.ts";
-import type { EtcdKeys, WatchUpdate } from "./key_space.ts";
+import { spaceDocuments } from "../keys/documents.ts";
+import { KeyElection } from "../keys/election.ts";
+import type { EtcdKeys, WatchUpdate } from "../keys/key_space.ts";
 import { LeaseKeeper, type LeaseKeeperOptions } from "./lease_keeper.ts";
 import { releaseLeases } from "./release.ts";
 
@@ -87,7 +87,7 @@ export class EtcdStore implements LeaseStore {
   election({ name, holder, log }: ElectionOptions): Election {
     const at = name.lastIndexOf("/");
     const space = this.#keys.decided.space(name.slice(0, at));
-    return new EtcdElection({ space, key: name.slice(at + 1), holder, log });
+    return new KeyElection({ space, key: name.slice(at + 1), holder, log });
   }
 
   addressesChanged(): void {

@@ -10,7 +10,7 @@ import {
   valueChanges,
   WATCH_TIMING,
   type WatchTiming,
-} from "./follow.ts";
+} from "../keys/follow.ts";
 import type { WriteOptions } from "../documents.ts";
 import type { CallOptions } from "../errors.ts";
 import {
@@ -21,7 +21,7 @@ import {
   type SeenKey,
   type WatchEvent,
   type WatchUpdate,
-} from "./key_space.ts";
+} from "../keys/key_space.ts";
 
 /** A key, or a directory with all below it; entries are named by what follows `strip`. */
 interface Subtree {

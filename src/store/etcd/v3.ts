@@ -13,7 +13,7 @@ import {
   toEntry,
 } from "./range.ts";
 import { followRange } from "./watch.ts";
-import { valueChanges, WATCH_TIMING, type WatchTiming } from "./follow.ts";
+import { valueChanges, WATCH_TIMING, type WatchTiming } from "../keys/follow.ts";
 import type { WriteOptions } from "../documents.ts";
 import { type CallOptions, StoreError } from "../errors.ts";
 import {
@@ -24,7 +24,7 @@ import {
   type SeenKey,
   type WatchOptions,
   type WatchUpdate,
-} from "./key_space.ts";
+} from "../keys/key_space.ts";
 
 /** The keys of one range of etcd v3. */
 class EtcdV3Space implements KeySpace {

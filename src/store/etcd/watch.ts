@@ -6,9 +6,9 @@ import type { EtcdClient } from "./client.ts";
 import type { EtcdConnection } from "./connection.ts";
 import { EtcdError } from "./error.ts";
 import { entryKey, type KeyRange, type RangeSnapshot, readRange, toEntry } from "./range.ts";
-import { keepFollowing, relistDelay, type WatchTiming } from "./follow.ts";
+import { keepFollowing, relistDelay, type WatchTiming } from "../keys/follow.ts";
 import type { CallOptions } from "../errors.ts";
-import { compareRevisions, type WatchEvent, type WatchUpdate } from "./key_space.ts";
+import { compareRevisions, type WatchEvent, type WatchUpdate } from "../keys/key_space.ts";
 
 /** How long one request of a watch may take: a page, or the probe before it goes on. */
 const REQUEST_MS = 10_000;

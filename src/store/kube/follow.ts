@@ -14,7 +14,7 @@
 import * as v from "valibot";
 import { delay } from "../../util/time.ts";
 import type { CallOptions } from "../errors.ts";
-import { keepFollowing } from "../etcd/follow.ts";
+import { keepFollowing } from "../keys/follow.ts";
 import { type KubeClient, METADATA, METADATA_LIST } from "./client.ts";
 import { errorOfStatus, KubeError } from "./error.ts";
 

@@ -19,7 +19,7 @@ import type {
   WatchEvent,
   WatchOptions,
   WatchUpdate,
-} from "../etcd/key_space.ts";
+} from "../keys/key_space.ts";
 import type { CallOptions } from "../errors.ts";
 import type { KubeClient } from "./client.ts";
 import { KubeError } from "./error.ts";

@@ -11,8 +11,8 @@
  */
 import type { Logger } from "../../log.ts";
 import { Address } from "../../net/mod.ts";
-import { spaceDocuments } from "../etcd/documents.ts";
-import { EtcdElection } from "../etcd/election.ts";
+import { spaceDocuments } from "../keys/documents.ts";
+import { KeyElection } from "../keys/election.ts";
 import type { Documents } from "../documents.ts";
 import type { Election, ElectionOptions } from "../election.ts";
 import type { CallOptions } from "../errors.ts";
@@ -159,7 +159,7 @@ export class KubeStore implements LeaseStore {
   election({ name, holder, log }: ElectionOptions): Election {
     const at = name.lastIndexOf("/");
     const space = this.#space("Lease", name.slice(0, at));
-    return new EtcdElection({ space, key: name.slice(at + 1), holder, log });
+    return new KeyElection({ space, key: name.slice(at + 1), holder, log });
   }
 
   #space(kind: "ConfigMap" | "Lease", name: string): KubeSpace {

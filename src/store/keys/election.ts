@@ -26,7 +26,7 @@ const VERIFY_MS = 2_000;
 /** How often a clock that jumps (a suspended virtual machine) is checked. */
 const TICK_MS = 1_000;
 
-export interface EtcdElectionOptions extends Pick<ElectionOptions, "holder" | "log">, Clocks {
+export interface KeyElectionOptions extends Pick<ElectionOptions, "holder" | "log">, Clocks {
   /** Nothing else should be kept in it: each change in it wakes all who follow. */
   readonly space: KeySpace;
   /** A key of the space. */
@@ -64,8 +64,8 @@ interface Known {
  *
  * A key that does not expire was written by hand, and no holder keeps it alive: it counts as vacant.
  */
-export class EtcdElection implements Election {
-  readonly #options: EtcdElectionOptions;
+export class KeyElection implements Election {
+  readonly #options: KeyElectionOptions;
   readonly #ttlSeconds: number;
   readonly #tickMs: number;
   readonly #following: Outage;
@@ -90,7 +90,7 @@ export class EtcdElection implements Election {
   #retry: Countdown | undefined;
   #pause: Countdown | undefined;
 
-  constructor(options: EtcdElectionOptions) {
+  constructor(options: KeyElectionOptions) {
     this.#options = options;
     this.#ttlSeconds = options.ttlSeconds ?? ELECTION_TTL_SECONDS;
     this.#tickMs = options.tickMs ?? TICK_MS;

@@ -1,8 +1,8 @@
 /**
- * What etcd's two APIs have in common: keys, values and versions at the places that flannel uses,
- * `<prefix>/config` and `<prefix>/subnets/<key>`, and beside them spaces of our own, where
- * upstream's daemons never look. Implemented over v3, v2 and, for tests, memory; one contract suite
- * runs on all.
+ * What stores of keys have in common: keys, values and versions in spaces. In etcd those are the
+ * places that flannel uses, `<prefix>/config` and `<prefix>/subnets/<key>`, and beside them spaces of
+ * our own, where upstream's daemons never look; in Kubernetes, objects of one label. Implemented over
+ * etcd v3, v2, Kubernetes and, for tests, memory; contract suites run on all.
  *
  * @module
  */

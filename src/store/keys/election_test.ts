@@ -2,7 +2,7 @@ import fc from "fast-check";
 import assert from "node:assert/strict";
 import { MemoryRegistry, MemoryStore } from "../../../tests/fakes/memory_registry.ts";
 import { recordLog } from "../../../tests/support/log.ts";
-import { ELECTION_TTL_SECONDS, EtcdElection, type EtcdElectionOptions } from "./election.ts";
+import { ELECTION_TTL_SECONDS, KeyElection, type KeyElectionOptions } from "./election.ts";
 import type { Term } from "../election.ts";
 import { StoreError } from "../errors.ts";
 import type { KeySpace } from "./key_space.ts";
@@ -19,7 +19,7 @@ class World implements AsyncDisposable {
   readonly candidates: Candidate[] = [];
   milliseconds = 0;
 
-  add(name: string, more: Partial<EtcdElectionOptions> = {}): Candidate {
+  add(name: string, more: Partial<KeyElectionOptions> = {}): Candidate {
     const candidate = new Candidate(this, name, more);
     this.candidates.push(candidate);
     return candidate;
@@ -62,7 +62,7 @@ class World implements AsyncDisposable {
 
 class Candidate {
   readonly registry: MemoryRegistry;
-  readonly election: EtcdElection;
+  readonly election: KeyElection;
   readonly #recorded = recordLog();
   readonly lines = this.#recorded.lines;
   changes = 0;
@@ -71,9 +71,9 @@ class Candidate {
   readonly #controller = new AbortController();
   #running: Promise<void> | undefined;
 
-  constructor(world: World, readonly name: string, more: Partial<EtcdElectionOptions>) {
+  constructor(world: World, readonly name: string, more: Partial<KeyElectionOptions>) {
     this.registry = new MemoryRegistry(world.store);
-    this.election = new EtcdElection({
+    this.election = new KeyElection({
       space: this.registry.space(FOLDER),
       key: KEY,
       holder: name,
@@ -108,7 +108,7 @@ function settle(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 6));
 }
 
-async function startHolder(world: World, name: string, more: Partial<EtcdElectionOptions> = {}) {
+async function startHolder(world: World, name: string, more: Partial<KeyElectionOptions> = {}) {
   const candidate = world.add(name, more).start();
   await world.until(() => candidate.election.term !== undefined, 3);
   return { candidate, election: candidate.election, term: candidate.election.term! };

@@ -1,4 +1,4 @@
-/** What the watches of both APIs share. @module */
+/** What the watches of all stores of keys share. @module */
 import { Backoff } from "../../util/time.ts";
 import type { DocumentUpdate } from "../documents.ts";
 import { StoreError } from "../errors.ts";
