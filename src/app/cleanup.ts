@@ -98,7 +98,9 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
     try {
       const { kept, released } = await releaseLeases(options, netlink, context);
       summary.removed("lease", released.length);
-      for (const subnet of kept) summary.left(`the reservation of ${formatSubnet(subnet)}`);
+      for (const subnet of kept) {
+        summary.left(`subnet ${formatSubnet(subnet)}, which was assigned to this host`);
+      }
       if (kept.length === 0) {
         // Not before: others keep what a lease claims.
         const subnets = await withLastSubnet(released, options);
