@@ -47,14 +47,6 @@ const REFUSED: readonly {
     says: [/Unexpected argument "run": flanneld takes flags only; without a command it runs$/],
   },
   {
-    title: "flags of a part that is not built, by name",
-    flags: ["--kube-subnet-mgr", "--kubeconfig-file=/root/.kube/config"],
-    says: [
-      /--kube-subnet-mgr is not available in this version; leave it out: .* --etcd-endpoints/,
-      /--kubeconfig-file is not available in this version/,
-    ],
-  },
-  {
     title: "every fault at once",
     flags: ["--etcd-api=v4", "--iface=eth0:1", "--public-ip=fd00::1"],
     env: { FLANNELD_IP_MASQ: "yes" },
