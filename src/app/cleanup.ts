@@ -98,9 +98,7 @@ export async function cleanUp(context: CleanUpOptions): Promise<void> {
     try {
       const { kept, released } = await releaseLeases(options, netlink, context);
       summary.removed("lease", released.length);
-      for (const subnet of kept) {
-        summary.left(`subnet ${formatSubnet(subnet)}, which was assigned to this host`);
-      }
+      for (const each of kept) summary.left(`subnet ${formatSubnet(each)}, as it is assigned here`);
       if (kept.length === 0) {
         // Not before: others keep what a lease claims.
         const subnets = await withLastSubnet(released, options);
