@@ -10,7 +10,7 @@ import { type CallOptions, StoreError } from "../../src/store/errors.ts";
 import {
   type Entry,
   type EtcdKeys,
-  type KeySpace,
+  type LeaseSpace,
   orderOf,
   type Registry,
   type SeenKey,
@@ -258,7 +258,7 @@ class MemoryConnection {
 }
 
 /** A host's access to one space. */
-class MemorySpace implements KeySpace {
+class MemorySpace implements LeaseSpace {
   readonly #connection: MemoryConnection;
   readonly #area: MemoryArea;
   /** In front of the keys in {@linkcode MemoryRegistry.calls}. */
@@ -430,7 +430,7 @@ export class MemoryRegistry extends MemorySpace implements Registry {
     }
   }
 
-  space(name: string): KeySpace {
+  space(name: string): LeaseSpace {
     const label = spacePrefix("", name);
     return new MemorySpace(this.#connection, this.store.area(name), label);
   }

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { StoreError } from "../../src/store/errors.ts";
-import type { KeySpace, Registry } from "../../src/store/keys/key_space.ts";
+import type { LeaseSpace, Registry } from "../../src/store/keys/key_space.ts";
 import { eventually } from "../support/eventually.ts";
 import { WatchLog } from "./watch_log.ts";
 
@@ -64,9 +64,9 @@ interface RegistryContext {
 
 interface SpaceContext {
   readonly store: ContractStore;
-  readonly space: KeySpace;
+  readonly space: LeaseSpace;
   /** The same keys as another host sees them. */
-  readonly other: KeySpace;
+  readonly other: LeaseSpace;
   /** Where they are below the prefix. */
   readonly folder: string;
   readonly signal: AbortSignal;

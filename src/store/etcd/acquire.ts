@@ -16,7 +16,7 @@ import { inSlices } from "../../util/slices.ts";
 import { Backoff } from "../../util/time.ts";
 import type { CallOptions } from "../errors.ts";
 import type { LeaseRequest } from "../lease_store.ts";
-import type { Entry, KeySpace } from "../keys/key_space.ts";
+import type { Entry, LeaseSpace } from "../keys/key_space.ts";
 import { findEarlierRival, planAcquire } from "./plan_acquire.ts";
 
 /** Upstream's lease time. */
@@ -24,7 +24,7 @@ export const LEASE_TTL_SECONDS = 24 * 3600;
 
 export interface AcquireOptions extends LeaseRequest {
   /** The leases of all hosts. */
-  readonly space: KeySpace;
+  readonly space: LeaseSpace;
   /** @default {LEASE_TTL_SECONDS} */
   readonly ttlSeconds?: number;
   readonly random?: () => number;

@@ -15,7 +15,7 @@ import type { WriteOptions } from "../documents.ts";
 import type { CallOptions } from "../errors.ts";
 import {
   type Entry,
-  type KeySpace,
+  type LeaseSpace,
   orderOf,
   type Registry,
   type SeenKey,
@@ -31,7 +31,7 @@ interface Subtree {
 }
 
 /** The keys of one subtree of etcd v2. Hidden ones, which begin with an underscore, are not listed. */
-class EtcdV2Space implements KeySpace {
+class EtcdV2Space implements LeaseSpace {
   readonly #client: EtcdV2Client;
   readonly #subtree: Subtree;
   readonly #timing: WatchTiming;
@@ -184,7 +184,7 @@ export class EtcdV2Registry extends EtcdV2Space implements Registry {
     }
   }
 
-  space(name: string): KeySpace {
+  space(name: string): LeaseSpace {
     const subtree = directory(spacePrefix(this.#prefix, name));
     return new EtcdV2Space(this.#client, subtree, this.#timing);
   }

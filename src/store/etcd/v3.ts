@@ -18,7 +18,7 @@ import type { WriteOptions } from "../documents.ts";
 import { type CallOptions, StoreError } from "../errors.ts";
 import {
   type Entry,
-  type KeySpace,
+  type LeaseSpace,
   orderOf,
   type Registry,
   type SeenKey,
@@ -27,7 +27,7 @@ import {
 } from "../keys/key_space.ts";
 
 /** The keys of one range of etcd v3. */
-class EtcdV3Space implements KeySpace {
+class EtcdV3Space implements LeaseSpace {
   readonly #client: EtcdClient;
   readonly #range: KeyRange;
   readonly #timing: WatchTiming;
@@ -258,7 +258,7 @@ export class EtcdV3Registry extends EtcdV3Space implements Registry {
     }
   }
 
-  space(name: string): KeySpace {
+  space(name: string): LeaseSpace {
     const range = prefixRange(spacePrefix(this.#client.settings.prefix, name));
     return new EtcdV3Space(this.#client, range, this.#timing);
   }

@@ -71,23 +71,10 @@ export interface KeySpace {
   /** Without a lifetime, a reservation stays one. */
   update(seen: SeenKey, value: string, options: WriteOptions): Promise<Entry | undefined>;
   /**
-   * Puts `key`, which must be absent, in the place of `from`, so that at no time neither is there. A
-   * store without transactions has both for a moment; then the new key is written last, since
-   * upstream's daemons drop what leads to a subnet with its last lease to go.
-   */
-  move(
-    from: SeenKey,
-    key: string,
-    value: string,
-    options: WriteOptions,
-  ): Promise<Entry | undefined>;
-  /**
    * Prolongs the key, without an event for watchers and without a new version where the store can do
    * that. Returns the entry as it now is, `undefined` if the key is gone or changed.
    */
   renew(seen: SeenKey, lifetimeSeconds: number, options: CallOptions): Promise<Entry | undefined>;
-  /** Seconds until the key expires; `undefined` for a reservation or an absent key. */
-  timeToLive(key: string, options: CallOptions): Promise<number | undefined>;
   remove(seen: SeenKey, options: CallOptions): Promise<boolean>;
   /**
    * Follows the space. With `after`, the first snapshot is that where the store can tell what has
@@ -98,8 +85,25 @@ export interface KeySpace {
   watch(options: WatchOptions): AsyncIterable<WatchUpdate>;
 }
 
-/** A store of network config and leases; as a {@linkcode KeySpace} it is `<prefix>/subnets/`. */
-export interface Registry extends KeySpace, AsyncDisposable {
+/** A space that can hold leases: a key may be changed, and tells how long it has. */
+export interface LeaseSpace extends KeySpace {
+  /**
+   * Puts `key`, which must be absent, in the place of `from`, so that at no time neither is there. A
+   * store without transactions has both for a moment; then the new key is written last, since
+   * upstream's daemons drop what leads to a subnet with its last lease to go.
+   */
+  move(
+    from: SeenKey,
+    key: string,
+    value: string,
+    options: WriteOptions,
+  ): Promise<Entry | undefined>;
+  /** Seconds until the key expires; `undefined` for a reservation or an absent key. */
+  timeToLive(key: string, options: CallOptions): Promise<number | undefined>;
+}
+
+/** A store of network config and leases; as a {@linkcode LeaseSpace} it is `<prefix>/subnets/`. */
+export interface Registry extends LeaseSpace, AsyncDisposable {
   /**
    * To be called when this host's addresses have changed: connections from an address that is gone
    * get no response any more. A request that waits for one is sent again.
@@ -118,7 +122,7 @@ export interface Registry extends KeySpace, AsyncDisposable {
    * The keys under `<prefix>/<name>/`, over the same connections; see `LeaseStore.documents`.
    * @throws {RangeError}
    */
-  space(name: string): KeySpace;
+  space(name: string): LeaseSpace;
 }
 
 /** The keys of a network, where v3 or v2 may not be decided yet. */

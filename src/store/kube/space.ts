@@ -163,16 +163,6 @@ export class KubeSpace implements KeySpace {
     }
   }
 
-  /** Nothing here is moved: subnets are given. */
-  move(): Promise<never> {
-    return Promise.reject(new Error("Keys in Kubernetes are not moved"));
-  }
-
-  async timeToLive(key: string, options: CallOptions): Promise<number | undefined> {
-    const object = parseObject(await this.#find(key, options));
-    return object === undefined ? undefined : this.#lifeOf(object, key)?.leftMs;
-  }
-
   async *watch({ signal }: WatchOptions): AsyncGenerator<WatchUpdate> {
     const { client, timing } = this.#options;
     const entries = new Map<string, Entry>();
