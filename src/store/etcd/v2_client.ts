@@ -12,6 +12,7 @@ import { EtcdError, type EtcdErrorKind, joinFailures, portHint } from "./error.t
 import type { Endpoint } from "../../net/mod.ts";
 import type { EtcdSettings, TlsFiles } from "./options.ts";
 import type { CallOptions } from "../errors.ts";
+import { fetchReason } from "../fetch_reason.ts";
 import { HttpsClient } from "./https_fetch.ts";
 import { CLOSED_BY_SERVER, describeTlsError, SPEAKS_TLS } from "./tls_errors.ts";
 import { readTlsFiles, sameTlsMaterial, type TlsMaterial } from "./tls_files.ts";
@@ -316,22 +317,6 @@ function connectionError(cause: unknown, endpoint: Endpoint, files: TlsFiles): E
   const error = reason === text ? cause : new Error(reason || text);
   const detail = describeTlsError(error, { endpoint, files });
   return new EtcdError(unsent ? "unreachable" : "lost", endpoint.url, detail);
-}
-
-/**
- * The reason alone in an error of fetch, which puts both addresses in front of it: the own port
- * would make each attempt another trouble.
- */
-export function fetchReason(text: string): string {
-  const reason = text
-    .replace(
-      /^.*?error sending request(?: from \S+)? for (?:url \([^)]*\)|\S+(?: \([^)]*\))?):?\s*/,
-      "",
-    )
-    .replace(/^client error \(\w+\):\s*/, "");
-  return /invalid HTTP|unexpected message from connection|message head/i.test(reason)
-    ? "what answers there does not speak HTTP"
-    : reason;
 }
 
 function parseResult(

@@ -10,6 +10,7 @@ import { forgetSecret, rememberSecret } from "../../secret.ts";
 import { Backoff, deadline, delay } from "../../util/time.ts";
 import { childSignal } from "../../util/child_signal.ts";
 import { type CallOptions, isTransient } from "../errors.ts";
+import { fetchReason } from "../fetch_reason.ts";
 import { type Access, type AccessOptions, readAccess } from "./access.ts";
 import { errorOfResponse, KubeError } from "./error.ts";
 
@@ -380,12 +381,9 @@ function jittered(milliseconds: number | undefined): number | undefined {
   return milliseconds === undefined ? undefined : milliseconds * (1 + Math.random() / 2) + 20;
 }
 
-/** `connection refused` out of Deno's nested text, which begins with the URL. */
+/** `Connection refused (os error 111)`, without what led to it. */
 function describeFetchError(error: unknown): string {
-  const text = describeError(error);
-  return text.replace(/^error sending request (?:from \S+ )?for (?:url )?\S+( \(\S+\))?: /, "")
-    .replace(/client error \((?:Connect|SendRequest)\): /, "")
-    .replace(/(?:tcp connect error: )+/, "");
+  return fetchReason(describeError(error)).replace(/(?:tcp connect error: )+/, "");
 }
 
 function parse(text: string, what: string): unknown {

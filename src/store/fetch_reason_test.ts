@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { fetchReason } from "./v2_client.ts";
+import { fetchReason } from "./fetch_reason.ts";
 
 Deno.test("fetchReason() leaves out the addresses, of which the own port changes each time", () => {
   const cases = [
