@@ -4,9 +4,8 @@
  *
  * @module
  */
-import { describeError } from "../../errors.ts";
 import { formatSubnet, type Lease, type LeaseAttributes } from "../../lease/lease.ts";
-import type { Logger } from "../../log.ts";
+import { patiently } from "../../status/patience.ts";
 import { Outage } from "../../status/problems.ts";
 import { Cell } from "../../util/cell.ts";
 import { BudgetedLog } from "../../util/line_budget.ts";
@@ -71,36 +70,39 @@ export class KubeLease implements OwnLease {
     { signal }: CallOptions,
   ): Promise<KubeLease> {
     const { nodes, node: name, log } = options;
-    const wait = new Waiting(log, request.onWaiting);
-    while (true) {
-      const reason = await (async () => {
-        const node = await nodes.get(name, { signal });
-        if (node === undefined) {
-          return `node "${name}" does not exist yet; if that is no node's name, set NODE_NAME`;
-        }
-        if (node.podCidrs === undefined) {
-          return `node "${name}" pod cidr not assigned; kube-controller-manager does so with ` +
-            "--allocate-node-cidrs and --cluster-cidr (kubeadm: podSubnet)";
-        }
-        const subnet = subnetIn(node, options);
-        const published = parseAnnotations(node, nodes.names);
-        const attributes = (published && request.inherit?.(published)) ?? request.attributes;
-        const own = new KubeLease(options, node, { key: leaseKey(node), subnet, attributes });
-        if (await own.#publish({ signal })) {
-          wait.over();
-          log.info(`Lease is the node's ${formatSubnet(subnet)}`, { node: name });
-          return own;
-        }
-        return `node "${name}" was made anew in this moment`;
-      })().catch((error: unknown) => {
-        signal.throwIfAborted();
-        // Rights may be given while we wait, so nobody need restart us for that.
-        if (error instanceof StoreError && error.reason !== "invalid") return describeError(error);
-        throw error;
-      });
-      if (typeof reason !== "string") return reason;
-      await wait.on(reason, { signal });
-    }
+    const attempt = async () => {
+      const node = await nodes.get(name, { signal });
+      if (node === undefined) {
+        const message =
+          `node "${name}" does not exist yet; if that is no node's name, set NODE_NAME`;
+        throw new StoreError("unavailable", message);
+      }
+      if (node.podCidrs === undefined) {
+        throw new StoreError(
+          "unavailable",
+          `node "${name}" pod cidr not assigned; kube-controller-manager does so with ` +
+            "--allocate-node-cidrs and --cluster-cidr (kubeadm: podSubnet)",
+        );
+      }
+      const subnet = subnetIn(node, options);
+      const published = parseAnnotations(node, nodes.names);
+      const attributes = (published && request.inherit?.(published)) ?? request.attributes;
+      const own = new KubeLease(options, node, { key: leaseKey(node), subnet, attributes });
+      if (!await own.#publish({ signal })) {
+        throw new StoreError("unavailable", `node "${name}" was made anew in this moment`);
+      }
+      log.info(`Lease is the node's ${formatSubnet(subnet)}`, { node: name });
+      return own;
+    };
+    return await patiently("lease a subnet", attempt, {
+      log,
+      signal,
+      ...(request.onWaiting ? { onStatus: request.onWaiting } : {}),
+      // Rights may be given while we wait, so nobody need restart us for that.
+      isFatal: (error) => !(error instanceof StoreError) || error.reason === "invalid",
+      initialMs: 200,
+      maxMs: 3_000,
+    });
   }
 
   publish(attributes: LeaseAttributes): void {
@@ -207,31 +209,5 @@ function subnetIn(node: KubeNode, { network }: Pick<KubeLeaseOptions, "network">
     return ownSubnet(node, network);
   } catch (error) {
     throw new StoreError("invalid", (error as Error).message);
-  }
-}
-
-/** Says once for each reason what is waited for. */
-class Waiting {
-  readonly #log: Logger;
-  readonly #tell: ((reason: string) => void) | undefined;
-  readonly #backoff = new Backoff({ initialMs: 200, maxMs: 3_000 });
-  #reason: string | undefined;
-
-  constructor(log: Logger, tell: ((reason: string) => void) | undefined) {
-    this.#log = log;
-    this.#tell = tell;
-  }
-
-  async on(reason: string, options: CallOptions): Promise<void> {
-    if (reason !== this.#reason) {
-      this.#log.warn(`No subnet yet: ${reason}`);
-      this.#tell?.(`Waiting for a subnet: ${reason}`);
-      this.#reason = reason;
-    }
-    await this.#backoff.wait(options);
-  }
-
-  over(): void {
-    if (this.#reason !== undefined) this.#log.info("There is a subnet now");
   }
 }
