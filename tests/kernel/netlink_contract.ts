@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { skippable } from "../prerequisites.ts";
+import { vxlanLink } from "../support/links.ts";
 import { NetlinkError } from "../../ffi/libnl/errors.ts";
 import { createLinkTable } from "../../src/kernel/link_table.ts";
 import {
@@ -849,18 +850,5 @@ function spec(
 }
 
 function vxlan(name: string, local: string): LinkSpec {
-  return {
-    name,
-    kind: "vxlan",
-    mtuBytes: 1450,
-    mac: mac(1),
-    vxlan: {
-      vni: 1,
-      port: 8472,
-      underlay: "eth0",
-      local: Address.parse(local),
-      learning: false,
-      gbp: false,
-    },
-  };
+  return { ...vxlanLink(local), name, mac: mac(1) };
 }

@@ -1,30 +1,22 @@
 /** How the lease store over Kubernetes takes what goes wrong, on a fake API server. */
 import assert from "node:assert/strict";
 import { LeaseMap } from "../../src/lease/lease_map.ts";
-import { Address, Prefix } from "../../src/net/mod.ts";
+import { Address } from "../../src/net/mod.ts";
 import { redact } from "../../src/secret.ts";
 import type { LeaseStore, LeaseUpdate, OwnLease } from "../../src/store/lease_store.ts";
 import { openKubeStore, type OpenKubeStoreOptions } from "../../src/store/kube/open.ts";
 import fixtures from "../fixtures/kube_1_36.json" with { type: "json" };
 import { FakeKubeApi } from "../fakes/kube_api.ts";
 import { eventually } from "../support/eventually.ts";
-import { MemoryLogger } from "./support.ts";
+import { MemoryLogger, NETWORK } from "./support.ts";
 
 const PREFIX = "flannel.alpha.coreos.com/";
-const network = {
-  ipv4: {
-    network: Prefix.parse("10.24.0.0/16"),
-    subnetLength: 24,
-    subnetMin: Address.parse("10.24.1.0"),
-    subnetMax: Address.parse("10.24.255.0"),
-  },
-};
 
 /** A server, a node and what runs for it. */
 class Bench implements AsyncDisposable {
   readonly api = new FakeKubeApi();
   readonly log = new MemoryLogger();
-  readonly leases = new LeaseMap({ network });
+  readonly leases = new LeaseMap({ network: NETWORK });
   readonly updates: LeaseUpdate["type"][] = [];
   readonly folder = Deno.makeTempDirSync();
   readonly #stop = new AbortController();
@@ -80,7 +72,7 @@ class Bench implements AsyncDisposable {
 
   async acquire(store: LeaseStore, more = {}): Promise<OwnLease> {
     const attributes = { publicIp: Address.parse("192.0.2.1"), backendType: "host-gw" };
-    const request = { network, attributes, previous: undefined, log: this.log, ...more };
+    const request = { network: NETWORK, attributes, previous: undefined, log: this.log, ...more };
     return await store.acquire(request, this);
   }
 

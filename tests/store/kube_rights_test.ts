@@ -1,12 +1,12 @@
 /** With no more rights than upstream's manifest gives, on a real API server. */
 import assert from "node:assert/strict";
 import { LeaseMap } from "../../src/lease/lease_map.ts";
-import { Address, Prefix } from "../../src/net/mod.ts";
+import { Address } from "../../src/net/mod.ts";
 import { openKubeStore } from "../../src/store/kube/open.ts";
 import { skippable } from "../prerequisites.ts";
 import { eventually } from "../support/eventually.ts";
 import { KubeServer, missingKube } from "../support/kube_process.ts";
-import { MemoryLogger } from "./support.ts";
+import { MemoryLogger, NETWORK } from "./support.ts";
 
 const RBAC = "/apis/rbac.authorization.k8s.io/v1";
 const BINDING = {
@@ -44,15 +44,9 @@ Deno.test({
       ...{ kubeconfigFile, environment: { NODE_NAME: "own" }, netConfigPath: "/dev/null", log },
       ...{ annotationPrefix: "flannel.alpha.coreos.com", setsCondition: true },
     }, { signal });
-    const ipv4 = {
-      network: Prefix.parse("10.24.0.0/16"),
-      subnetLength: 24,
-      subnetMin: Address.parse("10.24.1.0"),
-      subnetMax: Address.parse("10.24.255.0"),
-    };
     const waiting: string[] = [];
     const acquiring = store.acquire({
-      network: { ipv4 },
+      network: NETWORK,
       attributes: { publicIp: Address.parse("192.0.2.1"), backendType: "host-gw" },
       previous: undefined,
       log,
@@ -62,7 +56,7 @@ Deno.test({
     assert.match(waiting[0]!, /User "flannel" cannot get resource "nodes"/);
     await api.request("POST", `${RBAC}/clusterrolebindings`, BINDING);
     const own = await acquiring;
-    const leases = new LeaseMap({ network: { ipv4 } });
+    const leases = new LeaseMap({ network: NETWORK });
     const running = [
       own.run({ signal }).catch(() => {}),
       (async () => {

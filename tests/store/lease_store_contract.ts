@@ -8,11 +8,11 @@ import assert from "node:assert/strict";
 import { parseLease } from "../../src/lease/codec.ts";
 import type { Lease, LeaseAttributes } from "../../src/lease/lease.ts";
 import { type LeaseEntry, LeaseMap } from "../../src/lease/lease_map.ts";
-import { Address, Prefix } from "../../src/net/mod.ts";
+import { Address } from "../../src/net/mod.ts";
 import type { DocumentUpdate } from "../../src/store/documents.ts";
 import type { LeaseRequest, LeaseStore } from "../../src/store/lease_store.ts";
 import { eventually } from "../support/eventually.ts";
-import { MemoryLogger } from "./support.ts";
+import { MemoryLogger, NETWORK } from "./support.ts";
 
 /** A network of its own for one test. */
 export interface ContractNetwork {
@@ -23,14 +23,6 @@ export interface ContractNetwork {
 }
 
 const CONFIG = '{"Network":"10.24.0.0/16"}';
-const network = {
-  ipv4: {
-    network: Prefix.parse("10.24.0.0/16"),
-    subnetLength: 24,
-    subnetMin: Address.parse("10.24.1.0"),
-    subnetMax: Address.parse("10.24.255.0"),
-  },
-};
 
 /** Runs the suite; `createNetwork` is asked for a fresh one per test. */
 export async function testLeaseStoreContract(
@@ -82,7 +74,7 @@ class Context {
 
   /** Folds the leases that a store tells of into a map, until the end of the test. */
   follow(store: LeaseStore): LeaseMap {
-    const leases = new LeaseMap({ network });
+    const leases = new LeaseMap({ network: NETWORK });
     this.run((async () => {
       for await (const update of store.followLeases({ signal: this.signal })) {
         if (update.type === "snapshot") leases.replace(update.entries);
@@ -105,7 +97,7 @@ class Context {
 /** What the nth host asks for. */
 function request(host: number, more: Partial<LeaseRequest> = {}): LeaseRequest {
   return {
-    network,
+    network: NETWORK,
     attributes: attributesOf(host),
     previous: undefined,
     log: new MemoryLogger(),
@@ -150,7 +142,7 @@ const tests: Record<string, (context: Context) => Promise<void>> = {
     const own = await one.acquire(request(1), { signal });
     const other = await two.acquire(request(2), { signal });
     assert.ok(own.state.value.held);
-    assert.ok(network.ipv4.network.contains(own.lease.value.subnet.ipv4!));
+    assert.ok(NETWORK.ipv4.network.contains(own.lease.value.subnet.ipv4!));
     assert.ok(!own.lease.value.subnet.ipv4!.overlaps(other.lease.value.subnet.ipv4!));
     await context.until(() => leases.complete && leases.size === 2, "both leases");
     assert.deepEqual(leases.get(own.lease.value.key), own.lease.value);

@@ -7,7 +7,7 @@ import { MemoryRegistry, MemoryStore, openMemoryStore } from "../fakes/memory_re
 import { EtcdServers } from "../support/etcd_process.ts";
 import { eventually } from "../support/eventually.ts";
 import { testLeaseStoreContract } from "./lease_store_contract.ts";
-import { etcdTest, MemoryLogger } from "./support.ts";
+import { etcdTest, MemoryLogger, NETWORK } from "./support.ts";
 
 const { signal } = new AbortController();
 const renewMarginSeconds = 3_600;
@@ -66,25 +66,20 @@ Deno.test("a store that gives subnets and expires nothing fulfils the contract",
 });
 
 Deno.test("a node that was made anew has another lease, and two with one subnet stand apart", async () => {
-  const network = {
-    ipv4: {
-      network: Prefix.parse("10.24.0.0/16"),
-      subnetLength: 24,
-      subnetMin: Address.parse("10.24.1.0"),
-      subnetMax: Address.parse("10.24.255.0"),
-    },
-  };
   const cluster = new GivenCluster();
   cluster.addNode("a", Prefix.parse("10.24.1.0/24"));
   cluster.addNode("b", Prefix.parse("10.24.1.0/24"));
   const stop = new AbortController();
-  const leases = new LeaseMap({ network });
+  const leases = new LeaseMap({ network: NETWORK });
   const running: Promise<unknown>[] = [];
   const owns = await Promise.all(["a", "b"].map(async (node, i) => {
     const store = new GivenStore(cluster, node);
     const attributes = { publicIp: Address.parse(`192.0.2.${i + 1}`), backendType: "" };
     const log = new MemoryLogger();
-    const own = await store.acquire({ network, attributes, previous: undefined, log }, stop);
+    const own = await store.acquire(
+      { network: NETWORK, attributes, previous: undefined, log },
+      stop,
+    );
     running.push(own.run(stop).catch(() => {}));
     return own;
   }));

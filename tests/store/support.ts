@@ -1,3 +1,4 @@
+import { Address, Prefix } from "../../src/net/mod.ts";
 import { missingTools, skippable, type Tool } from "../prerequisites.ts";
 import { Secret } from "../../src/secret.ts";
 import {
@@ -6,6 +7,16 @@ import {
   parseEtcdOptions,
 } from "../../src/store/etcd/options.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/log.ts";
+
+/** 10.24.0.0/16 in subnets of /24, as the config gives it. */
+export const NETWORK = {
+  ipv4: {
+    network: Prefix.parse("10.24.0.0/16"),
+    subnetLength: 24,
+    subnetMin: Address.parse("10.24.1.0"),
+    subnetMax: Address.parse("10.24.255.0"),
+  },
+};
 
 /** A logger that keeps what it is told. */
 export class MemoryLogger implements Logger {
