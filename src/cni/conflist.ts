@@ -9,7 +9,8 @@ import { readSubnetFile, type SubnetFileSpec, SubnetFileTable } from "../host/su
 import type { Logger } from "../log.ts";
 import type { Stage } from "../reconcile/reconciler.ts";
 import type { Kind } from "../reconcile/table.ts";
-import { isObject, parsePodNetwork, renderDelegate } from "./netconf.ts";
+import { isObject } from "../util/json_object.ts";
+import { parsePodNetwork, renderDelegate } from "./netconf.ts";
 
 /** What tells our file; runtimes skip members that they do not know. */
 const OURS = { managedBy: "flanneld" };

@@ -1,8 +1,8 @@
 /** Runs another CNI plug-in, found through CNI_PATH, as libcni does. @module */
+import { isObject } from "../util/json_object.ts";
 import { runProgram } from "../util/process.ts";
 import { delay } from "../util/time.ts";
 import { CniFailure, CODES } from "./failure.ts";
-import { isObject } from "./netconf.ts";
 
 /** A plug-in that is being replaced cannot be started for a moment. */
 const BUSY_TRIES = 6;

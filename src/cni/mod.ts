@@ -1,4 +1,5 @@
 /** The CNI plug-in as a process, with its standard input and output. @module */
+import { writeAll } from "../util/write_all.ts";
 import { runPlugin } from "./plugin.ts";
 
 const ABOUT =
@@ -9,7 +10,7 @@ const ABOUT =
 export async function servePlugin(): Promise<number> {
   const environment = Deno.env.toObject();
   if (!environment["CNI_COMMAND"]) {
-    await writeAll(Deno.stderr, ABOUT);
+    await writeAll(Deno.stderr, new TextEncoder().encode(ABOUT));
     return 0;
   }
   const { code, stdout } = await runPlugin({
@@ -17,14 +18,6 @@ export async function servePlugin(): Promise<number> {
     readInput: () => new Response(Deno.stdin.readable).text(),
     signal: new AbortController().signal, // the runtime ends us by a signal
   });
-  await writeAll(Deno.stdout, stdout);
+  await writeAll(Deno.stdout, new TextEncoder().encode(stdout));
   return code;
-}
-
-async function writeAll(
-  stream: { write(bytes: Uint8Array): Promise<number> },
-  text: string,
-): Promise<void> {
-  let bytes = new TextEncoder().encode(text);
-  while (bytes.length > 0) bytes = bytes.subarray(await stream.write(bytes));
 }

@@ -6,10 +6,8 @@
  */
 import { parseDotenv } from "../host/subnet_env.ts";
 import { InterfaceAddress } from "../net/mod.ts";
+import { isObject, type JsonObject } from "../util/json_object.ts";
 import { CniFailure, CODES } from "./failure.ts";
-
-/** An object of JSON whose members are somebody else's. */
-export type JsonObject = { readonly [key: string]: unknown };
 
 /** The config of the plug-in `flannel`. */
 export interface NetConf {
@@ -42,10 +40,6 @@ const DEFAULTS = { subnetFile: "/run/flannel/subnet.env", dataDir: "/var/lib/cni
 
 /** What names of networks and container IDs look like; neither can leave its directory. */
 export const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
-
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 
 function isList(value: unknown): value is readonly unknown[] {
   return Array.isArray(value);

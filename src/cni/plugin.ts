@@ -5,11 +5,10 @@
  * @module
  */
 import { ifPresent, writeFileAtomically } from "../host/atomic_file.ts";
+import { isObject, type JsonObject } from "../util/json_object.ts";
 import { type CniEnvironment, runDelegate } from "./delegate.ts";
 import { CniFailure, CODES } from "./failure.ts";
 import {
-  isObject,
-  type JsonObject,
   NAME,
   type NetConf,
   parseNetConf,

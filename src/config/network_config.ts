@@ -2,6 +2,7 @@
 import { ConfigError, describeError } from "../errors.ts";
 import { type Address, addressBits, type Family, Prefix } from "../net/mod.ts";
 import { rememberSecret } from "../secret.ts";
+import { isObject } from "../util/json_object.ts";
 import { present } from "../util/present.ts";
 import { FieldReader, kindOf, MAX_SECRET_CHARS } from "./fields.ts";
 import { parseJson, place } from "./json.ts";
@@ -276,8 +277,4 @@ function rememberSecrets(options: Readonly<Record<string, unknown>>): void {
       rememberSecret(value);
     }
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -6,6 +6,7 @@
  * @module
  */
 import { delay } from "../util/time.ts";
+import { writeAll } from "../util/write_all.ts";
 import { headLength, type HealthRequest, MAX_HEAD_BYTES, parseRequest } from "./request.ts";
 
 /** What a request gets. */
@@ -179,10 +180,6 @@ async function readHead(
     if (end >= 0) return buffer.subarray(0, end);
   }
   return undefined;
-}
-
-async function writeAll(connection: Deno.TcpConn, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length;) done += await connection.write(bytes.subarray(done));
 }
 
 /** Reads what the client still sends: closing before would take the response back from it. */

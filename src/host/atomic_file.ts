@@ -5,6 +5,7 @@
  * @module
  */
 import { basename, dirname, resolve } from "node:path";
+import { writeAll } from "../util/write_all.ts";
 
 /** The kernel's limit. */
 const MAX_SYMLINKS = 40;
@@ -34,10 +35,7 @@ export async function writeFileAtomically(
   try {
     {
       using _file = file;
-      const bytes = new TextEncoder().encode(text);
-      for (let written = 0; written < bytes.length;) {
-        written += await file.write(bytes.subarray(written));
-      }
+      await writeAll(file, new TextEncoder().encode(text));
       await file.sync();
     }
     // The umask has cleared bits; by path, another file might be changed.

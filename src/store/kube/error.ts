@@ -1,4 +1,5 @@
 /** How the Kubernetes API fails. @module */
+import { isObject, type JsonObject } from "../../util/json_object.ts";
 import { StoreError } from "../errors.ts";
 
 /** Where the text of a response that is no Status is cut. */
@@ -75,21 +76,21 @@ export function errorOfResponse(
 
 /** The error that a Status object tells of, be it a response or an event of a watch. */
 export function errorOfStatus(what: string, object: unknown, fallback = 500): KubeError {
-  const { code, reason, message, details } = asRecord(object);
-  const { retryAfterSeconds, causes } = asRecord(details);
+  const { code, reason, message, details } = membersOf(object);
+  const { retryAfterSeconds, causes } = membersOf(details);
   return new KubeError(what, {
     status: typeof code === "number" ? code : fallback,
     code: typeof reason === "string" ? reason : undefined,
     message: typeof message === "string" ? clean(message) : `HTTP ${fallback}`,
     retryAfterMs: typeof retryAfterSeconds === "number" ? retryAfterSeconds * 1_000 : undefined,
     causes: Array.isArray(causes)
-      ? causes.map((each) => String(asRecord(each)["reason"] ?? ""))
+      ? causes.map((each) => String(membersOf(each)["reason"] ?? ""))
       : [],
   });
 }
 
-function asRecord(value: unknown): Record<string, unknown> {
-  return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
+function membersOf(value: unknown): JsonObject {
+  return isObject(value) ? value : {};
 }
 
 /** Text of the server on one line, and not for ever. */
