@@ -283,8 +283,8 @@ labTest("junk in the store is named, counted, and disturbs no lease", async ({ s
     }
   };
   const good = '{"PublicIP":"10.0.9.1"}';
-  // Before the start …
-  await putAll({ "junk": good, "10.24.7.0-24": "{", "10.24.8.0-24": good });
+  // Beyond the first hundred free subnets, of which hosts draw theirs. Before the start …
+  await putAll({ "junk": good, "10.24.207.0-24": "{", "10.24.208.0-24": good });
   // … and beside the keys, where a prefix read without its slash would find it.
   await lab.etcd.put(`${SUBNETS}foo`, "x", { signal });
   const daemon = await startReady(first, { signal, flags: HEALTH_FLAGS });
@@ -295,21 +295,21 @@ labTest("junk in the store is named, counted, and disturbs no lease", async ({ s
       const { peers, skippedLeases } = await status();
       return peers === count && Object.keys(skippedLeases).length === skipped;
     }, { signal, title: `${count} peers and ${skipped} entries that are skipped` });
-  await peers(2, 2); // 10.24.8.0 and the second host
+  await peers(2, 2); // 10.24.208.0 and the second host
 
   // While it runs: keys that are none, values that are none, subnets outside and overlapping.
   await putAll({
     "10.24.300.0-24": good,
-    "10.24.9.0-24": '{"PublicIP":null}',
-    "10.24.10.0-24": "\u0001\u2028",
+    "10.24.209.0-24": '{"PublicIP":null}',
+    "10.24.210.0-24": "\u0001\u2028",
     "10.99.1.0-24": good,
-    "10.24.8.128-25": '{"PublicIP":"10.0.9.2"}',
+    "10.24.208.128-25": '{"PublicIP":"10.0.9.2"}',
   });
   await peers(2, 7);
   await startReady(third, { signal });
   await peers(3, 7);
   for (
-    const key of ["junk", "10.24.7.0-24", "10.24.300.0-24", "10.24.9.0-24", "10.24.10.0-24"]
+    const key of ["junk", "10.24.207.0-24", "10.24.300.0-24", "10.24.209.0-24", "10.24.210.0-24"]
   ) {
     const named = linesOf(daemon, /Skipping an entry/).filter((line) =>
       line.endsWith(` key=${key}`)
@@ -317,21 +317,21 @@ labTest("junk in the store is named, counted, and disturbs no lease", async ({ s
     assert.equal(named.length, 1, `${key}:\n${daemon.process.tail()}`);
   }
   assert.equal(
-    linesOf(daemon, /10\.24\.8\.128\/25 overlaps the lease 10\.24\.8\.0-24/).length,
+    linesOf(daemon, /10\.24\.208\.128\/25 overlaps the lease 10\.24\.208\.0-24/).length,
     1,
     daemon.process.tail(),
   );
   assert.equal(linesOf(daemon, /10\.99\.1\.0\/24 is not inside the network/).length, 1);
 
   // What is mended counts from then on; what was in the way goes, what it kept out comes in.
-  await putAll({ "10.24.9.0-24": good });
+  await putAll({ "10.24.209.0-24": good });
   await peers(4, 6);
-  await lab.etcd.ctl(["del", `${SUBNETS}/10.24.8.0-24`], { signal });
+  await lab.etcd.ctl(["del", `${SUBNETS}/10.24.208.0-24`], { signal });
   await peers(4, 5);
   // Nobody touched an entry that is not his own.
   const leases = await lab.leases({ signal });
   assert.equal(leases.get("junk"), good);
-  assert.equal(leases.get("10.24.7.0-24"), "{");
+  assert.equal(leases.get("10.24.207.0-24"), "{");
   assert.equal(leases.size, 10);
   assert.equal((await askHealth(first, "/readyz", { signal })).status, 200);
 });
