@@ -15,6 +15,8 @@ const UNWATCHED_MS = 45_000;
 const ALONE_MS = 11_000;
 /** When the writer is killed: a grace that began anew with the next one would end too late. */
 const KILL_AFTER_MS = 25_000;
+/** Longer than the oracle's doubt about when something was known, shorter than a leader's term. */
+const HELD_BACK_MS = 4_000;
 
 labTest("what nobody needs goes after the grace, and nobody else's is touched", async ({
   signal,
@@ -159,7 +161,15 @@ async function releaseInstance(
   await cluster.settled({ signal });
   await dead.leave(used, { signal });
   await delay(ALONE_MS, { signal });
-  await upstream.takeAsUpstream(used, { signal });
+  // Hold the leader back until the oracle, which allows for late knowledge, is sure of the lease.
+  const { daemon } = (await cluster.writer({ signal }))!;
+  daemon.process.signal("SIGSTOP");
+  try {
+    await upstream.takeAsUpstream(used, { signal });
+    await delay(HELD_BACK_MS, { signal });
+  } finally {
+    daemon.process.signal("SIGCONT");
+  }
   await cluster.settled({ signal, timeoutMs: LATE_MS });
 }
 
